@@ -1,0 +1,58 @@
+/* x86-64: system calls, ordering and what its vDSO has beyond the common functions. */
+#include <stdint.h>
+
+#define HAVE_GETTIMEOFDAY
+#define HAVE_TIME
+
+/* arch/x86/entry/syscalls/syscall_64.tbl */
+#define NR_close 3
+#define NR_mmap 9
+#define NR_mprotect 10
+#define NR_munmap 11
+#define NR_execve 59
+#define NR_getppid 110
+#define NR_rt_sigtimedwait 128
+#define NR_prctl 157
+#define NR_clock_gettime 228
+#define NR_clock_getres 229
+#define NR_exit_group 231
+#define NR_openat 257
+#define NR_getcpu 309
+#define NR_close_range 436
+
+/* Loads are not reordered with loads (Intel SDM vol. 3, 9.2): the compiler alone must be held. */
+#define read_barrier() __asm__ volatile("" ::: "memory")
+#define cpu_relax() __asm__ volatile("pause" ::: "memory")
+
+static inline uint32_t load_acquire(const volatile uint32_t *p)
+{
+    return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
+
+/* syscall(2): number in rax; arguments rdi rsi rdx r10 r8 r9; rcx and r11 are clobbered. */
+static inline long syscall6(long nr, long a, long b, long c, long d, long e, long f)
+{
+    long result;
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "0"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+
+#define syscall0(nr) syscall6(nr, 0, 0, 0, 0, 0, 0)
+#define syscall1(nr, a) syscall6(nr, (long)(a), 0, 0, 0, 0, 0)
+#define syscall2(nr, a, b) syscall6(nr, (long)(a), (long)(b), 0, 0, 0, 0)
+#define syscall3(nr, a, b, c) syscall6(nr, (long)(a), (long)(b), (long)(c), 0, 0, 0)
+#define syscall4(nr, a, b, c, d) syscall6(nr, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
+
+/* The first instructions of a static program: hand the initial stack to a function. */
+#define START_WITH_STACK(function)                   \
+    __asm__(".text\n.globl _start\n_start:\n"         \
+            "    xorl %ebp, %ebp\n"                   \
+            "    movq %rsp, %rdi\n"                   \
+            "    andq $-16, %rsp\n"                   \
+            "    call " #function "\n");

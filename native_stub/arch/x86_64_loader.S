@@ -1,0 +1,29 @@
+/* x86-64: the loader's entry and its way out. The stack pointer is the program's own and 16-byte
+ * aligned (System V ABI, 3.4.1); a new program finds every other register zero (ELF_PLAT_INIT). */
+    .section .text.entry, "ax", @progbits
+    .globl loader_entry, loader_failed
+loader_entry:
+    leaq loader_parameters(%rip), %rdi
+    call load
+    testq %rax, %rax
+    jnz fail
+    xorl %ecx, %ecx
+    xorl %edx, %edx
+    xorl %esi, %esi
+    xorl %edi, %edi
+    xorl %r8d, %r8d
+    xorl %r9d, %r9d
+    xorl %r10d, %r10d
+    xorl %r11d, %r11d
+    jmp *loader_parameters(%rip)
+fail:
+    int3
+loader_failed: /* the instruction pointer at the trap */
+    nop
+
+    .section .parameters, "a", @progbits
+    .globl loader_parameters
+    .balign 8
+loader_parameters:
+    .skip 128
+    .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,95 @@
+/* The launcher: a static program between fork and the program that a test asked for, so that the
+ * tracer can seize the process before the program starts.
+ *
+ *   launch PARENT FD COUNT CANDIDATE... ARG0 ARG...
+ *
+ * waits until its tracer sets `released`, closes FD (-1: none; its own file, where that is only to be had
+ * by descriptor), then executes the first CANDIDATE that can be executed,
+ * as execvp(3) and subprocess do, with ARG0... as argv. Its exit status is the errno of execve
+ * when none can.
+ *
+ *   launch PARENT
+ *
+ * is the doorbell: it does nothing but wait. A signal sent to it is a stop for the tracer, which so
+ * wakes up from waitpid.
+ *
+ * PARENT is the pid of the process that starts it. Neither form outlives that process.
+ */
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__x86_64__)
+#include "arch/x86_64.h"
+#else
+#error "no launcher for this architecture yet"
+#endif
+
+/* linux/prctl.h, asm-generic/errno-base.h, asm-generic/signal.h */
+#define PR_SET_PDEATHSIG 1
+#define PR_GET_PDEATHSIG 2
+#define SIGKILL 9
+#define ENOENT 2
+#define ENOTDIR 20
+#define SIGSET_SIZE 8
+
+/* Set by the tracer. */
+__attribute__((used)) volatile int released;
+
+static void exit_with(int status)
+{
+    for (;;)
+        syscall1(NR_exit_group, status);
+}
+
+static long number(const char *digits)
+{
+    long n = 0;
+    while (*digits)
+        n = n * 10 + (*digits++ - '0');
+    return n;
+}
+
+/* rt_sigtimedwait for no signal at all: unlike pause it is not restarted after a ptrace stop
+ * (signal(7)), so the tracer need not touch registers. */
+static void wait_for_tracer(void)
+{
+    static const uint64_t no_signals;
+    syscall4(NR_rt_sigtimedwait, (long)&no_signals, 0, 0, SIGSET_SIZE);
+}
+
+__attribute__((used)) void start(long *stack)
+{
+    long argc = stack[0];
+    char **argv = (char **)&stack[1];
+    char **envp = argv + argc + 1;
+    int parent_death_signal = 0;
+
+    if (argc < 2)
+        exit_with(125);
+    /* Whoever starts a program may have given it a parent-death signal (prctl(2)): it gets it back. */
+    syscall2(NR_prctl, PR_GET_PDEATHSIG, (long)&parent_death_signal);
+    syscall2(NR_prctl, PR_SET_PDEATHSIG, SIGKILL);
+    long parent = syscall0(NR_getppid); /* 0: outside of this pid namespace */
+    if (parent && parent != number(argv[1]))
+        exit_with(125);
+    if (argc == 2)
+        syscall3(NR_close_range, 0, ~0u, 0);
+
+    while (!released)
+        wait_for_tracer();
+
+    syscall2(NR_prctl, PR_SET_PDEATHSIG, parent_death_signal);
+    if (argv[2][0] != '-')
+        syscall1(NR_close, number(argv[2]));
+    long count = number(argv[3]);
+    char **candidates = argv + 4;
+    int first_errno = 0, last_errno = ENOENT;
+    for (long i = 0; i < count; i++) {
+        last_errno = -(int)syscall3(NR_execve, (long)candidates[i], (long)(candidates + count), (long)envp);
+        if (!first_errno && last_errno != ENOENT && last_errno != ENOTDIR)
+            first_errno = last_errno;
+    }
+    exit_with(first_errno ? first_errno : last_errno);
+}
+
+START_WITH_STACK(start)

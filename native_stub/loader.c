@@ -1,0 +1,88 @@
+/* The loader: runs in a new program before its first instruction.
+ *
+ * The tracer writes it into the unused end of the kernel's vDSO and points the program there at
+ * the exec stop. It maps the memfd of the clock (page.h), tells the program's libc by
+ * AT_SYSINFO_EHDR that the fake image is the vDSO, and jumps to where the kernel would have
+ * started. arch/ has the entry, which on failure ends in a trap with the result of load() in the
+ * return register: the step in the upper half, errno in the lower. By then nothing of it is left
+ * in the program, and the tracer goes another way.
+ */
+#include "loader.h"
+
+#if defined(__x86_64__)
+#include "arch/x86_64.h"
+#else
+#error "no loader for this architecture yet"
+#endif
+
+/* asm-generic/mman-common.h, asm-generic/fcntl.h */
+#define PROT_READ 1
+#define PROT_WRITE 2
+#define PROT_EXEC 4
+#define MAP_SHARED 1
+#define MAP_PRIVATE 2
+#define MAP_FIXED 16
+#define MAP_ANONYMOUS 32
+#define AT_FDCWD (-100)
+#define O_RDONLY 0
+#define O_CLOEXEC 02000000
+
+enum step { OPEN = 1, MAP_IMAGE, COMPARE_COOKIE, MAP_CLOCK_PAGE, MAP_PROCESS_PAGE, PROTECT_PROCESS_PAGE };
+
+static inline int failed(long result)
+{
+    return (unsigned long)result >= (unsigned long)-4095;
+}
+
+__attribute__((visibility("hidden"))) long load(const struct loader_parameters *p)
+{
+    enum step step = OPEN;
+    long base = 0;
+    long fd = syscall4(NR_openat, AT_FDCWD, (long)p->path, O_RDONLY | O_CLOEXEC, 0);
+    long result = fd;
+    if (failed(result))
+        return (long)step << 16 | -result;
+
+    step = MAP_IMAGE;
+    base = result = syscall6(NR_mmap, 0, p->mapping_length, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
+    if (failed(result))
+        goto close;
+
+    /* In another pid namespace the path may name another file. The cookie is not on the clock
+     * page, so that comparing it does not count as reading the clock. */
+    step = COMPARE_COOKIE;
+    const volatile uint64_t *cookie = (const volatile uint64_t *)(base + VDSO_PAGE_SIZE);
+    result = 0;
+    if (cookie[0] != p->cookie[0] || cookie[1] != p->cookie[1])
+        goto unmap;
+
+    step = MAP_CLOCK_PAGE;
+    result = syscall6(NR_mmap, base, VDSO_PAGE_SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0);
+    if (failed(result))
+        goto unmap;
+
+    step = MAP_PROCESS_PAGE;
+    result = syscall6(NR_mmap, base + VDSO_PAGE_SIZE, VDSO_PAGE_SIZE, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    if (failed(result))
+        goto unmap;
+    volatile uint64_t *to = (volatile uint64_t *)(base + VDSO_PAGE_SIZE);
+    const uint64_t *from = (const uint64_t *)&p->process;
+    for (unsigned i = 0; i < sizeof p->process / sizeof *from; i++)
+        to[i] = from[i];
+
+    step = PROTECT_PROCESS_PAGE;
+    result = syscall3(NR_mprotect, base + VDSO_PAGE_SIZE, VDSO_PAGE_SIZE, PROT_READ);
+    if (failed(result))
+        goto unmap;
+
+    syscall1(NR_close, fd);
+    *(volatile unsigned long *)(uintptr_t)p->sysinfo_ehdr = base + VDSO_HEADER_PAGES * VDSO_PAGE_SIZE;
+    return 0;
+
+unmap:
+    syscall2(NR_munmap, base, p->mapping_length);
+close:
+    syscall1(NR_close, fd);
+    return (long)step << 16 | -result;
+}

@@ -1,0 +1,19 @@
+/* What the tracer hands to the loader: written right behind the loader's code.
+ * pytest_vdsotime/page.py packs the same layout. */
+#ifndef VDSOTIME_LOADER_H
+#define VDSOTIME_LOADER_H
+
+#include "page.h"
+
+struct loader_parameters {
+    uint64_t entry;          /* where the kernel would have started the program */
+    uint64_t sysinfo_ehdr;   /* address of the value of AT_SYSINFO_EHDR on the stack */
+    uint64_t mapping_length; /* of the memfd: header pages and image */
+    uint64_t cookie[2];      /* what the memfd's second page begins with */
+    struct vdso_process process;
+    char path[40];           /* "/proc/PID/fd/N" of the memfd */
+};
+
+_Static_assert(sizeof(struct loader_parameters) == 128, "loader_parameters");
+
+#endif

@@ -1,0 +1,169 @@
+/* The fake vDSO: what a taken-over program calls for the time.
+ *
+ * No libc, no writable data, no relocations: the image is mapped as it is, at any address. Its
+ * data are the three pages in front of it (page.h), reached relative to the instruction pointer.
+ * Signatures and results are the kernel's: arch/x86/entry/vdso/vclock_gettime.c and
+ * lib/vdso/gettimeofday.c. A bad pointer faults here as it does in the kernel's vDSO.
+ */
+#include "page.h"
+
+#if defined(__x86_64__)
+#include "arch/x86_64.h"
+#else
+#error "no fake vDSO for this architecture yet"
+#endif
+
+#define HIDDEN extern __attribute__((visibility("hidden")))
+#define LIKELY(x) __builtin_expect(!!(x), 1)
+#define NSEC_PER_SEC 1000000000u
+#define CLOCK_REALTIME 0
+#define CLOCK_MONOTONIC 1
+#define ENOSYS 38
+
+HIDDEN const volatile struct vdso_page vdso_clock_page;
+HIDDEN const struct vdso_process vdso_process_page;
+HIDDEN const volatile unsigned char vdso_marker_page;
+
+struct timespec { int64_t sec; int64_t nsec; };
+struct timeval { int64_t sec; int64_t usec; };
+
+typedef long clock_fn(int, struct timespec *);
+typedef long timeofday_fn(struct timeval *, void *);
+typedef long getcpu_fn(unsigned *, unsigned *, void *);
+typedef long getrandom_fn(void *, size_t, unsigned, void *, size_t);
+
+#define REAL(name, type) ((type *)(uintptr_t)vdso_process_page.name)
+
+/* Nanoseconds that a line has moved. Clamped at both ends: a reader may have sampled the host
+ * just before the line's start, and a fast line stops after 292 years instead of wrapping. */
+static uint64_t moved_ns(uint64_t start_ns, uint64_t mult, uint32_t shift)
+{
+    struct timespec host;
+    REAL(clock_gettime, clock_fn)(CLOCK_MONOTONIC, &host);
+    int64_t elapsed = host.sec * (int64_t)NSEC_PER_SEC + host.nsec - (int64_t)start_ns;
+    if (elapsed <= 0)
+        return 0;
+    unsigned __int128 way = (unsigned __int128)(uint64_t)elapsed * mult >> shift;
+    return way > INT64_MAX ? INT64_MAX : (uint64_t)way;
+}
+
+static __attribute__((noinline)) void read_slowly(unsigned id, struct timespec *ts)
+{
+    const volatile struct vdso_page *page = &vdso_clock_page;
+    const volatile struct vdso_clock *clock = &page->clocks[id];
+    uint64_t way;
+    int64_t sec;
+    uint32_t seq, nsec, read;
+
+    do {
+        while ((seq = load_acquire(&page->seq)) & 1)
+            cpu_relax();
+        const volatile struct vdso_line *line = &page->lines[clock->line & 1];
+        sec = clock->sec;
+        nsec = clock->nsec;
+        read = clock->read;
+        way = read & VDSO_MOVING ? moved_ns(line->start_ns, line->mult, line->shift & 63) : 0;
+        read_barrier();
+    } while (page->seq != seq);
+    if (read & VDSO_PRIVATE)
+        (void)vdso_marker_page;
+    way += nsec;
+    ts->sec = sec + (int64_t)(way / NSEC_PER_SEC);
+    ts->nsec = (int64_t)(way % NSEC_PER_SEC);
+}
+
+/* The hot path: a frozen clock on the shared page is a handful of loads. */
+static inline __attribute__((always_inline)) void read_clock(unsigned id, struct timespec *ts)
+{
+    const volatile struct vdso_page *page = &vdso_clock_page;
+    const volatile struct vdso_clock *clock = &page->clocks[id];
+    uint32_t seq = load_acquire(&page->seq);
+    int64_t sec = clock->sec;
+    uint32_t nsec = clock->nsec;
+    uint32_t read = clock->read;
+    read_barrier();
+    if (LIKELY(!(seq & 1) && !read && page->seq == seq)) {
+        ts->sec = sec;
+        ts->nsec = nsec;
+        return;
+    }
+    read_slowly(id, ts);
+}
+
+static inline int is_served(unsigned id)
+{
+    return id < VDSO_CLOCK_IDS && vdso_clock_page.served >> id & 1;
+}
+
+/* CPU-time and fd-based clocks stay real, ids that the host refuses are refused by the host. */
+long __vdso_clock_gettime(int id, struct timespec *ts)
+{
+    if (!LIKELY(is_served((unsigned)id)))
+        return syscall2(NR_clock_gettime, id, (long)ts);
+    read_clock((unsigned)id, ts);
+    return 0;
+}
+
+long __vdso_clock_getres(int id, struct timespec *res)
+{
+    return REAL(clock_getres, clock_fn)
+        ? REAL(clock_getres, clock_fn)(id, res)
+        : syscall2(NR_clock_getres, id, (long)res);
+}
+
+#ifdef HAVE_GETTIMEOFDAY
+/* The timezone is the kernel's own setting, not time. */
+long __vdso_gettimeofday(struct timeval *tv, void *tz)
+{
+    if (tv) {
+        struct timespec ts;
+        read_clock(CLOCK_REALTIME, &ts);
+        tv->sec = ts.sec;
+        tv->usec = (uint32_t)ts.nsec / 1000;
+    }
+    return tz ? REAL(gettimeofday, timeofday_fn)(0, tz) : 0;
+}
+#endif
+
+#ifdef HAVE_TIME
+long __vdso_time(int64_t *t)
+{
+    struct timespec ts;
+    read_clock(CLOCK_REALTIME, &ts);
+    if (t)
+        *t = ts.sec;
+    return ts.sec;
+}
+#endif
+
+long __vdso_getcpu(unsigned *cpu, unsigned *node, void *unused)
+{
+    return REAL(getcpu, getcpu_fn)
+        ? REAL(getcpu, getcpu_fn)(cpu, node, unused)
+        : syscall3(NR_getcpu, (long)cpu, (long)node, (long)unused);
+}
+
+/* Kernels before 6.11 have none; -ENOSYS makes libc use the system call, as without the symbol. */
+long __vdso_getrandom(void *buf, size_t len, unsigned flags, void *state, size_t state_len)
+{
+    return REAL(getrandom, getrandom_fn)
+        ? REAL(getrandom, getrandom_fn)(buf, len, flags, state, state_len)
+        : -ENOSYS;
+}
+
+#define WEAK_NAME(name) \
+    __attribute__((weak, alias("__vdso_" #name))) long name()
+
+#pragma clang diagnostic ignored "-Wincompatible-library-redeclaration"
+#pragma clang diagnostic ignored "-Wdeprecated-non-prototype"
+#pragma clang diagnostic ignored "-Wstrict-prototypes"
+WEAK_NAME(clock_gettime);
+WEAK_NAME(clock_getres);
+WEAK_NAME(getcpu);
+WEAK_NAME(getrandom);
+#ifdef HAVE_GETTIMEOFDAY
+WEAK_NAME(gettimeofday);
+#endif
+#ifdef HAVE_TIME
+WEAK_NAME(time);
+#endif
