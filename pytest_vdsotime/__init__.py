@@ -1,0 +1,45 @@
+"""Virtual time for real programs: the clocks that subprocesses read are a test's to set.
+
+The names load on first use: pytest imports this package at every start, to find the plugin.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_vdsotime.clock import FrozenClock
+    from pytest_vdsotime.errors import (
+        ClockClosed,
+        NotSettled,
+        RealTimeWarning,
+        TracingUnavailable,
+        UnsupportedProgram,
+        VdsoTimeError,
+    )
+    from pytest_vdsotime.popen import FrozenPopen
+
+__all__ = [
+    "ClockClosed",
+    "FrozenClock",
+    "FrozenPopen",
+    "NotSettled",
+    "RealTimeWarning",
+    "TracingUnavailable",
+    "UnsupportedProgram",
+    "VdsoTimeError",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = {"FrozenClock": "clock", "FrozenPopen": "popen"}.get(name, "errors")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value  # from now on an ordinary attribute
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,58 @@
+"""What differs between architectures, as records of facts; the rest of the package reads them
+here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_vdsotime.errors import TracingUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Arch:
+    """Facts about one architecture.
+
+    The registers are names of fields in python-ptrace's `user_regs_struct`.
+    """
+
+    name: str
+    """As `uname -m` has it."""
+    word: str
+    """A word of the program's stack, as an `array` type code."""
+    program_counter: str
+    stack_pointer: str
+    syscall_number: str
+    """Set to inject a system call."""
+    interrupted_syscall: str
+    """Set to -1: nothing to restart when the task is resumed elsewhere."""
+    syscall_result: str
+    syscall_arguments: tuple[str, ...]
+    syscall_instruction: bytes
+    syscalls: Mapping[str, int]
+    program_mode: tuple[str, int]
+    """The register that tells a program of this architecture, and its value there."""
+    vdso_prefix: str
+    zero_at_entry: tuple[str, ...]
+    """Registers that a new program finds zero."""
+
+    def runs_in(self, registers: Any) -> bool:
+        """Whether a program with these registers is one of this architecture."""
+        name, value = self.program_mode
+        return bool(getattr(registers, name) == value)
+
+
+def host_arch() -> Arch:
+    """The facts of this machine.
+
+    Raises:
+        TracingUnavailable: an architecture that the package has no stub for.
+    """
+    machine = os.uname().machine
+    if machine == "x86_64":
+        from pytest_vdsotime.arch.x86_64 import X86_64
+
+        return X86_64
+    raise TracingUnavailable(f"there is no fake vDSO for {machine}", "run the tests on x86_64")

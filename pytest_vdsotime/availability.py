@@ -1,0 +1,143 @@
+"""Can programs be traced here, and if not, why and what mends it?
+
+:func:`known_obstacle` knows from a few small files, so that pytest's header costs nothing;
+:func:`explain` puts words to a refusal that only shows when it is tried.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+NATIVE = Path(__file__).with_name("native")
+
+_CAP_SYS_PTRACE = 19  # linux/capability.h
+_SECCOMP_MODE_FILTER = 2  # proc_pid_status(5)
+
+#: Why not, and what to change.
+Obstacle = tuple[str, str]
+
+
+class Facts(NamedTuple):
+    """What decides whether this process may trace the programs that it starts."""
+
+    platform: str
+    machine: str
+    built_machines: frozenset[str]
+    tracer: str | None
+    """The program that traces this process, with its pid."""
+    yama_scope: int
+    may_ptrace: bool
+    """CAP_SYS_PTRACE is in the effective set."""
+    filtered: bool
+    """A seccomp filter is in force."""
+
+    @classmethod
+    def read(cls) -> Facts:
+        """The facts about this process."""
+        built = (
+            frozenset(entry.name for entry in NATIVE.iterdir()) if NATIVE.is_dir() else frozenset()
+        )
+        if sys.platform != "linux":
+            return cls(sys.platform, "", built, None, 0, False, False)
+        status = _own_status()
+        return cls(
+            sys.platform,
+            os.uname().machine,
+            built,
+            _program_with_pid(int(status["TracerPid"])),
+            _yama_scope(),
+            bool(int(status["CapEff"], 16) >> _CAP_SYS_PTRACE & 1),
+            status.get("Seccomp") == str(_SECCOMP_MODE_FILTER),
+        )
+
+
+def _own_status() -> Mapping[str, str]:
+    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    pairs = (line.partition(":") for line in lines)
+    return {name: value.strip() for name, _, value in pairs}
+
+
+def _program_with_pid(pid: int) -> str | None:
+    if pid == 0:
+        return None
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    except OSError:  # another pid namespace, or /proc mounted with hidepid
+        name = "another program"
+    return f"{name} (pid {pid})"
+
+
+def _yama_scope() -> int:
+    """kernel.yama.ptrace_scope (Documentation/admin-guide/LSM/Yama.rst); 0 without Yama."""
+    try:
+        return int(Path("/proc/sys/kernel/yama/ptrace_scope").read_text())
+    except OSError:
+        return 0
+
+
+def obstacle(facts: Facts) -> Obstacle | None:
+    """What in `facts` makes tracing impossible, or None."""
+    if facts.platform != "linux":
+        return (
+            f"tracing programs needs Linux, and this is {facts.platform}",
+            "run these tests on Linux",
+        )
+    if facts.machine not in facts.built_machines:
+        built = ", ".join(sorted(facts.built_machines)) or "none"
+        return (
+            f"there are no native objects for {facts.machine} in this installation (only: {built})",
+            "install a release that supports this architecture",
+        )
+    if facts.tracer:
+        return _traced_by(facts.tracer)
+    if facts.yama_scope >= 3:
+        return (
+            "kernel.yama.ptrace_scope is 3: nothing may be traced until the next boot",
+            "set kernel.yama.ptrace_scope to 1 in /etc/sysctl.d and reboot",
+        )
+    if facts.yama_scope == 2 and not facts.may_ptrace:
+        return (
+            "kernel.yama.ptrace_scope is 2, and this process lacks CAP_SYS_PTRACE",
+            "run 'sysctl kernel.yama.ptrace_scope=1' as root",
+        )
+    return None
+
+
+def _traced_by(tracer: str) -> Obstacle:
+    return (
+        f"this process is traced by {tracer}, and so is what it starts",
+        "run it without strace -f, a debugger or another vdsotime around it",
+    )
+
+
+def known_obstacle() -> Obstacle | None:
+    """Why programs cannot be traced here and what to change, or None if nothing is known.
+
+    It starts nothing: a refusal by a sandbox shows only when it is tried (:func:`explain`).
+    """
+    return obstacle(Facts.read())
+
+
+def explain(error: int, operation: str, facts: Facts | None = None) -> Obstacle:
+    """The reason and the remedy when `operation`, such as "PTRACE_SEIZE", failed with `error`."""
+    facts = facts or Facts.read()
+    reason = f"{operation} failed: {os.strerror(error)}"
+    known = obstacle(facts)
+    if known is not None:
+        return f"{reason}; {known[0]}", known[1]
+    if facts.filtered or error == errno.ENOSYS:
+        return (
+            f"{reason}; a sandbox (seccomp) forbids it",
+            "allow ptrace in the sandbox: a container needs --cap-add=SYS_PTRACE "
+            "or --security-opt seccomp=unconfined",
+        )
+    return (
+        f"{reason}; a security module forbids it",
+        "allow ptrace to this user: kernel.yama.ptrace_scope=1, SELinux deny_ptrace=off, "
+        "an AppArmor profile with 'ptrace'",
+    )

@@ -1,0 +1,375 @@
+"""FrozenClock: what a test holds."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakSet
+
+from pytest_vdsotime import timeline
+from pytest_vdsotime.errors import ClockClosed, RealTimeWarning, VdsoTimeError
+from pytest_vdsotime.kernel import procfs
+from pytest_vdsotime.page import ClockPage
+from pytest_vdsotime.processes import TracedProcess, snapshot
+from pytest_vdsotime.timeline import Instant, Line, Lines, Rate
+from pytest_vdsotime.tracer.tasks import Reply, World
+from pytest_vdsotime.tracer.thread import Tracer
+
+if TYPE_CHECKING:
+    from pytest_vdsotime.popen import FrozenPopen
+
+T = TypeVar("T")
+
+_CLOSE_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a clock starts with, checked."""
+
+    start: Instant
+    rate: Rate
+    monotonic: str
+
+
+def validate_options(
+    start: Instant = None,
+    *,
+    rate: float = 0.0,
+    monotonic: str = "flow",
+    waits: str = "follow",
+    autojump: bool | float = False,
+    grace: float = 0.02,
+    python: bool = False,
+) -> Options:
+    """Checks the parameters of `FrozenClock` without starting anything.
+
+    Raises:
+        TypeError, ValueError: naming the parameter and what it accepts.
+    """
+    timeline.parse_instant(start)
+    checked_rate = Rate.of(rate)
+    if monotonic not in timeline.MONOTONIC_MODES:
+        raise ValueError(f"monotonic is 'flow', 'freeze' or 'rate', not {monotonic!r}")
+    if waits not in ("follow", "real"):
+        raise ValueError(f"waits is 'follow' or 'real', not {waits!r}")
+    if isinstance(grace, bool) or not isinstance(grace, (int, float)):
+        raise TypeError(f"grace is a number of seconds, not {grace!r}")
+    if not 0 <= grace < float("inf"):
+        raise ValueError(f"grace is finite and not negative, not {grace!r}")
+    for name, is_asked in (
+        ("waits='real'", waits == "real"),
+        ("autojump", autojump),
+        ("python", python),
+    ):
+        if is_asked:
+            raise ValueError(f"{name} is not in this release: waits take real time in it")
+    return Options(start, checked_rate, monotonic)
+
+
+class FrozenClock:
+    """A clock for real programs: two lines over real time, which the test controls.
+
+    Programs started through it, and all that they start, read it. The wall line starts at `start`
+    and moves at `rate` seconds a second (0: frozen, 1: ticking); the monotonic line flows on from
+    the host's own value (``monotonic="flow"``), stands still (``"freeze"``) or moves at the
+    wall's rate (``"rate"``).
+
+    `start` is an ISO 8601 string, an aware or naive (UTC) datetime, a date, seconds since the
+    epoch, a timedelta from now, or None for now; any instant from the year 0001 to 9999.
+
+    Usable from any thread, and as a context manager: leaving it kills what is left. `tracer` lets
+    several clocks share one tracer thread; without it the clock has its own.
+
+    Raises:
+        TypeError, ValueError: bad parameters, before anything is started.
+    """
+
+    def __init__(
+        self,
+        start: Instant = None,
+        *,
+        rate: float = 0.0,
+        monotonic: str = "flow",
+        waits: str = "follow",
+        autojump: bool | float = False,
+        grace: float = 0.02,
+        python: bool = False,
+        tracer: Tracer | None = None,
+    ) -> None:
+        options = validate_options(
+            start,
+            rate=rate,
+            monotonic=monotonic,
+            waits=waits,
+            autojump=autojump,
+            grace=grace,
+            python=python,
+        )
+        host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        start_ns = timeline.parse_instant(options.start)
+        self._lines = timeline.initial_lines(start_ns, options.rate, options.monotonic, host_ns)
+        self._owner = os.getpid()
+        self._lock = threading.Lock()
+        self._owns_tracer = tracer is None
+        self._tracer = tracer or Tracer()
+        self._world: World | None = None
+        self._functions: Mapping[str, Callable[..., Any]] | None = None
+        self._programs: WeakSet[FrozenPopen] = WeakSet()
+        self._warnings: deque[str] = deque()
+        self._is_closed = False
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def _read(self, line: Line) -> int:
+        self._check_open()
+        return line.at(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+
+    @property
+    def now(self) -> datetime:
+        """The wall line, as an aware UTC datetime rounded to microseconds."""
+        return timeline.to_datetime(self.time_ns())
+
+    def time_ns(self) -> int:
+        """The wall line, in nanoseconds since the epoch, exact."""
+        return self._read(self._lines.wall)
+
+    def time(self) -> float:
+        """The wall line, in seconds since the epoch."""
+        return self.time_ns() / timeline.NS_PER_S
+
+    def monotonic_ns(self) -> int:
+        """The monotonic line: what programs read from CLOCK_MONOTONIC, in nanoseconds."""
+        return self._read(self._lines.monotonic)
+
+    # --- moving ----------------------------------------------------------------------------------
+
+    def advance(
+        self,
+        delta: timedelta | float | None = None,
+        /,
+        *,
+        timeout: float = 5.0,
+        **timedelta_kwargs: float,
+    ) -> None:
+        """Time passes: both lines move on by seconds, a timedelta, or ``hours=1`` and the like.
+
+        Raises:
+            ValueError: negative, not finite, or beyond the year 9999.
+            TypeError: no or several amounts, unknown keywords.
+        """
+        span_ns = timeline.parse_delta(delta, timedelta_kwargs)
+        _check_timeout(timeout)
+        self._change(lambda lines, host_ns: lines.advanced(host_ns, span_ns))
+
+    def move_to(self, when: Instant) -> None:
+        """Somebody sets the clock: the wall line is at `when`, the monotonic one stays.
+
+        Takes every form of `start`; a timedelta counts from the clock's own now, None is the
+        host's now.
+
+        Raises TypeError, ValueError.
+        """
+        now_ns = self.time_ns() if isinstance(when, timedelta) else None
+        instant_ns = timeline.parse_instant(when, now_ns)
+        self._change(lambda lines, host_ns: lines.moved_to(host_ns, instant_ns))
+
+    @property
+    def rate(self) -> float:
+        """Seconds of the wall line per real second; set it to go on at another rate from here."""
+        return self._lines.wall.rate.value
+
+    @rate.setter
+    def rate(self, value: float) -> None:
+        rate = Rate.of(value)
+        self._change(lambda lines, host_ns: lines.at_rate(host_ns, rate))
+
+    def _change(self, to: Callable[[Lines, int], Lines]) -> None:
+        self._check_open()
+        with self._lock:
+            world = self._world
+            if world is None:
+                self._lines = to(self._lines, time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+        if world is not None:
+            page = world.page
+            self._lines = self._tracer.call(
+                lambda _loop: page.change(lambda host_ns: to(page.lines, host_ns))
+            )
+            self.raise_news()
+
+    # --- programs --------------------------------------------------------------------------------
+
+    def popen(self, args: Any, *more: Any, **keywords: Any) -> FrozenPopen:
+        """Starts a program on this clock: a `subprocess.Popen`, with the same parameters and
+        exceptions.
+
+        Raises:
+            TracingUnavailable: programs cannot be traced here.
+            UnsupportedProgram: it could not be given the clock, and was killed.
+        """
+        from pytest_vdsotime.popen import FrozenPopen
+
+        return FrozenPopen(args, *more, clock=self, **keywords)
+
+    def run(self, *args: Any, **keywords: Any) -> Any:
+        """`subprocess.run` on this clock; `timeout` is real time."""
+        return self._subprocess("run")(*args, **keywords)
+
+    def call(self, *args: Any, **keywords: Any) -> int:
+        """`subprocess.call` on this clock."""
+        status: int = self._subprocess("call")(*args, **keywords)
+        return status
+
+    def check_call(self, *args: Any, **keywords: Any) -> int:
+        """`subprocess.check_call` on this clock."""
+        status: int = self._subprocess("check_call")(*args, **keywords)
+        return status
+
+    def check_output(self, *args: Any, **keywords: Any) -> Any:
+        """`subprocess.check_output` on this clock."""
+        return self._subprocess("check_output")(*args, **keywords)
+
+    def _subprocess(self, name: str) -> Callable[..., Any]:
+        if self._functions is None:
+            from pytest_vdsotime.patching import subprocess_functions
+
+            self._functions = subprocess_functions(self)
+        return self._functions[name]
+
+    def patch_subprocess(self) -> AbstractContextManager[None]:
+        """Inside it, `subprocess.Popen`, `run` and the like start programs on this clock."""
+        from pytest_vdsotime.patching import patch_subprocess
+
+        return patch_subprocess(self)
+
+    @property
+    def processes(self) -> list[TracedProcess]:
+        """The processes on this clock that are alive, by pid."""
+        self._check_open()
+        world = self._world
+        if world is None:
+            return []
+        found = self._tracer.call(lambda _loop: [*world.processes.values()])
+        snapshots = [snapshot(process) for process in found if process.launched is None]
+        self.raise_news()
+        return sorted((one for one in snapshots if one), key=lambda one: one.pid)
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Kills every program on this clock and reaps it. Idempotent.
+
+        Raises what was still to be told: UnsupportedProgram for a program that was killed unseen.
+        """
+        if os.getpid() != self._owner:
+            raise ClockClosed(
+                "this clock belongs to the parent process: after os.fork(), make a new one"
+            )
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        world = self._world
+        try:
+            if world is not None:
+                self._end_programs(world)
+            for program in tuple(self._programs):
+                program.end()
+        finally:
+            if self._owns_tracer:
+                self._tracer.close()
+            if world is not None:
+                world.page.close()
+        self.raise_news()
+
+    def _end_programs(self, world: World) -> None:
+        closed: Reply[None] = Reply()
+        self._tracer.post(lambda loop: loop.close_world(world, closed), closed)
+        try:
+            if not closed.wait(_CLOSE_TIMEOUT_S):
+                left = ", ".join(f"{procfs.name(pid)} (pid {pid})" for pid in list(world.processes))
+                raise VdsoTimeError(
+                    f"closing the clock: still alive {_CLOSE_TIMEOUT_S:.0f} s after SIGKILL: {left}"
+                )
+            closed.result()
+        finally:
+            self._tracer.forget(closed)
+
+    def __enter__(self) -> FrozenClock:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self._is_closed:
+            return "<FrozenClock closed>"
+        now_ns = self._lines.wall.at(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+        return f"<FrozenClock {timeline.format_instant(now_ns)} rate={self.rate:g}>"
+
+    # --- for popen.py ----------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Reads what the first program will need. Raises TracingUnavailable."""
+        self._tracer.load()
+
+    def add(self, program: FrozenPopen) -> None:
+        """`program` ends with the clock."""
+        self._programs.add(program)
+
+    def leave_untraced(self, program: FrozenPopen, reason: str) -> None:
+        """`program` runs in real time, untouched; it ends with the clock like the others."""
+        self._warnings.append(
+            f"{program.args!r} (pid {program.pid}) runs in real time: {reason}; "
+            "run the tests as root"
+        )
+
+    def _check_open(self) -> None:
+        if os.getpid() != self._owner:
+            raise ClockClosed(
+                "this clock belongs to the parent process: after os.fork(), make a new one"
+            )
+        if self._is_closed:
+            raise ClockClosed("the clock is closed")
+
+    def start_tracing(self) -> tuple[Tracer, World]:
+        """The tracer, running, and this clock's side of it.
+
+        Raises ClockClosed, TracingUnavailable.
+        """
+        self._check_open()
+        self._tracer.start()
+        with self._lock:
+            if self._world is None:
+                world = World(ClockPage(self._lines, self._tracer.load().fake.data))
+                self._tracer.call(lambda loop: loop.worlds.append(world))
+                self._world = world
+            return self._tracer, self._world
+
+    def raise_news(self) -> None:
+        """Raises what happened since the last call, in the test's own thread."""
+        world = self._world
+        for texts in (self._warnings, world.warnings if world else self._warnings):
+            while texts:
+                warnings.warn(texts.popleft(), RealTimeWarning, stacklevel=3)
+        if world and world.errors:
+            raise world.errors.popleft()
+
+
+def _check_timeout(timeout: float) -> None:
+    if not timeout > 0:
+        raise ValueError(f"timeout is a positive number of real seconds, not {timeout!r}")

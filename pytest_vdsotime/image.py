@@ -1,0 +1,208 @@
+"""ELF images: the fake vDSO and the other native objects, and the kernel's own vDSO.
+
+The fake one must have every dynamic symbol of the real one at the same version: where a symbol is
+missing, libc makes the real system call and gets real time. So that is checked against the running
+kernel, with pyelftools.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerDefSection, GNUVerSymSection
+from elftools.elf.sections import SymbolTableSection
+
+from pytest_vdsotime.arch import Arch
+from pytest_vdsotime.errors import TracingUnavailable, VdsoTimeError
+
+NATIVE = Path(__file__).resolve().parent / "native"
+
+#: The entry points of struct vdso_process (native_stub/page.h), in its order.
+PROCESS_ENTRIES = (
+    "clock_gettime",
+    "gettimeofday",
+    "clock_getres",
+    "getcpu",
+    "getrandom",
+    "sgx_enter_enclave",
+)
+#: struct loader_parameters (native_stub/loader.h): entry, slot, length, cookie, process, path.
+_PARAMETERS = struct.Struct(f"=QQQ16s{len(PROCESS_ENTRIES)}Q40s")
+#: enum step of native_stub/loader.c.
+LOADER_STEPS = {
+    1: "openat",
+    2: "mmap of the image",
+    3: "comparing the cookie",
+    4: "mmap of the clock page",
+    5: "mmap of the process page",
+    6: "mprotect of the process page",
+}
+
+
+def _native(arch: Arch, name: str) -> Path:
+    path = NATIVE / arch.name / name
+    if not path.exists():
+        raise TracingUnavailable(
+            f"{name} for {arch.name} is missing from the installation",
+            "install pytest-vdsotime again, from a wheel or with its build hook",
+        )
+    return path
+
+
+def launcher_path(arch: Arch) -> Path:
+    """The launcher program. Raises TracingUnavailable when it was not built."""
+    return _native(arch, "launch")
+
+
+def _local_symbols(elf: ELFFile) -> dict[str, int]:
+    table = elf.get_section_by_name(".symtab")
+    assert isinstance(table, SymbolTableSection)
+    return {symbol.name: symbol["st_value"] for symbol in table.iter_symbols() if symbol.name}
+
+
+def launcher_released_address(arch: Arch) -> int:
+    """Where the launcher's `released` lies."""
+    with _native(arch, "launch").open("rb") as file:
+        return _local_symbols(ELFFile(file))["released"]
+
+
+def _loaded_bytes(elf: ELFFile) -> bytes:
+    """The one PT_LOAD segment, from address 0."""
+    (segment,) = elf.iter_segments("PT_LOAD")
+    assert segment["p_vaddr"] == 0
+    data: bytes = segment.data()
+    return data
+
+
+@dataclass(frozen=True, slots=True)
+class VdsoImage:
+    """A vDSO: what is mapped, and its dynamic symbols: (name, version) -> offset."""
+
+    data: bytes
+    symbols: Mapping[tuple[str, str], int]
+
+    @classmethod
+    def parse(cls, raw: bytes) -> VdsoImage:
+        """Reads an image, from a file or from memory."""
+        elf = ELFFile(io.BytesIO(raw))
+        table = elf.get_section_by_name(".dynsym")
+        versions = elf.get_section_by_name(".gnu.version")
+        definitions = elf.get_section_by_name(".gnu.version_d")
+        assert isinstance(table, SymbolTableSection)
+        assert isinstance(versions, GNUVerSymSection)
+        assert isinstance(definitions, GNUVerDefSection)
+        names = {entry["vd_ndx"]: next(aux).name for entry, aux in definitions.iter_versions()}
+        symbols = {}
+        for index, symbol in enumerate(table.iter_symbols()):
+            if symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_shndx"] != "SHN_UNDEF":
+                version = versions.get_symbol(index)["ndx"]
+                symbols[symbol.name, names.get(version, "")] = symbol["st_value"]
+        return cls(_loaded_bytes(elf), symbols)
+
+    def offset(self, name: str) -> int | None:
+        """Where a function lies, whatever its version; None if there is none."""
+        return next((value for (symbol, _), value in self.symbols.items() if symbol == name), None)
+
+
+def fake_vdso(arch: Arch) -> VdsoImage:
+    """The image that programs get."""
+    return VdsoImage.parse(_native(arch, "vdso.so").read_bytes())
+
+
+@dataclass(frozen=True, slots=True)
+class HostVdso:
+    """The kernel's own vDSO: the same in every program of this architecture, but for its
+    address."""
+
+    image: VdsoImage
+    size: int
+    """Of its mapping, in bytes."""
+    syscall_offset: int
+    """Of a system call instruction."""
+    entry_offsets: tuple[int, ...]
+    """Of PROCESS_ENTRIES; 0 for one that it lacks, as the ELF header lies there."""
+
+    @classmethod
+    def of_this_process(cls, arch: Arch) -> HostVdso:
+        """Reads it from this process's own memory.
+
+        Raises:
+            TracingUnavailable: the kernel has none (``vdso=0``).
+        """
+        with open("/proc/self/maps") as file:
+            line = next((line for line in file if line.rstrip().endswith("[vdso]")), None)
+        if line is None:
+            raise TracingUnavailable("the kernel gives programs no vDSO", "boot it without vdso=0")
+        start, end = (int(address, 16) for address in line.split()[0].split("-"))
+        with open("/proc/self/mem", "rb", buffering=0) as memory:
+            memory.seek(start)
+            raw = memory.read(end - start)
+        image = VdsoImage.parse(raw)
+        entries = tuple(image.offset(arch.vdso_prefix + name) or 0 for name in PROCESS_ENTRIES)
+        return cls(image, end - start, image.data.index(arch.syscall_instruction), entries)
+
+    def room_offset(self, needed: int) -> int | None:
+        """Where `needed` unused bytes lie behind the image, or None."""
+        offset = -(-len(self.image.data) // 16) * 16
+        return offset if offset + needed <= self.size else None
+
+    def process_entries(self, base: int) -> list[int]:
+        """struct vdso_process of a program whose vDSO lies at `base`."""
+        return [offset and base + offset for offset in self.entry_offsets]
+
+
+def check_symbols(fake: VdsoImage, host: HostVdso) -> None:
+    """Raises TracingUnavailable when the kernel's vDSO has a symbol that the fake one lacks."""
+    missing = sorted(set(host.image.symbols) - set(fake.symbols))
+    if missing:
+        names = ", ".join(f"{name}@{version}" for name, version in missing)
+        raise TracingUnavailable(
+            f"the vDSO of Linux {os.uname().release} has symbols unknown to this release: {names}",
+            "upgrade pytest-vdsotime",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """The loader's code, and how to give it its parameters."""
+
+    code: bytes
+    entry_offset: int
+    failed_offset: int
+    """The program counter at its trap."""
+
+    @classmethod
+    def of(cls, arch: Arch) -> Loader:
+        """Reads it from its object file."""
+        with _native(arch, "loader.elf").open("rb") as file:
+            elf = ELFFile(file)
+            data = _loaded_bytes(elf)
+            symbols = _local_symbols(elf)
+        parameters = symbols["loader_parameters"]
+        assert len(data) == parameters + _PARAMETERS.size
+        return cls(data[:parameters], symbols["loader_entry"], symbols["loader_failed"])
+
+    @property
+    def size(self) -> int:
+        """Code and parameters, in bytes."""
+        return len(self.code) + _PARAMETERS.size
+
+    def with_parameters(
+        self, *, entry: int, slot: int, length: int, cookie: bytes, process: list[int], path: bytes
+    ) -> bytes:
+        """The block to write into a program."""
+        return self.code + _PARAMETERS.pack(entry, slot, length, cookie, *process, path)
+
+
+def loader_failure(result: int) -> tuple[str, int]:
+    """(step, errno) from what the loader's trap leaves in the return register."""
+    step = LOADER_STEPS.get(result >> 16)
+    if step is None:
+        raise VdsoTimeError(f"the loader stopped with {result:#x}, which is none of its failures")
+    return step, result & 0xFFFF

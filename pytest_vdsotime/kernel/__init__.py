@@ -1,0 +1,1 @@
+"""The kernel's interfaces: ptrace, waitpid, memory of other processes, /proc."""

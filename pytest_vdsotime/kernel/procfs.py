@@ -1,0 +1,95 @@
+"""What /proc says about processes (proc(5)). Every function copes with a process that has just
+ended."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+
+_PAGEMAP_PRESENT = 1 << 63
+_PAGEMAP_ENTRY = struct.Struct("=Q")
+_PAGE_SIZE = 4096
+
+
+def argv(pid: int) -> list[str]:
+    """The argument vector; empty for a process that has ended."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            raw = file.read()
+    except OSError:
+        return []
+    return [os.fsdecode(argument) for argument in raw.split(b"\0")[:-1]]
+
+
+def name(pid: int) -> str:
+    """What to call a process in a message: its executable, else its command name, else ``?``."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+    except OSError:
+        pass
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            return file.read().rstrip("\n")
+    except OSError:
+        return "?"
+
+
+def stat_fields(pid: int) -> tuple[str, int] | None:
+    """(state letter, parent's pid), or None for a process that is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The command name stands in parentheses and may itself hold anything.
+            state, ppid = file.read().rpartition(b")")[2].split()[:2]
+    except OSError:
+        return None
+    return state.decode(), int(ppid)
+
+
+def memfd_mappings(pid: int, permissions: str) -> dict[int, int]:
+    """inode -> address of every mapping of a clock's memfd with these permissions (``"r--s"``)."""
+    found = {}
+    try:
+        with open(f"/proc/{pid}/maps") as file:
+            for line in file:
+                if "/memfd:vdsotime" in line:
+                    addresses, mode, _offset, _device, inode, *_path = line.split()
+                    if mode == permissions:
+                        found[int(inode)] = int(addresses.partition("-")[0], 16)
+    except OSError:
+        pass
+    return found
+
+
+def is_page_present(pid: int, address: int) -> bool:
+    """Whether the page at `address` is in the process's page table: for a page that only the
+    process itself touches, whether it ever did (Documentation/admin-guide/mm/pagemap.rst)."""
+    try:
+        with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as file:
+            file.seek(address // _PAGE_SIZE * _PAGEMAP_ENTRY.size)
+            entry = file.read(_PAGEMAP_ENTRY.size)
+    except OSError:
+        return False
+    return len(entry) == _PAGEMAP_ENTRY.size and bool(
+        _PAGEMAP_ENTRY.unpack(entry)[0] & _PAGEMAP_PRESENT
+    )
+
+
+def ignored_privilege(path: str) -> str | None:
+    """The privilege that a program file gives by its mode, and that the kernel does not give to a
+    program traced by an ordinary user (execve(2)); None if there is none or the tracer is root."""
+    if os.geteuid() == 0:
+        return None
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    if status.st_mode & stat.S_ISUID and status.st_uid != os.geteuid():
+        return f"set-user-ID {status.st_uid}"
+    if (
+        status.st_mode & stat.S_ISGID
+        and status.st_mode & stat.S_IXGRP
+        and status.st_gid != os.getegid()
+    ):
+        return f"set-group-ID {status.st_gid}"
+    return None

@@ -1,0 +1,176 @@
+"""ptrace(2) requests, over python-ptrace's binding; this module is its only importer.
+
+The binding has the register structures and the older constants. It calls ptrace through
+`ctypes.CDLL`, which gives up the interpreter lock at each call: with a busy test thread every one
+of them could cost a switch interval (5 ms). A request never blocks, so it is made here through
+`ctypes.PyDLL`, which keeps the lock.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import warnings
+from typing import Any
+
+with warnings.catch_warnings():
+    # python-ptrace 0.9.9 calls datetime.utcfromtimestamp on import, deprecated since Python 3.12.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from ptrace.binding import func as _binding
+
+# linux/ptrace.h; what the binding lacks.
+_PTRACE_SEIZE = 0x4206
+_PTRACE_INTERRUPT = 0x4207
+_PTRACE_LISTEN = 0x4208
+_PTRACE_GETSIGMASK = 0x420A
+_PTRACE_SETSIGMASK = 0x420B
+_PTRACE_GET_SYSCALL_INFO = 0x420E
+_PTRACE_O_EXITKILL = 0x100000
+_SYSCALL_INFO_ENTRY = 1
+_SIGSET_SIZE = 8
+
+#: Every child and thread is traced from its start, exec stops, and nothing outlives its tracer.
+OPTIONS = (
+    _PTRACE_O_EXITKILL
+    | _binding.PTRACE_O_TRACESYSGOOD
+    | _binding.PTRACE_O_TRACEFORK
+    | _binding.PTRACE_O_TRACEVFORK
+    | _binding.PTRACE_O_TRACECLONE
+    | _binding.PTRACE_O_TRACEEXEC
+)
+
+_ptrace = ctypes.PyDLL(None, use_errno=True).ptrace
+_ptrace.argtypes = (ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_void_p)
+_ptrace.restype = ctypes.c_long
+
+_NAMES = {
+    value: name
+    for name, value in (*vars(_binding).items(), *list(globals().items()))
+    if name.lstrip("_").startswith("PTRACE_") and "_O_" not in name and "EVENT_" not in name
+}
+
+
+class _SignalInfo(ctypes.Structure):
+    """The part of siginfo_t that every architecture has at the same place (sigaction(2))."""
+
+    _fields_ = (
+        ("si_signo", ctypes.c_int),
+        ("si_errno", ctypes.c_int),
+        ("si_code", ctypes.c_int),
+        ("rest", ctypes.c_byte * 116),
+    )
+
+
+def _request(request: int, tid: int, address: int = 0, data: Any = 0) -> int:
+    result: int = _ptrace(request, tid, address, data)
+    if result == -1:
+        number = ctypes.get_errno()
+        name = _NAMES.get(request, str(request)).lstrip("_")
+        raise OSError(number, f"{name} of {tid}: {os.strerror(number)}")
+    return result
+
+
+def seize(tid: int) -> None:
+    """Becomes the tracer of a running task, without stopping it.
+
+    Raises PermissionError, ProcessLookupError.
+    """
+    _request(_PTRACE_SEIZE, tid, 0, OPTIONS)
+
+
+def interrupt(tid: int) -> None:
+    """Makes a running task stop."""
+    _request(_PTRACE_INTERRUPT, tid)
+
+
+def signal_info(tid: int) -> tuple[int, int] | None:
+    """(si_signo, si_code) of the stop that a task is in; None while it runs or when it is gone."""
+    info = _SignalInfo()
+    try:
+        _request(_binding.PTRACE_GETSIGINFO, tid, 0, ctypes.addressof(info))
+    except ProcessLookupError:
+        return None
+    return info.si_signo, info.si_code
+
+
+class Stopped:
+    """A task in a ptrace stop: the right to look into it, spent by resuming it.
+
+    Every method raises ProcessLookupError when the task was killed meanwhile (SIGKILL ends any
+    stop); its death is reported by waitpid like any other.
+    """
+
+    __slots__ = ("_spent", "tid")
+
+    def __init__(self, tid: int) -> None:
+        self.tid = tid
+        self._spent = False
+
+    def _spend(self) -> None:
+        if self._spent:
+            raise RuntimeError(f"task {self.tid} was resumed already")
+        self._spent = True
+
+    def resume(self, signal: int = 0) -> None:
+        """Lets it run on, delivering `signal` if it is in a signal-delivery stop."""
+        self._spend()
+        _request(_binding.PTRACE_CONT, self.tid, 0, signal)
+
+    def resume_to_syscall(self) -> None:
+        """Lets it run to its next system call's entry or exit."""
+        self._spend()
+        _request(_binding.PTRACE_SYSCALL, self.tid)
+
+    def listen(self) -> None:
+        """Leaves it in its group stop, as it would be alone; SIGCONT is reported as a new stop."""
+        self._spend()
+        _request(_PTRACE_LISTEN, self.tid)
+
+    def detach(self) -> None:
+        """Lets it go."""
+        self._spend()
+        _request(_binding.PTRACE_DETACH, self.tid)
+
+    def registers(self) -> Any:
+        """A new `user_regs_struct`."""
+        registers = _binding.ptrace_registers_t()
+        _request(_binding.PTRACE_GETREGS, self.tid, 0, ctypes.addressof(registers))
+        return registers
+
+    def set_registers(self, registers: Any) -> None:
+        """Writes all registers."""
+        _request(_binding.PTRACE_SETREGS, self.tid, 0, ctypes.addressof(registers))
+
+    def event_message(self) -> int:
+        """The new task's id at a fork, vfork or clone event, the former id at an exec event."""
+        message = ctypes.c_ulong()
+        _request(_binding.PTRACE_GETEVENTMSG, self.tid, 0, ctypes.addressof(message))
+        return message.value
+
+    def poke(self, address: int, word: int) -> None:
+        """Writes one aligned word of its memory."""
+        _request(_binding.PTRACE_POKEDATA, self.tid, address, word)
+
+    def signal_mask(self) -> int:
+        """The signals that it blocks, as the kernel's bit set."""
+        mask = ctypes.c_uint64()
+        _request(_PTRACE_GETSIGMASK, self.tid, _SIGSET_SIZE, ctypes.addressof(mask))
+        return mask.value
+
+    def set_signal_mask(self, mask: int) -> None:
+        """Replaces the signals that it blocks."""
+        word = ctypes.c_uint64(mask)
+        _request(_PTRACE_SETSIGMASK, self.tid, _SIGSET_SIZE, ctypes.addressof(word))
+
+    def is_at_syscall_entry(self) -> bool:
+        """At a system call stop: whether it is the entry, by the kernel's word (since Linux
+        5.3)."""
+        info = (ctypes.c_uint8 * 88)()
+        _request(_PTRACE_GET_SYSCALL_INFO, self.tid, len(info), ctypes.addressof(info))
+        return info[0] == _SYSCALL_INFO_ENTRY
+
+
+def is_gone(error: OSError) -> bool:
+    """Whether a request failed because its task was killed or has ended."""
+    return error.errno == errno.ESRCH

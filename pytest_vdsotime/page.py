@@ -1,0 +1,146 @@
+"""The shared page of a clock: native_stub/page.h in Python, and the memfd that carries it.
+
+The memfd holds the header pages and the image of the fake vDSO, so that one descriptor is all
+that a new program needs. It is sealed: nobody but this process can ever map it writable, and this
+process only through the mapping made before the seal (F_SEAL_FUTURE_WRITE, fcntl(2)).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import secrets
+import struct
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from pytest_vdsotime.timeline import HostClocks, LineName, Lines
+
+PAGE_SIZE = 4096
+CLOCK_PAGE, PROCESS_PAGE, MARKER_PAGE, IMAGE_PAGE = range(4)
+HEADER_SIZE = IMAGE_PAGE * PAGE_SIZE
+COOKIE_SIZE = 16
+
+_SEQUENCE = struct.Struct("=I")
+_SERVED = struct.Struct("=I")
+_LINE = struct.Struct("=QQII")
+_CLOCK = struct.Struct("=qIHH")
+_CLOCK_IDS = 12
+_READ_MOVING, _READ_PRIVATE = 1, 2
+BODY_OFFSET = _SEQUENCE.size
+BODY_SIZE = _SERVED.size + len(LineName) * _LINE.size + _CLOCK_IDS * _CLOCK.size
+
+_MFD_EXEC = 0x10  # linux/memfd.h, since Linux 6.3
+_F_SEAL_FUTURE_WRITE = 0x10  # linux/fcntl.h, since Linux 5.1
+_NS_PER_S = 1_000_000_000
+
+
+def pack_body(lines: Lines, host: HostClocks, *, private: bool) -> bytes:
+    """All of struct vdso_page but its sequence number.
+
+    `private` is for a copy of the page: its readers also touch the marker page.
+    """
+    pair = {LineName.WALL: lines.wall, LineName.MONOTONIC: lines.monotonic}
+    flags = _READ_PRIVATE if private else 0
+    reads = {name: flags | (_READ_MOVING if line.rate.mult else 0) for name, line in pair.items()}
+    served = 0
+    clocks = [bytes(_CLOCK.size)] * _CLOCK_IDS
+    for clock_id, (name, reading_ns) in host.readings(lines).items():
+        served |= 1 << clock_id
+        seconds, nanoseconds = divmod(reading_ns, _NS_PER_S)
+        clocks[clock_id] = _CLOCK.pack(seconds, nanoseconds, reads[name], name)
+    packed = [
+        _LINE.pack(line.start_ns, line.rate.mult, line.rate.shift, 0) for line in pair.values()
+    ]
+    return b"".join((_SERVED.pack(served), *packed, *clocks))
+
+
+class PageCopy(Protocol):
+    """A private copy of the clock page in a program that cannot map the shared one."""
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Writes into the copy. Raises ProcessLookupError or OSError when its program is gone."""
+
+
+class ClockPage:
+    """The memfd and the page in it; the one writer of every reading a program gets.
+
+    Owned by one clock. Not thread-safe: the clock calls it from one thread at a time.
+    """
+
+    def __init__(self, lines: Lines, image: bytes) -> None:
+        """Raises OSError (EMFILE, ENFILE, ENOMEM) when no memfd can be had."""
+        self._host = HostClocks.read()
+        self._sequence = 0
+        self.lines = lines
+        self.copies: list[PageCopy] = []
+        self.cookie = secrets.token_bytes(COOKIE_SIZE)
+        self.size = HEADER_SIZE + -(-len(image) // PAGE_SIZE) * PAGE_SIZE
+        self.fd = self._create()
+        self.inode = os.fstat(self.fd).st_ino
+        try:
+            os.truncate(self.fd, self.size)
+            os.pwrite(self.fd, self.cookie, PROCESS_PAGE * PAGE_SIZE)
+            os.pwrite(self.fd, image, IMAGE_PAGE * PAGE_SIZE)
+            self._view = mmap.mmap(self.fd, PAGE_SIZE, mmap.MAP_SHARED)
+            seals = (
+                fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _F_SEAL_FUTURE_WRITE | fcntl.F_SEAL_SEAL
+            )
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, seals)
+        except BaseException:
+            os.close(self.fd)
+            raise
+        self.change(lambda _host_ns: lines)
+
+    @staticmethod
+    def _create() -> int:
+        flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+        try:
+            return os.memfd_create("vdsotime", flags | _MFD_EXEC)
+        except OSError:
+            # EINVAL before Linux 6.3; EACCES where vm.memfd_noexec forbids executable ones. Then
+            # the page is still shared, and the image becomes anonymous memory in each program.
+            return os.memfd_create("vdsotime", flags)
+
+    def change(self, to: Callable[[int], Lines]) -> Lines:
+        """Moves the lines to ``to(host_ns)`` for every reader at once, and returns them.
+
+        Readers wait from before `host_ns` is sampled until the new lines stand, so that none reads
+        the old line beyond the point where the new one starts. When `to` raises nothing changes.
+        """
+        self._publish(self._sequence + 1)
+        try:
+            self.lines = to(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+            self._view[BODY_OFFSET : BODY_OFFSET + BODY_SIZE] = pack_body(
+                self.lines, self._host, private=False
+            )
+            if self.copies:
+                self._write_copies(BODY_OFFSET, pack_body(self.lines, self._host, private=True))
+        finally:
+            self._publish(self._sequence + 1)
+        return self.lines
+
+    def _publish(self, sequence: int) -> None:
+        self._sequence = sequence % 2**32
+        number = _SEQUENCE.pack(self._sequence)
+        self._view[:BODY_OFFSET] = number
+        if self.copies:
+            self._write_copies(0, number)
+
+    def _write_copies(self, offset: int, data: bytes) -> None:
+        for copy in tuple(self.copies):
+            try:
+                copy.write(offset, data)
+            except OSError:
+                self.copies.remove(copy)  # its program has ended or executed another
+
+    def private_copy(self) -> bytes:
+        """What a new private copy starts with."""
+        return _SEQUENCE.pack(self._sequence) + pack_body(self.lines, self._host, private=True)
+
+    def close(self) -> None:
+        """Gives up the memfd; programs that mapped it keep their mapping."""
+        self._view.close()
+        os.close(self.fd)

@@ -1,0 +1,183 @@
+"""FrozenPopen: a `subprocess.Popen` whose program is on a clock, and what is built on it.
+
+The standard library forks and executes, as always; only that what it executes is the launcher
+(native_stub/launch.c), which waits until the tracer has seized it and then executes the program.
+The exit status comes from the tracer: a waitpid here would take away its stops.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_vdsotime.launcher import Launcher, candidates_of, ignored_privilege, program_of
+from pytest_vdsotime.tracer.tasks import Reply, World
+from pytest_vdsotime.tracer.thread import Tracer
+
+if TYPE_CHECKING:
+    from pytest_vdsotime.clock import FrozenClock
+
+
+class FrozenPopen(subprocess.Popen[Any]):
+    """A program on a clock. Made by `FrozenClock.popen`; everything else is `subprocess.Popen`'s.
+
+    Raises what `subprocess.Popen` raises, and TracingUnavailable, UnsupportedProgram, ClockClosed.
+    """
+
+    _exited: Reply[int] | None = None
+    """The status to come; None for a program that is not traced, which the standard library waits
+    for."""
+
+    def __init__(self, *args: Any, clock: FrozenClock, **keywords: Any) -> None:
+        self._clock = clock
+        self._changes_user = any(
+            keywords.get(name) is not None for name in ("user", "group", "extra_groups")
+        )
+        super().__init__(*args, **keywords)
+        clock.add(self)
+        try:
+            clock.raise_news()
+        except BaseException:
+            self.end()
+            raise
+
+    # subprocess calls it with positional arguments; those behind `shell` differ between versions
+    # of Python.
+    def _execute_child(
+        self,
+        args: Any,
+        executable: Any,
+        preexec_fn: Callable[[], Any] | None,
+        close_fds: bool,
+        pass_fds: Sequence[int],
+        cwd: Any,
+        env: Mapping[Any, Any] | None,
+        startupinfo: Any,
+        creationflags: int,
+        shell: bool,
+        *rest: Any,
+    ) -> None:
+        execute_child = super()._execute_child  # type: ignore[misc]
+        argv, program = program_of(args, executable, shell)
+        candidates = candidates_of(program, env)
+        privilege = ignored_privilege(candidates, cwd)
+        if privilege is not None:
+            execute_child(
+                args,
+                executable,
+                preexec_fn,
+                close_fds,
+                pass_fds,
+                cwd,
+                env,
+                startupinfo,
+                creationflags,
+                shell,
+                *rest,
+            )
+            self._clock.leave_untraced(
+                self, f"{program} is {privilege}, which the kernel ignores for traced programs"
+            )
+            return
+        tracer, world = self._clock.start_tracing()
+        launcher = Launcher(tracer.load().launcher)
+        try:
+            if preexec_fn is not None or self._changes_user:
+                launcher.copy_to_memory()
+            if self._changes_user and preexec_fn is None:
+                pass_fds = launcher.use_memory(pass_fds if close_fds else None)
+            arguments = launcher.arguments(candidates, argv)
+            if preexec_fn is not None:
+                preexec_fn = launcher.before_exec(
+                    preexec_fn, arguments, env, pass_fds if close_fds else None
+                )
+            execute_child(
+                *(arguments, launcher.path, preexec_fn, close_fds, pass_fds, cwd, env),
+                *(startupinfo, creationflags, False, *rest),
+            )
+        except OSError as error:
+            if error.filename == launcher.path:
+                raise OSError(error.errno, error.strerror, program) from None
+            raise
+        finally:
+            launcher.close()
+        self._follow(tracer, world, program)
+
+    def _follow(self, tracer: Tracer, world: World, program: Any) -> None:
+        """Waits until the launcher has become the program; raises what made it fail."""
+        launched: Reply[int] = Reply()
+        exited: Reply[int] = Reply()
+        pid = self.pid
+        tracer.post(lambda loop: loop.launch(pid, world, launched, exited), launched, exited)
+        self._exited = exited
+        self._forget = tracer.forget
+        try:
+            number = launched.result()
+        except BaseException:
+            os.kill(
+                pid, signal.SIGKILL
+            )  # it is still the launcher, or Ctrl-C interrupts the waiting
+            raise
+        finally:
+            tracer.forget(launched)
+        if number:
+            self.returncode = 255
+            raise OSError(number, os.strerror(number), program)
+
+    def end(self) -> None:
+        """Kills and reaps it if it still runs, and closes its pipes then: nobody is there to do
+        it."""
+        if self._internal_poll() is not None:
+            return
+        try:
+            self.kill()
+        except PermissionError:
+            return  # a set-user-ID program has become another user's
+        for stream in (self.stdin, self.stdout, self.stderr):
+            if stream is not None:
+                stream.close()
+        self._wait(timeout=None)
+
+    def _collect(self) -> None:
+        """Takes over the status that has come."""
+        assert self._exited is not None
+        self.returncode = os.waitstatus_to_exitcode(self._exited.result())
+        self._forget(self._exited)
+
+    def _internal_poll(self, *args: Any, **keywords: Any) -> int | None:
+        if self._exited is None:
+            status: int | None = super()._internal_poll(*args, **keywords)  # type: ignore[misc]
+            return status
+        if self.returncode is None and self._exited.is_given():
+            self._collect()
+        return self.returncode
+
+    def _wait(self, timeout: float | None) -> int:
+        if self._exited is None:
+            return super()._wait(timeout)  # type: ignore[misc, no-any-return]
+        if self.returncode is None:
+            if not self._exited.wait(timeout):
+                assert timeout is not None
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            self._collect()
+        return self.returncode
+
+    def poll(self) -> int | None:
+        """As `subprocess.Popen.poll`."""
+        status = super().poll()
+        self._clock.raise_news()
+        return status
+
+    def wait(self, timeout: float | None = None) -> int:
+        """As `subprocess.Popen.wait`; `timeout` is real time."""
+        status = super().wait(timeout)
+        self._clock.raise_news()
+        return status
+
+    def when_exited(self, then: Callable[[], None]) -> None:
+        """Calls `then` on the tracer thread when the program has ended, at once if it has."""
+        if self._exited is not None:
+            self._exited.then(then)

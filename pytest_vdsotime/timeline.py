@@ -1,0 +1,304 @@
+"""The two lines of a clock, the clocks that read them, and instants: pure integer nanoseconds.
+
+Nothing here reads a clock but :meth:`HostClocks.read`; everything else is told what the host's
+CLOCK_MONOTONIC says (`host_ns`). The arithmetic is that of native_stub/vdso.c to the last bit, so
+that ``clock.time_ns()`` is what a program reads.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from enum import IntEnum
+from fractions import Fraction
+from typing import TypeAlias
+
+NS_PER_S = 1_000_000_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+#: What `start` and `move_to` take.
+Instant: TypeAlias = str | datetime | date | int | float | timedelta | None
+
+ACCEPTED_INSTANTS = (
+    "an ISO 8601 string ('2038-01-19T03:14:07Z', '1970-01-01'), '@SECONDS' since the epoch, "
+    "a datetime (naive is UTC), a date, an int or float of seconds since the epoch, "
+    "a timedelta from now, or None for now"
+)
+
+
+def _since_epoch_ns(moment: datetime) -> int:
+    return (moment - EPOCH) // _MICROSECOND * 1000
+
+
+EARLIEST_NS = _since_epoch_ns(datetime.min.replace(tzinfo=UTC))
+LATEST_NS = _since_epoch_ns(datetime.max.replace(tzinfo=UTC)) + 999
+
+
+def seconds_to_ns(seconds: float, what: str) -> int:
+    """Seconds as nanoseconds, exact for ints and rounded to the nearest for floats.
+
+    Raises:
+        ValueError: not finite.
+    """
+    if not math.isfinite(seconds):
+        raise ValueError(f"{what} must be finite, not {seconds!r}")
+    return round(Fraction(seconds) * NS_PER_S)
+
+
+def delta_to_ns(delta: timedelta) -> int:
+    """A timedelta as nanoseconds, exact."""
+    return delta // _MICROSECOND * 1000
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) or (hasattr(value, "__index__") and not isinstance(value, bool))
+
+
+def check_range(instant_ns: int, what: object) -> int:
+    """Returns `instant_ns` if it lies in the years 0001 to 9999, else raises ValueError."""
+    if not EARLIEST_NS <= instant_ns <= LATEST_NS:
+        raise ValueError(f"{what!r} is outside of the years 0001 to 9999")
+    return instant_ns
+
+
+def _parse_text(text: str) -> int:
+    if text.startswith("@"):
+        try:
+            return round(Fraction(text[1:]) * NS_PER_S)
+        except (ValueError, ZeroDivisionError):
+            raise ValueError(f"{text!r} is not an instant; use {ACCEPTED_INSTANTS}") from None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not an instant ({error}); use {ACCEPTED_INSTANTS}") from None
+    return _since_epoch_ns(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def parse_instant(when: Instant, now_ns: int | None = None) -> int:
+    """An instant in any accepted form, as nanoseconds since the epoch.
+
+    `now_ns` is what None and a timedelta count from; by default the host's CLOCK_REALTIME.
+
+    Raises:
+        TypeError: not one of the accepted forms.
+        ValueError: one of them, but no instant from 0001 to 9999; the text names the forms.
+    """
+    if when is None or isinstance(when, timedelta):
+        start_ns = time.time_ns() if now_ns is None else now_ns
+        instant_ns = start_ns if when is None else start_ns + delta_to_ns(when)
+    elif isinstance(when, str):
+        instant_ns = _parse_text(when)
+    elif isinstance(when, datetime):
+        instant_ns = _since_epoch_ns(when if when.tzinfo else when.replace(tzinfo=UTC))
+    elif isinstance(when, date):
+        instant_ns = _since_epoch_ns(datetime(when.year, when.month, when.day, tzinfo=UTC))
+    elif _is_number(when):
+        instant_ns = seconds_to_ns(when, "an instant")
+    else:
+        raise TypeError(f"{when!r} is not an instant; use {ACCEPTED_INSTANTS}")
+    return check_range(instant_ns, when)
+
+
+def parse_delta(delta: timedelta | float | None, keywords: Mapping[str, float]) -> int:
+    """A span of time from `advance(delta)` or `advance(hours=1)`, as nanoseconds.
+
+    Raises:
+        TypeError: both, neither, or an unknown keyword.
+        ValueError: negative or not finite.
+    """
+    if (delta is None) == (not keywords):
+        raise TypeError(
+            "give either a delta (seconds or a timedelta) or keywords of timedelta, such as hours=1"
+        )
+    if delta is None:
+        for name, value in keywords.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name} must be finite, not {value!r}")
+        delta = timedelta(**keywords)
+    if isinstance(delta, timedelta):
+        span_ns = delta_to_ns(delta)
+    elif _is_number(delta):
+        span_ns = seconds_to_ns(delta, "a delta")
+    else:
+        raise TypeError(f"a delta is a number of seconds or a timedelta, not {delta!r}")
+    if span_ns < 0:
+        raise ValueError(
+            f"time does not pass backwards: {delta!r} is negative; move_to() sets the clock back"
+        )
+    return span_ns
+
+
+def to_datetime(instant_ns: int) -> datetime:
+    """An instant as an aware UTC datetime, rounded down to its resolution of a microsecond."""
+    return EPOCH + timedelta(microseconds=instant_ns // 1000)
+
+
+def format_instant(instant_ns: int) -> str:
+    """An instant as ISO 8601 in UTC, such as ``1970-01-01T00:00:00Z``."""
+    return to_datetime(instant_ns).isoformat().replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Seconds of a line per real second, as the stub multiplies: ``mult / 2**shift``."""
+
+    mult: int
+    shift: int
+    value: float
+
+    @classmethod
+    def of(cls, value: float) -> Rate:
+        """The rate closest to `value`: exact for every float from 2**-11 to 2**63.
+
+        Raises:
+            TypeError: not a number.
+            ValueError: negative, not finite, or 2**63 and more.
+        """
+        if not _is_number(value):
+            raise TypeError(f"a rate is a number, not {value!r}")
+        if not math.isfinite(value) or value < 0:
+            raise ValueError(f"a rate is finite and not negative, not {value!r}")
+        if value >= 2.0**63:
+            raise ValueError(f"a rate is below 2**63, not {value!r}")
+        exact = Fraction(value)
+        shift = min(exact.denominator.bit_length() - 1, 63)
+        return cls(int(exact * 2**shift), shift, float(value))
+
+
+_LONGEST_WAY_NS = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A straight line: `base_ns` when the host's monotonic clock read `start_ns`, then at
+    `rate`."""
+
+    base_ns: int
+    start_ns: int
+    rate: Rate
+
+    def at(self, host_ns: int) -> int:
+        """The line's reading; never before its start, and standing still after 292 years of way."""
+        way = max(host_ns - self.start_ns, 0) * self.rate.mult >> self.rate.shift
+        return self.base_ns + min(way, _LONGEST_WAY_NS)
+
+    def rebased(self, host_ns: int, *, by_ns: int = 0, rate: Rate | None = None) -> Line:
+        """The line that goes on from here without a step, or `by_ns` further on."""
+        return Line(self.at(host_ns) + by_ns, host_ns, rate or self.rate)
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Both lines of a clock. `monotonic_follows_rate` is monotonic="rate"."""
+
+    wall: Line
+    monotonic: Line
+    monotonic_follows_rate: bool
+
+    def advanced(self, host_ns: int, by_ns: int) -> Lines:
+        """Time passes: both lines move. Raises ValueError beyond the year 9999."""
+        wall = self.wall.rebased(host_ns, by_ns=by_ns)
+        check_range(wall.base_ns, timedelta(microseconds=by_ns // 1000))
+        return replace(self, wall=wall, monotonic=self.monotonic.rebased(host_ns, by_ns=by_ns))
+
+    def moved_to(self, host_ns: int, instant_ns: int) -> Lines:
+        """Somebody sets the clock: the wall line alone moves."""
+        return replace(self, wall=Line(instant_ns, host_ns, self.wall.rate))
+
+    def at_rate(self, host_ns: int, rate: Rate) -> Lines:
+        """The wall line changes its rate without a step, the monotonic one if it follows."""
+        monotonic = self.monotonic
+        if self.monotonic_follows_rate:
+            monotonic = monotonic.rebased(host_ns, rate=rate)
+        return replace(self, wall=self.wall.rebased(host_ns, rate=rate), monotonic=monotonic)
+
+
+class LineName(IntEnum):
+    """Which line; the value is its index in the shared page."""
+
+    WALL = 0
+    MONOTONIC = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ClockRow:
+    """One clock id that reads a line; `host_offset_ns` is how far from its line the host has it."""
+
+    name: str
+    line: LineName
+    host_offset_ns: Callable[[int], int]
+
+
+def _none(_clock_id: int) -> int:
+    return 0
+
+
+def _from_monotonic(clock_id: int) -> int:
+    return time.clock_gettime_ns(clock_id) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+
+
+def _whole_seconds_from_realtime(clock_id: int) -> int:
+    # The TAI offset is a whole number of seconds (adjtimex(2)); two readings are never at one
+    # instant.
+    distance_ns = time.clock_gettime_ns(clock_id) - time.clock_gettime_ns(time.CLOCK_REALTIME)
+    return (distance_ns + NS_PER_S // 2) // NS_PER_S * NS_PER_S
+
+
+#: Every clock id that reads a line (linux/time.h). Ids that are not here are the kernel's to
+#: answer. Coarse and alarm clocks equal the clock they are a variant of.
+CLOCKS: Mapping[int, ClockRow] = {
+    0: ClockRow("CLOCK_REALTIME", LineName.WALL, _none),
+    1: ClockRow("CLOCK_MONOTONIC", LineName.MONOTONIC, _none),
+    4: ClockRow("CLOCK_MONOTONIC_RAW", LineName.MONOTONIC, _from_monotonic),
+    5: ClockRow("CLOCK_REALTIME_COARSE", LineName.WALL, _none),
+    6: ClockRow("CLOCK_MONOTONIC_COARSE", LineName.MONOTONIC, _none),
+    7: ClockRow("CLOCK_BOOTTIME", LineName.MONOTONIC, _from_monotonic),
+    8: ClockRow("CLOCK_REALTIME_ALARM", LineName.WALL, _none),
+    9: ClockRow("CLOCK_BOOTTIME_ALARM", LineName.MONOTONIC, lambda _: _from_monotonic(7)),
+    11: ClockRow("CLOCK_TAI", LineName.WALL, _whole_seconds_from_realtime),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HostClocks:
+    """The rows of CLOCKS that this host serves, with their offsets from their lines."""
+
+    offsets_ns: Mapping[int, int]
+
+    @classmethod
+    def read(cls) -> HostClocks:
+        """Asks the host for every row; an id that it refuses (an alarm clock without a
+        real-time-clock device, timer_create(2)) stays refused."""
+        offsets_ns = {}
+        for clock_id, row in CLOCKS.items():
+            try:
+                time.clock_gettime_ns(clock_id)
+            except OSError:
+                continue
+            offsets_ns[clock_id] = row.host_offset_ns(clock_id)
+        return cls(offsets_ns)
+
+    def readings(self, lines: Lines) -> Mapping[int, tuple[LineName, int]]:
+        """For each served id its line and its reading at that line's start."""
+        bases_ns = {LineName.WALL: lines.wall.base_ns, LineName.MONOTONIC: lines.monotonic.base_ns}
+        return {
+            clock_id: (CLOCKS[clock_id].line, bases_ns[CLOCKS[clock_id].line] + offset_ns)
+            for clock_id, offset_ns in self.offsets_ns.items()
+        }
+
+
+MONOTONIC_MODES = ("flow", "freeze", "rate")
+
+
+def initial_lines(start_ns: int, rate: Rate, monotonic: str, host_ns: int) -> Lines:
+    """The lines of a new clock; the monotonic one continues from the host's own value."""
+    rates = {"flow": Rate.of(1), "freeze": Rate.of(0), "rate": rate}
+    return Lines(
+        Line(start_ns, host_ns, rate),
+        Line(host_ns, host_ns, rates[monotonic]),
+        monotonic == "rate",
+    )

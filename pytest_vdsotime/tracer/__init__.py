@@ -1,0 +1,1 @@
+"""The tracer thread and what runs on it."""

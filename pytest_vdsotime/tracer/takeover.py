@@ -1,0 +1,260 @@
+"""Giving a program the clock at exec.
+
+At the exec event the new image is complete and has not run (KERNEL ABI: execve(2), ptrace(2)).
+The fast way takes this one stop: the loader (native_stub/loader.c) goes into the unused end of
+the program's vDSO, and the program counter there. Where it cannot do its work it traps, and the
+same is done from outside, by system calls made inside the program; where the program cannot open
+the shared page (no /proc, another mount or pid namespace, another uid, no descriptors left), it
+gets a private copy of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_vdsotime import image, page
+from pytest_vdsotime.arch import Arch
+from pytest_vdsotime.errors import UnsupportedProgram
+from pytest_vdsotime.kernel.memory import ProcessMemory
+from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.kernel.wait import Stop
+from pytest_vdsotime.page import ClockPage
+from pytest_vdsotime.tracer.remote import RemoteSyscalls
+from pytest_vdsotime.tracer.tasks import PrivateCopy, Process
+
+_AT_NULL, _AT_SYSINFO_EHDR = 0, 33  # linux/auxvec.h
+_AT_FDCWD = -100
+_MAP_FIXED = 0x10  # asm-generic/mman-common.h; the mmap module lacks it
+_FIRST_READ = 2 * 1024
+_LARGEST_STACK = 64 * 1024 * 1024
+_PATH_BELOW_STACK = 512
+
+
+class RealTime(Exception):
+    """The program cannot be given the clock and runs on without it; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class NativeObjects:
+    """What takeovers need of the package's native objects and of the host, read once."""
+
+    arch: Arch
+    loader: image.Loader
+    host: image.HostVdso
+    fake: image.VdsoImage
+    launcher: str
+    launcher_released: int
+    room_offset: int | None
+    """Where the loader goes in a program's vDSO; None where there is no room for it."""
+
+    @classmethod
+    def load(cls, arch: Arch) -> NativeObjects:
+        """Raises TracingUnavailable when an object is missing or the kernel's vDSO is not known."""
+        host = image.HostVdso.of_this_process(arch)
+        fake = image.fake_vdso(arch)
+        image.check_symbols(fake, host)
+        loader = image.Loader.of(arch)
+        return cls(
+            arch,
+            loader,
+            host,
+            fake,
+            str(image.launcher_path(arch)),
+            image.launcher_released_address(arch),
+            host.room_offset(loader.size),
+        )
+
+
+def _find_sysinfo_ehdr(memory: ProcessMemory, stack_pointer: int, word: str) -> tuple[int, int]:
+    """(address of the value of AT_SYSINFO_EHDR, its value) on a new program's stack.
+
+    The stack holds argc, argv, NULL, envp, NULL, auxv (System V ABI, 3.4.1). The vectors may be
+    megabytes long: they are read in growing pieces until the auxv is whole.
+    """
+    words = array(word)
+    size = _FIRST_READ
+    while size <= _LARGEST_STACK:
+        data = memory.read(stack_pointer, size)
+        words = array(word, data[: len(data) // words.itemsize * words.itemsize])
+        try:
+            auxv = words.index(0, words[0] + 2) + 1
+            keys = words[auxv::2]
+            end = keys.index(_AT_NULL)
+        except ValueError:
+            if len(data) < size:
+                break  # the stack ends here
+            size *= 8
+            continue
+        try:
+            index = auxv + 2 * keys.index(_AT_SYSINFO_EHDR, 0, end) + 1
+        except ValueError:
+            raise RealTime("the kernel gave it no vDSO") from None
+        return stack_pointer + index * words.itemsize, words[index]
+    raise UnsupportedProgram("its initial stack has no auxiliary vector")
+
+
+class Takeover:
+    """Takes programs over; one per tracer."""
+
+    def __init__(self, native: NativeObjects, next_stop: Callable[[int], Stop]) -> None:
+        self._native = native
+        self._next_stop = next_stop
+
+    def at_exec(self, stopped: Stopped, process: Process) -> None:
+        """Gives a program the clock.
+
+        Requires: the task is at its exec event.
+        Leaves: the task running. From its first instruction on it reads the clock.
+
+        Raises:
+            RealTime: it cannot be given the clock, and was not touched; still stopped.
+            UnsupportedProgram, OSError: it could not be taken over and must not run on; still
+            stopped. ProcessLookupError: it was killed.
+        """
+        native, world_page = self._native, process.world.page
+        registers = stopped.registers()
+        arch = native.arch
+        if not arch.runs_in(registers):
+            raise RealTime(f"it is not a program for {arch.name}")
+        try:
+            memory = ProcessMemory(process.pid)
+        except PermissionError as error:
+            raise RealTime(
+                f"it is closed to its tracer ({error}): its file is execute-only; "
+                "make it readable, or run the tests as root"
+            ) from None
+        with memory:
+            slot, base = _find_sysinfo_ehdr(
+                memory, getattr(registers, arch.stack_pointer), arch.word
+            )
+            room = native.room_offset
+            if room is not None:
+                block = native.loader.with_parameters(
+                    entry=getattr(registers, arch.program_counter),
+                    slot=slot,
+                    length=world_page.size,
+                    cookie=world_page.cookie,
+                    process=native.host.process_entries(base),
+                    path=_path(world_page),
+                )
+                memory.write(base + room, block)
+        if room is None:
+            self._from_outside(stopped, process, registers)
+            return
+        setattr(registers, arch.program_counter, base + room + native.loader.entry_offset)
+        stopped.set_registers(registers)
+        process.loader_failed_at = base + room + native.loader.failed_offset
+        stopped.resume()
+
+    def is_loader_failure(self, stopped: Stopped, process: Process) -> bool:
+        """At a SIGTRAP: whether it is the loader's."""
+        counter = getattr(stopped.registers(), self._native.arch.program_counter)
+        return bool(process.loader_failed_at and counter == process.loader_failed_at)
+
+    def after_loader_failure(self, stopped: Stopped, process: Process) -> None:
+        """Goes the other way with a program whose loader has trapped.
+
+        Requires, Leaves, Raises: as `at_exec`; RealTime does not happen.
+        """
+        registers = stopped.registers()
+        step, number = image.loader_failure(getattr(registers, self._native.arch.syscall_result))
+        try:
+            self._from_outside(stopped, process, self._as_at_entry(registers, process))
+        except (OSError, UnsupportedProgram) as error:
+            if isinstance(error, ProcessLookupError):
+                raise
+            cause = f"{step}: {errno.errorcode.get(number, 'a foreign file at its path')}"
+            raise UnsupportedProgram(f"{cause}; then {error}") from error
+
+    def _as_at_entry(self, registers: Any, process: Process) -> Any:
+        """The registers that the kernel gave the program: all zero but the stack pointer and the
+        program counter, which the loader's parameters hold."""
+        arch, loader = self._native.arch, self._native.loader
+        start = process.loader_failed_at - loader.failed_offset
+        with ProcessMemory(process.pid) as memory:
+            entry = memory.read(start + len(loader.code), 8)
+        for name in arch.zero_at_entry:
+            setattr(registers, name, 0)
+        setattr(registers, arch.program_counter, int.from_bytes(entry, "little"))
+        return registers
+
+    def _from_outside(self, stopped: Stopped, process: Process, registers: Any) -> None:
+        native, arch = self._native, self._native.arch
+        with ProcessMemory(process.pid) as memory:
+            slot, base = _find_sysinfo_ehdr(
+                memory, getattr(registers, arch.stack_pointer), arch.word
+            )
+            instruction = base + native.host.syscall_offset
+            with RemoteSyscalls(stopped, instruction, arch, self._next_stop) as remote:
+                mapped = self._map_shared(remote, memory, process.world.page)
+                if mapped is None:
+                    mapped = self._map_private(remote, process)
+                entries = native.host.process_entries(base)
+                packed = b"".join(entry.to_bytes(8, "little") for entry in entries)
+                memory.write(mapped + page.PROCESS_PAGE * page.PAGE_SIZE, packed)
+                image_address = mapped + page.HEADER_SIZE
+                memory.write(slot, image_address.to_bytes(array(arch.word).itemsize, "little"))
+                remote.finish_with(registers)
+        process.loader_failed_at = 0
+        remote.stopped.resume()
+
+    def _map_shared(
+        self, remote: RemoteSyscalls, memory: ProcessMemory, clock: ClockPage
+    ) -> int | None:
+        """Maps the memfd as the loader does; None where the program cannot open or execute it."""
+        path_address = remote.stack_pointer - _PATH_BELOW_STACK
+        memory.write(path_address, _path(clock) + b"\0")
+        try:
+            fd = remote.call("openat", _AT_FDCWD, path_address, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            if isinstance(error, ProcessLookupError):
+                raise
+            return None
+        mapped = None
+        try:
+            protection = mmap.PROT_READ | mmap.PROT_EXEC
+            mapped = remote.call("mmap", 0, clock.size, protection, mmap.MAP_PRIVATE, fd, 0)
+            cookie = memory.read(mapped + page.PROCESS_PAGE * page.PAGE_SIZE, len(clock.cookie))
+            if cookie != clock.cookie:
+                remote.call("munmap", mapped, clock.size)
+                return None
+            shared = mmap.MAP_SHARED | _MAP_FIXED
+            remote.call("mmap", mapped, page.PAGE_SIZE, mmap.PROT_READ, shared, fd, 0)
+            process_page = mapped + page.PROCESS_PAGE * page.PAGE_SIZE
+            anonymous = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
+            remote.call("mmap", process_page, page.PAGE_SIZE, mmap.PROT_READ, anonymous, -1, 0)
+        except OSError as error:
+            if isinstance(error, ProcessLookupError):
+                raise
+            if mapped is not None:
+                remote.call("munmap", mapped, clock.size)
+            return None
+        finally:
+            remote.call("close", fd)
+        return mapped
+
+    def _map_private(self, remote: RemoteSyscalls, process: Process) -> int:
+        """Maps anonymous memory and writes the page and the image into it. Never writable for the
+        program: the tracer writes through /proc/PID/mem."""
+        clock, fake = process.world.page, self._native.fake
+        anonymous = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        mapped = remote.call("mmap", 0, clock.size, mmap.PROT_READ, anonymous, -1, 0)
+        copy = PrivateCopy(ProcessMemory(process.pid), mapped)
+        process.copy = copy
+        copy.write(0, clock.private_copy())
+        clock.copies.append(copy)
+        image_address = mapped + page.HEADER_SIZE
+        copy.memory.write(image_address, fake.data)
+        executable = mmap.PROT_READ | mmap.PROT_EXEC
+        remote.call("mprotect", image_address, clock.size - page.HEADER_SIZE, executable)
+        return mapped
+
+
+def _path(clock: ClockPage) -> bytes:
+    return b"/proc/%d/fd/%d" % (os.getpid(), clock.fd)

@@ -1,0 +1,160 @@
+"""The tracer's tables: tasks (per thread id), processes (per pid), worlds (per clock).
+
+They belong to the tracer thread; others see them through replies and snapshots.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Generic, TypeVar
+
+from pytest_vdsotime.kernel.memory import ProcessMemory
+from pytest_vdsotime.page import ClockPage
+
+T = TypeVar("T")
+
+
+class Reply(Generic[T]):
+    """What one thread waits for and another gives, once."""
+
+    def __init__(self) -> None:
+        self._given = threading.Event()
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self._lock = threading.Lock()
+        self._then: list[Callable[[], None]] = []
+
+    def _end(self) -> None:
+        with self._lock:
+            self._given.set()
+            callbacks, self._then = self._then, []
+        for callback in callbacks:
+            callback()
+
+    def then(self, callback: Callable[[], None]) -> None:
+        """Calls `callback` when the answer is there: on the answering thread, or at once."""
+        with self._lock:
+            if not self._given.is_set():
+                self._then.append(callback)
+                return
+        callback()
+
+    def give(self, value: T) -> None:
+        """Ends the waiting. A second answer is ignored: the first one stands."""
+        if not self._given.is_set():
+            self._value = value
+            self._end()
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the waiting with an exception."""
+        if not self._given.is_set():
+            self._error = error
+            self._end()
+
+    def is_given(self) -> bool:
+        """Whether the answer is there."""
+        return self._given.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits at most `timeout` real seconds; returns whether the answer is there."""
+        return self._given.wait(timeout)
+
+    def result(self) -> T:
+        """Waits for the answer; raises what `fail` was given."""
+        self._given.wait()
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]
+
+
+class TaskState(IntEnum):
+    """Where a task is between two of its stops."""
+
+    NEW = 0
+    """Announced by its parent or seen by its own first stop, but not yet by both."""
+    RUNNING = 1
+    STOPPED = 2
+    """In a ptrace stop that is being handled."""
+    LISTENING = 3
+    """In a group stop."""
+    GONE = 4
+
+
+#: The states that may follow each state, by its value. Plain indices: every stop makes two moves,
+#: and hashing an Enum runs Python code.
+MOVES: tuple[tuple[TaskState, ...], ...] = (
+    (TaskState.STOPPED, TaskState.GONE),
+    (TaskState.STOPPED, TaskState.GONE),
+    (TaskState.RUNNING, TaskState.LISTENING, TaskState.STOPPED, TaskState.GONE),
+    (TaskState.STOPPED, TaskState.GONE),
+    (),
+)
+
+
+@dataclass(slots=True, eq=False)
+class World:
+    """The tracer's side of one clock."""
+
+    page: ClockPage
+    processes: dict[int, Process] = field(default_factory=dict)
+    warnings: deque[str] = field(default_factory=deque)
+    """Texts for RealTimeWarning, for the next call on the clock to raise."""
+    errors: deque[Exception] = field(default_factory=deque)
+    """Programs that were killed because they could not be taken over."""
+    closed: Reply[None] | None = None
+    """Once set, everything is killed, what comes to life later too."""
+
+
+@dataclass(slots=True, eq=False)
+class Process:
+    """One traced process."""
+
+    pid: int
+    world: World
+    exited: Reply[int] | None = None
+    """For a child of the test process: its status, as waitpid gives it."""
+    launched: Reply[int] | None = None
+    """Until the launcher has executed the program: 0, or the errno of execve."""
+    is_released: bool = False
+    """The launcher was told to execute the program."""
+    threads: set[int] = field(default_factory=set)
+    loader_failed_at: int = 0
+    """The program counter at which the loader of its last exec would have stopped."""
+    copy: PrivateCopy | None = None
+    real_time: bool = False
+    """It could not be given the clock and runs on without."""
+
+
+@dataclass(slots=True)
+class Task:
+    """One traced thread. `move` is the only way to change its state."""
+
+    tid: int
+    process: Process
+    state: TaskState
+
+    def move(self, state: TaskState) -> None:
+        """Changes the state, by MOVES."""
+        if state not in MOVES[self.state]:
+            raise RuntimeError(f"task {self.tid} cannot go from {self.state.name} to {state.name}")
+        self.state = state
+
+
+class PrivateCopy:
+    """The clock page of a program that cannot map the shared one, written through /proc/PID/mem."""
+
+    def __init__(self, memory: ProcessMemory, address: int) -> None:
+        self.memory = memory
+        self.address = address
+
+    def of_process(self, pid: int) -> PrivateCopy:
+        """The copy at the same place in a process that was forked."""
+        return PrivateCopy(ProcessMemory(pid), self.address)
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Writes into the copy; OSError when the program is gone."""
+        self.memory.write(self.address + offset, data)

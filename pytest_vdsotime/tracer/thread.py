@@ -1,0 +1,184 @@
+"""The tracer thread: its inbox, its first failure, its end.
+
+ptrace belongs to the thread that attached, so one thread does all of it, and other threads ask it
+by actions in its inbox. It sleeps in waitpid; doorbell.py tells how it is woken. No wake-up is
+lost: what is asked stands in the inbox before the bell is rung.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pytest_vdsotime.arch import host_arch
+from pytest_vdsotime.availability import known_obstacle
+from pytest_vdsotime.errors import ClockClosed, TracingUnavailable, VdsoTimeError
+from pytest_vdsotime.tracer.doorbell import Doorbell, watch
+from pytest_vdsotime.tracer.loop import Loop
+from pytest_vdsotime.tracer.takeover import NativeObjects
+from pytest_vdsotime.tracer.tasks import Reply
+
+T = TypeVar("T")
+
+
+class Tracer:
+    """One tracer thread for any number of clocks. It starts with the first program.
+
+    Usable from any thread. After `os.fork` the child's copy raises ClockClosed.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._owner = os.getpid()
+        self._native: NativeObjects | None = None
+        self._thread: threading.Thread | None = None
+        self._bell: Doorbell | None = None
+        self._inbox: deque[tuple[Callable[[Loop], None], Reply[Any]]] = deque()
+        self._unanswered: set[Reply[Any]] = set()
+        self._ended = threading.Event()
+        self._failure: BaseException | None = None
+
+    def load(self) -> NativeObjects:
+        """Reads the native objects, checked against this machine.
+
+        Raises TracingUnavailable.
+        """
+        with self._lock:
+            if self._native is None:
+                obstacle = known_obstacle()
+                if obstacle is not None:
+                    raise TracingUnavailable(*obstacle)
+                self._native = NativeObjects.load(host_arch())
+            return self._native
+
+    @property
+    def is_started(self) -> bool:
+        """Whether there is a thread to ask."""
+        return self._thread is not None
+
+    def start(self) -> None:
+        """Starts the thread and its doorbell, if that was not done yet.
+
+        Raises TracingUnavailable, within a second, where tracing is refused.
+        """
+        self.check_usable()
+        native = self.load()
+        with self._lock:
+            if self._thread is not None:
+                return
+            ready: Reply[None] = Reply()
+            thread = threading.Thread(
+                target=self._main, args=(native, ready), name="vdsotime-tracer", daemon=True
+            )
+            thread.start()
+            try:
+                ready.result()
+            except BaseException:
+                thread.join()
+                raise
+            self._thread = thread
+
+    def check_usable(self) -> None:
+        """Raises ClockClosed after close or in a forked child, VdsoTimeError after a failure."""
+        if os.getpid() != self._owner:
+            raise ClockClosed(
+                "this clock belongs to the parent process: after os.fork(), make a new one"
+            )
+        if self._failure is not None:
+            raise self._failed() from self._failure
+        if self._ended.is_set():
+            raise ClockClosed("the tracer is closed")
+
+    def _failed(self) -> VdsoTimeError:
+        return VdsoTimeError(f"the tracer failed, and its programs were killed: {self._failure!r}")
+
+    def post(self, action: Callable[[Loop], None], *answers: Reply[Any]) -> None:
+        """Has `action` run on the tracer thread, soon.
+
+        Every one of `answers` gets an answer: by the tracer in its time, or a failure: what
+        `action` raises, or that the tracer has failed or was closed.
+        """
+        self._unanswered.update(answers)
+        self._inbox.append((action, answers[0]))
+        if self._ended.is_set():
+            self._fail_unanswered()
+        elif self._bell is not None:
+            self._bell.ring()
+
+    def call(self, action: Callable[[Loop], T]) -> T:
+        """Runs `action` on the tracer thread and returns or raises what it does."""
+        self.check_usable()
+        reply: Reply[T] = Reply()
+        self.post(lambda loop: reply.give(action(loop)), reply)
+        try:
+            return reply.result()
+        finally:
+            self.forget(reply)
+
+    def forget(self, reply: Reply[Any]) -> None:
+        """Nobody waits for `reply` any more."""
+        self._unanswered.discard(reply)
+
+    def close(self) -> None:
+        """Ends the thread; whatever is still traced is killed. Idempotent."""
+        if os.getpid() != self._owner:
+            return
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self.post(lambda loop: setattr(loop, "is_done", True), Reply())
+            thread.join()
+        self._ended.set()
+
+    # --- on the thread ---------------------------------------------------------------------------
+
+    def _main(self, native: NativeObjects, ready: Reply[None]) -> None:
+        # Signals for this process are for its other threads.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            bell = self._bell = Doorbell(native.launcher)
+        except BaseException as error:
+            ready.fail(error)
+            return
+        watcher = threading.Thread(
+            target=watch,
+            args=(bell, self._ended, self._on_lost),
+            name="vdsotime-watch",
+            daemon=True,
+        )
+        watcher.start()
+        loop = Loop(native, bell, lambda: self._empty_inbox(loop))
+        ready.give(None)
+        try:
+            loop.run()
+        except BaseException as error:
+            self._failure = error
+        # When this thread ends, every tracee is killed (PTRACE_O_EXITKILL).
+        self._ended.set()
+        bell.close()
+        self._fail_unanswered()
+        watcher.join()
+
+    def _empty_inbox(self, loop: Loop) -> None:
+        while self._inbox:
+            action, answer = self._inbox.popleft()
+            try:
+                action(loop)
+            except Exception as error:
+                answer.fail(error)
+
+    def _on_lost(self) -> None:
+        self._failure = RuntimeError("its doorbell process is gone, and cannot be replaced")
+        self._ended.set()
+        self._fail_unanswered()
+
+    def _fail_unanswered(self) -> None:
+        for reply in tuple(self._unanswered):
+            reply.fail(
+                ClockClosed("the tracer is closed") if self._failure is None else self._failed()
+            )
+        self._unanswered.clear()
