@@ -57,7 +57,7 @@ class Facts(NamedTuple):
 
 
 def _own_status() -> Mapping[str, str]:
-    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    lines = Path("/proc/self/status").read_text(errors="replace").splitlines()
     pairs = (line.partition(":") for line in lines)
     return {name: value.strip() for name, _, value in pairs}
 

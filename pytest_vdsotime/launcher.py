@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pytest_vdsotime.kernel import procfs
 
-_NAME = "vdsotime-launch"
+#: Its argv[0].
+LAUNCHER_NAME = "vdsotime-launch"
 _MFD_EXEC = 0x10  # linux/memfd.h, since Linux 6.3
 _NO_FD = -1
 
@@ -60,40 +65,24 @@ class Launcher:
         self._fd = _NO_FD
         self._fd_to_close = _NO_FD
 
-    def copy_to_memory(self) -> None:
-        """Where the host forbids executable memory files, the path has to do."""
-        flags = os.MFD_CLOEXEC
-        with open(self.path, "rb") as file:
-            code = file.read()
-        for flag in (_MFD_EXEC, 0):
-            try:
-                self._fd = os.memfd_create(_NAME, flags | flag)
-            except OSError:
-                continue
-            os.write(self._fd, code)
-            return
+    def copy_to_memory(self, kept_fds: Sequence[int] | None) -> Sequence[int]:
+        """Executes a copy, by descriptor.
 
-    def use_memory(self, kept_fds: Sequence[int] | None) -> Sequence[int]:
-        """Executes the copy. `kept_fds`: all but these are closed before; None if none is.
-        Returns them, with its own."""
-        if self._fd == _NO_FD:
-            return kept_fds or ()
+        `kept_fds`: the child closes all but these first; None if it closes none. Returns them, and
+        what must be kept too.
+        """
+        with open(self.path, "rb") as file:
+            self._fd = _memory_file(file.read())
         self.path = f"/proc/self/fd/{self._fd}"
         if kept_fds is None:
-            return ()  # it closes itself on exec
+            return ()  # the descriptor closes on exec
         self._fd_to_close = self._fd
         return [*kept_fds, self._fd]
 
     def arguments(self, candidates: Sequence[bytes], argv: Sequence[Any]) -> list[Any]:
         """The launcher's argv (native_stub/launch.c)."""
-        return [
-            _NAME,
-            str(os.getpid()),
-            str(self._fd_to_close),
-            str(len(candidates)),
-            *candidates,
-            *argv,
-        ]
+        head = [LAUNCHER_NAME, os.getpid(), self._fd_to_close, len(candidates)]
+        return [*map(str, head), *candidates, *argv]
 
     def before_exec(
         self,
@@ -102,16 +91,24 @@ class Launcher:
         env: Mapping[Any, Any] | None,
         kept_fds: Sequence[int] | None,
     ) -> Callable[[], None]:
-        """A preexec_fn that goes on with the copy where the path is out of reach after the user's
-        own."""
+        """A preexec_fn that goes on with a copy where the path is out of reach after the user's."""
+        with open(self.path, "rb") as file:
+            code = file.read()
+        environment = _environment() if env is None else env
+        superfluous: set[int] = set()
+        if kept_fds is not None:
+            superfluous = set(_inheritable_fds()) - {0, 1, 2, *kept_fds}
 
         def run() -> None:
             preexec_fn()
-            if self._fd == _NO_FD or os.access(self.path, os.X_OK):
+            if os.access(self.path, os.X_OK):
                 return
-            if kept_fds is not None:
-                _close_all_but({0, 1, 2, self._fd, *kept_fds})
-            os.execve(self._fd, arguments, os.environ if env is None else env)
+            fd = _memory_file(code)
+            # What close_fds does; the rest, subprocess's own error pipe among it, closes on exec.
+            for other in superfluous:
+                with suppress(OSError):
+                    os.close(other)
+            os.execve(fd, arguments, environment)
 
         return run
 
@@ -121,14 +118,38 @@ class Launcher:
             os.close(self._fd)
 
 
-def _close_all_but(kept: set[int]) -> None:
-    """What is inheritable; subprocess's own error pipe is not, and closes on exec."""
-    for name in (
-        os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else map(str, range(65536))
+def _memory_file(code: bytes) -> int:
+    """A descriptor of an executable memory file, which closes on exec.
+
+    Raises PermissionError where the host forbids them (vm.memfd_noexec).
+    """
+    try:
+        fd = os.memfd_create(LAUNCHER_NAME, os.MFD_CLOEXEC | _MFD_EXEC)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        fd = os.memfd_create(LAUNCHER_NAME, os.MFD_CLOEXEC)  # before Linux 6.3
+    os.write(fd, code)
+    return fd
+
+
+def _environment() -> dict[bytes, bytes]:
+    """What an exec without an environment passes on: C's own, which libraries change behind
+    os.environ (readline sets COLUMNS)."""
+    entries = ctypes.POINTER(ctypes.c_char_p).in_dll(ctypes.CDLL(None), "environ")
+    environment: dict[bytes, bytes] = {}
+    for entry in itertools.takewhile(
+        lambda entry: entry is not None, map(entries.__getitem__, itertools.count())
     ):
-        fd = int(name)
-        try:
-            if fd not in kept and os.get_inheritable(fd):
-                os.close(fd)
-        except OSError:
-            continue
+        name, _, value = entry.partition(b"=")
+        environment[name] = value
+    return environment
+
+
+def _inheritable_fds() -> list[int]:
+    inheritable = []
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        with suppress(OSError):  # the listing's own
+            if os.get_inheritable(fd):
+                inheritable.append(fd)
+    return inheritable

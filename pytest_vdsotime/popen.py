@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pytest_vdsotime.launcher import Launcher, candidates_of, ignored_privilege, program_of
@@ -85,10 +86,8 @@ class FrozenPopen(subprocess.Popen[Any]):
         tracer, world = self._clock.start_tracing()
         launcher = Launcher(tracer.load().launcher)
         try:
-            if preexec_fn is not None or self._changes_user:
-                launcher.copy_to_memory()
             if self._changes_user and preexec_fn is None:
-                pass_fds = launcher.use_memory(pass_fds if close_fds else None)
+                pass_fds = launcher.copy_to_memory(pass_fds if close_fds else None)
             arguments = launcher.arguments(candidates, argv)
             if preexec_fn is not None:
                 preexec_fn = launcher.before_exec(
@@ -117,9 +116,11 @@ class FrozenPopen(subprocess.Popen[Any]):
         try:
             number = launched.result()
         except BaseException:
-            os.kill(
-                pid, signal.SIGKILL
-            )  # it is still the launcher, or Ctrl-C interrupts the waiting
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            if launched.is_given():  # it is not traced; otherwise Ctrl-C ended the waiting
+                self._exited = None
+                self._wait(timeout=None)
             raise
         finally:
             tracer.forget(launched)
@@ -128,9 +129,8 @@ class FrozenPopen(subprocess.Popen[Any]):
             raise OSError(number, os.strerror(number), program)
 
     def end(self) -> None:
-        """Kills and reaps it if it still runs, and closes its pipes then: nobody is there to do
-        it."""
-        if self._internal_poll() is not None:
+        """Kills and reaps it and closes its pipes, unless somebody saw its end and so did that."""
+        if self.returncode is not None:
             return
         try:
             self.kill()
@@ -138,7 +138,8 @@ class FrozenPopen(subprocess.Popen[Any]):
             return  # a set-user-ID program has become another user's
         for stream in (self.stdin, self.stdout, self.stderr):
             if stream is not None:
-                stream.close()
+                with suppress(BrokenPipeError):  # what was still to be written to it
+                    stream.close()
         self._wait(timeout=None)
 
     def _collect(self) -> None:

@@ -46,6 +46,15 @@ def stat_fields(pid: int) -> tuple[str, int] | None:
     return state.decode(), int(ppid)
 
 
+def thread_group(tid: int) -> int | None:
+    """The pid of the process that a thread belongs to, or None for one that is gone."""
+    try:
+        with open(f"/proc/{tid}/status") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("Tgid:"))
+    except OSError:
+        return None
+
+
 def memfd_mappings(pid: int, permissions: str) -> dict[int, int]:
     """inode -> address of every mapping of a clock's memfd with these permissions (``"r--s"``)."""
     found = {}

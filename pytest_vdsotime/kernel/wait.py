@@ -6,6 +6,8 @@ threads, the test's own. `__WALL` covers threads and clones without SIGCHLD. See
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import signal
 from enum import IntEnum
@@ -69,13 +71,33 @@ def from_signal_info(tid: int, number: int, code: int) -> Stop:
     return decode(tid, number << 8 | 0x7F)
 
 
-def wait_any() -> Stop:
+_wait4 = ctypes.CDLL(None, use_errno=True).wait4
+_wait4.argtypes = (ctypes.c_int, ctypes.POINTER(ctypes.c_int), ctypes.c_int, ctypes.c_void_p)
+
+
+def wait_any() -> Stop | None:
     """Blocks for the next report about any tracee of this thread. The interpreter lock is free
-    meanwhile.
+    meanwhile. None: a signal to this thread ended the waiting, which os.waitpid would go on with.
 
     Raises ChildProcessError when there is no tracee.
     """
-    return decode(*os.waitpid(-1, _OPTIONS))
+    status = ctypes.c_int()
+    pid = _wait4(-1, status, _OPTIONS, None)
+    if pid < 0:
+        number = ctypes.get_errno()
+        if number == errno.EINTR:
+            return None
+        raise OSError(number, f"waiting for tracees: {os.strerror(number)}")
+    return decode(pid, status.value)
+
+
+def reap(pid: int) -> None:
+    """Waits for the end of a killed child of this process, traced or not."""
+    try:
+        while os.WIFSTOPPED(os.waitpid(pid, _WALL)[1]):
+            pass
+    except ChildProcessError:
+        pass  # somebody else did
 
 
 def poll(tid: int) -> Stop | None:

@@ -4,13 +4,15 @@ One tiny tracee does nothing but wait (native_stub/launch.c). A signal sent to i
 tracer, which swallows it and looks into its inbox.
 
 Linux shows stops to every thread of the tracer's process: a test that calls os.wait() or
-waitpid(-1) can take one away, and nobody would ever resume that task. So a watch thread rings now
-and then, for the tracer to look around, and when it is the doorbell's own stop that was taken,
-replaces the doorbell: its death wakes the tracer as well.
+waitpid(-1) can take one away, the doorbell's own as well, and nobody would ever resume that task.
+So a watch thread rings now and then, for the tracer to look around. Where even that goes unheard,
+it interrupts the tracer's waitpid by a signal to that thread. (Signals alone would not do: one
+that comes just before waitpid is lost, which does not matter where it is repeated.)
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import threading
@@ -18,10 +20,13 @@ from collections.abc import Callable
 
 from pytest_vdsotime.availability import explain
 from pytest_vdsotime.errors import TracingUnavailable
-from pytest_vdsotime.kernel import procfs, ptrace
+from pytest_vdsotime.kernel import procfs, ptrace, wait
+from pytest_vdsotime.kernel.ptrace import Stopped
 
 RING = signal.SIGUSR1
 LOOK_AROUND = signal.SIGUSR2
+#: Ignored by default, so it does no harm wherever it may go; the tracer thread must not block it.
+INTERRUPT = signal.SIGURG
 _WATCH_INTERVAL_S = 0.25
 
 
@@ -32,6 +37,8 @@ class Doorbell:
         """Raises TracingUnavailable when it cannot be traced."""
         self._launcher = launcher
         self._lock = threading.Lock()
+        self.answers = 0
+        """How often the tracer has come to the door."""
         self.pid = self._start()
 
     def _start(self) -> int:
@@ -42,25 +49,27 @@ class Doorbell:
         except OSError as error:
             reason = explain(error.errno or 0, f"PTRACE_SEIZE of process {pid}")
             os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            wait.reap(pid)
             raise TracingUnavailable(*reason) from error
         return pid
 
-    def ring(self, number: signal.Signals = RING) -> bool:
-        """Wakes the tracer; False when there is no doorbell any more."""
+    def ring(self, number: signal.Signals = RING) -> None:
+        """Wakes the tracer, if there still is one."""
         with self._lock:
             if self.pid == 0:
-                return False
+                return
             try:
                 os.kill(self.pid, number)
             except ProcessLookupError:
-                return False
-            return True
+                return  # the tracer finds out when it looks around
 
-    def replace(self) -> None:
-        """After its death: a new one."""
-        with self._lock:
-            self.pid = self._start()
+    def repair(self) -> None:
+        """After another thread took a stop of the doorbell away, or its end."""
+        if procfs.stat_fields(self.pid) is None:
+            with self._lock:
+                self.pid = self._start()
+        elif ptrace.signal_info(self.pid) is not None:
+            Stopped(self.pid).resume()
 
     def close(self) -> None:
         """Ends and reaps it; idempotent."""
@@ -70,23 +79,29 @@ class Doorbell:
             return
         try:
             os.kill(pid, signal.SIGKILL)
-            while os.WIFSTOPPED(os.waitpid(pid, 0)[1]):
-                pass  # a ring that was still on its way
-        except (ProcessLookupError, ChildProcessError):
-            pass  # gone already
+        except ProcessLookupError:
+            return  # gone already
+        wait.reap(pid)
 
 
-def watch(bell: Doorbell, ended: threading.Event, lost: Callable[[], None]) -> None:
-    """The watch thread's work, until `ended`. Calls `lost` when the tracer can no longer be
-    woken."""
-    was_stuck = False
+def _handle_interrupt() -> Callable[[], None]:
+    """Gives INTERRUPT a handler that does nothing but end waitpid; returns what undoes it."""
+    set_handler = ctypes.pythonapi.PyOS_setsig
+    set_handler.argtypes, set_handler.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+    nothing = ctypes.cast(ctypes.CDLL(None).getpid, ctypes.c_void_p)
+    former = set_handler(INTERRUPT, nothing)
+    return lambda: set_handler(INTERRUPT, former)
+
+
+def watch(bell: Doorbell, tracer: threading.Thread, ended: threading.Event) -> None:
+    """The watch thread's work, until `ended`."""
+    undo: Callable[[], None] | None = None
+    heard = -1
     while not ended.wait(_WATCH_INTERVAL_S):
-        pid = bell.pid
-        state = procfs.stat_fields(pid)
-        is_stuck = state is not None and state[0] == "t"
-        if is_stuck and was_stuck:
-            os.kill(pid, signal.SIGKILL)
-        elif not bell.ring(LOOK_AROUND) and not ended.is_set():
-            lost()
-            return
-        was_stuck = is_stuck
+        if bell.answers == heard and tracer.ident is not None:
+            undo = undo or _handle_interrupt()
+            signal.pthread_kill(tracer.ident, INTERRUPT)
+        heard = bell.answers
+        bell.ring(LOOK_AROUND)
+    if undo is not None:
+        undo()

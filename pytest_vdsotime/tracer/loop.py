@@ -12,11 +12,13 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
-from pytest_vdsotime.errors import UnsupportedProgram
+from pytest_vdsotime.errors import ClockClosed, UnsupportedProgram
 from pytest_vdsotime.kernel import procfs, ptrace, wait
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
+from pytest_vdsotime.launcher import LAUNCHER_NAME
 from pytest_vdsotime.tracer import takeover
 from pytest_vdsotime.tracer.doorbell import LOOK_AROUND, Doorbell
 from pytest_vdsotime.tracer.tasks import PrivateCopy, Process, Reply, Task, TaskState, World
@@ -35,6 +37,8 @@ class Loop:
         self._tasks: dict[int, Task] = {}
         self._newborn: dict[int, Stop] = {}
         """First stops of tasks whose parent's event has not come yet."""
+        self._overdue: set[int] = set()
+        """Those of them that were there at the last look around."""
         self._postponed: deque[Stop] = deque()
         self.worlds: list[World] = []
         self.is_done = False
@@ -54,7 +58,7 @@ class Loop:
         """Handles stops until `is_done`."""
         while not self.is_done:
             stop = self._postponed.popleft() if self._postponed else wait.wait_any()
-            if stop.tid == self._bell.pid:
+            if stop is None or stop.tid == self._bell.pid:
                 self._on_doorbell(stop)
             else:
                 self._handle(stop)
@@ -84,7 +88,7 @@ class Loop:
         """The next stop of one task; those of others wait. ProcessLookupError when it dies."""
         while True:
             stop = wait.wait_any()
-            if stop.tid == self._bell.pid:
+            if stop is None or stop.tid == self._bell.pid:
                 self._on_doorbell(stop)
                 taken = next((other for other in self._postponed if other.tid == tid), None)
                 if taken is None:
@@ -106,8 +110,10 @@ class Loop:
         `launched`
         is answered when it has executed its program; `exited` when the process has ended.
 
-        Raises OSError when it cannot be traced.
+        Raises OSError when it cannot be traced, ClockClosed when its clock is being closed.
         """
+        if world.closed is not None:
+            raise ClockClosed("the clock is closed")
         ptrace.seize(pid)
         process = Process(pid, world, exited=exited, launched=launched, threads={pid})
         world.processes[pid] = process
@@ -115,18 +121,25 @@ class Loop:
         ptrace.interrupt(pid)
 
     def _release_launcher(self, task: Task, stop: Stop) -> None:
-        """At the launcher's first stop, whichever it is, the interrupt is over: any other stop
-        cancels it (ptrace_stop, kernel/signal.c). Its own exec may be that stop: subprocess sees
-        its error pipe close, and has the process seized, before the exec is complete."""
-        Stopped(task.tid).poke(self._native.launcher_released, 1)
-        task.process.is_released = True
-        handler = self._on_trap if stop.kind == StopKind.EXEC else self._handlers[stop.kind]
+        """At the launcher's first stop, whichever it is: any other stop cancels the interrupt
+        (ptrace_stop, kernel/signal.c). Its own exec may be that stop: subprocess sees its error
+        pipe close, and has the process seized, before the exec is complete. And before a
+        preexec_fn that closes that pipe has returned, there is no launcher yet."""
+        process = task.process
+        is_executing = stop.kind == StopKind.EXEC
+        if is_executing or procfs.argv(process.pid)[:1] == [LAUNCHER_NAME]:
+            Stopped(task.tid).poke(self._native.launcher_released, 1)
+            process.is_released = True
+        handler = self._on_trap if is_executing else self._handlers[stop.kind]
         handler(task, stop)
 
     def _on_new_task(self, task: Task, stop: Stop) -> None:
         stopped = Stopped(task.tid)
         tid = stopped.event_message()
         parent = task.process
+        if tid in self._tasks:
+            self._resume(task, stopped)  # it was placed when its parent's report was overdue
+            return
         if stop.kind == StopKind.CLONE and _is_thread_of(parent.pid, tid):
             process = parent
             process.threads.add(tid)
@@ -138,13 +151,13 @@ class Loop:
 
     def _adopt(self, pid: int, parent: Process) -> Process:
         world = parent.world
-        process = Process(pid, world, threads={pid}, real_time=parent.real_time)
+        process = Process(pid, world, threads={pid})
         process.loader_failed_at = parent.loader_failed_at
         world.processes[pid] = process
         if parent.copy is not None:
             self._inherit_copy(parent.copy, process)
         if world.closed is not None:
-            os.kill(pid, signal.SIGKILL)
+            _kill(pid)
         return process
 
     def _inherit_copy(self, copy: PrivateCopy, process: Process) -> None:
@@ -162,21 +175,37 @@ class Loop:
         if stop is not None:
             self._handle(stop)
 
-    def _resolve_newborns(self) -> None:
-        """Places tasks whose parent was killed before it could report them, by the clock page that
-        they have mapped; one that has none does not run on unseen."""
-        for tid in list(self._newborn):
-            found = procfs.memfd_mappings(tid, "r--s")
-            world = next((w for w in self.worlds if w.page.inode in found), None)
-            if world is None:
-                os.kill(tid, signal.SIGKILL)
+    def _place_overdue(self) -> None:
+        """Places tasks whose parent was killed before it could report them: threads by their
+        process,
+        processes by the clock page that they have mapped. One that has none must not run on
+        unseen."""
+        for tid in self._overdue & self._newborn.keys():
+            process = self._process_of(tid)
+            if process is None:
+                _kill(tid)
+                del self._newborn[tid]
                 continue
-            process = Process(tid, world, threads={tid})
-            world.processes[tid] = process
+            process.threads.add(tid)
             self._tasks[tid] = Task(tid, process, TaskState.NEW)
-            if world.closed is not None:
-                os.kill(tid, signal.SIGKILL)
             self._start_newborn(tid)
+        self._overdue = set(self._newborn)
+
+    def _process_of(self, tid: int) -> Process | None:
+        pid = procfs.thread_group(tid)
+        if pid is None:
+            return None
+        known = self._tasks.get(pid)
+        if known is not None:
+            return known.process
+        inodes = procfs.memfd_mappings(pid, "r--s")
+        world = next((world for world in self.worlds if world.page.inode in inodes), None)
+        if world is None:
+            return None
+        process = world.processes[pid] = Process(pid, world)
+        if world.closed is not None:
+            _kill(pid)
+        return process
 
     # --- programs run ----------------------------------------------------------------------------
 
@@ -199,12 +228,10 @@ class Loop:
             self._tasks.pop(tid).move(TaskState.GONE)
         process.threads = {task.tid}
         self._drop_copy(process)
-        process.real_time = False
         task.move(TaskState.RUNNING)
         try:
             self._takeover.at_exec(stopped, process)
         except takeover.RealTime as reason:
-            process.real_time = True
             process.world.warnings.append(f"{_describe(process)} runs in real time: {reason}")
             stopped.resume()
         except ProcessLookupError:
@@ -233,7 +260,7 @@ class Loop:
                 "it was killed, as it would have run in real time"
             )
         )
-        os.kill(process.pid, signal.SIGKILL)
+        _kill(process.pid)
 
     def _on_trap(self, task: Task, _stop: Stop) -> None:
         stopped = Stopped(task.tid)
@@ -277,7 +304,8 @@ class Loop:
         if process.launched is not None:
             # The launcher's exit status is the errno of execve; a signal killed it as it would have
             # killed the program.
-            process.launched.give(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 0)
+            failed = process.is_released and os.WIFEXITED(status)
+            process.launched.give(os.WEXITSTATUS(status) if failed else 0)
         if process.exited is not None:
             process.exited.give(status)
         self._end_world_if_empty(world)
@@ -292,8 +320,8 @@ class Loop:
     def close_world(self, world: World, closed: Reply[None]) -> None:
         """Kills every process of a clock; answers `closed` when the last one has ended."""
         world.closed = closed
-        for process in world.processes.values():
-            os.kill(process.pid, signal.SIGKILL)
+        for pid in world.processes:
+            _kill(pid)
         self._end_world_if_empty(world)
 
     def _end_world_if_empty(self, world: World) -> None:
@@ -302,11 +330,20 @@ class Loop:
             if world in self.worlds:
                 self.worlds.remove(world)
 
+    def kill_all(self) -> None:
+        """The tracer's end: kills what is left and reaps the children of this process."""
+        for world in self.worlds:
+            for process in world.processes.values():
+                _kill(process.pid)
+                if process.exited is not None:
+                    wait.reap(process.pid)
+
     # --- the doorbell ----------------------------------------------------------------------------
 
-    def _on_doorbell(self, stop: Stop) -> None:
-        if stop.kind == StopKind.EXITED:
-            self._bell.replace()  # somebody took its last stop away, and the watch killed it
+    def _on_doorbell(self, stop: Stop | None) -> None:
+        self._bell.answers += 1
+        if stop is None or stop.kind == StopKind.EXITED:
+            self._bell.repair()
             self._look_around()
         elif stop.kind == StopKind.GROUP_STOP:
             Stopped(stop.tid).listen()
@@ -319,15 +356,16 @@ class Loop:
     def _look_around(self) -> None:
         """Finds stops that another thread of this process has taken away, with os.wait() or
         waitpid(-1): a task that is in a stop although nobody reported one."""
+        seen = self._newborn.keys() | {stop.tid for stop in self._postponed}
         for task in list(self._tasks.values()):
-            if task.state not in (TaskState.RUNNING, TaskState.NEW) or task.tid in self._newborn:
+            if task.state not in (TaskState.RUNNING, TaskState.NEW) or task.tid in seen:
                 continue
             info = ptrace.signal_info(task.tid)
             if info is not None:
                 self._recover_stop(task, *info)
             elif task.tid == task.process.pid and not _is_thread_of(task.tid, task.tid):
                 self._recover_exit(task)
-        self._resolve_newborns()
+        self._place_overdue()
 
     def _recover_stop(self, task: Task, number: int, code: int) -> None:
         stop = self._poll(task.tid)
@@ -343,6 +381,11 @@ class Loop:
             return wait.poll(tid)
         except ChildProcessError:
             return None
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):  # it has just ended
+        os.kill(pid, signal.SIGKILL)
 
 
 def _is_thread_of(pid: int, tid: int) -> bool:

@@ -95,6 +95,8 @@ def _find_sysinfo_ehdr(memory: ProcessMemory, stack_pointer: int, word: str) -> 
             index = auxv + 2 * keys.index(_AT_SYSINFO_EHDR, 0, end) + 1
         except ValueError:
             raise RealTime("the kernel gave it no vDSO") from None
+        if words[index] == 0:
+            raise RealTime("the kernel gave it no vDSO")
         return stack_pointer + index * words.itemsize, words[index]
     raise UnsupportedProgram("its initial stack has no auxiliary vector")
 

@@ -125,8 +125,6 @@ class Process:
     loader_failed_at: int = 0
     """The program counter at which the loader of its last exec would have stopped."""
     copy: PrivateCopy | None = None
-    real_time: bool = False
-    """It could not be given the clock and runs on without."""
 
 
 @dataclass(slots=True)

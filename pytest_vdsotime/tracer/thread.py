@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.availability import known_obstacle
 from pytest_vdsotime.errors import ClockClosed, TracingUnavailable, VdsoTimeError
-from pytest_vdsotime.tracer.doorbell import Doorbell, watch
+from pytest_vdsotime.tracer.doorbell import INTERRUPT, Doorbell, watch
 from pytest_vdsotime.tracer.loop import Loop
 from pytest_vdsotime.tracer.takeover import NativeObjects
 from pytest_vdsotime.tracer.tasks import Reply
@@ -138,7 +138,7 @@ class Tracer:
 
     def _main(self, native: NativeObjects, ready: Reply[None]) -> None:
         # Signals for this process are for its other threads.
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - {INTERRUPT})
         try:
             bell = self._bell = Doorbell(native.launcher)
         except BaseException as error:
@@ -146,7 +146,7 @@ class Tracer:
             return
         watcher = threading.Thread(
             target=watch,
-            args=(bell, self._ended, self._on_lost),
+            args=(bell, threading.current_thread(), self._ended),
             name="vdsotime-watch",
             daemon=True,
         )
@@ -157,8 +157,9 @@ class Tracer:
             loop.run()
         except BaseException as error:
             self._failure = error
-        # When this thread ends, every tracee is killed (PTRACE_O_EXITKILL).
+        # When this thread ends, every tracee is killed (PTRACE_O_EXITKILL), but not reaped.
         self._ended.set()
+        loop.kill_all()
         bell.close()
         self._fail_unanswered()
         watcher.join()
@@ -170,11 +171,6 @@ class Tracer:
                 action(loop)
             except Exception as error:
                 answer.fail(error)
-
-    def _on_lost(self) -> None:
-        self._failure = RuntimeError("its doorbell process is gone, and cannot be replaced")
-        self._ended.set()
-        self._fail_unanswered()
 
     def _fail_unanswered(self) -> None:
         for reply in tuple(self._unanswered):

@@ -1,0 +1,126 @@
+"""Raw wait statuses, the table of task states, and the images: no program is traced here."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+
+from pytest_vdsotime import image
+from pytest_vdsotime.arch import host_arch
+from pytest_vdsotime.errors import TracingUnavailable, VdsoTimeError
+from pytest_vdsotime.image import HostVdso, VdsoImage, fake_vdso
+from pytest_vdsotime.kernel import ptrace
+from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.kernel.wait import Stop, StopKind, decode, from_signal_info
+from pytest_vdsotime.tracer.tasks import MOVES, Reply, TaskState
+
+SIGTRAP = signal.SIGTRAP.value
+STOPS = [
+    (SIGTRAP | 1 << 8, StopKind.FORK, SIGTRAP),
+    (SIGTRAP | 2 << 8, StopKind.VFORK, SIGTRAP),
+    (SIGTRAP | 3 << 8, StopKind.CLONE, SIGTRAP),
+    (SIGTRAP | 4 << 8, StopKind.EXEC, SIGTRAP),
+    (SIGTRAP | 128 << 8, StopKind.TRAP, SIGTRAP),
+    (signal.SIGSTOP | 128 << 8, StopKind.GROUP_STOP, signal.SIGSTOP),
+    (signal.SIGTTIN | 128 << 8, StopKind.GROUP_STOP, signal.SIGTTIN),
+    (SIGTRAP | 0x80, StopKind.SYSCALL, SIGTRAP | 0x80),
+]
+
+
+@pytest.mark.parametrize(("code", "kind", "value"), STOPS)
+def test_stops_are_the_same_by_status_and_by_signal_info(
+    code: int, kind: StopKind, value: int
+) -> None:
+    assert decode(7, code << 8 | 0x7F) == Stop(7, kind, value)
+    assert from_signal_info(7, code & 0x7F, code) == Stop(7, kind, value)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGTRAP, signal.SIGRTMAX])
+@pytest.mark.parametrize(
+    "code", [0, -1, -6, 1, 0x80]
+)  # SI_USER, SI_QUEUE, SI_TKILL, a fault, SI_KERNEL
+def test_signals(number: int, code: int) -> None:
+    expected = Stop(7, StopKind.SIGNAL, number)
+    assert decode(7, number << 8 | 0x7F) == expected
+    assert from_signal_info(7, number, code) == expected
+
+
+@pytest.mark.parametrize("status", [0, 3 << 8, signal.SIGKILL, signal.SIGSEGV | 0x80])
+def test_ends(status: int) -> None:
+    assert decode(7, status) == Stop(7, StopKind.EXITED, status)
+
+
+def test_moves_are_total() -> None:
+    assert len(MOVES) == len(TaskState)
+    assert all(TaskState.GONE in moves for moves in MOVES[:-1])
+    assert MOVES[TaskState.GONE] == ()
+
+
+def test_a_spent_stop_is_spent() -> None:
+    stopped = Stopped(os.getpid())
+    with pytest.raises(ProcessLookupError):
+        stopped.resume()  # no tracee of ours
+    with pytest.raises(RuntimeError, match="resumed already"):
+        stopped.resume()
+
+
+def test_errors_of_ptrace_name_the_request() -> None:
+    with pytest.raises(ProcessLookupError, match="PTRACE_INTERRUPT of 1:"):
+        ptrace.interrupt(1)
+
+
+def test_the_first_answer_stands() -> None:
+    reply: Reply[int] = Reply()
+    heard = []
+    reply.then(lambda: heard.append(reply.result()))
+    reply.give(1)
+    reply.fail(ValueError())
+    reply.then(lambda: heard.append(reply.result()))
+    assert heard == [1, 1]
+
+
+def test_the_fake_vdso_is_one_executable_segment_with_both_hashes() -> None:
+    from elftools.elf.elffile import ELFFile
+
+    with (image.NATIVE / host_arch().name / "vdso.so").open("rb") as file:
+        elf = ELFFile(file)
+        (load,) = elf.iter_segments("PT_LOAD")
+        assert (load["p_vaddr"], load["p_offset"], load["p_flags"]) == (0, 0, 5)
+        tags = {tag["d_tag"] for tag in elf.get_section_by_name(".dynamic").iter_tags()}
+        assert {"DT_HASH", "DT_GNU_HASH", "DT_VERSYM", "DT_VERDEF", "DT_SONAME"} <= tags
+        assert not tags & {"DT_RELA", "DT_REL", "DT_JMPREL", "DT_NEEDED"}
+        assert elf.get_section_by_name(".eh_frame").data_size > 0
+
+
+def test_every_symbol_of_the_kernels_vdso_is_there() -> None:
+    arch = host_arch()
+    host, fake = HostVdso.of_this_process(arch), fake_vdso(arch)
+    assert host.image.symbols
+    image.check_symbols(fake, host)
+
+
+def test_an_unknown_symbol_is_refused_by_name() -> None:
+    arch = host_arch()
+    host = HostVdso.of_this_process(arch)
+    newer = {**host.image.symbols, ("__vdso_clock_now", "LINUX_9"): 16}
+    newer_host = replace(host, image=VdsoImage(host.image.data, newer))
+    with pytest.raises(TracingUnavailable, match="__vdso_clock_now@LINUX_9.*upgrade"):
+        image.check_symbols(fake_vdso(arch), newer_host)
+
+
+def test_the_loader_fits_behind_the_image_or_is_told_so() -> None:
+    arch = host_arch()
+    host = HostVdso.of_this_process(arch)
+    room = host.room_offset(16)
+    assert room is not None
+    assert room >= len(host.image.data)
+    assert host.room_offset(host.size) is None
+
+
+def test_a_loader_failure_is_named() -> None:
+    assert image.loader_failure(1 << 16 | 24) == ("openat", 24)
+    with pytest.raises(VdsoTimeError, match="none of its failures"):
+        image.loader_failure(0)

@@ -1,0 +1,200 @@
+"""The shared page: the Python layout is the header's, and the stub's arithmetic is timeline's.
+
+The header is compiled and asked; the fake vDSO is mapped into this very process, as the loader maps
+it into a program, and called.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_vdsotime import image, page
+from pytest_vdsotime.arch import host_arch
+from pytest_vdsotime.image import PROCESS_ENTRIES, HostVdso
+from pytest_vdsotime.page import ClockPage, pack_body
+from pytest_vdsotime.timeline import HostClocks, Lines, Rate, initial_lines
+
+S = 1_000_000_000
+NATIVE_STUB = Path(__file__).parents[2] / "native_stub"
+
+LAYOUT_PROGRAM = """
+#include <stdio.h>
+#include "loader.h"
+#define SHOW(what) printf("%s %zu\\n", #what, (size_t)(what))
+int main(void)
+{
+    SHOW(VDSO_PAGE_SIZE); SHOW(VDSO_HEADER_PAGES); SHOW(VDSO_CLOCK_IDS);
+    SHOW(VDSO_MOVING); SHOW(VDSO_PRIVATE);
+    SHOW(sizeof(struct vdso_page)); SHOW(offsetof(struct vdso_page, served));
+    SHOW(offsetof(struct vdso_page, lines)); SHOW(offsetof(struct vdso_page, clocks));
+    SHOW(sizeof(struct vdso_process)); SHOW(sizeof(struct loader_parameters));
+    SHOW(offsetof(struct loader_parameters, cookie)); SHOW(offsetof(struct loader_parameters, path));
+}
+"""
+
+
+def test_the_header_agrees(tmp_path: Path) -> None:
+    source, program = tmp_path / "layout.c", tmp_path / "layout"
+    source.write_text(LAYOUT_PROGRAM)
+    compiler = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-musl", "-static"]
+    command = [*compiler, f"-I{NATIVE_STUB}", "-o", str(program), str(source)]
+    subprocess.run(command, check=True, timeout=60)
+    lines = subprocess.check_output([program], text=True).splitlines()
+    shown = {name: int(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+    assert shown == {
+        "VDSO_PAGE_SIZE": page.PAGE_SIZE,
+        "VDSO_HEADER_PAGES": page.IMAGE_PAGE,
+        "VDSO_CLOCK_IDS": 12,
+        "VDSO_MOVING": 1,
+        "VDSO_PRIVATE": 2,
+        "sizeof(struct vdso_page)": page.BODY_OFFSET + page.BODY_SIZE,
+        "offsetof(struct vdso_page, served)": page.BODY_OFFSET,
+        "offsetof(struct vdso_page, lines)": 8,
+        "offsetof(struct vdso_page, clocks)": 56,
+        "sizeof(struct vdso_process)": 8 * len(PROCESS_ENTRIES),
+        "sizeof(struct loader_parameters)": struct.calcsize("=QQQ16s6Q40s"),
+        "offsetof(struct loader_parameters, cookie)": 24,
+        "offsetof(struct loader_parameters, path)": 88,
+    }
+
+
+class Timespec(ctypes.Structure):
+    _fields_ = (("sec", ctypes.c_int64), ("nsec", ctypes.c_int64))
+
+
+class MappedStub:
+    """The fake vDSO in this process, on a page of its own."""
+
+    def __init__(self) -> None:
+        arch = host_arch()
+        self.fake = image.fake_vdso(arch)
+        self.page = ClockPage(initial_lines(0, Rate.of(0), "flow", 0), self.fake.data)
+        protection = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
+        self._memory = mmap.mmap(-1, self.page.size, mmap.MAP_PRIVATE, protection)
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+        self._memory[page.HEADER_SIZE : page.HEADER_SIZE + len(self.fake.data)] = self.fake.data
+        with open("/proc/self/maps") as maps:
+            vdso = next(line for line in maps if "[vdso]" in line)
+        entries = HostVdso.of_this_process(arch).process_entries(int(vdso.split("-")[0], 16))
+        self._memory[page.PAGE_SIZE : page.PAGE_SIZE + 48] = struct.pack("=6Q", *entries)
+
+    def show(self, lines: Lines, host: HostClocks) -> None:
+        body = pack_body(lines, host, private=False)
+        self._memory[: 4 + len(body)] = struct.pack("=I", 0) + body
+
+    def read_ns(self, clock_id: int) -> int:
+        prototype = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_int, ctypes.POINTER(Timespec))
+        offset = self.fake.offset("__vdso_clock_gettime")
+        assert offset is not None
+        now = Timespec()
+        assert prototype(self.address + page.HEADER_SIZE + offset)(clock_id, now) == 0
+        assert 0 <= now.nsec < S
+        return int(now.sec) * S + int(now.nsec)
+
+
+@pytest.fixture
+def stub() -> Iterator[MappedStub]:
+    mapped = MappedStub()
+    yield mapped
+    mapped.page.close()
+
+
+@pytest.mark.parametrize(
+    "start_ns", [-62_135_596_800 * S, -1, 0, 1, 2**31 * S, 253_402_300_799 * S]
+)
+def test_frozen_readings(stub: MappedStub, start_ns: int) -> None:
+    host = HostClocks.read()
+    lines = initial_lines(start_ns, Rate.of(0), "freeze", 7 * S + 5)
+    stub.show(lines, host)
+    for clock_id, (_, expected_ns) in host.readings(lines).items():
+        assert stub.read_ns(clock_id) == expected_ns
+
+
+@pytest.mark.parametrize("rate", [1, 60, 0.1, 1 / 3, 1e-9, 1e9, 2.0**62])
+@pytest.mark.parametrize("start_ns", [-62_135_596_800 * S, -1, 0, 2**32 * S + 999_999_999])
+def test_moving_readings_are_the_timelines(stub: MappedStub, rate: float, start_ns: int) -> None:
+    host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - 3600 * S
+    lines = initial_lines(start_ns, Rate.of(rate), "rate", host_ns)
+    stub.show(lines, HostClocks.read())
+    for clock_id, line in ((0, lines.wall), (1, lines.monotonic)):
+        before = line.at(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+        reading = stub.read_ns(clock_id)
+        assert before <= reading <= line.at(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+
+
+def test_a_line_that_starts_later_stands(stub: MappedStub) -> None:
+    host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC) + 3600 * S
+    stub.show(initial_lines(5, Rate.of(60), "rate", host_ns), HostClocks.read())
+    assert stub.read_ns(0) == 5
+
+
+def test_the_memfd_is_sealed() -> None:
+    clock = ClockPage(initial_lines(0, Rate.of(0), "flow", 0), b"image")
+    try:
+        writable = os.open(f"/proc/self/fd/{clock.fd}", os.O_RDWR)
+        try:
+            with pytest.raises(PermissionError):
+                os.pwrite(writable, b"x", 0)
+            with pytest.raises(PermissionError):
+                os.truncate(writable, 0)
+            with pytest.raises(PermissionError):
+                mmap.mmap(writable, page.PAGE_SIZE, mmap.MAP_SHARED, mmap.PROT_WRITE)
+            mmap.mmap(writable, page.PAGE_SIZE, mmap.MAP_SHARED, mmap.PROT_READ).close()
+        finally:
+            os.close(writable)
+    finally:
+        clock.close()
+
+
+def test_a_change_that_raises_changes_nothing() -> None:
+    first = initial_lines(0, Rate.of(0), "flow", 0)
+    clock = ClockPage(first, b"image")
+    try:
+        before = os.pread(clock.fd, 300, 4)
+
+        def fail(_host_ns: int) -> Lines:
+            raise ValueError("no")
+
+        with pytest.raises(ValueError, match="no"):
+            clock.change(fail)
+        assert clock.lines is first
+        assert os.pread(clock.fd, 300, 4) == before
+        assert struct.unpack("=I", os.pread(clock.fd, 4, 0))[0] % 2 == 0
+    finally:
+        clock.close()
+
+
+class Recorded:
+    """A private copy that can lose its program."""
+
+    def __init__(self) -> None:
+        self.data = bytearray(300)
+        self.is_gone = False
+
+    def write(self, offset: int, data: bytes) -> None:
+        if self.is_gone:
+            raise ProcessLookupError
+        self.data[offset : offset + len(data)] = data
+
+
+def test_copies_follow_until_their_program_is_gone() -> None:
+    clock = ClockPage(initial_lines(0, Rate.of(0), "flow", 0), b"image")
+    try:
+        copy, lost = Recorded(), Recorded()
+        lost.is_gone = True
+        clock.copies += [copy, lost]
+        clock.change(lambda host_ns: clock.lines.moved_to(host_ns, 42 * S))
+        assert clock.copies == [copy]
+        assert bytes(copy.data).startswith(clock.private_copy())
+    finally:
+        clock.close()

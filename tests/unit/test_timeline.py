@@ -1,0 +1,217 @@
+"""Instants, rates and lines: integers in, integers out, no clock and no program."""
+
+from __future__ import annotations
+
+import math
+import time
+from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from pytest_vdsotime import timeline
+from pytest_vdsotime.timeline import (
+    CLOCKS,
+    EARLIEST_NS,
+    LATEST_NS,
+    HostClocks,
+    Line,
+    LineName,
+    Rate,
+    format_instant,
+    initial_lines,
+    parse_delta,
+    parse_instant,
+)
+
+S = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("when", "seconds"),
+    [
+        ("1970-01-01", 0),
+        ("1970-01-01T00:00:00Z", 0),
+        ("1970-01-01T01:00:00+01:00", 0),
+        ("2038-01-19T03:14:07Z", 2**31 - 1),
+        ("2106-02-07T06:28:16", 2**32),
+        ("1969-12-31T23:59:59Z", -1),
+        ("@0", 0),
+        ("@-1", -1),
+        ("@1234567890", 1234567890),
+        (0, 0),
+        (-1, -1),
+        (1234567890, 1234567890),
+        (date(1970, 1, 2), 86400),
+        (datetime(1970, 1, 2), 86400),
+        (datetime(1970, 1, 1, 2, tzinfo=timezone(timedelta(hours=2))), 0),
+    ],
+)
+def test_every_form_of_an_instant(when: Any, seconds: int) -> None:
+    assert parse_instant(when) == seconds * S
+
+
+def test_fractions_are_kept() -> None:
+    assert parse_instant("1970-01-01T00:00:00.000001Z") == 1000
+    assert parse_instant(0.5) == S // 2
+    assert parse_instant("@0.000000001") == 1
+
+
+def test_relative_instants_count_from_now() -> None:
+    assert parse_instant(None, 5) == 5
+    assert parse_instant(timedelta(seconds=-2), 5 * S) == 3 * S
+    before = time.time_ns()
+    assert before <= parse_instant(None) <= time.time_ns()
+
+
+@pytest.mark.parametrize(
+    ("when", "instant_ns"),
+    [("0001-01-01", EARLIEST_NS), ("9999-12-31T23:59:59.999999Z", LATEST_NS - 999)],
+)
+def test_the_ends_of_the_calendar_are_ordinary(when: str, instant_ns: int) -> None:
+    assert parse_instant(when) == instant_ns
+    assert parse_instant(format_instant(instant_ns)) == instant_ns
+
+
+@pytest.mark.parametrize(
+    "when",
+    ["", "yesterday", "2024-02-30", "1970-13-01", "@", "@x", "@1/0", 1e300, math.inf, math.nan]
+    + [-(10**12), "0001-01-01T00:00:00+01:00"],
+)
+def test_an_impossible_instant_is_a_value_error(when: Any) -> None:
+    with pytest.raises(ValueError):
+        parse_instant(when)
+
+
+@pytest.mark.parametrize("when", [True, b"1970-01-01", [], object(), 1j])
+def test_another_type_is_a_type_error_that_names_the_forms(when: Any) -> None:
+    with pytest.raises(TypeError, match="ISO 8601"):
+        parse_instant(when)
+
+
+def test_the_text_of_a_bad_instant_names_the_forms() -> None:
+    with pytest.raises(ValueError, match=r"'yesterday'.*ISO 8601.*timedelta"):
+        parse_instant("yesterday")
+
+
+@pytest.mark.parametrize(
+    ("delta", "keywords", "ns"),
+    [
+        (1, {}, S),
+        (0.25, {}, S // 4),
+        (0, {}, 0),
+        (timedelta(days=1, microseconds=1), {}, 86400 * S + 1000),
+        (None, {"hours": 1}, 3600 * S),
+        (None, {"days": 1, "minutes": -1}, 86340 * S),
+    ],
+)
+def test_deltas(delta: Any, keywords: dict[str, float], ns: int) -> None:
+    assert parse_delta(delta, keywords) == ns
+
+
+@pytest.mark.parametrize(
+    ("delta", "keywords", "error"),
+    [
+        (-1, {}, ValueError),
+        (None, {"hours": -1}, ValueError),
+        (math.nan, {}, ValueError),
+        (None, {"hours": math.inf}, ValueError),
+        (None, {}, TypeError),
+        (1, {"hours": 1}, TypeError),
+        (None, {"fortnights": 1}, TypeError),
+        ("1h", {}, TypeError),
+        (True, {}, TypeError),
+    ],
+)
+def test_bad_deltas(delta: Any, keywords: dict[str, float], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        parse_delta(delta, keywords)
+
+
+@pytest.mark.parametrize("value", [0, 1, 60, 0.1, 1 / 3, 2.0**-11, 1e9, 2.0**62])
+def test_rates_are_exact_fractions(value: float) -> None:
+    rate = Rate.of(value)
+    assert rate.mult / 2**rate.shift == value
+    assert 0 <= rate.mult < 2**64
+    assert 0 <= rate.shift < 64
+
+
+@pytest.mark.parametrize("value", [-1, -0.1, math.inf, math.nan, 2.0**63, 1e300])
+def test_impossible_rates(value: float) -> None:
+    with pytest.raises(ValueError):
+        Rate.of(value)
+
+
+def test_a_rate_is_a_number() -> None:
+    with pytest.raises(TypeError):
+        Rate.of("1")  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        Rate.of(True)
+
+
+def test_a_line_moves_at_its_rate_from_its_start() -> None:
+    line = Line(base_ns=100, start_ns=1000, rate=Rate.of(60))
+    assert line.at(1000) == 100
+    assert line.at(1001) == 160
+    assert line.at(999) == 100  # a reader that sampled the host just before the start
+
+
+def test_a_fast_line_stops_after_292_years_instead_of_wrapping() -> None:
+    line = Line(base_ns=0, start_ns=0, rate=Rate.of(2.0**62))
+    assert line.at(10) == line.at(11) == 2**63 - 1
+
+
+def test_a_changed_rate_makes_no_step() -> None:
+    lines = initial_lines(0, Rate.of(60), "flow", host_ns=1000)
+    slower = lines.at_rate(2000, Rate.of(0.1))
+    assert slower.wall.at(2000) == lines.wall.at(2000)
+    assert slower.wall.at(12_000) == lines.wall.at(2000) + 1000
+
+
+@pytest.mark.parametrize(("monotonic", "after"), [("flow", 1000), ("freeze", 0), ("rate", 60_000)])
+def test_the_monotonic_line_continues_from_the_host(monotonic: str, after: int) -> None:
+    lines = initial_lines(0, Rate.of(60), monotonic, host_ns=5000)
+    assert lines.monotonic.at(5000) == 5000
+    assert lines.monotonic.at(6000) == 5000 + after
+    changed = lines.at_rate(6000, Rate.of(0))
+    assert changed.monotonic.at(7000) - changed.monotonic.at(6000) == (
+        0 if monotonic == "rate" else after
+    )
+
+
+def test_advance_moves_both_lines_and_move_to_the_wall_only() -> None:
+    lines = initial_lines(0, Rate.of(0), "flow", host_ns=0)
+    advanced = lines.advanced(10, 5 * S)
+    assert advanced.wall.at(10) == 5 * S
+    assert advanced.monotonic.at(10) == 10 + 5 * S
+    moved = advanced.moved_to(20, -7)
+    assert moved.wall.at(20) == -7
+    assert moved.monotonic.at(20) == advanced.monotonic.at(20)
+
+
+def test_time_does_not_pass_beyond_9999() -> None:
+    lines = initial_lines(LATEST_NS, Rate.of(0), "flow", host_ns=0)
+    with pytest.raises(ValueError, match="9999"):
+        lines.advanced(0, S)
+
+
+def test_host_offsets() -> None:
+    offsets = HostClocks.read().offsets_ns
+    assert offsets[time.CLOCK_REALTIME] == offsets[time.CLOCK_MONOTONIC] == 0
+    assert offsets[time.CLOCK_TAI] % S == 0
+    boot = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    assert abs(offsets[time.CLOCK_BOOTTIME] - boot) < S
+
+
+def test_every_clock_reads_its_line() -> None:
+    lines = initial_lines(123 * S, Rate.of(0), "freeze", host_ns=77 * S)
+    readings = HostClocks(dict.fromkeys(CLOCKS, 3)).readings(lines)
+    assert readings == {
+        clock_id: (row.line, (123 if row.line is LineName.WALL else 77) * S + 3)
+        for clock_id, row in CLOCKS.items()
+    }
+
+
+def test_now_rounds_down_to_microseconds() -> None:
+    assert timeline.to_datetime(1999) == datetime(1970, 1, 1, 0, 0, 0, 1, tzinfo=UTC)
+    assert timeline.to_datetime(-1) == datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
