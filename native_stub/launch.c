@@ -3,7 +3,7 @@
  *
  *   launch PARENT FD COUNT CANDIDATE... ARG0 ARG...
  *
- * waits until its tracer sets `released`, closes FD (-1: none; its own file, where that is only to be had
+ * waits until its tracer releases it, closes FD (-1: none; its own file, where that is only to be had
  * by descriptor), then executes the first CANDIDATE that can be executed,
  * as execvp(3) and subprocess do, with ARG0... as argv. Its exit status is the errno of execve
  * when none can.
@@ -32,8 +32,9 @@
 #define ENOTDIR 20
 #define SIGSET_SIZE 8
 
-/* Set by the tracer. */
-__attribute__((used)) volatile int released;
+/* How long to wait for the tracer; it releases the launcher by writing 0 into the seconds. The kernel
+ * reads them when the wait begins, so a release that comes just before is not missed. */
+__attribute__((used)) volatile struct { int64_t sec, nsec; } patience = {INT32_MAX, 0};
 
 static void exit_with(int status)
 {
@@ -54,7 +55,7 @@ static long number(const char *digits)
 static void wait_for_tracer(void)
 {
     static const uint64_t no_signals;
-    syscall4(NR_rt_sigtimedwait, (long)&no_signals, 0, 0, SIGSET_SIZE);
+    syscall4(NR_rt_sigtimedwait, (long)&no_signals, 0, (long)&patience, SIGSET_SIZE);
 }
 
 __attribute__((used)) void start(long *stack)
@@ -75,7 +76,7 @@ __attribute__((used)) void start(long *stack)
     if (argc == 2)
         syscall3(NR_close_range, 0, ~0u, 0);
 
-    while (!released)
+    while (patience.sec)
         wait_for_tracer();
 
     syscall2(NR_prctl, PR_SET_PDEATHSIG, parent_death_signal);

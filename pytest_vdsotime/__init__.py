@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         VdsoTimeError,
     )
     from pytest_vdsotime.popen import FrozenPopen
+    from pytest_vdsotime.processes import TracedProcess
 
 __all__ = [
     "ClockClosed",
@@ -26,17 +27,19 @@ __all__ = [
     "FrozenPopen",
     "NotSettled",
     "RealTimeWarning",
+    "TracedProcess",
     "TracingUnavailable",
     "UnsupportedProgram",
     "VdsoTimeError",
 ]
 
+_HOMES = {"FrozenClock": "clock", "FrozenPopen": "popen", "TracedProcess": "processes"}
+
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = {"FrozenClock": "clock", "FrozenPopen": "popen"}.get(name, "errors")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
+    value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
     globals()[name] = value  # from now on an ordinary attribute
     return value
 

@@ -23,6 +23,8 @@ from pytest_vdsotime.errors import TracingUnavailable, VdsoTimeError
 
 NATIVE = Path(__file__).resolve().parent / "native"
 
+#: The argv[0] of the launcher.
+LAUNCHER_NAME = "vdsotime-launch"
 #: The entry points of struct vdso_process (native_stub/page.h), in its order.
 PROCESS_ENTRIES = (
     "clock_gettime",
@@ -66,10 +68,10 @@ def _local_symbols(elf: ELFFile) -> dict[str, int]:
     return {symbol.name: symbol["st_value"] for symbol in table.iter_symbols() if symbol.name}
 
 
-def launcher_released_address(arch: Arch) -> int:
-    """Where the launcher's `released` lies."""
+def launcher_patience_address(arch: Arch) -> int:
+    """Where the launcher's `patience` lies."""
     with _native(arch, "launch").open("rb") as file:
-        return _local_symbols(ELFFile(file))["released"]
+        return _local_symbols(ELFFile(file))["patience"]
 
 
 def _loaded_bytes(elf: ELFFile) -> bytes:

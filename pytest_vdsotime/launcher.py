@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from pytest_vdsotime.image import LAUNCHER_NAME
 from pytest_vdsotime.kernel import procfs
 
-#: Its argv[0].
-LAUNCHER_NAME = "vdsotime-launch"
 _MFD_EXEC = 0x10  # linux/memfd.h, since Linux 6.3
 _NO_FD = -1
 

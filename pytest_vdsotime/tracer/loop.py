@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from pytest_vdsotime.errors import ClockClosed, UnsupportedProgram
+from pytest_vdsotime.image import LAUNCHER_NAME
 from pytest_vdsotime.kernel import procfs, ptrace, wait
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
-from pytest_vdsotime.launcher import LAUNCHER_NAME
 from pytest_vdsotime.tracer import takeover
 from pytest_vdsotime.tracer.doorbell import LOOK_AROUND, Doorbell
 from pytest_vdsotime.tracer.tasks import PrivateCopy, Process, Reply, Task, TaskState, World
@@ -128,7 +128,7 @@ class Loop:
         process = task.process
         is_executing = stop.kind == StopKind.EXEC
         if is_executing or procfs.argv(process.pid)[:1] == [LAUNCHER_NAME]:
-            Stopped(task.tid).poke(self._native.launcher_released, 1)
+            Stopped(task.tid).poke(self._native.launcher_patience, 0)
             process.is_released = True
         handler = self._on_trap if is_executing else self._handlers[stop.kind]
         handler(task, stop)

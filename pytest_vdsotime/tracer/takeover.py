@@ -49,7 +49,7 @@ class NativeObjects:
     host: image.HostVdso
     fake: image.VdsoImage
     launcher: str
-    launcher_released: int
+    launcher_patience: int
     room_offset: int | None
     """Where the loader goes in a program's vDSO; None where there is no room for it."""
 
@@ -66,7 +66,7 @@ class NativeObjects:
             host,
             fake,
             str(image.launcher_path(arch)),
-            image.launcher_released_address(arch),
+            image.launcher_patience_address(arch),
             host.room_offset(loader.size),
         )
 

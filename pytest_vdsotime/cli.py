@@ -1,0 +1,345 @@
+"""The ``vdsotime`` command: a program on a clock of its own.
+
+COMMAND is not a child of ``vdsotime``: it takes its place, in the same process, as under ``env``.
+So its exit status, signals, job control, terminal, limits and its parent are its own, and
+nothing has to be handed on. The tracer is what moves aside: a process outside of the terminal's
+session, which lives as long as any program on the clock (as that of ``strace -D``).
+
+    vdsotime (pid 100) --fork--> --fork--> tracer (pid 102): clock made, ready to trace
+        | <--------------------------------- "ready"
+        exec launcher (pid 100, waits) <----- seizes 100, releases it
+        exec COMMAND (pid 100)                takes it over, and whatever it starts
+
+A parent that forwards signals was tried first: it cannot tell a signal for itself from one for the
+whole process group, nor see when COMMAND stops.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Container, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pytest_vdsotime.availability import known_obstacle
+from pytest_vdsotime.errors import TracingUnavailable
+
+if TYPE_CHECKING:
+    from pytest_vdsotime.tracer.tasks import World
+    from pytest_vdsotime.tracer.thread import Tracer
+
+# As env(1) and timeout(1).
+EXIT_USAGE, EXIT_OWN_ERROR, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND = 2, 125, 126, 127
+
+_PTRACE_TRACEME = 0  # linux/ptrace.h
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_PTRACER = 0x59616D61
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command with `arguments`, by default those of the process. Never returns."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    options = _parse(arguments)
+    if options.check:
+        from pytest_vdsotime.check import check
+
+        sys.exit(check())
+    try:
+        _become(options.command, options.parameters)
+    except (TracingUnavailable, OSError, subprocess.SubprocessError) as error:
+        _fail(EXIT_OWN_ERROR, str(error))
+
+
+def _complain(text: str) -> None:
+    with suppress(OSError):  # nobody listens
+        os.write(2, f"vdsotime: {' '.join(text.split())}\n".encode(errors="surrogateescape"))
+
+
+def _fail(status: int, text: str) -> NoReturn:
+    _complain(text)
+    sys.exit(status)
+
+
+# The command line.
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        _fail(EXIT_USAGE, f"{message}; try vdsotime --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="vdsotime",
+        usage="%(prog)s [--at WHEN] [--rate R] [--monotonic flow|freeze|rate] "
+        "[--waits follow|real] [--] COMMAND [ARG...]\n       %(prog)s --check",
+        description="Run COMMAND, and all that it starts, with a clock of its own.",
+        epilog="COMMAND behaves as if it ran alone, its clock apart. Exit status: that of COMMAND, "
+        "or 2 bad usage, 125 vdsotime failed, 126 COMMAND not executable, 127 COMMAND not found.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--at",
+        metavar="WHEN",
+        help="where the wall clock starts: ISO 8601 (UTC without an offset), such as 1970-01-01 or "
+        "2038-01-19T03:14:07Z, or @SECONDS since the epoch; default: now",
+    )
+    parser.add_argument(
+        "--rate",
+        type=float,
+        metavar="R",
+        default=0.0,
+        help="seconds of the wall clock per real second: 0 stands still (default), 1 ticks",
+    )
+    parser.add_argument(
+        "--monotonic",
+        choices=("flow", "freeze", "rate"),
+        default="flow",
+        help="the monotonic clocks flow on (default), stand still, or go at the rate of the wall",
+    )
+    parser.add_argument(
+        "--waits",
+        choices=("follow", "real"),
+        default="follow",
+        help="timed waits follow their clock (default; in this release they take real time), "
+        "or are the kernel's own (not in this release)",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="say what works on this machine, line by line"
+    )
+    parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command[:1] == ["--"]:
+        del options.command[0]
+    if options.check:
+        if options.command:
+            parser.error("--check takes no COMMAND")
+        return options
+    if not options.command:
+        parser.error("which COMMAND?")
+    obstacle = known_obstacle()
+    if obstacle is not None:
+        _fail(EXIT_OWN_ERROR, str(TracingUnavailable(*obstacle)))
+    # Only now: elsewhere than on Linux, the engine does not even load.
+    from pytest_vdsotime.clock import validate_options
+
+    options.parameters = {
+        "start": options.at,
+        "rate": options.rate,
+        "monotonic": options.monotonic,
+        "waits": options.waits,
+    }
+    try:
+        validate_options(**options.parameters)
+    except (TypeError, ValueError) as error:
+        parser.error(str(error))
+    return options
+
+
+# Becoming COMMAND.
+
+
+def _become(command: list[str], parameters: Mapping[str, Any]) -> NoReturn:
+    """Executes `command` in this process, traced by another. Raises TracingUnavailable, OSError."""
+    from pytest_vdsotime.launcher import candidates_of, ignored_privilege
+
+    _fill_standard_streams()
+    environment = _own_environment()
+    candidates = candidates_of(command[0], environment)
+    privilege = ignored_privilege(candidates, None)
+    if privilege is not None:
+        _complain(
+            f"{command[0]} runs in real time: "
+            f"it is {privilege}, which the kernel ignores for traced programs; run it as root"
+        )
+        _restore_signals()
+        os.execvpe(command[0], command, environment)
+    launcher, tracer_pid, say_go = _start_tracer(parameters)
+    _rehearse(command, environment)
+    # Where Yama lets only ancestors trace; elsewhere it is EINVAL (prctl(2)).
+    _libc().prctl(_PR_SET_PTRACER, tracer_pid, 0, 0, 0)
+    _restore_signals()
+    head = ["vdsotime-launch", str(os.getppid()), "-1", str(len(candidates))]
+    arguments: list[str | bytes] = [*head, *candidates, *command]
+    os.write(say_go, b"!")
+    os.execve(launcher, arguments, environment)
+
+
+def _fill_standard_streams() -> None:
+    """Nothing that is opened from here on gets the number of a standard stream that was closed;
+    COMMAND finds it closed, as all that Python opens closes on exec."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+
+
+def _own_environment() -> dict[bytes, bytes]:
+    """The environment that vdsotime was given: Python adds LC_CTYPE to its own (PEP 538)."""
+    with open("/proc/self/environ", "rb") as file:
+        entries = file.read().split(b"\0")
+    pairs = (entry.partition(b"=") for entry in entries)
+    return {name: value for name, equals, value in pairs if equals and name}
+
+
+def _restore_signals() -> None:
+    """What Python ignores at its start (it does not tell whether they were ignored before)."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _rehearse(command: Sequence[str], environment: Mapping[bytes, bytes]) -> None:
+    """Executes `command` in a child up to its first instruction, where a traced process stops
+    (ptrace(2)). If that fails vdsotime ends, with the status of env(1): from the launcher there is
+    no way back."""
+    libc = _libc()
+
+    def stop_at_exec() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if libc.ptrace(_PTRACE_TRACEME, 0, 0, 0) == -1:
+            raise OSError(ctypes.get_errno(), "PTRACE_TRACEME")
+
+    try:
+        rehearsal = subprocess.Popen(
+            command, preexec_fn=stop_at_exec, close_fds=False, env=environment
+        )
+    except (FileNotFoundError, NotADirectoryError) as error:
+        _fail(EXIT_NOT_FOUND, f"{command[0]}: {error.strerror}")
+    except (OSError, ValueError) as error:
+        _fail(EXIT_NOT_EXECUTABLE, f"{command[0]}: {getattr(error, 'strerror', error)}")
+    os.kill(rehearsal.pid, signal.SIGKILL)  # Popen.kill would take the stop for the end
+    rehearsal.returncode = -signal.SIGKILL
+    _reap(rehearsal.pid)
+
+
+def _reap(pid: int) -> None:
+    try:
+        while os.WIFSTOPPED(os.waitpid(pid, 0)[1]):
+            pass
+    except ChildProcessError:
+        pass  # vdsotime was started with SIGCHLD ignored: the kernel reaps (wait(2))
+
+
+def _start_tracer(parameters: Mapping[str, Any]) -> tuple[bytes, int, int]:
+    """Forks the tracer. Returns the launcher's path, the tracer's pid, and a pipe: the tracer goes
+    ahead when something was written to it and exec has closed it.
+
+    Raises TracingUnavailable, OSError.
+    """
+    import pytest_vdsotime.clock  # noqa: F401  (here, so that it is loaded once)
+
+    program = os.getpid()
+    ready, is_ready = os.pipe()
+    go, say_go = os.pipe()
+    intermediate = os.fork()
+    if intermediate == 0:
+        try:
+            os.setsid()
+            if os.fork() == 0:
+                _close_all_but({2, is_ready, go})
+                _trace(program, parameters, is_ready, go)
+        finally:
+            os._exit(0)
+    _reap(intermediate)
+    os.close(is_ready)
+    os.close(go)
+    with open(ready, "rb") as pipe:
+        outcome, *details = pipe.read().split(b"\0")
+    if outcome == b"ready":
+        return details[0], int(details[1]), say_go
+    if outcome == b"unavailable":
+        raise TracingUnavailable(details[0].decode(), details[1].decode())
+    raise OSError(details[0].decode() if details else "its tracer was killed")
+
+
+# The tracer's process.
+
+
+class _Spoken(deque[Any]):
+    """News of a clock that nobody asks: each is said as it comes."""
+
+    def append(self, news: Any) -> None:
+        _complain(str(news))
+
+
+def _close_all_but(kept: Container[int]) -> None:
+    """What the tracer would keep open for COMMAND's readers, and locked for its rivals."""
+    for fd in [int(name) for name in os.listdir("/proc/self/fd")]:
+        if fd not in kept:
+            with suppress(OSError):  # the listing's own
+                os.close(fd)
+
+
+def _trace(program: int, parameters: Mapping[str, Any], is_ready: int, go: int) -> None:
+    """Traces process `program` from when it has executed the launcher until nothing is left of it
+    and of what it started."""
+    from pytest_vdsotime.clock import FrozenClock
+
+    pidfd = os.pidfd_open(program)
+    os.chdir("/")
+    try:
+        clock = FrozenClock(**parameters)
+        tracer, world = clock.start_tracing()
+        launcher = tracer.load().launcher
+    except TracingUnavailable as error:
+        os.write(is_ready, f"unavailable\0{error.reason}\0{error.remedy}".encode())
+        return
+    except Exception as error:
+        os.write(is_ready, f"failed\0{error}".encode())
+        return
+    world.warnings = _Spoken()
+    world.errors = _Spoken()
+    os.write(is_ready, b"ready\0%b\0%d" % (os.fsencode(launcher), os.getpid()))
+    os.close(is_ready)
+    if os.read(go, 1) == b"" or os.read(go, 1) or _has_ended(pidfd):
+        return  # vdsotime has ended before it could become the launcher
+    try:
+        _follow(program, tracer, world)
+    except Exception as error:
+        _complain(str(error))
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)  # it may be the launcher, waiting for us
+        return
+    clock.close()
+
+
+def _follow(program: int, tracer: Tracer, world: World) -> None:
+    from pytest_vdsotime.tracer.tasks import Reply
+
+    launched: Reply[int] = Reply()
+    exited: Reply[int] = Reply()
+    tracer.post(lambda loop: loop.launch(program, world, launched, exited), launched, exited)
+    if number := launched.result():
+        _complain(f"it could be executed a moment ago, and now not: {os.strerror(number)}")
+    exited.result()
+    # Those who wait for the end of its output need not wait for that of its daemons.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    while left := tracer.call(lambda _loop: [*world.processes]):
+        for pid in left:
+            _wait_for_end(pid)
+
+
+def _wait_for_end(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        pidfd = os.pidfd_open(pid)
+        select.select([pidfd], [], [])
+        os.close(pidfd)
+
+
+def _has_ended(pidfd: int) -> bool:
+    return bool(select.select([pidfd], [], [], 0)[0])

@@ -1,0 +1,58 @@
+"""How the tests of the plugin run pytest: as a user does, in a process of its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+import pytest
+
+Run = Callable[..., pytest.RunResult]
+
+# What the test files of these tests begin with.
+PRELUDE = '''
+import subprocess
+import unittest
+
+import pytest
+
+def year():
+    """The year that a program reads."""
+    command = ["date", "-u", "+%Y"]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+def year_of(clock):
+    return int(clock.check_output(["date", "-u", "+%Y"]))
+
+class Reader:
+    """A program that lives on and says what year it is, again and again."""
+
+    def __init__(self):
+        command = ["sh", "-c", "while read line; do date -u +%Y; done"]
+        pipe = subprocess.PIPE
+        self.program = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+
+    def year(self):
+        self.program.stdin.write("?\\n")
+        self.program.stdin.flush()
+        return int(self.program.stdout.readline())
+
+    def close(self):
+        self.program.communicate()
+        assert self.program.returncode == 0
+
+NOW = year()
+'''
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester) -> Run:
+    """`run(source, *args, under=())` writes the test file and runs pytest on it, in the order of
+    the file; `under` is a command that starts another."""
+
+    def run_pytest(source: str, *args: str, under: Sequence[str] = ()) -> pytest.RunResult:
+        pytester.makepyfile(PRELUDE + source)
+        command = [*under, sys.executable, "-m", "pytest", "-p", "no:randomly"]
+        return pytester.run(*command, f"--basetemp={pytester.path}/basetemp", *args, timeout=50)
+
+    return run_pytest

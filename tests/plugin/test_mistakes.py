@@ -1,0 +1,95 @@
+"""Bad values end the run before its first test, and the words name the place and the forms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+Run = Callable[..., pytest.RunResult]
+
+ONE_TEST = """
+def test_never_runs():
+    print("it ran")
+"""
+
+FORMS = "*ISO 8601*"
+
+
+def assert_usage_error(result: pytest.RunResult, *lines: str) -> None:
+    """Nothing ran, and stderr holds `lines`."""
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([*lines])
+    result.stdout.no_fnmatch_line("*it ran*")
+
+
+@pytest.mark.parametrize("when", ["1970-13-01", "yesterday", "", "@", "@1e30"])
+def test_option(run: Run, when: str) -> None:
+    result = run(ONE_TEST, "-s", f"--vdso-time={when}")
+    assert_usage_error(result, f"ERROR: --vdso-time={when}: *")
+
+
+def test_option_names_the_accepted_forms(run: Run) -> None:
+    assert_usage_error(run(ONE_TEST, "--vdso-time=yesterday"), f"*--vdso-time=yesterday: {FORMS}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "accepted"),
+    [
+        ("vdso_time", "1970-13-01", FORMS),
+        ("vdso_monotonic", "backwards", "*'flow', 'freeze' or 'rate'*"),
+        ("vdso_waits", "never", "*'follow' or 'real'*"),
+        ("vdso_autojump", "sometimes", "*true, false or seconds*"),
+        ("vdso_autojump", "true", "*not in this release*"),
+        ("vdso_grace", "short", "*seconds*"),
+        ("vdso_grace", "-1", "*not negative*"),
+        ("vdso_unavailable", "ignore", "*'error' or 'skip'*"),
+    ],
+)
+def test_ini(run: Run, pytester: pytest.Pytester, key: str, value: str, accepted: str) -> None:
+    pytester.makeini(f"[pytest]\n{key} = {value}")
+    assert_usage_error(run(ONE_TEST, "-s"), f"ERROR: ini option {key} = {value}: {accepted}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "accepted"),
+    [
+        ("'1970-13-01'", FORMS),
+        ("['1970']", FORMS),
+        ("start='tomorrow'", FORMS),
+        ("rate=-1", "*not negative*"),
+        ("rate='fast'", "*a number*"),
+        ("monotonic='backwards'", "*'flow', 'freeze' or 'rate'*"),
+        ("waits='never'", "*'follow' or 'real'*"),
+        ("grace=-1", "*not negative*"),
+        ("0, 1", "*only start may be positional*"),
+        ("0, start=1", "*only start may be positional*"),
+        ("at=0", "*no parameter at: frozen_time(start=None, *"),
+    ],
+)
+@pytest.mark.parametrize("place", ["module", "function"])
+def test_marker(run: Run, arguments: str, accepted: str, place: str) -> None:
+    marker = f"pytest.mark.frozen_time({arguments})"
+    mark = f"pytestmark = {marker}" if place == "module" else f"@{marker}"
+    result = run(f"def test_first(): print('it ran')\n\n{mark}{ONE_TEST}", "-s")
+    test = "test_first" if place == "module" else "test_never_runs"
+    shown = arguments.replace("[", "[[]")
+    assert_usage_error(result, f"ERROR: *.py::{test}: marker frozen_time({shown}): {accepted}")
+
+
+def test_marker_on_a_worker(run: Run) -> None:
+    result = run(f"@pytest.mark.frozen_time('soon'){ONE_TEST}", "-n", "1", "-s")
+    assert result.ret != 0
+    output = result.stdout.str() + result.stderr.str()
+    assert "test_never_runs: marker frozen_time('soon'): " in output
+    assert "it ran" not in output
+
+
+@pytest.mark.parametrize("argument", ["rate=-1", "start='soon'", "speed=1"])
+def test_factory(run: Run, argument: str) -> None:
+    source = f"""
+def test_raises(frozen_clock_factory):
+    with pytest.raises((TypeError, ValueError)):
+        frozen_clock_factory({argument})
+"""
+    run(source).assert_outcomes(passed=1)

@@ -1,0 +1,239 @@
+"""The session as a whole: header, workers, collection, what an unused plugin costs, its end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., pytest.RunResult]
+
+FROZEN = """
+@pytest.mark.frozen_time("1970-01-01")
+def test_frozen():
+    assert year() == 1970
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "ini", "shown"),
+    [
+        ([], "", "now"),
+        ([], "vdso_time = 2038-01-19 03:14:07", "2038-01-19T03:14:07Z"),
+        (["--vdso-time=@0"], "vdso_time = 2038-01-19", "1970-01-01T00:00:00Z"),
+        (["--vdso-time=1970-01-01T02:00+02:00"], "", "1970-01-01T00:00:00Z"),
+    ],
+)
+def test_header(
+    run: Run, pytester: pytest.Pytester, option: list[str], ini: str, shown: str
+) -> None:
+    pytester.makeini(f"[pytest]\n{ini}")
+    result = run(FROZEN, *option)
+    result.stdout.fnmatch_lines([f"vdsotime: {shown}, ptrace ok (x86_64)"])
+    result.assert_outcomes(passed=1)
+
+
+def test_toml_dates(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyprojecttoml("[tool.pytest.ini_options]\nvdso_time = 1970-01-01T00:00:00Z")
+    result = run("def test_ini(frozen_clock):\n    assert year_of(frozen_clock) == 1970")
+    result.assert_outcomes(passed=1)
+
+
+def test_markers_are_registered(run: Run) -> None:
+    run(FROZEN, "--strict-markers").assert_outcomes(passed=1)
+    run(FROZEN, "--markers").stdout.fnmatch_lines(["@pytest.mark.frozen_time(start=None, *"])
+
+
+def test_fixtures_are_documented(run: Run) -> None:
+    result = run(FROZEN, "--fixtures")
+    result.stdout.fnmatch_lines(["frozen_clock -- *", "frozen_clock_factory -- *"])
+    result.stdout.no_fnmatch_line("_vdsotime*")
+
+
+@pytest.mark.parametrize("option", ["--collect-only", "--setup-plan"])
+def test_nothing_starts_without_tests(run: Run, option: str) -> None:
+    result = run("def test_plain(frozen_clock): pass" + FROZEN, option, "--vdso-time=1970-01-01")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*test_frozen*"])
+
+
+def test_workers_have_the_option(run: Run) -> None:
+    source = """
+import os
+
+@pytest.fixture(scope="session")
+def server():
+    reader = Reader()
+    yield reader
+    reader.close()
+
+@pytest.mark.parametrize("number", range(8))
+def test_on_a_worker(number, server):
+    assert "PYTEST_XDIST_WORKER" in os.environ
+    assert (year(), server.year()) == (2002, 2002)
+"""
+    run(source + FROZEN, "-n", "2", "--vdso-time=2002-06-01").assert_outcomes(passed=9)
+
+
+def test_it_warns_of_nothing(run: Run) -> None:
+    run(FROZEN, "-W", "error", "--vdso-time=2002-06-01").assert_outcomes(passed=1)
+
+
+def test_without_the_plugin(run: Run) -> None:
+    run("def test_plain(): pass", "-p", "no:vdsotime").assert_outcomes(passed=1)
+
+
+HEAVY = ["pytest_vdsotime.clock", "pytest_vdsotime.timeline", "ptrace", "elftools"]
+
+
+def test_an_unused_plugin_loads_nothing_heavy(run: Run, pytester: pytest.Pytester) -> None:
+    source = f"""
+import sys
+
+def test_light():
+    assert "pytest_vdsotime.plugin" in sys.modules
+    assert not sys.modules.keys() & set({HEAVY})
+    assert not any(thread.name.startswith("vdsotime") for thread in threads())
+
+def threads():
+    import threading
+    return threading.enumerate()
+"""
+    run(source).assert_outcomes(passed=1)
+
+
+def test_one_tracer_serves_the_session_and_ends_with_it(
+    run: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest(
+        """
+import atexit
+import threading
+
+def tracers():
+    return [thread for thread in threading.enumerate() if thread.name == "vdsotime-tracer"]
+
+def pytest_sessionfinish(session):
+    print("tracers:", len(tracers()))
+
+atexit.register(lambda: print("left:", len(tracers())))
+"""
+    )
+    source = """
+def test_first(frozen_clock, frozen_clock_factory):
+    assert year_of(frozen_clock) == year_of(frozen_clock_factory())
+
+def test_second(frozen_clock):
+    assert year_of(frozen_clock) == NOW
+"""
+    result = run(source + FROZEN, "-s")
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["*tracers: 1", "left: 0"])
+
+
+def test_what_a_clock_says_at_its_end_is_said_of_its_test(run: Run) -> None:
+    source = """
+from pytest_vdsotime import UnsupportedProgram
+
+def test_killed(frozen_clock):
+    _, world = frozen_clock.start_tracing()
+    world.errors.append(UnsupportedProgram("taking over date failed"))
+
+def test_factory(frozen_clock_factory):
+    _, world = frozen_clock_factory().start_tracing()
+    world.errors.append(UnsupportedProgram("taking over date failed"))
+    _, world = frozen_clock_factory().start_tracing()
+    world.warnings.append("date runs in real time")
+
+def test_next(frozen_clock):
+    assert year_of(frozen_clock) == NOW
+"""
+    result = run(source)
+    result.assert_outcomes(passed=3, errors=2, warnings=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*ERROR at teardown of test_killed*",
+            "*UnsupportedProgram: taking over date failed",
+            "*ERROR at teardown of test_factory*",
+            "*UnsupportedProgram: taking over date failed",
+            "*RealTimeWarning: date runs in real time",
+        ]
+    )
+
+
+# Where nothing can be traced.
+
+ASKS = """
+@pytest.fixture(scope="session")
+def expensive():
+    print("expensive was set up")
+
+def test_plain():
+    pass
+
+@pytest.mark.frozen_time("1970-01-01")
+def test_marked(expensive):
+    pass
+
+def test_fixture(frozen_clock, expensive):
+    pass
+
+def test_factory(frozen_clock_factory, expensive):
+    pass
+
+def test_dynamic(request):
+    request.getfixturevalue("frozen_clock")
+
+class TestOwnFixture:
+    @pytest.fixture
+    def frozen_clock(self):
+        return "something else"
+
+    def test_own(self, frozen_clock):
+        assert frozen_clock == "something else"
+"""
+
+
+def assert_unavailable(result: pytest.RunResult, policy: str, reason: str) -> None:
+    """Only the tests that need a clock ended, each with one line."""
+    count = {"errors": 3, "failed": 1} if policy == "error" else {"skipped": 4}
+    result.assert_outcomes(passed=2, **count)
+    place = "SKIPPED*" if policy == "skip" else ""
+    result.stdout.fnmatch_lines([f"{place}vdsotime: {reason}"])
+    result.stdout.no_fnmatch_line("*expensive was set up*")
+    result.stdout.no_fnmatch_line("*Traceback*")
+    result.stdout.no_fnmatch_line("*During handling*")
+
+
+@pytest.fixture(params=["error", "skip"])
+def policy(request: pytest.FixtureRequest, pytester: pytest.Pytester) -> str:
+    pytester.makeini(f"[pytest]\nvdso_unavailable = {request.param}")
+    return str(request.param)
+
+
+def test_not_on_linux(run: Run, pytester: pytest.Pytester, policy: str) -> None:
+    pytester.makeconftest("import sys\nsys.platform = 'plan9'")
+    result = run(ASKS, "-rsE", "-vv", "-s")
+    assert_unavailable(result, policy, "tracing programs needs Linux, and this is plan9; run*")
+    result.stdout.fnmatch_lines(["vdsotime: now, unavailable: tracing programs needs Linux, *"])
+
+
+def test_a_bad_start_is_one_everywhere(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("import sys\nsys.platform = 'plan9'")
+    assert run(ASKS, "--vdso-time=soon").ret == pytest.ExitCode.USAGE_ERROR
+
+
+def test_traced_already(run: Run, policy: str, real_program: Callable[[str], str]) -> None:
+    strace = [real_program("strace"), "-f", "-e", "trace=none", "-o", "/dev/null"]
+    result = run(ASKS, "-rsE", "-vv", "-s", under=strace)
+    assert_unavailable(result, policy, "this process is traced by strace (pid *; run it without*")
+    result.stdout.fnmatch_lines(["vdsotime: now, unavailable: this process is traced by strace *"])
+
+
+def test_a_sandbox_that_refuses(run: Run, policy: str) -> None:
+    sandbox = [sys.executable, str(Path(__file__).with_name("refuse_ptrace.py"))]
+    result = run(ASKS, "-rsE", "-vv", "-s", under=sandbox)
+    reason = "PTRACE_SEIZE*Operation not permitted*sandbox (seccomp)*--cap-add=SYS_PTRACE*"
+    assert_unavailable(result, policy, reason)

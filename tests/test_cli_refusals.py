@@ -1,0 +1,183 @@
+"""What the vdsotime command refuses, what it warns of, and what --check and --help say."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+VDSOTIME = [sys.executable, "-m", "pytest_vdsotime"]
+SANDBOX = [sys.executable, str(Path(__file__).parent / "plugin" / "refuse_ptrace.py")]
+
+
+def run(*arguments: str, **keywords: Any) -> subprocess.CompletedProcess[str]:
+    """Runs the command to its end."""
+    keywords = {"capture_output": True, "text": True, "timeout": 30, **keywords}
+    return subprocess.run([*VDSOTIME, *arguments], **keywords)
+
+
+def outcome(command: list[str], **keywords: Any) -> tuple[int, str, str]:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, **keywords)
+    return done.returncode, done.stdout, done.stderr
+
+
+# Mistakes.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "COMMAND"),
+        (["--"], "COMMAND"),
+        (["--at"], "--at"),
+        (["--at", "yesterday", "true"], "'yesterday' is not an instant"),
+        (["--at=", "true"], "ISO 8601"),
+        (["--rate", "fast", "true"], "--rate"),
+        (["--rate", "-1", "true"], "not negative"),
+        (["--rate=nan", "true"], "finite"),
+        (["--monotonic", "back", "true"], "--monotonic"),
+        (["--waits", "real", "true"], "not in this release"),
+        (["--autojump", "true"], "--autojump"),
+        (["--a", "1970", "true"], "--a"),
+        (["--check", "true"], "--check"),
+    ],
+)
+def test_usage(arguments: list[str], message: str) -> None:
+    assert_one_line(run(*arguments), 2, message)
+
+
+def test_programs_that_cannot_be_started(tmp_path: Path) -> None:
+    plain, script, other = (tmp_path / name for name in ("plain", "script", "other"))
+    plain.write_text("not executable")
+    script.write_text("#!/no/such/interpreter\n")
+    other.write_bytes(b"\x7fELF of another planet")
+    script.chmod(0o755)
+    other.chmod(0o755)
+    assert_one_line(run("no-such-program"), 127, "no-such-program: No such file or directory")
+    assert_one_line(run(f"{tmp_path}/none"), 127, "No such file or directory")
+    assert_one_line(run(f"{plain}/none"), 127, "Not a directory")
+    assert_one_line(run(str(script)), 127, "No such file or directory")
+    assert_one_line(run(str(tmp_path)), 126, "Permission denied")
+    assert_one_line(run(str(plain)), 126, "Permission denied")
+    assert_one_line(run(str(other)), 126, "Exec format error")
+
+
+def test_where_tracing_is_refused(tmp_path: Path) -> None:
+    """COMMAND does not run at all."""
+    touched = tmp_path / "touched"
+    done = subprocess.run(
+        [*SANDBOX, *VDSOTIME, "touch", str(touched)], capture_output=True, text=True, timeout=30
+    )
+    assert_one_line(done, 125, "--cap-add=SYS_PTRACE")
+    assert not touched.exists()
+
+
+def test_within_itself() -> None:
+    done = run("--at=@0", *VDSOTIME, "date")
+    assert_one_line(done, 125, "this process is traced by ")
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], status: int, message: str) -> None:
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr.startswith("vdsotime: ") and done.stderr.endswith("\n")
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
+
+
+AS_NOBODY = """
+import ctypes, os, sys
+import pytest_vdsotime.cli, pytest_vdsotime.clock, pytest_vdsotime.popen
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: as after the exec of a login
+pytest_vdsotime.cli.main(sys.argv[1:])
+"""
+
+
+def run_as_nobody(*arguments: str) -> tuple[int, str, str]:
+    """Runs the command as an ordinary user, who need not be able to read this Python."""
+    return outcome([sys.executable, "-c", AS_NOBODY, *arguments], cwd="/")
+
+
+def test_an_ordinary_user(as_root: None) -> None:
+    assert run_as_nobody("--at=@0", "sh", "-c", "id -u; date +%Y") == (0, "65534\n1970\n", "")
+
+
+def test_a_program_that_stays_in_real_time_is_named(as_root: None) -> None:
+    """A set-user-ID program keeps its privilege, and so the real time."""
+    status, stdout, stderr = run_as_nobody("--at=@0", "su", "--version")
+    assert (status, stdout) == (0, subprocess.check_output(["su", "--version"], text=True))
+    assert stderr.startswith("vdsotime: su runs in real time: it is set-user-ID 0")
+    assert stderr.count("\n") == 1
+
+
+@pytest.fixture
+def execute_only() -> Iterator[str]:
+    """An execute-only date, which is closed to its tracer (ptrace(2), access mode checking)."""
+    with tempfile.TemporaryDirectory() as directory:
+        for path in (Path(directory), Path(directory).parent):
+            path.chmod(path.stat().st_mode | 0o011)
+        program = shutil.copy("/bin/date", directory)
+        os.chmod(program, 0o111)
+        yield program
+
+
+def test_news_of_a_child_come_at_once(as_root: None, execute_only: str) -> None:
+    status, stdout, stderr = run_as_nobody("--at=@0", "sh", "-c", f"{execute_only} +%Y; date +%Y")
+    assert (status, stdout) == (0, f"{time.gmtime().tm_year}\n1970\n")
+    assert stderr.startswith("vdsotime: ") and "runs in real time" in stderr
+    assert stderr.count("\n") == 1
+
+
+def test_news_that_nobody_hears(as_root: None, execute_only: str) -> None:
+    """A broken pipe for stderr is no reason to fail."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [
+        sys.executable,
+        "-c",
+        AS_NOBODY,
+        "--at=@0",
+        "sh",
+        "-c",
+        f"{execute_only} +%Y; date +%Y",
+    ]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=writer, cwd="/", timeout=30)
+    os.close(writer)
+    assert (done.returncode, done.stdout) == (0, b"%d\n1970\n" % time.gmtime().tm_year)
+
+
+# --check and --help.
+
+
+def test_check() -> None:
+    done = run("--check")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert all(line.startswith("ok    ") for line in lines)
+    assert lines[-1] == "ok    takeover: date on a clock of its own prints 1970-01-01T00:00:00Z"
+
+
+def test_check_where_tracing_is_refused() -> None:
+    status, stdout, stderr = outcome([*SANDBOX, *VDSOTIME, "--check"])
+    assert (status, stderr) == (1, "")
+    *works, fails, remedy = stdout.splitlines()
+    assert all(line.startswith("ok    ") for line in works)
+    assert fails.startswith("FAIL  ptrace: PTRACE_SEIZE of process ")
+    assert "remedy: allow ptrace in the sandbox" in remedy
+
+
+def test_help() -> None:
+    done = run("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for word in ("--at WHEN", "--rate R", "--monotonic", "--waits", "--check", "127"):
+        assert word in done.stdout

@@ -1,0 +1,79 @@
+"""The package keeps its shape: imports go one way, modules stay small, one knows python-ptrace."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import pytest_vdsotime
+
+PACKAGE = Path(pytest_vdsotime.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    for path in PACKAGE.rglob("*.py")
+}
+
+# A module imports from its own row and the rows below it, never from above.
+ROWS = [
+    {"__main__"},
+    {"__init__", "plugin", "cli"},
+    {"check", "clock", "patching", "popen"},
+    {"launcher", "processes"},
+    {"tracer.thread"},
+    {"tracer.loop"},
+    {"tracer.doorbell", "tracer.takeover"},
+    {"tracer.remote"},
+    {"tracer.tasks"},
+    {"kernel"},
+    {"page", "image"},
+    {"arch", "availability", "timeline"},
+    {"errors"},
+]
+
+
+def row_of(module: str) -> int:
+    """The row that names `module` or, of several, the package it is in."""
+    for name in (module, module.partition(".")[0]):
+        for number, row in enumerate(ROWS):
+            if name in row:
+                return number
+    raise AssertionError(f"{module} is in no row of ROWS")
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, at its top, in functions or for types alone."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}:{node.lineno}: a relative import"
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            own = {name for name in inner if name.partition(".")[2] in MODULES}
+            found |= own or {str(node.module)}
+    return found
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_go_one_way(module):
+    own = {name for name in imports(MODULES[module]) if name.startswith("pytest_vdsotime.")}
+    importer = module.removesuffix(".__init__")
+    upward = {
+        name for name in own if row_of(name.removeprefix("pytest_vdsotime.")) < row_of(importer)
+    }
+    assert not upward, f"{module} imports from above"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_modules_stay_small(module):
+    assert len(MODULES[module].read_text().splitlines()) < 400
+
+
+def test_one_module_knows_python_ptrace():
+    """It is under another licence, and warns at import: one door for both."""
+    users = {
+        module
+        for module, path in MODULES.items()
+        if any(name.partition(".")[0] == "ptrace" for name in imports(path))
+    }
+    assert users == {"kernel.ptrace"}
