@@ -117,7 +117,9 @@ class FrozenClock:
         )
         host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         start_ns = timeline.parse_instant(options.start)
-        self._lines = timeline.initial_lines(start_ns, options.rate, options.monotonic, host_ns)
+        self._first_lines = timeline.initial_lines(
+            start_ns, options.rate, options.monotonic, host_ns
+        )
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._owns_tracer = tracer is None
@@ -129,6 +131,12 @@ class FrozenClock:
         self._is_closed = False
 
     # --- reading ---------------------------------------------------------------------------------
+
+    @property
+    def _lines(self) -> Lines:
+        """The page's, once programs read it."""
+        world = self._world
+        return self._first_lines if world is None else world.page.lines
 
     def _read(self, line: Line) -> int:
         self._check_open()
@@ -198,12 +206,11 @@ class FrozenClock:
         with self._lock:
             world = self._world
             if world is None:
-                self._lines = to(self._lines, time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+                host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+                self._first_lines = to(self._first_lines, host_ns)
         if world is not None:
             page = world.page
-            self._lines = self._tracer.call(
-                lambda _loop: page.change(lambda host_ns: to(page.lines, host_ns))
-            )
+            self._tracer.call(lambda _loop: page.change(lambda host_ns: to(page.lines, host_ns)))
             self.raise_news()
 
     # --- programs --------------------------------------------------------------------------------
@@ -355,7 +362,7 @@ class FrozenClock:
         self._tracer.start()
         with self._lock:
             if self._world is None:
-                world = World(ClockPage(self._lines, self._tracer.load().fake.data))
+                world = World(ClockPage(self._first_lines, self._tracer.load().fake.data))
                 self._tracer.call(lambda loop: loop.worlds.append(world))
                 self._world = world
             return self._tracer, self._world

@@ -38,7 +38,8 @@ int main(void)
     SHOW(sizeof(struct vdso_page)); SHOW(offsetof(struct vdso_page, served));
     SHOW(offsetof(struct vdso_page, lines)); SHOW(offsetof(struct vdso_page, clocks));
     SHOW(sizeof(struct vdso_process)); SHOW(sizeof(struct loader_parameters));
-    SHOW(offsetof(struct loader_parameters, cookie)); SHOW(offsetof(struct loader_parameters, path));
+    SHOW(offsetof(struct loader_parameters, cookie));
+    SHOW(offsetof(struct loader_parameters, path));
 }
 """
 

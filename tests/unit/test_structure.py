@@ -55,7 +55,7 @@ def imports(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_imports_go_one_way(module):
+def test_imports_go_one_way(module: str) -> None:
     own = {name for name in imports(MODULES[module]) if name.startswith("pytest_vdsotime.")}
     importer = module.removesuffix(".__init__")
     upward = {
@@ -65,11 +65,11 @@ def test_imports_go_one_way(module):
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_modules_stay_small(module):
+def test_modules_stay_small(module: str) -> None:
     assert len(MODULES[module].read_text().splitlines()) < 400
 
 
-def test_one_module_knows_python_ptrace():
+def test_one_module_knows_python_ptrace() -> None:
     """It is under another licence, and warns at import: one door for both."""
     users = {
         module
