@@ -1,0 +1,90 @@
+# make demo    the main job, on a terminal, in under a minute after set-up
+# make test    everything: ruff, mypy, and the tests against the built and installed wheel
+# make bench   the table "Speed and memory" of the README
+# make lint    ruff and mypy alone
+# make clean   removes what the others made
+#
+# Each sets up what it needs and does so only once. PYTHON=python3.13 chooses another Python.
+# All that is made lies in WORK, outside of the checkout: the checkout may be read-only, and its
+# own package cannot be imported by mistake.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.PHONY: demo test bench lint clean
+
+PYTHON ?= python3
+version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2] * (sys.version_info >= (3, 11)))')
+ifeq ($(version),)
+$(error $(PYTHON) is missing or older than Python 3.11; say which to take: make PYTHON=python3.13)
+endif
+# Not below $HOME, which other users cannot enter: some tests start programs as another user.
+WORK ?= /var/tmp/pytest-vdsotime-$(shell id -u)-$(firstword $(shell cksum <<<'$(CURDIR)'))
+venv := $(WORK)/venv-$(version)
+wheel := $(WORK)/dist/wheel.stamp
+installed := $(WORK)/installed-$(version).stamp
+checkout := $(WORK)/checkout-$(version)
+bin := PATH="$(venv)/bin:$$PATH"
+
+# The installed package alone, with its bytecode, and no cache in a $HOME that may be read-only.
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+export MYPY_CACHE_DIR := $(WORK)/mypy
+export RUFF_CACHE_DIR := $(WORK)/ruff
+export ZIG_GLOBAL_CACHE_DIR := $(WORK)/zig
+export GOCACHE := $(WORK)/go
+
+# Whatever goes into the sdist; the directories too, so that a removed file counts as a change.
+sources := pyproject.toml README.md LICENSE CHANGELOG.md Makefile conftest.py $(shell \
+    find pytest_vdsotime native_stub tests .ci -name native -prune -o -name __pycache__ -prune -o -print)
+
+demo: $(installed)
+	@.ci/programs redis-server redis-cli
+	@cd $(checkout) && $(bin) tests/demo/demo.sh
+
+test: lint $(installed)
+	@.ci/programs busybox javac node perl redis-cli redis-server setpriv strace
+	@cd $(checkout) && $(bin) pytest -n 2 $(PYTEST_ARGS)
+
+# The bars are ratios between runs that alternate, but a second busy core still shows.
+bench: $(installed)
+	@.ci/programs faketime
+	@cd $(checkout) && $(bin) pytest tests/benchmarks -o python_files='bench_*.py' -o timeout=600 \
+	    -p no:randomly -q $(PYTEST_ARGS)
+
+lint: $(venv)/made
+	@$(venv)/bin/ruff check --quiet --output-format=concise .
+	@$(venv)/bin/mypy --no-error-summary
+
+clean:
+	@rm -rf $(WORK)
+
+# A directory that somebody else made in advance is refused.
+$(venv)/made: pyproject.toml
+	@mkdir -pm 755 $(WORK)
+	@[[ -O $(WORK) ]] || { echo "$(WORK) belongs to somebody else: make WORK=DIRECTORY" >&2; exit 1; }
+	@echo "setting up $(venv)"
+	@rm -rf $(venv)
+	@$(PYTHON) -m venv $(venv) || { echo "$(PYTHON) has no venv; on Debian or Ubuntu:" \
+	    "apt-get install python3-venv" >&2; exit 1; }
+	@$(venv)/bin/pip install -qq 'pip>=25.1'
+	@$(venv)/bin/pip install -qq --group test --group lint
+	@touch $@
+
+# From the sdist, in isolation, as an installer would: whatever is missing in it fails here.
+$(wheel): $(sources) | $(venv)/made
+	@echo "building the wheel"
+	@rm -rf $(@D)
+	@said=$$($(venv)/bin/python -m hatchling build -t sdist -d $(@D) 2>&1) || { echo "$$said"; exit 1; }
+	@$(venv)/bin/pip wheel -qq --no-deps -w $(@D) $(@D)/*.tar.gz
+	@touch $@
+
+# The tests run in a copy of the checkout without the package.
+$(installed): $(wheel) $(venv)/made
+	@$(venv)/bin/pip install -qq --force-reinstall --no-deps $(@D)/dist/*.whl
+	@$(venv)/bin/pip install -qq $(@D)/dist/*.whl
+	@rm -rf $(checkout) && mkdir $(checkout)
+	@tar -xzf $(@D)/dist/*.tar.gz -C $(checkout) --strip-components=1 --exclude='*/pytest_vdsotime'
+	@touch $@
