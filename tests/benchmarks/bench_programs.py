@@ -1,0 +1,115 @@
+"""Starting programs, and programs that read no clock."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_vdsotime import FrozenClock
+from pytest_vdsotime.tracer.thread import Tracer
+
+if TYPE_CHECKING:
+    from tests.benchmarks.conftest import Medians, Table, Timed
+
+MEGABYTE = 2**20
+
+
+@pytest.fixture
+def clock() -> Iterator[FrozenClock]:
+    with FrozenClock(0) as clock:
+        yield clock
+
+
+def test_start_of_a_program(
+    clock: FrozenClock, table: Table, medians: Medians, timed: Timed
+) -> None:
+    bare, ours, faketime = medians(
+        timed(lambda: subprocess.run(["/bin/true"], check=True)),
+        timed(lambda: clock.run(["/bin/true"], check=True)),
+        timed(lambda: subprocess.run(["faketime", "1970-01-01 00:00:00", "/bin/true"], check=True)),
+        rounds=200,
+    )
+    against_bare = f"{ours * 1e3:.2f} / {bare * 1e3:.2f} ms"
+    against_faketime = f"{ours * 1e3:.2f} / {faketime * 1e3:.2f} ms"
+    table.check("run /bin/true, against faketime", against_faketime, ours / faketime, 0.6)
+    table.check("run /bin/true, against bare", against_bare, ours / bare, 1.6)
+
+
+@pytest.mark.parametrize(
+    ("what", "script", "bar"),
+    [
+        ("bash, 200 times /bin/true", "for i in {1..200}; do /bin/true; done", 1.3),
+        ("sha256sum of 128 MB", "exec sha256sum zeros", 1.03),
+        ("dd bs=1, 500,000 bytes", "exec dd if=zeros of=/dev/null bs=1 count=500000", 1.03),
+    ],
+    ids=["many-programs", "cpu-bound", "syscall-bound"],
+)
+def test_a_program_at_work(
+    what: str,
+    script: str,
+    bar: float,
+    clock: FrozenClock,
+    table: Table,
+    medians: Medians,
+    timed: Timed,
+    tmp_path: Path,
+) -> None:
+    zeros = tmp_path / "zeros"
+    zeros.write_bytes(bytes(128 * MEGABYTE))
+    command = ["bash", "-c", script]
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    options: dict[str, Any] = {"cwd": tmp_path, "check": True, **silent}
+    bare, ours = medians(
+        timed(lambda: subprocess.run(command, **options)),
+        timed(lambda: clock.run(command, **options)),
+    )
+    zeros.unlink()
+    table.check(f"{what}, against bare", f"{ours:.3f} / {bare:.3f} s", ours / bare, bar)
+
+
+@pytest.fixture
+def tracer() -> Iterator[Tracer]:
+    tracer = Tracer()
+    yield tracer
+    tracer.close()
+
+
+@pytest.fixture
+def idle_program(tracer: Tracer) -> Iterator[object]:
+    """A program that sleeps, so that its tracer does too."""
+    with FrozenClock(0, tracer=tracer) as clock:
+        yield clock.popen(["sleep", "1000"])
+
+
+def test_waking_the_tracer(
+    idle_program: object, tracer: Tracer, table: Table, medians: Medians
+) -> None:
+    """From the call in this thread until the tracer, asleep in waitpid, acts on it."""
+
+    def wake() -> float:
+        start = time.perf_counter()
+        woken: float = tracer.call(lambda _loop: time.perf_counter())
+        return woken - start
+
+    (seconds,) = medians(wake, rounds=1000)
+    table.check("waking the tracer", "from another thread", seconds * 1e6, 200, " µs")
+
+
+def test_an_idle_tracer_sleeps(idle_program: object, table: Table) -> None:
+    """It does not poll: what it does in an idle second is a look around now and then."""
+    (thread,) = [each for each in threading.enumerate() if each.name == "vdsotime-tracer"]
+    status = Path(f"/proc/self/task/{thread.native_id}/status")
+
+    def wake_ups() -> int:
+        return int(status.read_text().partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+    before = wake_ups()
+    time.sleep(5)
+    per_second = (wake_ups() - before) / 5
+    table.check("an idle tracer", "wake-ups a second", per_second, 20, "/s")

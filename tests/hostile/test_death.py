@@ -1,0 +1,164 @@
+"""No program outlives its clock: not when the clock is closed, not when its process is killed."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from subprocess import DEVNULL, PIPE
+
+import pytest
+
+import pytest_vdsotime
+from pytest_vdsotime import FrozenClock
+
+CEILING_S = 30
+PACKAGE = str(Path(pytest_vdsotime.__file__).parent.parent)
+
+# Programs that do not end by themselves, nor at a SIGTERM or SIGHUP, nor with their parent.
+IMMORTAL = [
+    "exec sleep 1000",
+    "trap '' TERM HUP INT; while :; do read line || :; done",
+    "setsid sh -c 'setsid sleep 1000 & setsid sleep 1000 & exec sleep 1000' & wait",
+    "(sleep 1000 &); exec sleep 1000",
+    "kill -STOP $$; exec sleep 1000",
+    "while :; do /bin/true; done",
+    "sleep 1000 | sleep 1000 | sleep 1000",
+]
+
+HOLDER = f"""
+import os, sys, time
+from pytest_vdsotime import FrozenClock
+clock = FrozenClock()
+programs = [clock.popen(["/bin/sh", "-c", script]) for script in {IMMORTAL!r}]
+while len(clock.processes) < 15:
+    time.sleep(0.01)
+print(*[process.pid for process in clock.processes], flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def watch(pids: list[int]) -> Iterator[list[int]]:
+    """pidfds: they tell of an end without being the parent, and never of another process."""
+    pidfds = []
+    try:
+        for pid in pids:
+            try:
+                pidfds.append(os.pidfd_open(pid))
+            except ProcessLookupError:  # of those that come and go
+                continue
+        yield pidfds
+    finally:
+        for fd in pidfds:
+            os.close(fd)
+
+
+def ended_within(pidfds: list[int], seconds: float) -> bool:
+    return all(select.select([fd], [], [], seconds)[0] for fd in pidfds)
+
+
+def start_python(code: str, *arguments: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([PACKAGE, *sys.path])}
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdin=PIPE,
+        stdout=PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+def test_the_holder_is_killed(number: signal.Signals) -> None:
+    with start_python(HOLDER) as holder:
+        assert holder.stdout
+        pids = [int(word) for word in holder.stdout.readline().split()]
+        with watch(pids) as pidfds:
+            assert len(pidfds) >= 12
+            assert not ended_within(pidfds, 0)
+            holder.send_signal(number)
+            assert holder.wait(CEILING_S) == -number
+            assert ended_within(pidfds, 5)
+
+
+STARTER = """
+import sys
+from pytest_vdsotime import FrozenClock
+clock = FrozenClock()
+print("go", flush=True)
+while True:
+    clock.popen(["sleep", sys.argv[1]])
+"""
+
+
+def test_the_holder_is_killed_while_it_starts_programs() -> None:
+    """At any moment: between fork, launcher, seizure and exec."""
+    mark = f"86400.{os.getpid()}"
+    for i in range(12):
+        with start_python(STARTER, mark) as starter:
+            assert starter.stdout
+            starter.stdout.readline()
+            select.select([], [], [], 0.02 + 0.0013 * i)
+            starter.kill()
+    pids = map(int, filter(str.isdigit, os.listdir("/proc")))
+    left = [pid for pid in pids if mark in command(pid)]
+    with watch(left) as pidfds:
+        assert ended_within(pidfds, 5)
+
+
+def command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def read_line(program: subprocess.Popen[bytes]) -> None:
+    """Waits until it says that it runs."""
+    assert program.stdout
+    with program.stdout:
+        program.stdout.readline()
+
+
+@pytest.mark.parametrize("script", IMMORTAL)
+def test_closing_ends_all(script: str) -> None:
+    with ExitStack() as watching:
+        with FrozenClock() as clock:
+            program = clock.popen(["/bin/sh", "-c", f"echo; {script}"], stdin=DEVNULL, stdout=PIPE)
+            read_line(program)
+            pids = [process.pid for process in clock.processes]
+            assert program.pid in pids
+            pidfds = watching.enter_context(watch(pids))
+        assert program.returncode == -signal.SIGKILL
+        assert ended_within(pidfds, 0)
+
+
+def test_closing_during_a_storm() -> None:
+    """Of processes that are born while it closes."""
+    for _ in range(5):
+        with FrozenClock() as clock:
+            storm = clock.popen(["/bin/sh", "-c", "echo; while :; do (:)& done"], stdout=PIPE)
+            read_line(storm)
+        assert storm.returncode == -signal.SIGKILL
+
+
+def test_closing_closes_the_pipes_of_what_it_kills() -> None:
+    """Nobody else is left to do it: a test that starts a server with pipes need not end it."""
+    with FrozenClock() as clock:
+        program = clock.popen(["cat"], stdin=PIPE, stdout=PIPE, stderr=PIPE)
+    assert program.stdin and program.stdout and program.stderr
+    assert program.stdin.closed and program.stdout.closed and program.stderr.closed
+
+
+def test_a_program_killed_from_outside() -> None:
+    with FrozenClock() as clock:
+        program = clock.popen(["/bin/sh", "-c", "sleep 1000 & wait"])
+        os.kill(program.pid, signal.SIGKILL)
+        assert program.wait(CEILING_S) == -signal.SIGKILL
+        assert clock.run(["true"]).returncode == 0

@@ -1,0 +1,128 @@
+"""Programs that an ordinary user cannot give the clock run on, under a warning; root can give it.
+
+What an ordinary user's test process does is tried in one: a script under setpriv.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vdsotime import FrozenClock
+
+if TYPE_CHECKING:
+    from conftest import Builder
+
+NOBODY = 65534
+CEILING_S = 60
+STATUS = 7  # of helpers/who_and_when.c
+
+Script = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def ordinary(public_dir: Path, real_program: Callable[[str], str]) -> Script:
+    """Runs a Python script as nobody, of a copy of the package: an environment may be closed."""
+    for name in ("pytest_vdsotime", "ptrace", "elftools"):
+        (package,) = importlib.import_module(name).__path__
+        shutil.copytree(package, public_dir / "packages" / name)
+    drop = [real_program("setpriv"), f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(public_dir / "packages")}
+
+    def run(code: str, *arguments: str, python: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*drop, python or open_to_all(), "-W", "always", "-c", code, *arguments],
+            env=environment,
+            cwd="/",
+            timeout=CEILING_S,
+            capture_output=True,
+            text=True,
+        )
+
+    def open_to_all() -> str:
+        for python in (sys.executable, "/usr/bin/python3"):
+            probe = run(
+                "import subprocess, sys; subprocess.run([sys.executable, '-V'])", python=python
+            )
+            if probe.returncode == 0:
+                return python
+        pytest.fail("no Python that ordinary users may execute: apt-get install python3")
+
+    return run
+
+
+@pytest.fixture
+def program(build: Builder, public_dir: Path) -> str:
+    """helpers/who_and_when, where everybody can execute it."""
+    return str(shutil.copy(build.c("helpers/who_and_when"), public_dir / "who_and_when"))
+
+
+RUN = """
+import sys, time, warnings
+from pytest_vdsotime import FrozenClock
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    with FrozenClock("1970-01-01") as clock:
+        done = clock.run(sys.argv[1:], capture_output=True, text=True, timeout=30)
+        again = clock.run(["date", "-u", "+%F"], capture_output=True, text=True, timeout=30)
+uid, seconds = done.stdout.split()
+age = abs(time.time() - int(seconds))
+print(uid, "real" if age < 60 else seconds, done.returncode, done.stderr, again.stdout.strip())
+for warning in caught:
+    print(warning.category.__name__, warning.filename == "<string>", warning.message)
+"""
+
+
+def test_an_ordinary_user_has_the_clock(ordinary: Script, program: str) -> None:
+    done = ordinary(RUN, program)
+    assert done.stderr == ""
+    assert done.stdout == f"{NOBODY} 0 {STATUS}  1970-01-01\n"
+
+
+def test_an_ordinary_users_children_have_the_clock(ordinary: Script, program: str) -> None:
+    done = ordinary(RUN, "sh", "-c", f"exec 9</etc/passwd; ({program} | cat); exit {STATUS}")
+    assert (done.stdout, done.stderr) == (f"{NOBODY} 0 {STATUS}  1970-01-01\n", "")
+
+
+def test_an_execute_only_program(ordinary: Script, program: str) -> None:
+    os.chmod(program, 0o111)
+    done = ordinary(RUN, program)
+    assert done.stderr == ""
+    result, warning = done.stdout.splitlines()
+    assert result == f"{NOBODY} real {STATUS}  1970-01-01"
+    assert warning.startswith("RealTimeWarning ") and "who_and_when" in warning
+
+
+def test_an_execute_only_program_of_a_shell(ordinary: Script, program: str) -> None:
+    os.chmod(program, 0o111)
+    done = ordinary(RUN, "sh", "-c", f"{program}; exit {STATUS}")
+    assert done.stderr == ""
+    result, warning = done.stdout.splitlines()
+    assert result == f"{NOBODY} real {STATUS}  1970-01-01"
+    assert warning.startswith("RealTimeWarning ") and "who_and_when" in warning
+
+
+def test_a_setuid_program(ordinary: Script, program: str) -> None:
+    os.chmod(program, 0o4755)
+    done = ordinary(RUN, program)
+    assert done.stderr == ""
+    result, warning = done.stdout.splitlines()
+    assert result == f"0 real {STATUS}  1970-01-01"
+    assert warning.startswith("RealTimeWarning ") and "who_and_when" in warning
+
+
+@pytest.mark.parametrize(("mode", "uid"), [(0o111, NOBODY), (0o4755, 0), (0o4111, 0)])
+def test_root_gives_them_the_clock(mode: int, uid: int, program: str) -> None:
+    """With CAP_SYS_PTRACE a tracer may read any memory; set-user-ID takes effect: ptrace(2)."""
+    os.chmod(program, mode)
+    with FrozenClock("1970-01-01") as clock:
+        done = clock.run([program], user=NOBODY, capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr, done.returncode) == (f"{uid} 0\n", "", STATUS)
