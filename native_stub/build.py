@@ -26,7 +26,7 @@ COMMON = [
     *("-g", "-fdebug-compilation-dir=.", "-Wall", "-Wextra", "-Werror", "-Wl,--build-id=none"),
 ]
 VDSO = [
-    *("-O2", "-shared", "-fPIC", "-fasynchronous-unwind-tables"),
+    *("-O2", "-falign-functions=64", "-shared", "-fPIC", "-fasynchronous-unwind-tables"),
     *(
         "-Wl,--hash-style=both",
         "-Wl,--eh-frame-hdr",

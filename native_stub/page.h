@@ -25,6 +25,7 @@
 enum vdso_read {
     VDSO_MOVING = 1,  /* add the line's way since its start */
     VDSO_PRIVATE = 2, /* this page is a private copy: touch the marker */
+    VDSO_TICKING = 4, /* rate 1: sec and nsec are what to add to the host's CLOCK_MONOTONIC */
 };
 
 /* One clock id: its reading at the start of its line. Seconds and nanoseconds are apart, so that

@@ -51,6 +51,7 @@ static __attribute__((noinline)) void read_slowly(unsigned id, struct timespec *
 {
     const volatile struct vdso_page *page = &vdso_clock_page;
     const volatile struct vdso_clock *clock = &page->clocks[id];
+    struct timespec host;
     uint64_t way;
     int64_t sec;
     uint32_t seq, nsec, read;
@@ -58,15 +59,30 @@ static __attribute__((noinline)) void read_slowly(unsigned id, struct timespec *
     do {
         while ((seq = load_acquire(&page->seq)) & 1)
             cpu_relax();
-        const volatile struct vdso_line *line = &page->lines[clock->line & 1];
         sec = clock->sec;
         nsec = clock->nsec;
         read = clock->read;
-        way = read & VDSO_MOVING ? moved_ns(line->start_ns, line->mult, line->shift & 63) : 0;
+        way = 0;
+        if (LIKELY(read & VDSO_TICKING)) {
+            REAL(clock_gettime, clock_fn)(CLOCK_MONOTONIC, &host);
+        } else if (read & VDSO_MOVING) {
+            const volatile struct vdso_line *line = &page->lines[clock->line & 1];
+            way = moved_ns(line->start_ns, line->mult, line->shift & 63);
+        }
         read_barrier();
     } while (page->seq != seq);
     if (read & VDSO_PRIVATE)
         (void)vdso_marker_page;
+    /* No multiplication and no division: the kernel's own read begins with a fence that waits for
+     * whatever is still being computed, so each cycle here would count. And no clamp: the reader has
+     * seen these lines before it sampled the host. */
+    if (LIKELY(read & VDSO_TICKING)) {
+        int64_t sum = host.nsec + nsec;
+        int64_t carry = sum >= NSEC_PER_SEC;
+        ts->sec = sec + host.sec + carry;
+        ts->nsec = sum - (carry ? NSEC_PER_SEC : 0);
+        return;
+    }
     way += nsec;
     ts->sec = sec + (int64_t)(way / NSEC_PER_SEC);
     ts->nsec = (int64_t)(way % NSEC_PER_SEC);

@@ -319,12 +319,12 @@ def _trace(program: int, parameters: Mapping[str, Any], is_ready: int, go: int) 
 
 
 def _follow(program: int, tracer: Tracer, world: World) -> None:
-    from pytest_vdsotime.tracer.tasks import Reply
+    from pytest_vdsotime.tracer.tasks import Launch, Process, Reply
 
-    launched: Reply[int] = Reply()
-    exited: Reply[int] = Reply()
-    tracer.post(lambda loop: loop.launch(program, world, launched, exited), launched, exited)
-    if number := launched.result():
+    launch, exited = Launch(), Reply[int]()
+    process = Process(program, world, exited=exited, launch=launch)
+    tracer.post(lambda loop: loop.launch(process), launch.ended, exited)
+    if number := launch.ended.result():
         _complain(f"it could be executed a moment ago, and now not: {os.strerror(number)}")
     exited.result()
     # Those who wait for the end of its output need not wait for that of its daemons.

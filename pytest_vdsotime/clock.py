@@ -266,7 +266,7 @@ class FrozenClock:
         if world is None:
             return []
         found = self._tracer.call(lambda _loop: [*world.processes.values()])
-        snapshots = [snapshot(process) for process in found if process.launched is None]
+        snapshots = [snapshot(process) for process in found if process.launch is None]
         self.raise_news()
         return sorted((one for one in snapshots if one), key=lambda one: one.pid)
 

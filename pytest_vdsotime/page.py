@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from pytest_vdsotime.timeline import HostClocks, LineName, Lines
+from pytest_vdsotime.timeline import CLOCKS, HostClocks, LineName, Lines, Rate
 
 PAGE_SIZE = 4096
 CLOCK_PAGE, PROCESS_PAGE, MARKER_PAGE, IMAGE_PAGE = range(4)
@@ -28,7 +28,7 @@ _SERVED = struct.Struct("=I")
 _LINE = struct.Struct("=QQII")
 _CLOCK = struct.Struct("=qIHH")
 _CLOCK_IDS = 12
-_READ_MOVING, _READ_PRIVATE = 1, 2
+_READ_MOVING, _READ_PRIVATE, _READ_TICKING = 1, 2, 4
 BODY_OFFSET = _SEQUENCE.size
 BODY_SIZE = _SERVED.size + len(LineName) * _LINE.size + _CLOCK_IDS * _CLOCK.size
 
@@ -44,17 +44,25 @@ def pack_body(lines: Lines, host: HostClocks, *, private: bool) -> bytes:
     """
     pair = {LineName.WALL: lines.wall, LineName.MONOTONIC: lines.monotonic}
     flags = _READ_PRIVATE if private else 0
-    reads = {name: flags | (_READ_MOVING if line.rate.mult else 0) for name, line in pair.items()}
+    reads = {name: flags | _way_of_reading(line.rate) for name, line in pair.items()}
     served = 0
     clocks = [bytes(_CLOCK.size)] * _CLOCK_IDS
     for clock_id, (name, reading_ns) in host.readings(lines).items():
         served |= 1 << clock_id
+        if reads[name] & _READ_TICKING:
+            reading_ns -= pair[name].start_ns
         seconds, nanoseconds = divmod(reading_ns, _NS_PER_S)
         clocks[clock_id] = _CLOCK.pack(seconds, nanoseconds, reads[name], name)
     packed = [
         _LINE.pack(line.start_ns, line.rate.mult, line.rate.shift, 0) for line in pair.values()
     ]
     return b"".join((_SERVED.pack(served), *packed, *clocks))
+
+
+def _way_of_reading(rate: Rate) -> int:
+    if rate.value == 1:
+        return _READ_TICKING
+    return _READ_MOVING if rate.mult else 0
 
 
 class PageCopy(Protocol):
@@ -103,6 +111,13 @@ class ClockPage:
             # EINVAL before Linux 6.3; EACCES where vm.memfd_noexec forbids executable ones. Then
             # the page is still shared, and the image becomes anonymous memory in each program.
             return os.memfd_create("vdsotime", flags)
+
+    def reading_ns(self, clock_id: int) -> int:
+        """What a program reads from a served clock now."""
+        row = CLOCKS[clock_id]
+        line = self.lines.wall if row.line == LineName.WALL else self.lines.monotonic
+        host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        return line.at(host_ns) + self._host.offsets_ns[clock_id]
 
     def change(self, to: Callable[[int], Lines]) -> Lines:
         """Moves the lines to ``to(host_ns)`` for every reader at once, and returns them.

@@ -8,14 +8,13 @@ The exit status comes from the tracer: a waitpid here would take away its stops.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pytest_vdsotime.launcher import Launcher, candidates_of, ignored_privilege, program_of
-from pytest_vdsotime.tracer.tasks import Reply, World
+from pytest_vdsotime.tracer.tasks import Launch, Process, Reply
 from pytest_vdsotime.tracer.thread import Tracer
 
 if TYPE_CHECKING:
@@ -103,27 +102,24 @@ class FrozenPopen(subprocess.Popen[Any]):
             raise
         finally:
             launcher.close()
-        self._follow(tracer, world, program)
+        launch = Launch(may_precede_launcher=preexec_fn is not None)
+        self._follow(tracer, Process(self.pid, world, launch=launch), launch, program)
 
-    def _follow(self, tracer: Tracer, world: World, program: Any) -> None:
+    def _follow(self, tracer: Tracer, process: Process, launch: Launch, program: Any) -> None:
         """Waits until the launcher has become the program; raises what made it fail."""
-        launched: Reply[int] = Reply()
-        exited: Reply[int] = Reply()
-        pid = self.pid
-        tracer.post(lambda loop: loop.launch(pid, world, launched, exited), launched, exited)
-        self._exited = exited
+        self._exited = process.exited = Reply()
         self._forget = tracer.forget
+        tracer.post(lambda loop: loop.launch(process), launch.ended, process.exited)
         try:
-            number = launched.result()
+            number = launch.ended.result()
         except BaseException:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            if launched.is_given():  # it is not traced; otherwise Ctrl-C ended the waiting
+            process.kill()
+            if launch.ended.is_given():  # it is not traced; otherwise Ctrl-C ended the waiting
                 self._exited = None
                 self._wait(timeout=None)
             raise
         finally:
-            tracer.forget(launched)
+            tracer.forget(launch.ended)
         if number:
             self.returncode = 255
             raise OSError(number, os.strerror(number), program)

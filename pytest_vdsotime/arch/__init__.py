@@ -4,11 +4,39 @@ here."""
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pytest_vdsotime.errors import TracingUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Abi:
+    """One way in which programs on an architecture make system calls."""
+
+    audit_arch: int
+    """What a seccomp filter sees of it (linux/audit.h)."""
+    syscalls: Mapping[str, int]
+    """The numbers of the calls in tracer/calls.py; a name that it lacks it has no call for."""
+    arguments: tuple[str, ...]
+    """Registers of a 64-bit tracer's structure."""
+    long_size: int
+    """In bytes; its timespec and timeval are pairs of longs."""
+
+    @property
+    def mask(self) -> int:
+        """Of the part of a register that an argument takes."""
+        return int(2 ** (8 * self.long_size) - 1)
+
+    def pair(self, wide: bool) -> struct.Struct:
+        """A timespec or timeval, or with `wide` one with 64-bit fields."""
+        return _PAIR_64 if wide or self.long_size == 8 else _PAIR_32
+
+
+_PAIR_64 = struct.Struct("<qq")
+_PAIR_32 = struct.Struct("<ii")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +65,8 @@ class Arch:
     vdso_prefix: str
     zero_at_entry: tuple[str, ...]
     """Registers that a new program finds zero."""
+    abis: tuple[Abi, ...]
+    """All in which a program can make system calls, its own first."""
 
     def runs_in(self, registers: Any) -> bool:
         """Whether a program with these registers is one of this architecture."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_vdsotime.arch import Arch
+from pytest_vdsotime.arch import Abi, Arch
 
 #: The code segment of a 64-bit program (__USER_CS, arch/x86/include/asm/segment.h); 32-bit ones
 #: have 0x23.
@@ -22,6 +22,40 @@ X86_64 = Arch(
     program_mode=("cs", _USER_CS),
     vdso_prefix="__vdso_",
     # ELF_PLAT_INIT, arch/x86/include/asm/elf.h
+    abis=(
+        Abi(
+            audit_arch=0xC000003E,
+            syscalls={
+                "clock_gettime": 228,
+                "clock_settime": 227,
+                "gettimeofday": 96,
+                "settimeofday": 164,
+                "sysinfo": 99,
+                "time": 201,
+                "times": 100,
+            },
+            arguments=("rdi", "rsi", "rdx", "r10", "r8", "r9"),
+            long_size=8,
+        ),
+        # arch/x86/entry/syscalls/syscall_32.tbl; any program can make these, with int 0x80
+        Abi(
+            audit_arch=0x40000003,
+            syscalls={
+                "clock_gettime": 265,
+                "clock_gettime64": 403,
+                "clock_settime": 264,
+                "clock_settime64": 404,
+                "gettimeofday": 78,
+                "settimeofday": 79,
+                "stime": 25,
+                "sysinfo": 116,
+                "time": 13,
+                "times": 43,
+            },
+            arguments=("rbx", "rcx", "rdx", "rsi", "rdi", "rbp"),
+            long_size=4,
+        ),
+    ),
     zero_at_entry=(
         *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp"),
         *("r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"),

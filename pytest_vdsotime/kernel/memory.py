@@ -7,8 +7,12 @@ through `ctypes.PyDLL` and so keep the interpreter lock, for the reason told in 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from types import TracebackType
+from typing import Any
+
+from pytest_vdsotime.kernel.ptrace import Stopped
 
 _libc = ctypes.PyDLL(None, use_errno=True)
 _open = _libc.open
@@ -21,6 +25,47 @@ _pread.restype = ctypes.c_ssize_t
 _pwrite = _libc.pwrite64
 _pwrite.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64)
 _pwrite.restype = ctypes.c_ssize_t
+
+
+class _Span(ctypes.Structure):
+    """struct iovec (process_vm_readv(2))."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("size", ctypes.c_size_t))
+
+
+def _transfer(function: Any, stopped: Stopped, address: int, buffer: Any, size: int) -> int | None:
+    """Bytes moved, or None where an undumpable program is closed to this way."""
+    here, there = _Span(ctypes.addressof(buffer), size), _Span(address, size)
+    count: int = function(stopped.tid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
+    if count >= 0:
+        return count
+    number = ctypes.get_errno()
+    if number == errno.EPERM:
+        return None
+    if number == errno.EFAULT:
+        return 0
+    raise OSError(number, f"memory of task {stopped.tid}: {os.strerror(number)}")
+
+
+def read_as_program(stopped: Stopped, address: int, size: int) -> bytes:
+    """Reads what the program itself could read. Raises MemoryError where it could not."""
+    buffer = ctypes.create_string_buffer(size)
+    count = _transfer(_libc.process_vm_readv, stopped, address, buffer, size)
+    if count is None:
+        return stopped.peek(address, size)
+    if count != size:
+        raise MemoryError(f"{size} bytes at {address:#x}")
+    return buffer.raw
+
+
+def write_as_program(stopped: Stopped, address: int, data: bytes) -> None:
+    """Writes where the program itself could write. Raises MemoryError where it could not."""
+    buffer = ctypes.create_string_buffer(data, len(data))
+    count = _transfer(_libc.process_vm_writev, stopped, address, buffer, len(data))
+    if count is None:
+        stopped.poke_bytes(address, data)
+    elif count != len(data):
+        raise MemoryError(f"{len(data)} bytes at {address:#x}")
 
 
 def _error(operation: str, pid: int) -> OSError:

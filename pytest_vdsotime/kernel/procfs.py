@@ -46,6 +46,16 @@ def stat_fields(pid: int) -> tuple[str, int] | None:
     return state.decode(), int(ppid)
 
 
+def has_capability(pid: int, capability: int) -> bool:
+    """Whether a capability is in a process's effective set (capabilities(7))."""
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            line = next(line for line in file if line.startswith("CapEff:"))
+    except OSError:
+        return False
+    return bool(int(line.split()[1], 16) >> capability & 1)
+
+
 def thread_group(tid: int) -> int | None:
     """The pid of the process that a thread belongs to, or None for one that is gone."""
     try:

@@ -26,9 +26,11 @@ _PTRACE_LISTEN = 0x4208
 _PTRACE_GETSIGMASK = 0x420A
 _PTRACE_SETSIGMASK = 0x420B
 _PTRACE_GET_SYSCALL_INFO = 0x420E
+_PTRACE_O_TRACESECCOMP = 0x80
 _PTRACE_O_EXITKILL = 0x100000
 _SYSCALL_INFO_ENTRY = 1
 _SIGSET_SIZE = 8
+_WORD_SIZE = ctypes.sizeof(ctypes.c_long)
 
 #: Every child and thread is traced from its start, exec stops, and nothing outlives its tracer.
 OPTIONS = (
@@ -38,6 +40,7 @@ OPTIONS = (
     | _binding.PTRACE_O_TRACEVFORK
     | _binding.PTRACE_O_TRACECLONE
     | _binding.PTRACE_O_TRACEEXEC
+    | _PTRACE_O_TRACESECCOMP
 )
 
 _ptrace = ctypes.PyDLL(None, use_errno=True).ptrace
@@ -151,6 +154,30 @@ class Stopped:
     def poke(self, address: int, word: int) -> None:
         """Writes one aligned word of its memory."""
         _request(_binding.PTRACE_POKEDATA, self.tid, address, word)
+
+    def peek(self, address: int, size: int) -> bytes:
+        """Reads its memory, word by word. Raises MemoryError where there is none."""
+        start = address // _WORD_SIZE * _WORD_SIZE
+        words = range(start, address + size, _WORD_SIZE)
+        data = b"".join(self._peek_word(word) for word in words)
+        return data[address - start :][:size]
+
+    def poke_bytes(self, address: int, data: bytes) -> None:
+        """Writes its memory, word by word. Raises MemoryError where there is none."""
+        start = address // _WORD_SIZE * _WORD_SIZE
+        end = -(-(address + len(data)) // _WORD_SIZE) * _WORD_SIZE
+        whole = bytearray(self.peek(start, end - start))
+        whole[address - start : address - start + len(data)] = data
+        for offset in range(0, len(whole), _WORD_SIZE):
+            word = int.from_bytes(whole[offset : offset + _WORD_SIZE], "little")
+            self.poke(start + offset, word)
+
+    def _peek_word(self, address: int) -> bytes:
+        ctypes.set_errno(0)
+        word: int = _ptrace(_binding.PTRACE_PEEKDATA, self.tid, address, 0)
+        if ctypes.get_errno():
+            raise MemoryError(f"{_WORD_SIZE} bytes at {address:#x}")
+        return word.to_bytes(_WORD_SIZE, "little", signed=True)
 
     def signal_mask(self) -> int:
         """The signals that it blocks, as the kernel's bit set."""

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 from pytest_vdsotime.errors import ClockClosed, UnsupportedProgram
 from pytest_vdsotime.image import LAUNCHER_NAME
@@ -21,7 +19,17 @@ from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer import takeover
 from pytest_vdsotime.tracer.doorbell import LOOK_AROUND, Doorbell
-from pytest_vdsotime.tracer.tasks import PrivateCopy, Process, Reply, Task, TaskState, World
+from pytest_vdsotime.tracer.lookout import Lookout, is_thread_of
+from pytest_vdsotime.tracer.tasks import (
+    Launch,
+    PrivateCopy,
+    Process,
+    Reply,
+    Tables,
+    Task,
+    TaskState,
+    World,
+)
 
 
 class Loop:
@@ -34,13 +42,12 @@ class Loop:
         self._bell = bell
         self._rung = rung
         self._takeover = takeover.Takeover(native, self._next_stop_of)
-        self._tasks: dict[int, Task] = {}
-        self._newborn: dict[int, Stop] = {}
-        """First stops of tasks whose parent's event has not come yet."""
-        self._overdue: set[int] = set()
-        """Those of them that were there at the last look around."""
-        self._postponed: deque[Stop] = deque()
-        self.worlds: list[World] = []
+        tables = Tables()
+        self._tasks = tables.tasks
+        self._newborn = tables.newborn
+        self._postponed = tables.postponed
+        self.worlds = tables.worlds
+        self._lookout = Lookout(tables, self._start_newborn)
         self.is_done = False
         self._handlers: Mapping[int, Callable[[Task, Stop], None]] = {
             int(StopKind.FORK): self._on_new_task,
@@ -75,10 +82,10 @@ class Loop:
                 self._newborn[stop.tid] = stop
                 return
         task.move(TaskState.GONE if stop.kind == StopKind.EXITED else TaskState.STOPPED)
-        launcher = task.process.launched is not None and not task.process.is_released
+        launch = task.process.launch
         try:
-            if launcher and stop.kind != StopKind.EXITED:
-                self._release_launcher(task, stop)
+            if launch is not None and not launch.is_released and stop.kind != StopKind.EXITED:
+                self._release_launcher(task, stop, launch)
             else:
                 self._handlers[stop.kind](task, stop)
         except ProcessLookupError:
@@ -105,31 +112,29 @@ class Loop:
 
     # --- programs come ---------------------------------------------------------------------------
 
-    def launch(self, pid: int, world: World, launched: Reply[int], exited: Reply[int]) -> None:
-        """Takes the launcher in process `pid`, a child of this process, under the tracer.
-        `launched`
-        is answered when it has executed its program; `exited` when the process has ended.
+    def launch(self, process: Process) -> None:
+        """Takes the launcher in a child of this process under the tracer.
 
         Raises OSError when it cannot be traced, ClockClosed when its clock is being closed.
         """
-        if world.closed is not None:
+        if process.world.closed is not None:
             raise ClockClosed("the clock is closed")
-        ptrace.seize(pid)
-        process = Process(pid, world, exited=exited, launched=launched, threads={pid})
-        world.processes[pid] = process
-        self._tasks[pid] = Task(pid, process, TaskState.RUNNING)
-        ptrace.interrupt(pid)
+        ptrace.seize(process.pid)
+        process.threads.add(process.pid)
+        process.world.processes[process.pid] = process
+        self._tasks[process.pid] = Task(process.pid, process, TaskState.RUNNING)
+        ptrace.interrupt(process.pid)
 
-    def _release_launcher(self, task: Task, stop: Stop) -> None:
+    def _release_launcher(self, task: Task, stop: Stop, launch: Launch) -> None:
         """At the launcher's first stop, whichever it is: any other stop cancels the interrupt
         (ptrace_stop, kernel/signal.c). Its own exec may be that stop: subprocess sees its error
-        pipe close, and has the process seized, before the exec is complete. And before a
-        preexec_fn that closes that pipe has returned, there is no launcher yet."""
-        process = task.process
+        pipe close, and has the process seized, before the exec is complete. And a preexec_fn may
+        close that pipe: before it has returned, there is no launcher yet."""
         is_executing = stop.kind == StopKind.EXEC
-        if is_executing or procfs.argv(process.pid)[:1] == [LAUNCHER_NAME]:
+        may_precede = launch.may_precede_launcher and not is_executing
+        if not may_precede or procfs.argv(task.tid)[:1] == [LAUNCHER_NAME]:
             Stopped(task.tid).poke(self._native.launcher_patience, 0)
-            process.is_released = True
+            launch.is_released = True
         handler = self._on_trap if is_executing else self._handlers[stop.kind]
         handler(task, stop)
 
@@ -140,7 +145,7 @@ class Loop:
         if tid in self._tasks:
             self._resume(task, stopped)  # it was placed when its parent's report was overdue
             return
-        if stop.kind == StopKind.CLONE and _is_thread_of(parent.pid, tid):
+        if stop.kind == StopKind.CLONE and is_thread_of(parent.pid, tid):
             process = parent
             process.threads.add(tid)
         else:
@@ -157,7 +162,7 @@ class Loop:
         if parent.copy is not None:
             self._inherit_copy(parent.copy, process)
         if world.closed is not None:
-            _kill(pid)
+            process.kill()
         return process
 
     def _inherit_copy(self, copy: PrivateCopy, process: Process) -> None:
@@ -174,38 +179,6 @@ class Loop:
         stop = self._newborn.pop(tid, None)
         if stop is not None:
             self._handle(stop)
-
-    def _place_overdue(self) -> None:
-        """Places tasks whose parent was killed before it could report them: threads by their
-        process,
-        processes by the clock page that they have mapped. One that has none must not run on
-        unseen."""
-        for tid in self._overdue & self._newborn.keys():
-            process = self._process_of(tid)
-            if process is None:
-                _kill(tid)
-                del self._newborn[tid]
-                continue
-            process.threads.add(tid)
-            self._tasks[tid] = Task(tid, process, TaskState.NEW)
-            self._start_newborn(tid)
-        self._overdue = set(self._newborn)
-
-    def _process_of(self, tid: int) -> Process | None:
-        pid = procfs.thread_group(tid)
-        if pid is None:
-            return None
-        known = self._tasks.get(pid)
-        if known is not None:
-            return known.process
-        inodes = procfs.memfd_mappings(pid, "r--s")
-        world = next((world for world in self.worlds if world.page.inode in inodes), None)
-        if world is None:
-            return None
-        process = world.processes[pid] = Process(pid, world)
-        if world.closed is not None:
-            _kill(pid)
-        return process
 
     # --- programs run ----------------------------------------------------------------------------
 
@@ -232,7 +205,7 @@ class Loop:
         try:
             self._takeover.at_exec(stopped, process)
         except takeover.RealTime as reason:
-            process.world.warnings.append(f"{_describe(process)} runs in real time: {reason}")
+            process.world.warnings.append(f"{process.describe()} runs in real time: {reason}")
             stopped.resume()
         except ProcessLookupError:
             raise
@@ -240,15 +213,15 @@ class Loop:
             self._kill_unsupported(process, error)
         else:
             self._warn_of_privilege(process)
-        if process.launched is not None:
-            process.launched.give(0)
-            process.launched = None
+        if process.launch is not None:
+            process.launch.ended.give(0)
+            process.launch = None
 
     def _warn_of_privilege(self, process: Process) -> None:
         privilege = procfs.ignored_privilege(f"/proc/{process.pid}/exe")
         if privilege:
             process.world.warnings.append(
-                f"{_describe(process)} is {privilege}, which the kernel ignores for a program "
+                f"{process.describe()} is {privilege}, which the kernel ignores for a program "
                 "traced by an ordinary user (execve(2)): it runs without that privilege; "
                 "run the tests as root"
             )
@@ -256,11 +229,11 @@ class Loop:
     def _kill_unsupported(self, process: Process, error: Exception) -> None:
         process.world.errors.append(
             UnsupportedProgram(
-                f"taking over {_describe(process)} failed: {error}; "
+                f"taking over {process.describe()} failed: {error}; "
                 "it was killed, as it would have run in real time"
             )
         )
-        _kill(process.pid)
+        process.kill()
 
     def _on_trap(self, task: Task, _stop: Stop) -> None:
         stopped = Stopped(task.tid)
@@ -301,11 +274,11 @@ class Loop:
         world = process.world
         del world.processes[process.pid]
         self._drop_copy(process)
-        if process.launched is not None:
+        if process.launch is not None:
             # The launcher's exit status is the errno of execve; a signal killed it as it would have
             # killed the program.
-            failed = process.is_released and os.WIFEXITED(status)
-            process.launched.give(os.WEXITSTATUS(status) if failed else 0)
+            failed = process.launch.is_released and os.WIFEXITED(status)
+            process.launch.ended.give(os.WEXITSTATUS(status) if failed else 0)
         if process.exited is not None:
             process.exited.give(status)
         self._end_world_if_empty(world)
@@ -320,8 +293,8 @@ class Loop:
     def close_world(self, world: World, closed: Reply[None]) -> None:
         """Kills every process of a clock; answers `closed` when the last one has ended."""
         world.closed = closed
-        for pid in world.processes:
-            _kill(pid)
+        for process in world.processes.values():
+            process.kill()
         self._end_world_if_empty(world)
 
     def _end_world_if_empty(self, world: World) -> None:
@@ -334,7 +307,7 @@ class Loop:
         """The tracer's end: kills what is left and reaps the children of this process."""
         for world in self.worlds:
             for process in world.processes.values():
-                _kill(process.pid)
+                process.kill()
                 if process.exited is not None:
                     wait.reap(process.pid)
 
@@ -344,53 +317,11 @@ class Loop:
         self._bell.answers += 1
         if stop is None or stop.kind == StopKind.EXITED:
             self._bell.repair()
-            self._look_around()
+            self._lookout.look_around()
         elif stop.kind == StopKind.GROUP_STOP:
             Stopped(stop.tid).listen()
         else:
             Stopped(stop.tid).resume()
             if stop.kind == StopKind.SIGNAL and stop.value == LOOK_AROUND:
-                self._look_around()
+                self._lookout.look_around()
         self._rung()
-
-    def _look_around(self) -> None:
-        """Finds stops that another thread of this process has taken away, with os.wait() or
-        waitpid(-1): a task that is in a stop although nobody reported one."""
-        seen = self._newborn.keys() | {stop.tid for stop in self._postponed}
-        for task in list(self._tasks.values()):
-            if task.state not in (TaskState.RUNNING, TaskState.NEW) or task.tid in seen:
-                continue
-            info = ptrace.signal_info(task.tid)
-            if info is not None:
-                self._recover_stop(task, *info)
-            elif task.tid == task.process.pid and not _is_thread_of(task.tid, task.tid):
-                self._recover_exit(task)
-        self._place_overdue()
-
-    def _recover_stop(self, task: Task, number: int, code: int) -> None:
-        stop = self._poll(task.tid)
-        self._postponed.append(stop or wait.from_signal_info(task.tid, number, code))
-
-    def _recover_exit(self, task: Task) -> None:
-        # Whoever took the status has it; subprocess, in the same position, says 0.
-        stop = self._poll(task.tid)
-        self._postponed.append(stop or Stop(task.tid, StopKind.EXITED, 0))
-
-    def _poll(self, tid: int) -> Stop | None:
-        try:
-            return wait.poll(tid)
-        except ChildProcessError:
-            return None
-
-
-def _kill(pid: int) -> None:
-    with suppress(ProcessLookupError):  # it has just ended
-        os.kill(pid, signal.SIGKILL)
-
-
-def _is_thread_of(pid: int, tid: int) -> bool:
-    return os.path.exists(f"/proc/{pid}/task/{tid}")
-
-
-def _describe(process: Process) -> str:
-    return f"{procfs.name(process.pid)} (pid {process.pid})"

@@ -5,14 +5,19 @@ They belong to the tracer thread; others see them through replies and snapshots.
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Generic, TypeVar
 
+from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.memory import ProcessMemory
+from pytest_vdsotime.kernel.wait import Stop
 from pytest_vdsotime.page import ClockPage
 
 T = TypeVar("T")
@@ -110,6 +115,18 @@ class World:
 
 
 @dataclass(slots=True, eq=False)
+class Launch:
+    """A process that is still the launcher, or on its way to it."""
+
+    ended: Reply[int] = field(default_factory=Reply)
+    """0 when the launcher has executed its program, else the errno of execve."""
+    may_precede_launcher: bool = False
+    """It may have been seized before it had executed the launcher."""
+    is_released: bool = False
+    """The launcher was told to execute the program."""
+
+
+@dataclass(slots=True, eq=False)
 class Process:
     """One traced process."""
 
@@ -117,14 +134,27 @@ class Process:
     world: World
     exited: Reply[int] | None = None
     """For a child of the test process: its status, as waitpid gives it."""
-    launched: Reply[int] | None = None
-    """Until the launcher has executed the program: 0, or the errno of execve."""
-    is_released: bool = False
-    """The launcher was told to execute the program."""
+    launch: Launch | None = None
+    """Until its program is executed."""
     threads: set[int] = field(default_factory=set)
     loader_failed_at: int = 0
     """The program counter at which the loader of its last exec would have stopped."""
     copy: PrivateCopy | None = None
+    is_in_real_time: bool = False
+    """It could not be given the clock and runs on without it."""
+    has_read_clock: bool = False
+    """By a system call of its own; reads through the page leave their trace in its page table."""
+    vdso: range = range(0)
+    """Where the kernel's vDSO lies in it."""
+
+    def kill(self) -> None:
+        """Sends SIGKILL; nothing if it has just ended."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def describe(self) -> str:
+        """For messages."""
+        return f"{procfs.name(self.pid)} (pid {self.pid})"
 
 
 @dataclass(slots=True)
@@ -140,6 +170,18 @@ class Task:
         if state not in MOVES[self.state]:
             raise RuntimeError(f"task {self.tid} cannot go from {self.state.name} to {state.name}")
         self.state = state
+
+
+@dataclass(slots=True)
+class Tables:
+    """What the tracer knows."""
+
+    tasks: dict[int, Task] = field(default_factory=dict)
+    newborn: dict[int, Stop] = field(default_factory=dict)
+    """First stops of tasks whose parent's event has not come yet."""
+    postponed: deque[Stop] = field(default_factory=deque)
+    """Stops to be handled before the next wait."""
+    worlds: list[World] = field(default_factory=list)
 
 
 class PrivateCopy:

@@ -34,7 +34,7 @@ LAYOUT_PROGRAM = """
 int main(void)
 {
     SHOW(VDSO_PAGE_SIZE); SHOW(VDSO_HEADER_PAGES); SHOW(VDSO_CLOCK_IDS);
-    SHOW(VDSO_MOVING); SHOW(VDSO_PRIVATE);
+    SHOW(VDSO_MOVING); SHOW(VDSO_PRIVATE); SHOW(VDSO_TICKING);
     SHOW(sizeof(struct vdso_page)); SHOW(offsetof(struct vdso_page, served));
     SHOW(offsetof(struct vdso_page, lines)); SHOW(offsetof(struct vdso_page, clocks));
     SHOW(sizeof(struct vdso_process)); SHOW(sizeof(struct loader_parameters));
@@ -58,6 +58,7 @@ def test_the_header_agrees(tmp_path: Path) -> None:
         "VDSO_CLOCK_IDS": 12,
         "VDSO_MOVING": 1,
         "VDSO_PRIVATE": 2,
+        "VDSO_TICKING": 4,
         "sizeof(struct vdso_page)": page.BODY_OFFSET + page.BODY_SIZE,
         "offsetof(struct vdso_page, served)": page.BODY_OFFSET,
         "offsetof(struct vdso_page, lines)": 8,
