@@ -21,7 +21,7 @@ ROWS = [
     {"launcher", "processes"},
     {"tracer.thread"},
     {"tracer.loop"},
-    {"tracer.calls", "tracer.doorbell", "tracer.takeover"},
+    {"tracer.calls", "tracer.doorbell", "tracer.lookout", "tracer.takeover"},
     {"tracer.remote"},
     {"tracer.tasks"},
     {"kernel"},
