@@ -4,7 +4,7 @@
  *   launch PARENT FD COUNT CANDIDATE... ARG0 ARG...
  *
  * waits until its tracer releases it, closes FD (-1: none; its own file, where that is only to be had
- * by descriptor), then executes the first CANDIDATE that can be executed,
+ * by descriptor), installs the filter, then executes the first CANDIDATE that can be executed,
  * as execvp(3) and subprocess do, with ARG0... as argv. Its exit status is the errno of execve
  * when none can.
  *
@@ -31,10 +31,19 @@
 #define ENOENT 2
 #define ENOTDIR 20
 #define SIGSET_SIZE 8
+#define PR_SET_NO_NEW_PRIVS 38
+#define SECCOMP_SET_MODE_FILTER 1
+#define MAX_FILTER 512
+#define EXIT_NO_FILTER 255
 
 /* How long to wait for the tracer; it releases the launcher by writing 0 into the seconds. The kernel
  * reads them when the wait begins, so a release that comes just before is not missed. */
 __attribute__((used)) volatile struct { int64_t sec, nsec; } patience = {INT32_MAX, 0};
+
+/* The seccomp filter (seccomp(2)), written by the tracer before it releases the launcher. */
+struct instruction { uint16_t code; uint8_t if_true, if_false; uint32_t operand; };
+__attribute__((used)) struct instruction filter[MAX_FILTER];
+__attribute__((used)) volatile uint64_t filter_length;
 
 static void exit_with(int status)
 {
@@ -56,6 +65,18 @@ static void wait_for_tracer(void)
 {
     static const uint64_t no_signals;
     syscall4(NR_rt_sigtimedwait, (long)&no_signals, 0, (long)&patience, SIGSET_SIZE);
+}
+
+/* Whoever lacks CAP_SYS_ADMIN must first give up what set-user-ID files would give, which a program
+ * traced by an ordinary user does not get anyway (execve(2)). */
+static void install_filter(void)
+{
+    struct { uint16_t length; struct instruction *filter; } program = {filter_length, filter};
+    if (!filter_length || !syscall3(NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program))
+        return;
+    syscall5(NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    if (syscall3(NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program))
+        exit_with(EXIT_NO_FILTER);
 }
 
 __attribute__((used)) void start(long *stack)
@@ -80,6 +101,7 @@ __attribute__((used)) void start(long *stack)
         wait_for_tracer();
 
     syscall2(NR_prctl, PR_SET_PDEATHSIG, parent_death_signal);
+    install_filter();
     if (argv[2][0] != '-')
         syscall1(NR_close, number(argv[2]));
     long count = number(argv[3]);

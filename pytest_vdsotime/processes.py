@@ -31,6 +31,8 @@ def _has_read_clock(process: Process) -> bool:
     """Nobody but the program's own reads brings the clock page into its page table; a private
     copy is
     written by the tracer, so there the marker page tells."""
+    if process.has_read_clock:
+        return True
     copy = process.copy
     if copy is not None:
         return procfs.is_page_present(process.pid, copy.address + MARKER_PAGE * PAGE_SIZE)

@@ -18,6 +18,7 @@
 #define NR_exit_group 231
 #define NR_openat 257
 #define NR_getcpu 309
+#define NR_seccomp 317
 #define NR_close_range 436
 
 /* Loads are not reordered with loads (Intel SDM vol. 3, 9.2): the compiler alone must be held. */
@@ -48,6 +49,7 @@ static inline long syscall6(long nr, long a, long b, long c, long d, long e, lon
 #define syscall2(nr, a, b) syscall6(nr, (long)(a), (long)(b), 0, 0, 0, 0)
 #define syscall3(nr, a, b, c) syscall6(nr, (long)(a), (long)(b), (long)(c), 0, 0, 0)
 #define syscall4(nr, a, b, c, d) syscall6(nr, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
+#define syscall5(nr, a, b, c, d, e) syscall6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
 
 /* The first instructions of a static program: hand the initial stack to a function. */
 #define START_WITH_STACK(function)                   \

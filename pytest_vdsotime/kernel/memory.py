@@ -68,6 +68,13 @@ def write_as_program(stopped: Stopped, address: int, data: bytes) -> None:
         raise MemoryError(f"{len(data)} bytes at {address:#x}")
 
 
+def kernel_timezone(call: int) -> bytes:
+    """The kernel's own struct timezone, by gettimeofday's system call: libc's does not tell."""
+    timezone = ctypes.create_string_buffer(8)
+    _libc.syscall(ctypes.c_long(call), None, timezone)
+    return timezone.raw
+
+
 def _error(operation: str, pid: int) -> OSError:
     number = ctypes.get_errno()
     return OSError(number, f"{operation} /proc/{pid}/mem: {os.strerror(number)}")

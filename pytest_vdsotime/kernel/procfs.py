@@ -47,8 +47,12 @@ def stat_fields(pid: int) -> tuple[str, int] | None:
 
 
 def has_capability(pid: int, capability: int) -> bool:
-    """Whether a capability is in a process's effective set (capabilities(7))."""
+    """Whether a process has a capability in this process's user namespace (capabilities(7)): what
+    is
+    in the effective set of one in another user namespace counts there alone."""
     try:
+        if os.readlink(f"/proc/{pid}/ns/user") != os.readlink("/proc/self/ns/user"):
+            return False
         with open(f"/proc/{pid}/status") as file:
             line = next(line for line in file if line.startswith("CapEff:"))
     except OSError:

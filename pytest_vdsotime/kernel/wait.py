@@ -28,6 +28,7 @@ class StopKind(IntEnum):
     VFORK = 2
     CLONE = 3
     EXEC = 4
+    SECCOMP = 7
     TRAP = 8
     """A new task's first stop, an interrupt, or the end of a group stop."""
     GROUP_STOP = 9

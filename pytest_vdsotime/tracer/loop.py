@@ -15,9 +15,12 @@ from collections.abc import Callable, Mapping
 from pytest_vdsotime.errors import ClockClosed, UnsupportedProgram
 from pytest_vdsotime.image import LAUNCHER_NAME
 from pytest_vdsotime.kernel import procfs, ptrace, wait
+from pytest_vdsotime.kernel.memory import write_as_program
 from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.kernel.seccomp import INSTRUCTION_SIZE
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer import takeover
+from pytest_vdsotime.tracer.calls import Calls
 from pytest_vdsotime.tracer.doorbell import LOOK_AROUND, Doorbell
 from pytest_vdsotime.tracer.lookout import Lookout, is_thread_of
 from pytest_vdsotime.tracer.tasks import (
@@ -41,6 +44,7 @@ class Loop:
         self._native = native
         self._bell = bell
         self._rung = rung
+        self._calls = Calls(native.arch)
         self._takeover = takeover.Takeover(native, self._next_stop_of)
         tables = Tables()
         self._tasks = tables.tasks
@@ -57,7 +61,8 @@ class Loop:
             int(StopKind.TRAP): self._on_trap,
             int(StopKind.GROUP_STOP): self._on_group_stop,
             int(StopKind.SIGNAL): self._on_signal,
-            int(StopKind.SYSCALL): self._on_trap,
+            int(StopKind.SECCOMP): self._on_call,
+            int(StopKind.SYSCALL): self._on_call_exit,
             int(StopKind.EXITED): self._on_exit,
         }
 
@@ -133,10 +138,17 @@ class Loop:
         is_executing = stop.kind == StopKind.EXEC
         may_precede = launch.may_precede_launcher and not is_executing
         if not may_precede or procfs.argv(task.tid)[:1] == [LAUNCHER_NAME]:
-            Stopped(task.tid).poke(self._native.launcher_patience, 0)
+            self._arm_launcher(Stopped(task.tid))
             launch.is_released = True
         handler = self._on_trap if is_executing else self._handlers[stop.kind]
         handler(task, stop)
+
+    def _arm_launcher(self, stopped: Stopped) -> None:
+        variables = self._native.launcher_symbols
+        code = self._calls.filter
+        write_as_program(stopped, variables["filter"], code)
+        stopped.poke(variables["filter_length"], len(code) // INSTRUCTION_SIZE)
+        stopped.poke(variables["patience"], 0)
 
     def _on_new_task(self, task: Task, stop: Stop) -> None:
         stopped = Stopped(task.tid)
@@ -158,6 +170,8 @@ class Loop:
         world = parent.world
         process = Process(pid, world, threads={pid})
         process.loader_failed_at = parent.loader_failed_at
+        process.is_in_real_time = parent.is_in_real_time
+        process.vdso = parent.vdso
         world.processes[pid] = process
         if parent.copy is not None:
             self._inherit_copy(parent.copy, process)
@@ -201,10 +215,12 @@ class Loop:
             self._tasks.pop(tid).move(TaskState.GONE)
         process.threads = {task.tid}
         self._drop_copy(process)
+        process.is_in_real_time = process.has_read_clock = False
         task.move(TaskState.RUNNING)
         try:
             self._takeover.at_exec(stopped, process)
         except takeover.RealTime as reason:
+            process.is_in_real_time = True
             process.world.warnings.append(f"{process.describe()} runs in real time: {reason}")
             stopped.resume()
         except ProcessLookupError:
@@ -237,6 +253,22 @@ class Loop:
 
     def _on_trap(self, task: Task, _stop: Stop) -> None:
         stopped = Stopped(task.tid)
+        self._resume(task, stopped)
+
+    def _on_call(self, task: Task, _stop: Stop) -> None:
+        stopped = Stopped(task.tid)
+        task.at_exit = self._calls.answer(stopped, task.process)
+        if task.at_exit is None:
+            self._resume(task, stopped)
+        else:
+            task.move(TaskState.RUNNING)
+            stopped.resume_to_syscall()
+
+    def _on_call_exit(self, task: Task, _stop: Stop) -> None:
+        stopped = Stopped(task.tid)
+        if task.at_exit is not None:
+            task.at_exit(stopped)
+            task.at_exit = None
         self._resume(task, stopped)
 
     def _on_group_stop(self, task: Task, _stop: Stop) -> None:

@@ -14,7 +14,7 @@ import errno
 import mmap
 import os
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,7 @@ class NativeObjects:
     host: image.HostVdso
     fake: image.VdsoImage
     launcher: str
-    launcher_patience: int
+    launcher_symbols: Mapping[str, int]
     room_offset: int | None
     """Where the loader goes in a program's vDSO; None where there is no room for it."""
 
@@ -66,7 +66,7 @@ class NativeObjects:
             host,
             fake,
             str(image.launcher_path(arch)),
-            image.launcher_patience_address(arch),
+            image.launcher_symbols(arch),
             host.room_offset(loader.size),
         )
 
@@ -135,6 +135,7 @@ class Takeover:
             slot, base = _find_sysinfo_ehdr(
                 memory, getattr(registers, arch.stack_pointer), arch.word
             )
+            process.vdso = range(base, base + native.host.size)
             room = native.room_offset
             if room is not None:
                 block = native.loader.with_parameters(

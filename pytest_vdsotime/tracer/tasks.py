@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.memory import ProcessMemory
+from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop
 from pytest_vdsotime.page import ClockPage
 
@@ -164,6 +165,8 @@ class Task:
     tid: int
     process: Process
     state: TaskState
+    at_exit: Callable[[Stopped], None] | None = None
+    """What is to be done at the exit of the system call that it is in."""
 
     def move(self, state: TaskState) -> None:
         """Changes the state, by MOVES."""

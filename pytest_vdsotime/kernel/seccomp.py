@@ -1,0 +1,90 @@
+"""The seccomp filter that stops programs at system calls about time (seccomp(2)).
+
+It is assembled from rows: what no row names never stops, and since Linux 5.11 does not even run the
+filter. Each row carries a number that the tracer finds in the stop's event message.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+# linux/bpf_common.h, linux/seccomp.h
+_LOAD = 0x20  # BPF_LD | BPF_W | BPF_ABS
+_JUMP_EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
+_JUMP_ANY_BIT = 0x45  # BPF_JMP | BPF_JSET | BPF_K
+_JUMP = 0x05  # BPF_JMP | BPF_JA
+_RETURN = 0x06  # BPF_RET | BPF_K
+_ALLOW = 0x7FFF0000
+_TRACE = 0x7FF00000
+# struct seccomp_data: nr, arch, instruction_pointer, args[6]
+_NR, _ARCH, _ARGUMENTS = 0, 4, 16
+_INSTRUCTION = struct.Struct("=HBBI")
+INSTRUCTION_SIZE = _INSTRUCTION.size
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A condition on the lower half of an argument."""
+
+    argument: int
+    values: tuple[int, ...] = ()
+    """It is one of these."""
+    any_bits: int = 0
+    """Or, where there are no values, it has one of these bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Stop at system call `nr` where `match` holds, and tell the tracer `number`."""
+
+    nr: int
+    number: int
+    match: Match | None = None
+
+
+def _return(value: int) -> bytes:
+    return _INSTRUCTION.pack(_RETURN, 0, 0, value)
+
+
+def _load(offset: int) -> bytes:
+    return _INSTRUCTION.pack(_LOAD, 0, 0, offset)
+
+
+def _body(rule: Rule) -> list[bytes]:
+    """What is run once the system call is known to be the rule's: ends by returning."""
+    trace = _return(_TRACE | rule.number)
+    if rule.match is None:
+        return [trace]
+    test = [_load(_ARGUMENTS + 8 * rule.match.argument)]
+    if rule.match.values:
+        count = len(rule.match.values)
+        test += [
+            _INSTRUCTION.pack(_JUMP_EQUAL, count - index, 0, value % 2**32)
+            for index, value in enumerate(rule.match.values)
+        ]
+    else:
+        test.append(_INSTRUCTION.pack(_JUMP_ANY_BIT, 1, 0, rule.match.any_bits))
+    return [*test, _return(_ALLOW), trace]
+
+
+def _arm(rules: Sequence[Rule]) -> list[bytes]:
+    code = [_load(_NR)]
+    for rule in rules:
+        body = _body(rule)
+        code += [_INSTRUCTION.pack(_JUMP_EQUAL, 0, len(body), rule.nr), *body]
+    return [*code, _return(_ALLOW)]
+
+
+def assemble(arms: Iterable[tuple[int, Sequence[Rule]]]) -> bytes:
+    """The filter's instructions, from (AUDIT_ARCH_*, rules) for each kind of system call there is;
+    calls of any other kind are allowed."""
+    code = [_load(_ARCH)]
+    for arch, rules in arms:
+        arm = _arm(rules)
+        # A conditional jump reaches 255 instructions, an arm may be longer.
+        code.append(_INSTRUCTION.pack(_JUMP_EQUAL, 1, 0, arch))
+        code.append(_INSTRUCTION.pack(_JUMP, 0, 0, len(arm)))
+        code += arm
+    return b"".join([*code, _return(_ALLOW)])

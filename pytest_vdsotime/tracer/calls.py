@@ -1,0 +1,274 @@
+"""System calls about time that programs make themselves, past the vDSO: stopped by the seccomp
+filter and answered here with the kernel's own results (man 2 of each, kernel/time/).
+
+CALLS is the table: a new call is a row and a test program. What its answer does not decide runs as
+it is.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from pytest_vdsotime.arch import Abi, Arch
+from pytest_vdsotime.kernel import memory, procfs
+from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.kernel.seccomp import Match, Rule, assemble
+from pytest_vdsotime.timeline import CLOCKS, NS_PER_S
+from pytest_vdsotime.tracer.tasks import Process
+
+CLOCK_REALTIME = time.CLOCK_REALTIME
+_CAP_SYS_TIME = 25  # linux/capability.h
+_LATEST_SETTABLE_S = (2**63 - 1) // NS_PER_S - 30 * 365 * 24 * 3600  # TIME_SETTOD_SEC_MAX
+_TICKS_PER_S = 100  # USER_HZ (times(2))
+
+
+_MINUS_ONE = 2**64 - 1
+
+
+class Refused(Exception):
+    """The call fails with this errno."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(errno.errorcode[number])
+        self.number = number
+
+
+@dataclass(slots=True)
+class Request:
+    """One stopped system call."""
+
+    process: Process
+    stopped: Stopped
+    abi: Abi
+    wide: bool
+    """Its time structures have 64-bit fields."""
+    arguments: tuple[int, ...]
+    timezone: bytes
+    """The kernel's struct timezone."""
+
+    def number(self, argument: int) -> int:
+        """An int argument."""
+        value = self.arguments[argument] & 0xFFFFFFFF
+        return value - 2**32 if value >= 2**31 else value
+
+    def read_pair(self, address: int) -> tuple[int, int]:
+        """A timespec or timeval; Refused(EFAULT) as the kernel would."""
+        pair = self.abi.pair(self.wide)
+        first, second = pair.unpack(self.read(address, pair.size))
+        return first, second
+
+    def write_pair(self, address: int, first: int, second: int) -> None:
+        """A timespec or timeval. A second count beyond 32 bits is cut, as put_old_timespec32
+        does."""
+        pair = self.abi.pair(self.wide)
+        if pair.size == 8:
+            first = (first + 2**31) % 2**32 - 2**31
+        self.write(address, pair.pack(first, second))
+
+    def read(self, address: int, size: int) -> bytes:
+        """From the program's memory; Refused(EFAULT) as the kernel would."""
+        try:
+            return memory.read_as_program(self.stopped, address, size)
+        except MemoryError:
+            raise Refused(errno.EFAULT) from None
+
+    def write(self, address: int, data: bytes) -> None:
+        """Into the program's memory; Refused(EFAULT) as the kernel would."""
+        try:
+            memory.write_as_program(self.stopped, address, data)
+        except MemoryError:
+            raise Refused(errno.EFAULT) from None
+
+    def now_ns(self, clock_id: int) -> int:
+        """What the program reads from a served clock now."""
+        self.process.has_read_clock = True
+        return self.process.world.page.reading_ns(clock_id)
+
+
+#: What becomes of a call: its result, or None (it runs as it is), or it runs and then this is
+#: called with its result and returns what the program gets instead.
+Answer: TypeAlias = int | Callable[[int], int] | None
+
+
+def _clock_gettime(request: Request) -> int:
+    seconds, nanoseconds = divmod(request.now_ns(request.number(0)), NS_PER_S)
+    request.write_pair(request.arguments[1], seconds, nanoseconds)
+    return 0
+
+
+def _gettimeofday(request: Request) -> Answer:
+    seconds, nanoseconds = divmod(request.now_ns(CLOCK_REALTIME), NS_PER_S)
+    if request.arguments[0]:
+        request.write_pair(request.arguments[0], seconds, nanoseconds // 1000)
+    if request.arguments[1]:
+        request.write(request.arguments[1], request.timezone)
+    return 0
+
+
+def _time(request: Request) -> int:
+    seconds = request.now_ns(CLOCK_REALTIME) // NS_PER_S
+    if request.arguments[0]:
+        pair = request.abi.pair(request.wide)
+        data = seconds.to_bytes(8, "little", signed=True)[: pair.size // 2]
+        request.write(request.arguments[0], data)
+    return seconds
+
+
+def _set_wall(request: Request, instant_ns: int) -> int:
+    """After the kernel's own checks, in its order (do_sys_settimeofday64): the value, then the
+    right."""
+    seconds = instant_ns // NS_PER_S
+    if not 0 <= seconds < _LATEST_SETTABLE_S:
+        raise Refused(errno.EINVAL)
+    if not procfs.has_capability(request.process.pid, _CAP_SYS_TIME):
+        raise Refused(errno.EPERM)
+    page = request.process.world.page
+    page.change(lambda host_ns: page.lines.moved_to(host_ns, instant_ns))
+    return 0
+
+
+def _clock_settime(request: Request) -> Answer:
+    if request.number(0) != CLOCK_REALTIME:
+        return None  # no other clock can be set: the kernel says so
+    seconds, nanoseconds = request.read_pair(request.arguments[1])
+    if not 0 <= nanoseconds < NS_PER_S:
+        raise Refused(errno.EINVAL)
+    return _set_wall(request, seconds * NS_PER_S + nanoseconds)
+
+
+def _settimeofday(request: Request) -> Answer:
+    if request.arguments[0] == 0:
+        return _set_timezone(request)
+    seconds, microseconds = request.read_pair(request.arguments[0])
+    if not 0 <= microseconds < 10**6:
+        raise Refused(errno.EINVAL)
+    return _set_wall(request, seconds * NS_PER_S + microseconds * 1000)
+
+
+def _set_timezone(request: Request) -> int:
+    """The host's timezone is not for a program on a clock of its own to set."""
+    if not procfs.has_capability(request.process.pid, _CAP_SYS_TIME):
+        raise Refused(errno.EPERM)
+    return 0
+
+
+def _stime(request: Request) -> int:
+    seconds = int.from_bytes(request.read(request.arguments[0], 4), "little", signed=True)
+    return _set_wall(request, seconds * NS_PER_S)
+
+
+def _times(request: Request) -> Answer:
+    """Its result counts ticks of the monotonic clock from some point before the boot."""
+
+    def moved(result: int) -> int:
+        ahead_ns = request.now_ns(time.CLOCK_MONOTONIC) - time.clock_gettime_ns(
+            time.CLOCK_MONOTONIC
+        )
+        return result + ahead_ns * _TICKS_PER_S // NS_PER_S
+
+    return moved
+
+
+def _sysinfo(request: Request) -> Answer:
+    """Its first field, a long, is the uptime: CLOCK_BOOTTIME rounded up (do_sysinfo,
+    kernel/sys.c)."""
+
+    def moved(result: int) -> int:
+        if result == 0:
+            uptime = -(-request.now_ns(time.CLOCK_BOOTTIME) // NS_PER_S)
+            request.write(request.arguments[0], uptime.to_bytes(request.abi.long_size, "little"))
+        return result
+
+    return moved
+
+
+@dataclass(frozen=True, slots=True)
+class CallRow:
+    """One system call."""
+
+    name: str
+    answer: Callable[[Request], Answer]
+    """Or raises Refused."""
+    match: Match | None = None
+    wide: bool = False
+    """Its time structures have 64-bit fields whatever the architecture."""
+
+
+_SERVED = Match(argument=0, values=tuple(CLOCKS))
+
+CALLS = (
+    CallRow("clock_gettime", _clock_gettime, _SERVED),
+    CallRow("clock_gettime64", _clock_gettime, _SERVED, wide=True),
+    CallRow("gettimeofday", _gettimeofday),
+    CallRow("time", _time),
+    CallRow("clock_settime", _clock_settime),
+    CallRow("clock_settime64", _clock_settime, wide=True),
+    CallRow("settimeofday", _settimeofday),
+    CallRow("stime", _stime),
+    CallRow("times", _times),
+    CallRow("sysinfo", _sysinfo),
+)
+
+
+class Calls:
+    """The filter, and the answers to what it stops."""
+
+    def __init__(self, arch: Arch) -> None:
+        self._arch = arch
+        self._rows: list[tuple[Abi, CallRow]] = []
+        arms: dict[int, list[Rule]] = {}
+        for abi in arch.abis:
+            arms[abi.audit_arch] = []
+            for row in CALLS:
+                if row.name in abi.syscalls:
+                    rule = Rule(abi.syscalls[row.name], len(self._rows), row.match)
+                    arms[abi.audit_arch].append(rule)
+                    self._rows.append((abi, row))
+        self.filter = assemble(arms.items())
+        self._timezone = memory.kernel_timezone(arch.abis[0].syscalls["gettimeofday"])
+
+    def answer(self, stopped: Stopped, process: Process) -> Callable[[Stopped], None] | None:
+        """Decides one stopped call; returns what is to be done at its exit, if anything.
+
+        Requires: the task is at a seccomp stop.
+        Leaves: it stopped, its call answered or left to the kernel. ProcessLookupError: killed.
+        """
+        abi, row = self._rows[stopped.event_message()]
+        registers = stopped.registers()
+        arch = self._arch
+        if process.is_in_real_time or getattr(registers, arch.program_counter) in process.vdso:
+            return None  # the kernel's vDSO makes the call where it cannot read the hardware
+        arguments = tuple(getattr(registers, name) & abi.mask for name in abi.arguments)
+        request = Request(process, stopped, abi, row.wide, arguments, self._timezone)
+        try:
+            answer = row.answer(request)
+        except Refused as refusal:
+            answer = -refusal.number
+        if answer is None:
+            return None
+        if not isinstance(answer, int):
+            return self._at_exit(request, answer)
+        setattr(registers, arch.interrupted_syscall, _MINUS_ONE)
+        setattr(registers, arch.syscall_result, answer % 2**64)
+        stopped.set_registers(registers)
+        return None
+
+    def _at_exit(self, request: Request, answer: Callable[[int], int]) -> Callable[[Stopped], None]:
+        name = self._arch.syscall_result
+
+        def put_right(stopped: Stopped) -> None:
+            request.stopped = stopped
+            registers = stopped.registers()
+            result = getattr(registers, name)
+            try:
+                result = answer(result - 2**64 if result >= 2**63 else result)
+            except Refused as refusal:
+                result = -refusal.number
+            setattr(registers, name, result % 2**64)
+            stopped.set_registers(registers)
+
+        return put_right
