@@ -1,12 +1,12 @@
 /* The launcher: a static program between fork and the program that a test asked for, so that the
  * tracer can seize the process before the program starts.
  *
- *   launch PARENT FD COUNT CANDIDATE... ARG0 ARG...
+ *   launch PARENT UID GID GROUPS COUNT CANDIDATE... ARG0 ARG...
  *
- * waits until its tracer releases it, closes FD (-1: none; its own file, where that is only to be had
- * by descriptor), installs the filter, then executes the first CANDIDATE that can be executed,
+ * waits until its tracer releases it, installs the filter, becomes GROUPS (numbers with commas), GID
+ * and UID as subprocess does ("-": as it is), then executes the first CANDIDATE that can be executed,
  * as execvp(3) and subprocess do, with ARG0... as argv. Its exit status is the errno of execve
- * when none can.
+ * when none can, EXIT_IDENTITY and more when it cannot become what it should: 128 and errno.
  *
  *   launch PARENT
  *
@@ -34,7 +34,9 @@
 #define PR_SET_NO_NEW_PRIVS 38
 #define SECCOMP_SET_MODE_FILTER 1
 #define MAX_FILTER 512
+#define EXIT_IDENTITY 128
 #define EXIT_NO_FILTER 255
+#define MAX_GROUPS 65536 /* NGROUPS_MAX, linux/limits.h */
 
 /* How long to wait for the tracer; it releases the launcher by writing 0 into the seconds. The kernel
  * reads them when the wait begins, so a release that comes just before is not missed. */
@@ -51,12 +53,19 @@ static void exit_with(int status)
         syscall1(NR_exit_group, status);
 }
 
-static long number(const char *digits)
+static long next_number(const char **text)
 {
     long n = 0;
-    while (*digits)
-        n = n * 10 + (*digits++ - '0');
+    while (**text >= '0' && **text <= '9')
+        n = n * 10 + (*(*text)++ - '0');
+    if (**text == ',')
+        (*text)++;
     return n;
+}
+
+static long number(const char *digits)
+{
+    return next_number(&digits);
 }
 
 /* rt_sigtimedwait for no signal at all: unlike pause it is not restarted after a ptrace stop
@@ -77,6 +86,34 @@ static void install_filter(void)
     syscall5(NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     if (syscall3(NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program))
         exit_with(EXIT_NO_FILTER);
+}
+
+static void check_identity(long result)
+{
+    if (result < 0)
+        exit_with(EXIT_IDENTITY - result);
+}
+
+/* After the filter: as root it needs no PR_SET_NO_NEW_PRIVS, which would take their privilege from
+ * the set-user-ID files that an ordinary user executes. */
+static void change_identity(const char *uid, const char *gid, const char *groups)
+{
+    static uint32_t list[MAX_GROUPS];
+    long id, count = 0;
+
+    if (*groups != '-') {
+        while (*groups && count < MAX_GROUPS)
+            list[count++] = next_number(&groups);
+        check_identity(syscall2(NR_setgroups, count, list));
+    }
+    if (*gid != '-') {
+        id = number(gid);
+        check_identity(syscall2(NR_setregid, id, id));
+    }
+    if (*uid != '-') {
+        id = number(uid);
+        check_identity(syscall2(NR_setreuid, id, id));
+    }
 }
 
 __attribute__((used)) void start(long *stack)
@@ -102,10 +139,9 @@ __attribute__((used)) void start(long *stack)
 
     syscall2(NR_prctl, PR_SET_PDEATHSIG, parent_death_signal);
     install_filter();
-    if (argv[2][0] != '-')
-        syscall1(NR_close, number(argv[2]));
-    long count = number(argv[3]);
-    char **candidates = argv + 4;
+    change_identity(argv[2], argv[3], argv[4]);
+    long count = number(argv[5]);
+    char **candidates = argv + 6;
     int first_errno = 0, last_errno = ENOENT;
     for (long i = 0; i < count; i++) {
         last_errno = -(int)syscall3(NR_execve, (long)candidates[i], (long)(candidates + count), (long)envp);

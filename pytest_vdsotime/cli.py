@@ -168,12 +168,13 @@ def _become(command: list[str], parameters: Mapping[str, Any]) -> NoReturn:
         _restore_signals()
         os.execvpe(command[0], command, environment)
     launcher, tracer_pid, say_go = _start_tracer(parameters)
+    from pytest_vdsotime.launcher import AS_IT_IS, launcher_arguments
+
     _rehearse(command, environment)
     # Where Yama lets only ancestors trace; elsewhere it is EINVAL (prctl(2)).
     _libc().prctl(_PR_SET_PTRACER, tracer_pid, 0, 0, 0)
     _restore_signals()
-    head = ["vdsotime-launch", str(os.getppid()), "-1", str(len(candidates))]
-    arguments: list[str | bytes] = [*head, *candidates, *command]
+    arguments = launcher_arguments(os.getppid(), AS_IT_IS, candidates, command)
     os.write(say_go, b"!")
     os.execve(launcher, arguments, environment)
 

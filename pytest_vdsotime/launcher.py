@@ -8,13 +8,16 @@ import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
+from pytest_vdsotime.errors import UnsupportedProgram
 from pytest_vdsotime.image import LAUNCHER_NAME
 from pytest_vdsotime.kernel import procfs
 
 _MFD_EXEC = 0x10  # linux/memfd.h, since Linux 6.3
-_NO_FD = -1
+# Of native_stub/launch.c
+_EXIT_IDENTITY, _EXIT_NO_FILTER = 128, 255
 
 
 def program_of(args: Any, executable: Any, shell: bool) -> tuple[list[Any], Any]:
@@ -52,69 +55,76 @@ def ignored_privilege(candidates: Sequence[bytes], cwd: Any) -> str | None:
     return None
 
 
-class Launcher:
-    """The launcher's file, reachable whatever the child has become by the time it executes it.
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a child is to become; None: as it is."""
 
-    Its path serves every child that keeps its identity. Another user may not reach it, and a
-    `preexec_fn` may enter a chroot: those get a copy in memory, by descriptor.
+    uid: int | None = None
+    gid: int | None = None
+    groups: Sequence[int] | None = None
+
+    def arguments(self) -> list[str]:
+        """In the launcher's argv."""
+        groups = "-" if self.groups is None else ",".join(map(str, self.groups))
+        return [*("-" if one is None else str(one) for one in (self.uid, self.gid)), groups]
+
+
+AS_IT_IS = Identity()
+
+
+def launcher_arguments(
+    parent: int, identity: Identity, candidates: Sequence[bytes], argv: Sequence[Any]
+) -> list[Any]:
+    """The launcher's argv (native_stub/launch.c)."""
+    head = [LAUNCHER_NAME, str(parent), *identity.arguments(), str(len(candidates))]
+    return [*head, *candidates, *argv]
+
+
+def launcher_failure(status: int, program: Any) -> Exception:
+    """What its exit status means, as subprocess raises it."""
+    if status == _EXIT_NO_FILTER:
+        return UnsupportedProgram(
+            f"starting {program!r} failed: seccomp refuses the filter that catches system calls "
+            "about time; the kernel needs CONFIG_SECCOMP_FILTER, and a sandbox has to allow seccomp"
+        )
+    if status > _EXIT_IDENTITY:
+        number = status - _EXIT_IDENTITY
+        return OSError(number, os.strerror(number))
+    return OSError(status, os.strerror(status), program)
+
+
+def with_launcher_in_reach(
+    launcher: str,
+    preexec_fn: Callable[[], Any],
+    arguments: list[Any],
+    env: Mapping[Any, Any] | None,
+    kept_fds: Sequence[int] | None,
+) -> Callable[[], None]:
+    """A preexec_fn that goes on with a copy of the launcher where its path is out of reach after
+    the
+    user's own: it may have entered a chroot, or become a user who may not go there.
+
+    `kept_fds`: the child closes all but these first; None if it closes none.
     """
+    with open(launcher, "rb") as file:
+        code = file.read()
+    environment = _environment() if env is None else env
+    superfluous: set[int] = set()
+    if kept_fds is not None:
+        superfluous = set(_inheritable_fds()) - {0, 1, 2, *kept_fds}
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._fd = _NO_FD
-        self._fd_to_close = _NO_FD
+    def run() -> None:
+        preexec_fn()
+        if os.access(launcher, os.X_OK):
+            return
+        fd = _memory_file(code)
+        # What close_fds does; the rest, subprocess's own error pipe among it, closes on exec.
+        for other in superfluous:
+            with suppress(OSError):
+                os.close(other)
+        os.execve(fd, arguments, environment)
 
-    def copy_to_memory(self, kept_fds: Sequence[int] | None) -> Sequence[int]:
-        """Executes a copy, by descriptor.
-
-        `kept_fds`: the child closes all but these first; None if it closes none. Returns them, and
-        what must be kept too.
-        """
-        with open(self.path, "rb") as file:
-            self._fd = _memory_file(file.read())
-        self.path = f"/proc/self/fd/{self._fd}"
-        if kept_fds is None:
-            return ()  # the descriptor closes on exec
-        self._fd_to_close = self._fd
-        return [*kept_fds, self._fd]
-
-    def arguments(self, candidates: Sequence[bytes], argv: Sequence[Any]) -> list[Any]:
-        """The launcher's argv (native_stub/launch.c)."""
-        head = [LAUNCHER_NAME, os.getpid(), self._fd_to_close, len(candidates)]
-        return [*map(str, head), *candidates, *argv]
-
-    def before_exec(
-        self,
-        preexec_fn: Callable[[], Any],
-        arguments: list[Any],
-        env: Mapping[Any, Any] | None,
-        kept_fds: Sequence[int] | None,
-    ) -> Callable[[], None]:
-        """A preexec_fn that goes on with a copy where the path is out of reach after the user's."""
-        with open(self.path, "rb") as file:
-            code = file.read()
-        environment = _environment() if env is None else env
-        superfluous: set[int] = set()
-        if kept_fds is not None:
-            superfluous = set(_inheritable_fds()) - {0, 1, 2, *kept_fds}
-
-        def run() -> None:
-            preexec_fn()
-            if os.access(self.path, os.X_OK):
-                return
-            fd = _memory_file(code)
-            # What close_fds does; the rest, subprocess's own error pipe among it, closes on exec.
-            for other in superfluous:
-                with suppress(OSError):
-                    os.close(other)
-            os.execve(fd, arguments, environment)
-
-        return run
-
-    def close(self) -> None:
-        """Gives up the copy."""
-        if self._fd != _NO_FD:
-            os.close(self._fd)
+    return run
 
 
 def _memory_file(code: bytes) -> int:

@@ -13,7 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from pytest_vdsotime.launcher import Launcher, candidates_of, ignored_privilege, program_of
+from pytest_vdsotime.launcher import (
+    AS_IT_IS,
+    Identity,
+    candidates_of,
+    ignored_privilege,
+    launcher_arguments,
+    launcher_failure,
+    program_of,
+    with_launcher_in_reach,
+)
 from pytest_vdsotime.tracer.tasks import Launch, Process, Reply
 from pytest_vdsotime.tracer.thread import Tracer
 
@@ -33,9 +42,6 @@ class FrozenPopen(subprocess.Popen[Any]):
 
     def __init__(self, *args: Any, clock: FrozenClock, **keywords: Any) -> None:
         self._clock = clock
-        self._changes_user = any(
-            keywords.get(name) is not None for name in ("user", "group", "extra_groups")
-        )
         super().__init__(*args, **keywords)
         clock.add(self)
         try:
@@ -83,25 +89,24 @@ class FrozenPopen(subprocess.Popen[Any]):
             )
             return
         tracer, world = self._clock.start_tracing()
-        launcher = Launcher(tracer.load().launcher)
+        launcher = tracer.load().launcher
+        identity = AS_IT_IS
+        if preexec_fn is None:
+            # The launcher installs its filter first. A preexec_fn must find the identity changed.
+            identity, rest = _take_identity(rest)
+        arguments = launcher_arguments(os.getpid(), identity, candidates, argv)
+        if preexec_fn is not None:
+            kept_fds = pass_fds if close_fds else None
+            preexec_fn = with_launcher_in_reach(launcher, preexec_fn, arguments, env, kept_fds)
         try:
-            if self._changes_user and preexec_fn is None:
-                pass_fds = launcher.copy_to_memory(pass_fds if close_fds else None)
-            arguments = launcher.arguments(candidates, argv)
-            if preexec_fn is not None:
-                preexec_fn = launcher.before_exec(
-                    preexec_fn, arguments, env, pass_fds if close_fds else None
-                )
             execute_child(
-                *(arguments, launcher.path, preexec_fn, close_fds, pass_fds, cwd, env),
+                *(arguments, launcher, preexec_fn, close_fds, pass_fds, cwd, env),
                 *(startupinfo, creationflags, False, *rest),
             )
         except OSError as error:
-            if error.filename == launcher.path:
+            if error.filename == launcher:
                 raise OSError(error.errno, error.strerror, program) from None
             raise
-        finally:
-            launcher.close()
         launch = Launch(may_precede_launcher=preexec_fn is not None)
         self._follow(tracer, Process(self.pid, world, launch=launch), launch, program)
 
@@ -122,7 +127,7 @@ class FrozenPopen(subprocess.Popen[Any]):
             tracer.forget(launch.ended)
         if number:
             self.returncode = 255
-            raise OSError(number, os.strerror(number), program)
+            raise launcher_failure(number, program)
 
     def end(self) -> None:
         """Kills and reaps it and closes its pipes, unless somebody saw its end and so did that."""
@@ -178,3 +183,19 @@ class FrozenPopen(subprocess.Popen[Any]):
         """Calls `then` on the tracer thread when the program has ended, at once if it has."""
         if self._exited is not None:
             self._exited.then(then)
+
+
+# Where subprocess has gid, gids and uid among the parameters behind `shell`.
+_IDENTITY = slice(7, 10)
+
+
+def _take_identity(rest: tuple[Any, ...]) -> tuple[Identity, tuple[Any, ...]]:
+    """(the identity among the parameters behind `shell`, those parameters without it)"""
+    gid, groups, uid = rest[_IDENTITY]
+    return Identity(uid, gid, groups), (
+        *rest[: _IDENTITY.start],
+        None,
+        None,
+        None,
+        *rest[_IDENTITY.stop :],
+    )

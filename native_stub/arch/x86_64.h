@@ -12,6 +12,9 @@
 #define NR_execve 59
 #define NR_getppid 110
 #define NR_rt_sigtimedwait 128
+#define NR_setreuid 113
+#define NR_setregid 114
+#define NR_setgroups 116
 #define NR_prctl 157
 #define NR_clock_gettime 228
 #define NR_clock_getres 229
