@@ -23,6 +23,8 @@
 #define MAP_PRIVATE 2
 #define MAP_FIXED 16
 #define MAP_ANONYMOUS 32
+#define MAP_FIXED_NOREPLACE 0x100000
+#define EEXIST 17
 #define AT_FDCWD (-100)
 #define O_RDONLY 0
 #define O_CLOEXEC 02000000
@@ -44,9 +46,14 @@ __attribute__((visibility("hidden"))) long load(const struct loader_parameters *
         return (long)step << 16 | -result;
 
     step = MAP_IMAGE;
-    base = result = syscall6(NR_mmap, 0, p->mapping_length, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
+    base = result = syscall6(NR_mmap, p->address, p->mapping_length, PROT_READ | PROT_EXEC,
+                             MAP_PRIVATE | MAP_FIXED_NOREPLACE, fd, 0);
     if (failed(result))
         goto close;
+    if (base != (long)p->address) { /* before Linux 4.17 the address is but a hint */
+        result = -EEXIST;
+        goto unmap;
+    }
 
     /* In another pid namespace the path may name another file. The cookie is not on the clock
      * page, so that comparing it does not count as reading the clock. */

@@ -7,6 +7,7 @@
 
 struct loader_parameters {
     uint64_t entry;          /* where the kernel would have started the program */
+    uint64_t address;        /* where to map the memfd: just below the kernel's vDSO */
     uint64_t sysinfo_ehdr;   /* address of the value of AT_SYSINFO_EHDR on the stack */
     uint64_t mapping_length; /* of the memfd: header pages and image */
     uint64_t cookie[2];      /* what the memfd's second page begins with */
@@ -14,6 +15,6 @@ struct loader_parameters {
     char path[40];           /* "/proc/PID/fd/N" of the memfd */
 };
 
-_Static_assert(sizeof(struct loader_parameters) == 128, "loader_parameters");
+_Static_assert(sizeof(struct loader_parameters) == 136, "loader_parameters");
 
 #endif

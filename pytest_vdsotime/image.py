@@ -34,8 +34,10 @@ PROCESS_ENTRIES = (
     "getrandom",
     "sgx_enter_enclave",
 )
-#: struct loader_parameters (native_stub/loader.h): entry, slot, length, cookie, process, path.
-_PARAMETERS = struct.Struct(f"=QQQ16s{len(PROCESS_ENTRIES)}Q40s")
+#: struct loader_parameters (native_stub/loader.h): entry, address, slot, length, cookie, process,
+#: path.
+_PARAMETERS = struct.Struct(f"=QQQQ16s{len(PROCESS_ENTRIES)}Q40s")
+_ST_VALUE_OFFSET = 8  # in Elf64_Sym (elf(5))
 #: enum step of native_stub/loader.c.
 LOADER_STEPS = {
     1: "openat",
@@ -88,6 +90,10 @@ class VdsoImage:
 
     data: bytes
     symbols: Mapping[tuple[str, str], int]
+    table_offset: int
+    """Of the symbol table."""
+    value_offsets: Mapping[str, int]
+    """Where in `data` the value of each function's symbol stands."""
 
     @classmethod
     def parse(cls, raw: bytes) -> VdsoImage:
@@ -100,12 +106,14 @@ class VdsoImage:
         assert isinstance(versions, GNUVerSymSection)
         assert isinstance(definitions, GNUVerDefSection)
         names = {entry["vd_ndx"]: next(aux).name for entry, aux in definitions.iter_versions()}
-        symbols = {}
+        symbols, value_offsets = {}, {}
         for index, symbol in enumerate(table.iter_symbols()):
             if symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_shndx"] != "SHN_UNDEF":
                 version = versions.get_symbol(index)["ndx"]
                 symbols[symbol.name, names.get(version, "")] = symbol["st_value"]
-        return cls(_loaded_bytes(elf), symbols)
+                entry = table["sh_offset"] + index * table["sh_entsize"]
+                value_offsets[symbol.name] = entry + _ST_VALUE_OFFSET
+        return cls(_loaded_bytes(elf), symbols, table["sh_offset"], value_offsets)
 
     def offset(self, name: str) -> int | None:
         """Where a function lies, whatever its version; None if there is none."""
@@ -129,6 +137,8 @@ class HostVdso:
     """Of a system call instruction."""
     entry_offsets: tuple[int, ...]
     """Of PROCESS_ENTRIES; 0 for one that it lacks, as the ELF header lies there."""
+    data_size: int
+    """Of the kernel's data pages in front of it (``[vvar]``)."""
 
     @classmethod
     def of_this_process(cls, arch: Arch) -> HostVdso:
@@ -137,17 +147,23 @@ class HostVdso:
         Raises:
             TracingUnavailable: the kernel has none (``vdso=0``).
         """
+        areas = {}
         with open("/proc/self/maps") as file:
-            line = next((line for line in file if line.rstrip().endswith("[vdso]")), None)
-        if line is None:
+            for line in file:
+                name = line.split()[-1]
+                if name.startswith(("[vdso", "[vvar")):
+                    areas[name] = tuple(int(address, 16) for address in line.split()[0].split("-"))
+        if "[vdso]" not in areas:
             raise TracingUnavailable("the kernel gives programs no vDSO", "boot it without vdso=0")
-        start, end = (int(address, 16) for address in line.split()[0].split("-"))
+        start, end = areas["[vdso]"]
+        data_size = start - min(first for first, _ in areas.values())
         with open("/proc/self/mem", "rb", buffering=0) as memory:
             memory.seek(start)
             raw = memory.read(end - start)
         image = VdsoImage.parse(raw)
         entries = tuple(image.offset(arch.vdso_prefix + name) or 0 for name in PROCESS_ENTRIES)
-        return cls(image, end - start, image.data.index(arch.syscall_instruction), entries)
+        instruction = image.data.index(arch.syscall_instruction)
+        return cls(image, end - start, instruction, entries, data_size)
 
     def room_offset(self, needed: int) -> int | None:
         """Where `needed` unused bytes lie behind the image, or None."""
@@ -157,6 +173,18 @@ class HostVdso:
     def process_entries(self, base: int) -> list[int]:
         """struct vdso_process of a program whose vDSO lies at `base`."""
         return [offset and base + offset for offset in self.entry_offsets]
+
+    def redirected_symbols(self, fake: VdsoImage, distance: int) -> bytes:
+        """The symbol table with every function's value leading into the fake image, which lies
+        `distance` bytes from this one. /proc/self/auxv goes on to show where the kernel put this
+        one, and programs that look it up there (Go's c-shared mode, some JITs) must not find real
+        time; the code stays, for the fake one to read the host's clock."""
+        last = max(self.image.value_offsets.values()) + 8
+        table = bytearray(self.image.data[self.image.table_offset : last])
+        for name, offset in self.image.value_offsets.items():
+            value = (distance + (fake.offset(name) or 0)) % 2**64
+            struct.pack_into("=Q", table, offset - self.image.table_offset, value)
+        return bytes(table)
 
 
 def check_symbols(fake: VdsoImage, host: HostVdso) -> None:
@@ -196,10 +224,18 @@ class Loader:
         return len(self.code) + _PARAMETERS.size
 
     def with_parameters(
-        self, *, entry: int, slot: int, length: int, cookie: bytes, process: list[int], path: bytes
+        self,
+        *,
+        entry: int,
+        address: int,
+        slot: int,
+        length: int,
+        cookie: bytes,
+        process: list[int],
+        path: bytes,
     ) -> bytes:
         """The block to write into a program."""
-        return self.code + _PARAMETERS.pack(entry, slot, length, cookie, *process, path)
+        return self.code + _PARAMETERS.pack(entry, address, slot, length, cookie, *process, path)
 
 
 def loader_failure(result: int) -> tuple[str, int]:

@@ -112,6 +112,11 @@ class ClockPage:
             # the page is still shared, and the image becomes anonymous memory in each program.
             return os.memfd_create("vdsotime", flags)
 
+    def serves(self, clock_id: int) -> bool:
+        """Whether programs read a line by this id; if not, it is the kernel's to answer or
+        refuse."""
+        return clock_id in self._host.offsets_ns
+
     def reading_ns(self, clock_id: int) -> int:
         """What a program reads from a served clock now."""
         row = CLOCKS[clock_id]

@@ -94,7 +94,9 @@ class Request:
 Answer: TypeAlias = int | Callable[[int], int] | None
 
 
-def _clock_gettime(request: Request) -> int:
+def _clock_gettime(request: Request) -> Answer:
+    if not request.process.world.page.serves(request.number(0)):
+        return None
     seconds, nanoseconds = divmod(request.now_ns(request.number(0)), NS_PER_S)
     request.write_pair(request.arguments[1], seconds, nanoseconds)
     return 0

@@ -107,6 +107,8 @@ class Takeover:
     def __init__(self, native: NativeObjects, next_stop: Callable[[int], Stop]) -> None:
         self._native = native
         self._next_stop = next_stop
+        self._tables: dict[int, bytes] = {}
+        """Redirected symbol tables by distance; the loader's distance is always the same."""
 
     def at_exec(self, stopped: Stopped, process: Process) -> None:
         """Gives a program the clock.
@@ -138,8 +140,10 @@ class Takeover:
             process.vdso = range(base, base + native.host.size)
             room = native.room_offset
             if room is not None:
+                address = base - native.host.data_size - world_page.size
                 block = native.loader.with_parameters(
                     entry=getattr(registers, arch.program_counter),
+                    address=address,
                     slot=slot,
                     length=world_page.size,
                     cookie=world_page.cookie,
@@ -147,6 +151,7 @@ class Takeover:
                     path=_path(world_page),
                 )
                 memory.write(base + room, block)
+                self._redirect(memory, base, address)
         if room is None:
             self._from_outside(stopped, process, registers)
             return
@@ -154,6 +159,14 @@ class Takeover:
         stopped.set_registers(registers)
         process.loader_failed_at = base + room + native.loader.failed_offset
         stopped.resume()
+
+    def _redirect(self, memory: ProcessMemory, base: int, mapped: int) -> None:
+        """Whoever finds the kernel's image at `base` gets the functions of the fake one."""
+        distance = mapped + page.HEADER_SIZE - base
+        if distance not in self._tables:
+            host = self._native.host
+            self._tables[distance] = host.redirected_symbols(self._native.fake, distance)
+        memory.write(base + self._native.host.image.table_offset, self._tables[distance])
 
     def is_loader_failure(self, stopped: Stopped, process: Process) -> bool:
         """At a SIGTRAP: whether it is the loader's."""
@@ -203,6 +216,7 @@ class Takeover:
                 memory.write(mapped + page.PROCESS_PAGE * page.PAGE_SIZE, packed)
                 image_address = mapped + page.HEADER_SIZE
                 memory.write(slot, image_address.to_bytes(array(arch.word).itemsize, "little"))
+                self._redirect(memory, base, mapped)
                 remote.finish_with(registers)
         process.loader_failed_at = 0
         remote.stopped.resume()

@@ -13,7 +13,7 @@ from elftools.elf.elffile import ELFFile
 from pytest_vdsotime import image
 from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.errors import TracingUnavailable, VdsoTimeError
-from pytest_vdsotime.image import HostVdso, VdsoImage, fake_vdso
+from pytest_vdsotime.image import HostVdso, fake_vdso
 from pytest_vdsotime.kernel import ptrace
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind, decode, from_signal_info
@@ -108,7 +108,7 @@ def test_an_unknown_symbol_is_refused_by_name() -> None:
     arch = host_arch()
     host = HostVdso.of_this_process(arch)
     newer = {**host.image.symbols, ("__vdso_clock_now", "LINUX_9"): 16}
-    newer_host = replace(host, image=VdsoImage(host.image.data, newer))
+    newer_host = replace(host, image=replace(host.image, symbols=newer))
     with pytest.raises(TracingUnavailable, match="__vdso_clock_now@LINUX_9.*upgrade"):
         image.check_symbols(fake_vdso(arch), newer_host)
 

@@ -64,9 +64,9 @@ def test_the_header_agrees(tmp_path: Path) -> None:
         "offsetof(struct vdso_page, lines)": 8,
         "offsetof(struct vdso_page, clocks)": 56,
         "sizeof(struct vdso_process)": 8 * len(PROCESS_ENTRIES),
-        "sizeof(struct loader_parameters)": struct.calcsize("=QQQ16s6Q40s"),
-        "offsetof(struct loader_parameters, cookie)": 24,
-        "offsetof(struct loader_parameters, path)": 88,
+        "sizeof(struct loader_parameters)": struct.calcsize("=QQQQ16s6Q40s"),
+        "offsetof(struct loader_parameters, cookie)": 32,
+        "offsetof(struct loader_parameters, path)": 96,
     }
 
 
