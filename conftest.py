@@ -123,7 +123,8 @@ def real_program() -> Callable[[str], str]:
 def as_root() -> None:
     """For tests that change users, roots or namespaces."""
     if os.geteuid() != 0:
-        pytest.fail("this test must run as root")
+        refuse = pytest.fail if "CI" in os.environ else pytest.skip
+        refuse("this test must run as root")
 
 
 @pytest.fixture
