@@ -26,6 +26,8 @@ X86_64 = Arch(
         Abi(
             audit_arch=0xC000003E,
             syscalls={
+                "adjtimex": 159,
+                "clock_adjtime": 305,
                 "clock_gettime": 228,
                 "clock_settime": 227,
                 "gettimeofday": 96,
@@ -41,6 +43,9 @@ X86_64 = Arch(
         Abi(
             audit_arch=0x40000003,
             syscalls={
+                "adjtimex": 124,
+                "clock_adjtime": 343,
+                "clock_adjtime64": 405,
                 "clock_gettime": 265,
                 "clock_gettime64": 403,
                 "clock_settime": 264,

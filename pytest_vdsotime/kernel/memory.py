@@ -75,6 +75,13 @@ def kernel_timezone(call: int) -> bytes:
     return timezone.raw
 
 
+def kernel_timex() -> tuple[int, list[int]]:
+    """(state, all fields of struct timex up to `tai`), as adjtimex(2) tells without setting."""
+    timex = (ctypes.c_long * 26)()
+    state: int = _libc.adjtimex(timex)
+    return state, list(timex[:21])
+
+
 def _error(operation: str, pid: int) -> OSError:
     number = ctypes.get_errno()
     return OSError(number, f"{operation} /proc/{pid}/mem: {os.strerror(number)}")

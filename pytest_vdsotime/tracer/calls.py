@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import TypeAlias
 
 from pytest_vdsotime.arch import Abi, Arch
@@ -27,6 +28,25 @@ _TICKS_PER_S = 100  # USER_HZ (times(2))
 
 
 _MINUS_ONE = 2**64 - 1
+# linux/timex.h
+_ADJ_OFFSET, _ADJ_SETOFFSET, _ADJ_NANO_OR_READONLY, _ADJ_ADJTIME = 0x1, 0x100, 0x2000, 0x8000
+_STA_NANO = 0x2000
+
+
+class Timex(IntEnum):
+    """The first fields of struct timex; each takes the room of a long (adjtimex(2))."""
+
+    MODES = 0
+    OFFSET = 1
+    FREQUENCY = 2
+    LARGEST_ERROR = 3
+    ESTIMATED_ERROR = 4
+    STATUS = 5
+    CONSTANT = 6
+    PRECISION = 7
+    TOLERANCE = 8
+    SECONDS = 9
+    FRACTION = 10
 
 
 class Refused(Exception):
@@ -163,6 +183,60 @@ def _stime(request: Request) -> int:
     return _set_wall(request, seconds * NS_PER_S)
 
 
+def _move_wall_by(request: Request, way_ns: int) -> None:
+    page = request.process.world.page
+    wall = page.lines.wall
+    instant_ns = wall.at(time.clock_gettime_ns(time.CLOCK_MONOTONIC)) + way_ns
+    page.change(lambda host_ns: page.lines.moved_to(host_ns, instant_ns))
+
+
+def _adjtimex(request: Request, argument: int = 0) -> Answer:
+    """Tells what the kernel tells, with this clock's time in it. What it sets stays off the host:
+    steps and slews move the wall line, at once; the rest is about the pace of the host's clock."""
+    address = request.arguments[argument]
+    size = 8 if request.wide else request.abi.long_size
+    fields = [
+        int.from_bytes(field, "little", signed=True)
+        for field in _chunks(request.read(address, len(Timex) * size), size)
+    ]
+    modes = fields[Timex.MODES] & 0xFFFFFFFF
+    is_single = modes & _ADJ_ADJTIME
+    if is_single and not modes & _ADJ_OFFSET:
+        raise Refused(errno.EINVAL)
+    sets = modes and not (is_single and modes & _ADJ_NANO_OR_READONLY)
+    if sets and not procfs.has_capability(request.process.pid, _CAP_SYS_TIME):
+        raise Refused(errno.EPERM)
+    if sets and is_single:
+        _move_wall_by(request, fields[Timex.OFFSET] * 1000)
+    elif modes & _ADJ_SETOFFSET:
+        unit_ns = 1 if modes & _ADJ_NANO_OR_READONLY else 1000
+        if not 0 <= fields[Timex.FRACTION] * unit_ns < NS_PER_S:
+            raise Refused(errno.EINVAL)
+        seconds, fraction = fields[Timex.SECONDS], fields[Timex.FRACTION]
+        _move_wall_by(request, seconds * NS_PER_S + fraction * unit_ns)
+    state, told = memory.kernel_timex()
+    seconds, nanoseconds = divmod(request.now_ns(CLOCK_REALTIME), NS_PER_S)
+    is_nano = told[Timex.STATUS] & _STA_NANO
+    told[Timex.SECONDS], told[Timex.FRACTION] = (
+        seconds,
+        nanoseconds if is_nano else nanoseconds // 1000,
+    )
+    told[Timex.MODES] = fields[Timex.MODES]
+    mask = 2 ** (8 * size) - 1
+    request.write(address, b"".join((field & mask).to_bytes(size, "little") for field in told))
+    return state
+
+
+def _chunks(data: bytes, size: int) -> Iterator[bytes]:
+    return (data[start : start + size] for start in range(0, len(data), size))
+
+
+def _clock_adjtime(request: Request) -> Answer:
+    if request.number(0) != CLOCK_REALTIME:
+        return None  # a device's clock, or none that can be adjusted: the kernel says so
+    return _adjtimex(request, argument=1)
+
+
 def _times(request: Request) -> Answer:
     """Its result counts ticks of the monotonic clock from some point before the boot."""
 
@@ -211,6 +285,9 @@ CALLS = (
     CallRow("clock_settime64", _clock_settime, wide=True),
     CallRow("settimeofday", _settimeofday),
     CallRow("stime", _stime),
+    CallRow("adjtimex", _adjtimex),
+    CallRow("clock_adjtime", _clock_adjtime),
+    CallRow("clock_adjtime64", _clock_adjtime, wide=True),
     CallRow("times", _times),
     CallRow("sysinfo", _sysinfo),
 )

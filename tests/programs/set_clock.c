@@ -4,6 +4,7 @@
  * would move. */
 #include "check.h"
 #include <sched.h>
+#include <sys/timex.h>
 
 static void set(time_t seconds, long nanoseconds, int expected)
 {
@@ -41,6 +42,11 @@ static void as_nobody(void)
     set(-1, 0, EINVAL);
     errno = 0;
     CHECK(syscall(SYS_settimeofday, &tv, NULL) == -1 && errno == EPERM);
+    struct timex tx = {.modes = ADJ_SETOFFSET};
+    errno = 0;
+    CHECK(syscall(SYS_adjtimex, &tx) == -1 && errno == EPERM);
+    tx.modes = 0;
+    CHECK(syscall(SYS_adjtimex, &tx) >= 0);
 }
 
 static void in_user_namespace(void)
@@ -84,6 +90,24 @@ int main(int argc, char **argv)
     /* The timezone is the host's; a program on a clock of its own does not set it. */
     CHECK(syscall(SYS_settimeofday, NULL, &tz) == 0);
     CHECK(syscall(SYS_gettimeofday, NULL, &own) == 0 && own.tz_minuteswest != 60);
+
+    struct timex tx = {.modes = 0};
+    CHECK(syscall(SYS_adjtimex, &tx) >= 0);
+    CHECK_EQUAL(tx.time.tv_sec, 2000);
+    CHECK(tx.tick > 0 || tx.precision > 0);
+    tx = (struct timex){.modes = ADJ_SETOFFSET, .time = {100, 250000}};
+    CHECK(syscall(SYS_clock_adjtime, CLOCK_REALTIME, &tx) >= 0);
+    CHECK_EQUAL(clock_ns(CLOCK_REALTIME), 2100 * NSEC_PER_SEC + 250000000);
+    tx = (struct timex){.modes = ADJ_SETOFFSET | ADJ_NANO, .time = {-101, 750000000}};
+    CHECK(syscall(SYS_adjtimex, &tx) >= 0);
+    check_wall_s(2000);
+    tx = (struct timex){.modes = ADJ_OFFSET_SINGLESHOT, .offset = 3000000};
+    CHECK(syscall(SYS_adjtimex, &tx) >= 0);
+    check_wall_s(2003);
+    tx.modes = ADJ_OFFSET_SS_READ;
+    CHECK(syscall(SYS_adjtimex, &tx) >= 0);
+    errno = 0;
+    CHECK(syscall(SYS_adjtimex, (void *)8) == -1 && errno == EFAULT);
 
     int64_t passed_ns = clock_ns(CLOCK_MONOTONIC) - monotonic_ns;
     CHECK(passed_ns >= 0 && passed_ns < 60 * NSEC_PER_SEC);
