@@ -1,0 +1,206 @@
+"""System calls that read or set the clock, with the kernel's own results (man 2 of each,
+kernel/time/)."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Iterator
+from enum import IntEnum
+
+from pytest_vdsotime.kernel import memory, procfs
+from pytest_vdsotime.kernel.seccomp import Match
+from pytest_vdsotime.timeline import CLOCKS, NS_PER_S
+from pytest_vdsotime.tracer.request import Answer, CallRow, Refused, Request
+
+CLOCK_REALTIME = time.CLOCK_REALTIME
+_CAP_SYS_TIME = 25  # linux/capability.h
+_LATEST_SETTABLE_S = (2**63 - 1) // NS_PER_S - 30 * 365 * 24 * 3600  # TIME_SETTOD_SEC_MAX
+_TICKS_PER_S = 100  # USER_HZ (times(2))
+
+# linux/timex.h
+_ADJ_OFFSET, _ADJ_SETOFFSET, _ADJ_NANO_OR_READONLY, _ADJ_ADJTIME = 0x1, 0x100, 0x2000, 0x8000
+_STA_NANO = 0x2000
+
+
+class Timex(IntEnum):
+    """The first fields of struct timex; each takes the room of a long (adjtimex(2))."""
+
+    MODES = 0
+    OFFSET = 1
+    FREQUENCY = 2
+    LARGEST_ERROR = 3
+    ESTIMATED_ERROR = 4
+    STATUS = 5
+    CONSTANT = 6
+    PRECISION = 7
+    TOLERANCE = 8
+    SECONDS = 9
+    FRACTION = 10
+
+
+def _clock_gettime(request: Request) -> Answer:
+    if not request.process.world.page.serves(request.number(0)):
+        return None
+    seconds, nanoseconds = divmod(request.now_ns(request.number(0)), NS_PER_S)
+    request.write_pair(request.arguments[1], seconds, nanoseconds)
+    return 0
+
+
+def _gettimeofday(request: Request) -> Answer:
+    seconds, nanoseconds = divmod(request.now_ns(CLOCK_REALTIME), NS_PER_S)
+    if request.arguments[0]:
+        request.write_pair(request.arguments[0], seconds, nanoseconds // 1000)
+    if request.arguments[1]:
+        request.write(request.arguments[1], request.timezone)
+    return 0
+
+
+def _time(request: Request) -> int:
+    seconds = request.now_ns(CLOCK_REALTIME) // NS_PER_S
+    if request.arguments[0]:
+        pair = request.abi.pair(request.wide)
+        data = seconds.to_bytes(8, "little", signed=True)[: pair.size // 2]
+        request.write(request.arguments[0], data)
+    return seconds
+
+
+def _set_wall(request: Request, instant_ns: int) -> int:
+    """After the kernel's own checks, in its order (do_sys_settimeofday64): the value, then the
+    right."""
+    seconds = instant_ns // NS_PER_S
+    if not 0 <= seconds < _LATEST_SETTABLE_S:
+        raise Refused(errno.EINVAL)
+    if not procfs.has_capability(request.process.pid, _CAP_SYS_TIME):
+        raise Refused(errno.EPERM)
+    page = request.process.world.page
+    page.change(lambda host_ns: page.lines.moved_to(host_ns, instant_ns))
+    return 0
+
+
+def _clock_settime(request: Request) -> Answer:
+    if request.number(0) != CLOCK_REALTIME:
+        return None  # no other clock can be set: the kernel says so
+    seconds, nanoseconds = request.read_pair(request.arguments[1])
+    if not 0 <= nanoseconds < NS_PER_S:
+        raise Refused(errno.EINVAL)
+    return _set_wall(request, seconds * NS_PER_S + nanoseconds)
+
+
+def _settimeofday(request: Request) -> Answer:
+    if request.arguments[0] == 0:
+        return _set_timezone(request)
+    seconds, microseconds = request.read_pair(request.arguments[0])
+    if not 0 <= microseconds < 10**6:
+        raise Refused(errno.EINVAL)
+    return _set_wall(request, seconds * NS_PER_S + microseconds * 1000)
+
+
+def _set_timezone(request: Request) -> int:
+    """The host's timezone is not for a program on a clock of its own to set."""
+    if not procfs.has_capability(request.process.pid, _CAP_SYS_TIME):
+        raise Refused(errno.EPERM)
+    return 0
+
+
+def _stime(request: Request) -> int:
+    seconds = int.from_bytes(request.read(request.arguments[0], 4), "little", signed=True)
+    return _set_wall(request, seconds * NS_PER_S)
+
+
+def _move_wall_by(request: Request, way_ns: int) -> None:
+    page = request.process.world.page
+    wall = page.lines.wall
+    instant_ns = wall.at(time.clock_gettime_ns(time.CLOCK_MONOTONIC)) + way_ns
+    page.change(lambda host_ns: page.lines.moved_to(host_ns, instant_ns))
+
+
+def _adjtimex(request: Request, argument: int = 0) -> Answer:
+    """Tells what the kernel tells, with this clock's time in it. What it sets stays off the host:
+    steps and slews move the wall line, at once; the rest is about the pace of the host's clock."""
+    address = request.arguments[argument]
+    size = 8 if request.wide else request.abi.long_size
+    fields = [
+        int.from_bytes(field, "little", signed=True)
+        for field in _chunks(request.read(address, len(Timex) * size), size)
+    ]
+    modes = fields[Timex.MODES] & 0xFFFFFFFF
+    is_single = modes & _ADJ_ADJTIME
+    if is_single and not modes & _ADJ_OFFSET:
+        raise Refused(errno.EINVAL)
+    sets = modes and not (is_single and modes & _ADJ_NANO_OR_READONLY)
+    if sets and not procfs.has_capability(request.process.pid, _CAP_SYS_TIME):
+        raise Refused(errno.EPERM)
+    if sets and is_single:
+        _move_wall_by(request, fields[Timex.OFFSET] * 1000)
+    elif modes & _ADJ_SETOFFSET:
+        unit_ns = 1 if modes & _ADJ_NANO_OR_READONLY else 1000
+        if not 0 <= fields[Timex.FRACTION] * unit_ns < NS_PER_S:
+            raise Refused(errno.EINVAL)
+        seconds, fraction = fields[Timex.SECONDS], fields[Timex.FRACTION]
+        _move_wall_by(request, seconds * NS_PER_S + fraction * unit_ns)
+    state, told = memory.kernel_timex()
+    seconds, nanoseconds = divmod(request.now_ns(CLOCK_REALTIME), NS_PER_S)
+    is_nano = told[Timex.STATUS] & _STA_NANO
+    told[Timex.SECONDS], told[Timex.FRACTION] = (
+        seconds,
+        nanoseconds if is_nano else nanoseconds // 1000,
+    )
+    told[Timex.MODES] = fields[Timex.MODES]
+    mask = 2 ** (8 * size) - 1
+    request.write(address, b"".join((field & mask).to_bytes(size, "little") for field in told))
+    return state
+
+
+def _chunks(data: bytes, size: int) -> Iterator[bytes]:
+    return (data[start : start + size] for start in range(0, len(data), size))
+
+
+def _clock_adjtime(request: Request) -> Answer:
+    if request.number(0) != CLOCK_REALTIME:
+        return None  # a device's clock, or none that can be adjusted: the kernel says so
+    return _adjtimex(request, argument=1)
+
+
+def _times(request: Request) -> Answer:
+    """Its result counts ticks of the monotonic clock from some point before the boot."""
+
+    def moved(result: int) -> int:
+        ahead_ns = request.now_ns(time.CLOCK_MONOTONIC) - time.clock_gettime_ns(
+            time.CLOCK_MONOTONIC
+        )
+        return result + ahead_ns * _TICKS_PER_S // NS_PER_S
+
+    return moved
+
+
+def _sysinfo(request: Request) -> Answer:
+    """Its first field, a long, is the uptime: CLOCK_BOOTTIME rounded up (do_sysinfo,
+    kernel/sys.c)."""
+
+    def moved(result: int) -> int:
+        if result == 0:
+            uptime = -(-request.now_ns(time.CLOCK_BOOTTIME) // NS_PER_S)
+            request.write(request.arguments[0], uptime.to_bytes(request.abi.long_size, "little"))
+        return result
+
+    return moved
+
+
+_SERVED = Match(argument=0, values=tuple(CLOCKS))
+
+CLOCK_CALLS = (
+    CallRow("clock_gettime", _clock_gettime, _SERVED),
+    CallRow("clock_gettime64", _clock_gettime, _SERVED, wide=True),
+    CallRow("gettimeofday", _gettimeofday),
+    CallRow("time", _time),
+    CallRow("clock_settime", _clock_settime),
+    CallRow("clock_settime64", _clock_settime, wide=True),
+    CallRow("settimeofday", _settimeofday),
+    CallRow("stime", _stime),
+    CallRow("adjtimex", _adjtimex),
+    CallRow("clock_adjtime", _clock_adjtime),
+    CallRow("clock_adjtime64", _clock_adjtime, wide=True),
+    CallRow("times", _times),
+    CallRow("sysinfo", _sysinfo),
+)

@@ -1,0 +1,91 @@
+"""One system call that a program has stopped at, and what may become of it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from pytest_vdsotime.arch import Abi
+from pytest_vdsotime.kernel import memory
+from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.kernel.seccomp import Match
+from pytest_vdsotime.tracer.tasks import Process
+
+
+class Refused(Exception):
+    """The call fails with this errno."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(errno.errorcode[number])
+        self.number = number
+
+
+@dataclass(slots=True)
+class Request:
+    """One stopped system call."""
+
+    process: Process
+    stopped: Stopped
+    abi: Abi
+    wide: bool
+    """Its time structures have 64-bit fields."""
+    arguments: tuple[int, ...]
+    timezone: bytes
+    """The kernel's struct timezone."""
+
+    def number(self, argument: int) -> int:
+        """An int argument."""
+        value = self.arguments[argument] & 0xFFFFFFFF
+        return value - 2**32 if value >= 2**31 else value
+
+    def read_pair(self, address: int) -> tuple[int, int]:
+        """A timespec or timeval; Refused(EFAULT) as the kernel would."""
+        pair = self.abi.pair(self.wide)
+        first, second = pair.unpack(self.read(address, pair.size))
+        return first, second
+
+    def write_pair(self, address: int, first: int, second: int) -> None:
+        """A timespec or timeval. A second count beyond 32 bits is cut, as put_old_timespec32
+        does."""
+        pair = self.abi.pair(self.wide)
+        if pair.size == 8:
+            first = (first + 2**31) % 2**32 - 2**31
+        self.write(address, pair.pack(first, second))
+
+    def read(self, address: int, size: int) -> bytes:
+        """From the program's memory; Refused(EFAULT) as the kernel would."""
+        try:
+            return memory.read_as_program(self.stopped, address, size)
+        except MemoryError:
+            raise Refused(errno.EFAULT) from None
+
+    def write(self, address: int, data: bytes) -> None:
+        """Into the program's memory; Refused(EFAULT) as the kernel would."""
+        try:
+            memory.write_as_program(self.stopped, address, data)
+        except MemoryError:
+            raise Refused(errno.EFAULT) from None
+
+    def now_ns(self, clock_id: int) -> int:
+        """What the program reads from a served clock now."""
+        self.process.has_read_clock = True
+        return self.process.world.page.reading_ns(clock_id)
+
+
+#: What becomes of a call: its result, or None (it runs as it is), or it runs and then this is
+#: called with its result and returns what the program gets instead.
+Answer: TypeAlias = int | Callable[[int], int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallRow:
+    """One system call."""
+
+    name: str
+    answer: Callable[[Request], Answer]
+    """Or raises Refused."""
+    match: Match | None = None
+    wide: bool = False
+    """Its time structures have 64-bit fields whatever the architecture."""
