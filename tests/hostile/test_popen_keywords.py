@@ -1,9 +1,12 @@
 """Every keyword of `subprocess.Popen` does on a clock what it does without one: a program that
-reports all that was decided for it (helpers/report.c) says the same, started either way."""
+reports all that was decided for it (helpers/report.c) says the same, started either way.
+
+But for the seccomp filter, which a program can see: test_the_filter_shows says how."""
 
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -161,14 +164,18 @@ CALLS: dict[str, Callable[[str], Call]] = {
 }
 
 
+def but_for_the_filter(said: str) -> str:
+    return re.sub(r"^(no_new_privs|seccomp) \d+$", r"\1 ?", said, flags=re.MULTILINE)
+
+
 def compare(clock: FrozenClock, args: Any, keywords: Keywords) -> str:
-    """What the program reports, the same on both ways."""
+    """What the program reports, the same on both ways but for the filter."""
     keywords = {"stdout": PIPE, "stderr": PIPE, **keywords}
     keywords |= {"encoding": "utf-8", "errors": "surrogateescape"}
     bare = subprocess.run(args, timeout=CEILING_S, **keywords)
     frozen = clock.run(args, timeout=CEILING_S, **keywords)
     assert bare.returncode == 0, bare.stderr
-    assert frozen.stdout == bare.stdout
+    assert but_for_the_filter(frozen.stdout) == but_for_the_filter(bare.stdout)
     assert (frozen.stderr, frozen.returncode, frozen.args) == (bare.stderr, 0, args)
     return str(bare.stdout)
 
@@ -218,3 +225,35 @@ def test_the_clock_is_there_under_each_identity(
     args, keywords = CALLS[name](program)
     done = clock.run(args, stdout=PIPE, text=True, timeout=CEILING_S, **keywords)
     assert done.stdout.split()[1] == "0"
+
+
+FILTER_FIELDS = ("NoNewPrivs", "Seccomp", "Seccomp_filters")
+
+
+def filter_fields(run: Callable[..., Any], keywords: Keywords) -> dict[str, int]:
+    """What a program started so finds about filters in its /proc/self/status (proc(5))."""
+    status = run(["cat", "/proc/self/status"], stdout=PIPE, text=True, **keywords).stdout
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    return {name: int(fields[name]) for name in FILTER_FIELDS}
+
+
+@pytest.mark.parametrize(
+    ("keywords", "lacks_right"),
+    [
+        ({}, False),
+        ({"user": NOBODY, "group": NOBODY, "extra_groups": []}, False),
+        ({"preexec_fn": lambda: os.setuid(NOBODY)}, True),
+    ],
+    ids=["root", "user-of-root", "ordinary-user"],
+)
+def test_the_filter_shows(
+    keywords: Keywords, lacks_right: bool, clock: FrozenClock, as_root: None
+) -> None:
+    """One filter more than the program has anyway. Whoever lacks CAP_SYS_ADMIN when it is installed
+    must set no_new_privs first (seccomp(2)); root, who starts another user's program, has it."""
+    bare = filter_fields(subprocess.run, keywords)
+    assert filter_fields(clock.run, keywords) == {
+        "NoNewPrivs": 1 if lacks_right else bare["NoNewPrivs"],
+        "Seccomp": 2,  # SECCOMP_MODE_FILTER
+        "Seccomp_filters": bare["Seccomp_filters"] + 1,
+    }
