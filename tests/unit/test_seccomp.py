@@ -1,0 +1,131 @@
+"""The filter, run by an interpreter of its instructions: what it stops and what it lets through."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from pytest_vdsotime.arch import Abi, host_arch
+from pytest_vdsotime.kernel.seccomp import INSTRUCTION_SIZE, Match, Rule, assemble
+from pytest_vdsotime.timeline import CLOCKS
+from pytest_vdsotime.tracer.calls import CALLS, CallRow, Calls
+
+# linux/seccomp.h
+ALLOW = 0x7FFF0000
+TRACE = 0x7FF00000
+DATA = struct.Struct("=IIQ6Q")  # struct seccomp_data
+MAX_FILTER = 512  # native_stub/launch.c
+
+NO_ARGUMENTS = (0,) * 6
+AARCH64 = 0xC00000B7  # linux/audit.h: not an ABI of this host
+CLOCK_IDS = [*range(-8, 64), 1000, 2**31 - 1, -(2**31)]
+
+
+def run(code: bytes, nr: int, arch: int, arguments: Sequence[int] = NO_ARGUMENTS) -> int:
+    """The filter's verdict on a system call, as the kernel's interpreter comes to it (the subset of
+    linux/bpf_common.h that filters here are made of)."""
+    data = DATA.pack(nr, arch, 0, *(value % 2**64 for value in arguments))
+    instructions = list(struct.iter_unpack("=HBBI", code))
+    accumulator = position = 0
+    while True:
+        operation, if_true, if_false, operand = instructions[position]
+        position += 1
+        match operation:
+            case 0x20:  # BPF_LD | BPF_W | BPF_ABS
+                assert operand % 4 == 0  # seccomp_check_filter
+                (accumulator,) = struct.unpack_from("=I", data, operand)
+            case 0x15:  # BPF_JMP | BPF_JEQ | BPF_K
+                position += if_true if accumulator == operand else if_false
+            case 0x45:  # BPF_JMP | BPF_JSET | BPF_K
+                position += if_true if accumulator & operand else if_false
+            case 0x05:  # BPF_JMP | BPF_JA
+                position += operand
+            case 0x06:  # BPF_RET | BPF_K
+                return int(operand)
+            case _:
+                raise AssertionError(f"unknown instruction {operation:#x}")
+
+
+def calls_of(abi: Abi) -> Iterator[tuple[int, CallRow]]:
+    """(system call number, row) of each row that the ABI has a call for."""
+    return ((abi.syscalls[row.name], row) for row in CALLS if row.name in abi.syscalls)
+
+
+ABIS = host_arch().abis
+ROWS = [(abi, nr, row) for abi in ABIS for nr, row in calls_of(abi)]
+FILTER = Calls(host_arch()).filter
+
+
+def with_argument(index: int, value: int) -> list[int]:
+    """Arguments of which the others would match or not, were they looked at."""
+    arguments = [0, 1000, 0, 1000, 0, 1000]
+    arguments[index] = value
+    return arguments
+
+
+@pytest.mark.parametrize("number", range(len(ROWS)))
+def test_every_call_stops_for_its_arguments(number: int) -> None:
+    """With the number that Calls finds it by."""
+    abi, nr, row = ROWS[number]
+    stops = TRACE | number
+    if row.match is None:
+        assert run(FILTER, nr, abi.audit_arch) == stops
+        assert run(FILTER, nr, abi.audit_arch, (2**64 - 1,) * 6) == stops
+        return
+    for clock_id in CLOCK_IDS:
+        expected = stops if clock_id in row.match.values else ALLOW
+        arguments = with_argument(row.match.argument, clock_id)
+        assert run(FILTER, nr, abi.audit_arch, arguments) == expected
+        # A clock id is an int: the kernel ignores what is above it.
+        arguments[row.match.argument] = clock_id % 2**32 | 0xABC << 32
+        assert run(FILTER, nr, abi.audit_arch, arguments) == expected
+
+
+@pytest.mark.parametrize("name", ["clock_gettime", "clock_gettime64"])
+def test_reading_a_clock_stops_for_the_ids_that_are_served(name: str) -> None:
+    (row,) = (row for row in CALLS if row.name == name)
+    assert row.match == Match(argument=0, values=tuple(CLOCKS))
+
+
+@pytest.mark.parametrize("abi", ABIS, ids=lambda abi: f"{abi.audit_arch:#x}")
+def test_nothing_else_stops(abi: Abi) -> None:
+    stopping = {nr for nr, _ in calls_of(abi)}
+    for nr in {*range(1024), 2**30 + 228, 2**32 - 1} - stopping:  # x32's bit; a skipped call
+        for arguments in (NO_ARGUMENTS, (2**64 - 1,) * 6):
+            assert run(FILTER, nr, abi.audit_arch, arguments) == ALLOW
+
+
+def test_calls_of_another_kind_do_not_stop() -> None:
+    for nr in range(1024):
+        assert run(FILTER, nr, AARCH64) == ALLOW
+
+
+def test_the_filter_fits_the_launcher() -> None:
+    assert len(FILTER) % INSTRUCTION_SIZE == 0
+    assert len(FILTER) // INSTRUCTION_SIZE <= MAX_FILTER
+
+
+def test_bits_of_an_argument() -> None:
+    code = assemble([(1, [Rule(5, 9, Match(argument=3, any_bits=0b110))])])
+    for value in range(16):
+        expected = TRACE | 9 if value & 0b110 else ALLOW
+        assert run(code, 5, 1, with_argument(3, value)) == expected
+        assert run(code, 5, 1, with_argument(3, value | 0b110 << 32)) == expected
+
+
+def test_each_kind_of_call_has_its_own_rules() -> None:
+    code = assemble([(1, [Rule(5, 7)]), (2, []), (3, [Rule(5, 8), Rule(6, 9)])])
+    verdicts = {(arch, nr): run(code, nr, arch) for arch in range(5) for nr in range(8)}
+    stops = {call: verdict for call, verdict in verdicts.items() if verdict != ALLOW}
+    assert stops == {(1, 5): TRACE | 7, (3, 5): TRACE | 8, (3, 6): TRACE | 9}
+
+
+def test_rules_beyond_the_reach_of_a_conditional_jump() -> None:
+    """Its offsets are bytes."""
+    rules = [Rule(nr, nr, Match(argument=0, values=(nr,))) for nr in range(300)]
+    code = assemble([(1, rules), (2, [Rule(5, 777)])])
+    assert all(run(code, nr, 1, with_argument(0, nr)) == TRACE | nr for nr in range(300))
+    assert all(run(code, nr, 1, with_argument(0, nr + 1)) == ALLOW for nr in range(300))
+    assert (run(code, 5, 2), run(code, 300, 1), run(code, 5, 3)) == (TRACE | 777, ALLOW, ALLOW)
