@@ -3,7 +3,8 @@
  * A taken-over program sees, from low to high addresses (README.md draws it):
  *
  *   clock page    struct vdso_page, read-only; shared with the tracer, or a private copy
- *   process page  struct vdso_process, read-only; where the kernel's own vDSO is in this process
+ *   process page  struct vdso_process, read-only; where the kernel's own vDSO is in this process,
+ *                 and room for timeouts that the tracer puts in place of the program's own
  *   marker page   never written; readers of a private copy touch it, so that the tracer can
  *                 see in /proc/PID/pagemap that the clock was read
  *   image         the fake vDSO

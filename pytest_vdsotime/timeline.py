@@ -186,6 +186,11 @@ class Line:
         way = max(host_ns - self.start_ns, 0) * self.rate.mult >> self.rate.shift
         return self.base_ns + min(way, _LONGEST_WAY_NS)
 
+    @property
+    def is_the_hosts(self) -> bool:
+        """A monotonic line that nobody has moved."""
+        return self.rate.value == 1 and self.base_ns == self.start_ns
+
     def rebased(self, host_ns: int, *, by_ns: int = 0, rate: Rate | None = None) -> Line:
         """The line that goes on from here without a step, or `by_ns` further on."""
         return Line(self.at(host_ns) + by_ns, host_ns, rate or self.rate)

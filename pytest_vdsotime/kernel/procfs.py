@@ -22,6 +22,15 @@ def argv(pid: int) -> list[str]:
     return [os.fsdecode(argument) for argument in raw.split(b"\0")[:-1]]
 
 
+def read_text(path: str) -> str:
+    """A whole file; empty when the process it is about has ended."""
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
 def name(pid: int) -> str:
     """What to call a process in a message: its executable, else its command name, else ``?``."""
     try:

@@ -42,6 +42,8 @@ class Rule:
     nr: int
     number: int
     match: Match | None = None
+    pointer: int | None = None
+    """And this argument is not NULL."""
 
 
 def _return(value: int) -> bytes:
@@ -54,19 +56,27 @@ def _load(offset: int) -> bytes:
 
 def _body(rule: Rule) -> list[bytes]:
     """What is run once the system call is known to be the rule's: ends by returning."""
-    trace = _return(_TRACE | rule.number)
-    if rule.match is None:
-        return [trace]
-    test = [_load(_ARGUMENTS + 8 * rule.match.argument)]
-    if rule.match.values:
-        count = len(rule.match.values)
-        test += [
-            _INSTRUCTION.pack(_JUMP_EQUAL, count - index, 0, value % 2**32)
-            for index, value in enumerate(rule.match.values)
-        ]
-    else:
-        test.append(_INSTRUCTION.pack(_JUMP_ANY_BIT, 1, 0, rule.match.any_bits))
-    return [*test, _return(_ALLOW), trace]
+    code = [_return(_TRACE | rule.number)]
+    if rule.match is not None:
+        code = [*_test(rule.match), _return(_ALLOW), *code]
+    if rule.pointer is not None:
+        low, high = (_load(_ARGUMENTS + 8 * rule.pointer + half) for half in (0, 4))
+        is_set = _INSTRUCTION.pack(_JUMP_ANY_BIT, 3, 0, 2**32 - 1)
+        is_set_too = _INSTRUCTION.pack(_JUMP_ANY_BIT, 1, 0, 2**32 - 1)
+        code = [low, is_set, high, is_set_too, _return(_ALLOW), *code]
+    return code
+
+
+def _test(match: Match) -> list[bytes]:
+    """Goes on behind the instruction that follows where the condition holds, else with it."""
+    test = [_load(_ARGUMENTS + 8 * match.argument)]
+    if not match.values:
+        return [*test, _INSTRUCTION.pack(_JUMP_ANY_BIT, 1, 0, match.any_bits)]
+    count = len(match.values)
+    return test + [
+        _INSTRUCTION.pack(_JUMP_EQUAL, count - index, 0, value % 2**32)
+        for index, value in enumerate(match.values)
+    ]
 
 
 def _arm(rules: Sequence[Rule]) -> list[bytes]:

@@ -8,16 +8,18 @@ it is.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from pytest_vdsotime.arch import Abi, Arch
 from pytest_vdsotime.kernel import memory
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.seccomp import Rule, assemble
 from pytest_vdsotime.tracer.clockcalls import CLOCK_CALLS
-from pytest_vdsotime.tracer.request import CallRow, Refused, Request
+from pytest_vdsotime.tracer.deadlines import DEADLINE_CALLS
+from pytest_vdsotime.tracer.request import CallRow, Refused, Request, Substitute
 from pytest_vdsotime.tracer.tasks import Process
 
-CALLS = (*CLOCK_CALLS,)
+CALLS = (*CLOCK_CALLS, *DEADLINE_CALLS)
 _MINUS_ONE = 2**64 - 1
 
 
@@ -32,7 +34,7 @@ class Calls:
             arms[abi.audit_arch] = []
             for row in CALLS:
                 if row.name in abi.syscalls:
-                    rule = Rule(abi.syscalls[row.name], len(self._rows), row.match)
+                    rule = Rule(abi.syscalls[row.name], len(self._rows), row.match, row.pointer)
                     arms[abi.audit_arch].append(rule)
                     self._rows.append((abi, row))
         self.filter = assemble(arms.items())
@@ -57,12 +59,33 @@ class Calls:
             answer = -refusal.number
         if answer is None:
             return None
+        if isinstance(answer, Substitute):
+            return self._substitute(request, answer, registers)
         if not isinstance(answer, int):
             return self._at_exit(request, answer)
         setattr(registers, arch.interrupted_syscall, _MINUS_ONE)
         setattr(registers, arch.syscall_result, answer % 2**64)
         stopped.set_registers(registers)
         return None
+
+    def _substitute(
+        self, request: Request, substitute: Substitute, registers: Any
+    ) -> Callable[[Stopped], None] | None:
+        slot = request.process.next_slot()
+        if not slot or slot > request.abi.mask:
+            return None  # a 32-bit call by a 64-bit program: its pointer does not reach there
+        name = request.abi.arguments[substitute.argument]
+        own = getattr(registers, name)
+        request.stopped.poke_bytes(slot, substitute.data)
+        setattr(registers, name, slot)
+        request.stopped.set_registers(registers)
+
+        def put_back(stopped: Stopped) -> None:
+            registers = stopped.registers()
+            setattr(registers, name, own)
+            stopped.set_registers(registers)
+
+        return put_back
 
     def _at_exit(self, request: Request, answer: Callable[[int], int]) -> Callable[[Stopped], None]:
         name = self._arch.syscall_result

@@ -171,7 +171,7 @@ class Loop:
         process = Process(pid, world, threads={pid})
         process.loader_failed_at = parent.loader_failed_at
         process.is_in_real_time = parent.is_in_real_time
-        process.vdso = parent.vdso
+        process.vdso, process.mapped = parent.vdso, parent.mapped
         world.processes[pid] = process
         if parent.copy is not None:
             self._inherit_copy(parent.copy, process)
@@ -216,6 +216,7 @@ class Loop:
         process.threads = {task.tid}
         self._drop_copy(process)
         process.is_in_real_time = process.has_read_clock = False
+        process.mapped = 0
         task.move(TaskState.RUNNING)
         try:
             self._takeover.at_exec(stopped, process)

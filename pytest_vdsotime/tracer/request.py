@@ -74,9 +74,17 @@ class Request:
         return self.process.world.page.reading_ns(clock_id)
 
 
+@dataclass(frozen=True, slots=True)
+class Substitute:
+    """The call runs with other data where an argument points to."""
+
+    argument: int
+    data: bytes
+
+
 #: What becomes of a call: its result, or None (it runs as it is), or it runs and then this is
-#: called with its result and returns what the program gets instead.
-Answer: TypeAlias = int | Callable[[int], int] | None
+#: called with its result and returns what the program gets instead, or it runs on other data.
+Answer: TypeAlias = int | Callable[[int], int] | Substitute | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +97,5 @@ class CallRow:
     match: Match | None = None
     wide: bool = False
     """Its time structures have 64-bit fields whatever the architecture."""
+    pointer: int | None = None
+    """It is only of interest where this argument is not NULL."""

@@ -152,6 +152,7 @@ class Takeover:
                 )
                 memory.write(base + room, block)
                 self._redirect(memory, base, address)
+                process.mapped = address
         if room is None:
             self._from_outside(stopped, process, registers)
             return
@@ -217,6 +218,7 @@ class Takeover:
                 image_address = mapped + page.HEADER_SIZE
                 memory.write(slot, image_address.to_bytes(array(arch.word).itemsize, "little"))
                 self._redirect(memory, base, mapped)
+                process.mapped = mapped
                 remote.finish_with(registers)
         process.loader_failed_at = 0
         remote.stopped.resume()

@@ -19,7 +19,14 @@ from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop
-from pytest_vdsotime.page import ClockPage
+from pytest_vdsotime.page import (
+    PAGE_SIZE,
+    PROCESS_PAGE,
+    PROCESS_SIZE,
+    SLOT_SIZE,
+    SLOTS,
+    ClockPage,
+)
 
 T = TypeVar("T")
 
@@ -147,6 +154,18 @@ class Process:
     """By a system call of its own; reads through the page leave their trace in its page table."""
     vdso: range = range(0)
     """Where the kernel's vDSO lies in it."""
+    mapped: int = 0
+    """Where the clock page and what follows it (native_stub/page.h) lie; 0 before its exec."""
+    slots_used: int = 0
+
+    def next_slot(self) -> int:
+        """The address of room for a timeout in the process page, or 0. The kernel reads it when the
+        call begins; by the time that it comes round again that was long ago."""
+        if not self.mapped:
+            return 0
+        self.slots_used += 1
+        first = self.mapped + PROCESS_PAGE * PAGE_SIZE + PROCESS_SIZE
+        return first + self.slots_used % SLOTS * SLOT_SIZE
 
     def kill(self) -> None:
         """Sends SIGKILL; nothing if it has just ended."""
