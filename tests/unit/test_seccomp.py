@@ -10,7 +10,8 @@ import pytest
 from pytest_vdsotime.arch import Abi, host_arch
 from pytest_vdsotime.kernel.seccomp import INSTRUCTION_SIZE, Match, Rule, assemble
 from pytest_vdsotime.timeline import CLOCKS
-from pytest_vdsotime.tracer.calls import CALLS, CallRow, Calls
+from pytest_vdsotime.tracer.calls import CALLS, Calls
+from pytest_vdsotime.tracer.request import CallRow
 
 # linux/seccomp.h
 ALLOW = 0x7FFF0000
@@ -20,7 +21,7 @@ MAX_FILTER = 512  # native_stub/launch.c
 
 NO_ARGUMENTS = (0,) * 6
 AARCH64 = 0xC00000B7  # linux/audit.h: not an ABI of this host
-CLOCK_IDS = [*range(-8, 64), 1000, 2**31 - 1, -(2**31)]
+INTEGERS = [*range(-8, 64), 1000, 2**31 - 1, -(2**31)]
 
 
 def run(code: bytes, nr: int, arch: int, arguments: Sequence[int] = NO_ARGUMENTS) -> int:
@@ -58,6 +59,10 @@ ROWS = [(abi, nr, row) for abi in ABIS for nr, row in calls_of(abi)]
 FILTER = Calls(host_arch()).filter
 
 
+def holds(match: Match, value: int) -> bool:
+    return value in match.values if match.values else bool(value & match.any_bits)
+
+
 def with_argument(index: int, value: int) -> list[int]:
     """Arguments of which the others would match or not, were they looked at."""
     arguments = [0, 1000, 0, 1000, 0, 1000]
@@ -74,12 +79,12 @@ def test_every_call_stops_for_its_arguments(number: int) -> None:
         assert run(FILTER, nr, abi.audit_arch) == stops
         assert run(FILTER, nr, abi.audit_arch, (2**64 - 1,) * 6) == stops
         return
-    for clock_id in CLOCK_IDS:
-        expected = stops if clock_id in row.match.values else ALLOW
-        arguments = with_argument(row.match.argument, clock_id)
+    for value in INTEGERS:
+        expected = stops if holds(row.match, value) else ALLOW
+        arguments = with_argument(row.match.argument, value)
         assert run(FILTER, nr, abi.audit_arch, arguments) == expected
-        # A clock id is an int: the kernel ignores what is above it.
-        arguments[row.match.argument] = clock_id % 2**32 | 0xABC << 32
+        # It is an int: the kernel ignores what is above it.
+        arguments[row.match.argument] = value % 2**32 | 0xABC << 32
         assert run(FILTER, nr, abi.audit_arch, arguments) == expected
 
 
