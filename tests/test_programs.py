@@ -85,7 +85,7 @@ def runs() -> Iterator[object]:
                 yield pytest.param(Run(source.stem, target, fields), id="-".join(words))
 
 
-RUNS = list(runs())
+RUNS: list[Any] = list(runs())
 
 
 @pytest.mark.parametrize("run", RUNS)
