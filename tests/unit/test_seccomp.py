@@ -64,9 +64,17 @@ def holds(match: Match, value: int) -> bool:
 
 
 def with_argument(index: int, value: int) -> list[int]:
-    """Arguments of which the others would match or not, were they looked at."""
-    arguments = [0, 1000, 0, 1000, 0, 1000]
+    """Arguments of which the others would match or not, were they looked at; none is NULL."""
+    arguments = [1, 1000, 1, 1000, 1, 1000]
     arguments[index] = value
+    return arguments
+
+
+def stopping_arguments(row: CallRow) -> list[int]:
+    arguments = with_argument(0, 1)
+    if row.match is not None:
+        match = row.match
+        arguments[match.argument] = next(value for value in INTEGERS if holds(match, value))
     return arguments
 
 
@@ -75,9 +83,8 @@ def test_every_call_stops_for_its_arguments(number: int) -> None:
     """With the number that Calls finds it by."""
     abi, nr, row = ROWS[number]
     stops = TRACE | number
+    assert run(FILTER, nr, abi.audit_arch, stopping_arguments(row)) == stops
     if row.match is None:
-        assert run(FILTER, nr, abi.audit_arch) == stops
-        assert run(FILTER, nr, abi.audit_arch, (2**64 - 1,) * 6) == stops
         return
     for value in INTEGERS:
         expected = stops if holds(row.match, value) else ALLOW
@@ -86,6 +93,20 @@ def test_every_call_stops_for_its_arguments(number: int) -> None:
         # It is an int: the kernel ignores what is above it.
         arguments[row.match.argument] = value % 2**32 | 0xABC << 32
         assert run(FILTER, nr, abi.audit_arch, arguments) == expected
+
+
+@pytest.mark.parametrize("number", range(len(ROWS)))
+def test_a_call_with_null_stops_unless_it_needs_the_pointer(number: int) -> None:
+    """Either half of a pointer makes it one."""
+    abi, nr, row = ROWS[number]
+    arguments = stopping_arguments(row)
+    for argument in set(range(6)) - {row.match.argument if row.match else None}:
+        for value in (0, 1, 1 << 32, 2**64 - 1):
+            arguments[argument] = value
+            needs_it = argument == row.pointer and value == 0
+            expected = ALLOW if needs_it else TRACE | number
+            assert run(FILTER, nr, abi.audit_arch, arguments) == expected
+        arguments[argument] = 1
 
 
 @pytest.mark.parametrize("name", ["clock_gettime", "clock_gettime64"])
