@@ -108,7 +108,7 @@ def with_launcher_in_reach(
     """
     with open(launcher, "rb") as file:
         code = file.read()
-    environment = _environment() if env is None else env
+    environment = c_environment() if env is None else env
     superfluous: set[int] = set()
     if kept_fds is not None:
         superfluous = set(_inheritable_fds()) - {0, 1, 2, *kept_fds}
@@ -142,7 +142,7 @@ def _memory_file(code: bytes) -> int:
     return fd
 
 
-def _environment() -> dict[bytes, bytes]:
+def c_environment() -> dict[bytes, bytes]:
     """What an exec without an environment passes on: C's own, which libraries change behind
     os.environ (readline sets COLUMNS)."""
     entries = ctypes.POINTER(ctypes.c_char_p).in_dll(ctypes.CDLL(None), "environ")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_vdsotime.launcher import (
     AS_IT_IS,
     Identity,
+    c_environment,
     candidates_of,
     ignored_privilege,
     launcher_arguments,
@@ -94,6 +95,9 @@ class FrozenPopen(subprocess.Popen[Any]):
         if preexec_fn is None:
             # The launcher installs its filter first. A preexec_fn must find the identity changed.
             identity, rest = _take_identity(rest)
+            if identity != AS_IT_IS and env is None:
+                # Without an identity to change, subprocess may take posix_spawn, and os.environ.
+                env = c_environment()
         arguments = launcher_arguments(os.getpid(), identity, candidates, argv)
         if preexec_fn is not None:
             kept_fds = pass_fds if close_fds else None

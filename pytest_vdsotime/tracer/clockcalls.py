@@ -16,6 +16,7 @@ from pytest_vdsotime.tracer.request import Answer, CallRow, Refused, Request
 CLOCK_REALTIME = time.CLOCK_REALTIME
 _CAP_SYS_TIME = 25  # linux/capability.h
 _LATEST_SETTABLE_S = (2**63 - 1) // NS_PER_S - 30 * 365 * 24 * 3600  # TIME_SETTOD_SEC_MAX
+_MOST_MINUTES_WEST = 15 * 60
 _TICKS_PER_S = 100  # USER_HZ (times(2))
 
 # linux/timex.h
@@ -62,17 +63,21 @@ def _time(request: Request) -> int:
         pair = request.abi.pair(request.wide)
         data = seconds.to_bytes(8, "little", signed=True)[: pair.size // 2]
         request.write(request.arguments[0], data)
-    return seconds
+    half = 2 ** (8 * request.abi.long_size - 1)
+    return (seconds + half) % (2 * half) - half  # a time_t
+
+
+def _require_right(request: Request) -> None:
+    if not procfs.has_capability(request.process.pid, _CAP_SYS_TIME):
+        raise Refused(errno.EPERM)
 
 
 def _set_wall(request: Request, instant_ns: int) -> int:
     """After the kernel's own checks, in its order (do_sys_settimeofday64): the value, then the
     right."""
-    seconds = instant_ns // NS_PER_S
-    if not 0 <= seconds < _LATEST_SETTABLE_S:
+    if not 0 <= instant_ns // NS_PER_S < _LATEST_SETTABLE_S:
         raise Refused(errno.EINVAL)
-    if not procfs.has_capability(request.process.pid, _CAP_SYS_TIME):
-        raise Refused(errno.EPERM)
+    _require_right(request)
     page = request.process.world.page
     page.change(lambda host_ns: page.lines.moved_to(host_ns, instant_ns))
     return 0
@@ -88,24 +93,32 @@ def _clock_settime(request: Request) -> Answer:
 
 
 def _settimeofday(request: Request) -> Answer:
-    if request.arguments[0] == 0:
-        return _set_timezone(request)
-    seconds, microseconds = request.read_pair(request.arguments[0])
-    if not 0 <= microseconds < 10**6:
+    """The timezone is checked, but not set: it is the host's."""
+    seconds = microseconds = minutes_west = 0
+    if request.arguments[0]:
+        seconds, microseconds = request.read_pair(request.arguments[0])
+        if not 0 <= microseconds < 10**6:
+            raise Refused(errno.EINVAL)
+    if request.arguments[1]:
+        timezone = request.read(request.arguments[1], len(request.timezone))
+        minutes_west = int.from_bytes(timezone[:4], "little", signed=True)
+    if not 0 <= seconds < _LATEST_SETTABLE_S:
         raise Refused(errno.EINVAL)
-    return _set_wall(request, seconds * NS_PER_S + microseconds * 1000)
-
-
-def _set_timezone(request: Request) -> int:
-    """The host's timezone is not for a program on a clock of its own to set."""
-    if not procfs.has_capability(request.process.pid, _CAP_SYS_TIME):
-        raise Refused(errno.EPERM)
+    _require_right(request)
+    if abs(minutes_west) > _MOST_MINUTES_WEST:
+        raise Refused(errno.EINVAL)
+    if request.arguments[0]:
+        _set_wall(request, seconds * NS_PER_S + microseconds * 1000)
     return 0
 
 
-def _stime(request: Request) -> int:
+def _stime(request: Request) -> Answer:
+    """It checks the right only, and says nothing of a value that cannot be set."""
     seconds = int.from_bytes(request.read(request.arguments[0], 4), "little", signed=True)
-    return _set_wall(request, seconds * NS_PER_S)
+    _require_right(request)
+    if seconds >= 0:
+        _set_wall(request, seconds * NS_PER_S)
+    return 0
 
 
 def _move_wall_by(request: Request, way_ns: int) -> None:

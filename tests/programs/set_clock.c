@@ -87,6 +87,16 @@ int main(int argc, char **argv)
     in_child(in_user_namespace);
     check_wall_s(2000);
 
+    errno = 0;
+    CHECK(syscall(SYS_settimeofday, NULL, (void *)8) == -1 && errno == EFAULT);
+    tv.tv_usec = 0;
+    errno = 0;
+    CHECK(syscall(SYS_settimeofday, &tv, (void *)8) == -1 && errno == EFAULT);
+    tz.tz_minuteswest = 16 * 60;
+    errno = 0;
+    CHECK(syscall(SYS_settimeofday, NULL, &tz) == -1 && errno == EINVAL);
+    tz.tz_minuteswest = 60;
+
     /* The timezone is the host's; a program on a clock of its own does not set it. */
     CHECK(syscall(SYS_settimeofday, NULL, &tz) == 0);
     CHECK(syscall(SYS_gettimeofday, NULL, &own) == 0 && own.tz_minuteswest != 60);
