@@ -63,7 +63,7 @@ def _time(request: Request) -> int:
         pair = request.abi.pair(request.wide)
         data = seconds.to_bytes(8, "little", signed=True)[: pair.size // 2]
         request.write(request.arguments[0], data)
-    half = 2 ** (8 * request.abi.long_size - 1)
+    half: int = 2 ** (8 * request.abi.long_size - 1)
     return (seconds + half) % (2 * half) - half  # a time_t
 
 
