@@ -175,7 +175,12 @@ class Stopped:
     def _peek_word(self, address: int) -> bytes:
         ctypes.set_errno(0)
         word: int = _ptrace(_binding.PTRACE_PEEKDATA, self.tid, address, 0)
-        if ctypes.get_errno():
+        number = ctypes.get_errno()
+        if number == errno.ESRCH:
+            raise ProcessLookupError(
+                number, f"PTRACE_PEEKDATA of {self.tid}: {os.strerror(number)}"
+            )
+        if number:
             raise MemoryError(f"{_WORD_SIZE} bytes at {address:#x}")
         return word.to_bytes(_WORD_SIZE, "little", signed=True)
 
@@ -196,8 +201,3 @@ class Stopped:
         info = (ctypes.c_uint8 * 88)()
         _request(_PTRACE_GET_SYSCALL_INFO, self.tid, len(info), ctypes.addressof(info))
         return info[0] == _SYSCALL_INFO_ENTRY
-
-
-def is_gone(error: OSError) -> bool:
-    """Whether a request failed because its task was killed or has ended."""
-    return error.errno == errno.ESRCH

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from pytest_vdsotime.errors import ClockClosed, UnsupportedProgram
 from pytest_vdsotime.image import LAUNCHER_NAME
@@ -337,12 +338,23 @@ class Loop:
                 self.worlds.remove(world)
 
     def kill_all(self) -> None:
-        """The tracer's end: kills what is left and reaps the children of this process."""
-        for world in self.worlds:
-            for process in world.processes.values():
-                process.kill()
-                if process.exited is not None:
-                    wait.reap(process.pid)
+        """The tracer's end: kills what is left, and reaps it. The end of a process is not reported
+        before every one of its threads is reaped, so all reports are taken."""
+        left = {pid: one for world in self.worlds for pid, one in world.processes.items()}
+        for process in left.values():
+            process.kill()
+        while left:
+            stop = wait.wait_any()
+            if stop is None:
+                left = {pid: one for pid, one in left.items() if is_thread_of(pid, pid)}
+            elif stop.kind == StopKind.EXITED:
+                left.pop(stop.tid, None)
+            elif stop.tid == self._bell.pid:
+                Stopped(stop.tid).resume()
+                left = {pid: one for pid, one in left.items() if is_thread_of(pid, pid)}
+            else:
+                with suppress(ProcessLookupError):
+                    os.kill(stop.tid, signal.SIGKILL)
 
     # --- the doorbell ----------------------------------------------------------------------------
 

@@ -158,8 +158,8 @@ class Tracer:
         except BaseException as error:
             self._failure = error
         # When this thread ends, every tracee is killed (PTRACE_O_EXITKILL), but not reaped.
-        self._ended.set()
         loop.kill_all()
+        self._ended.set()
         bell.close()
         self._fail_unanswered()
         watcher.join()

@@ -7,15 +7,16 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
+from typing import Any
 
 import pytest
 
 import pytest_vdsotime
-from pytest_vdsotime import FrozenClock
+from pytest_vdsotime import FrozenClock, VdsoTimeError
 
 CEILING_S = 30
 PACKAGE = str(Path(pytest_vdsotime.__file__).parent.parent)
@@ -33,7 +34,7 @@ IMMORTAL = [
 
 HOLDER = f"""
 import os, sys, time
-from pytest_vdsotime import FrozenClock
+from pytest_vdsotime import FrozenClock, VdsoTimeError
 clock = FrozenClock()
 programs = [clock.popen(["/bin/sh", "-c", script]) for script in {IMMORTAL!r}]
 while len(clock.processes) < 15:
@@ -89,7 +90,7 @@ def test_the_holder_is_killed(number: signal.Signals) -> None:
 
 STARTER = """
 import sys
-from pytest_vdsotime import FrozenClock
+from pytest_vdsotime import FrozenClock, VdsoTimeError
 clock = FrozenClock()
 print("go", flush=True)
 while True:
@@ -162,3 +163,32 @@ def test_a_program_killed_from_outside() -> None:
         os.kill(program.pid, signal.SIGKILL)
         assert program.wait(CEILING_S) == -signal.SIGKILL
         assert clock.run(["true"]).returncode == 0
+
+
+THREADS = """
+import threading, time
+for _ in range(20):
+    threading.Thread(target=time.sleep, args=(1000,)).start()
+print("up", flush=True)
+"""
+
+
+def test_a_tracer_that_fails_ends_its_programs_and_says_so() -> None:
+    """Every call fails at once with the first failure, and nothing is left, threads and all."""
+    clock = FrozenClock()
+    program = clock.popen([sys.executable, "-c", THREADS], stdout=PIPE)
+    assert program.stdout
+    assert program.stdout.readline() == b"up\n"
+    tracer, _world = clock.start_tracing()
+
+    def fail_at_the_next_stop(loop: Any) -> None:
+        loop._handlers = {}
+
+    tracer.call(fail_at_the_next_stop)
+    calls: list[Callable[[], object]] = [lambda: clock.run(["true"]), program.wait, clock.close]
+    for call in calls:
+        with pytest.raises(VdsoTimeError, match="the tracer failed"):
+            call()
+    assert not Path(f"/proc/{program.pid}").exists()
+    program.stdout.close()
+    program.returncode = -9  # nobody can tell any more
