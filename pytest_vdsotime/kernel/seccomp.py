@@ -13,6 +13,7 @@ from dataclasses import dataclass
 # linux/bpf_common.h, linux/seccomp.h
 _LOAD = 0x20  # BPF_LD | BPF_W | BPF_ABS
 _JUMP_EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
+_JUMP_AT_LEAST = 0x35  # BPF_JMP | BPF_JGE | BPF_K
 _JUMP_ANY_BIT = 0x45  # BPF_JMP | BPF_JSET | BPF_K
 _JUMP = 0x05  # BPF_JMP | BPF_JA
 _RETURN = 0x06  # BPF_RET | BPF_K
@@ -22,6 +23,7 @@ _TRACE = 0x7FF00000
 _NR, _ARCH, _ARGUMENTS = 0, 4, 16
 _INSTRUCTION = struct.Struct("=HBBI")
 INSTRUCTION_SIZE = _INSTRUCTION.size
+_LONGEST_LIST = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,23 @@ def _test(match: Match) -> list[bytes]:
 
 
 def _arm(rules: Sequence[Rule]) -> list[bytes]:
-    code = [_load(_NR)]
+    return [_load(_NR), *_tree(sorted(rules, key=lambda rule: rule.nr))]
+
+
+def _tree(rules: Sequence[Rule]) -> list[bytes]:
+    """A search by halves: when a filter is installed, the kernel runs it for every system call
+    there
+    is, to know those that are always allowed."""
+    if len(rules) > _LONGEST_LIST:
+        middle = len(rules) // 2
+        below, above = _tree(rules[:middle]), _tree(rules[middle:])
+        return [
+            _INSTRUCTION.pack(_JUMP_AT_LEAST, 0, 1, rules[middle].nr),
+            _INSTRUCTION.pack(_JUMP, 0, 0, len(below)),
+            *below,
+            *above,
+        ]
+    code = []
     for rule in rules:
         body = _body(rule)
         code += [_INSTRUCTION.pack(_JUMP_EQUAL, 0, len(body), rule.nr), *body]

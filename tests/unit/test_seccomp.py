@@ -37,6 +37,8 @@ def run(code: bytes, nr: int, arch: int, arguments: Sequence[int] = NO_ARGUMENTS
             case 0x20:  # BPF_LD | BPF_W | BPF_ABS
                 assert operand % 4 == 0  # seccomp_check_filter
                 (accumulator,) = struct.unpack_from("=I", data, operand)
+            case 0x35:  # BPF_JMP | BPF_JGE | BPF_K
+                position += if_true if accumulator >= operand else if_false
             case 0x15:  # BPF_JMP | BPF_JEQ | BPF_K
                 position += if_true if accumulator == operand else if_false
             case 0x45:  # BPF_JMP | BPF_JSET | BPF_K
