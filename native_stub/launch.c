@@ -1,9 +1,10 @@
 /* The launcher: a static program between fork and the program that a test asked for, so that the
  * tracer can seize the process before the program starts.
  *
- *   launch PARENT UID GID GROUPS COUNT CANDIDATE... ARG0 ARG...
+ *   launch PARENT FILTER UID GID GROUPS COUNT CANDIDATE... ARG0 ARG...
  *
- * waits until its tracer releases it, installs the filter, becomes GROUPS (numbers with commas), GID
+ * installs FILTER (a seccomp filter's instructions in hexadecimal; here, as it takes its time, while
+ * the tracer is on its way), waits until its tracer releases it, becomes GROUPS (numbers with commas), GID
  * and UID as subprocess does ("-": as it is), then executes the first CANDIDATE that can be executed,
  * as execvp(3) and subprocess do, with ARG0... as argv. Its exit status is the errno of execve
  * when none can, EXIT_IDENTITY and more when it cannot become what it should: 128 and errno.
@@ -42,10 +43,8 @@
  * reads them when the wait begins, so a release that comes just before is not missed. */
 __attribute__((used)) volatile struct { int64_t sec, nsec; } patience = {INT32_MAX, 0};
 
-/* The seccomp filter (seccomp(2)), written by the tracer before it releases the launcher. */
+/* struct sock_filter (seccomp(2)) */
 struct instruction { uint16_t code; uint8_t if_true, if_false; uint32_t operand; };
-__attribute__((used)) struct instruction filter[MAX_FILTER];
-__attribute__((used)) volatile uint64_t filter_length;
 
 static void exit_with(int status)
 {
@@ -76,12 +75,24 @@ static void wait_for_tracer(void)
     syscall4(NR_rt_sigtimedwait, (long)&no_signals, 0, (long)&patience, SIGSET_SIZE);
 }
 
+static unsigned hexadecimal(char digit)
+{
+    return digit <= '9' ? digit - '0' : digit - 'a' + 10;
+}
+
 /* Whoever lacks CAP_SYS_ADMIN must first give up what set-user-ID files would give, which a program
  * traced by an ordinary user does not get anyway (execve(2)). */
-static void install_filter(void)
+static void install_filter(const char *digits)
 {
-    struct { uint16_t length; struct instruction *filter; } program = {filter_length, filter};
-    if (!filter_length || !syscall3(NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program))
+    static struct instruction filter[MAX_FILTER];
+    struct { uint16_t length; struct instruction *filter; } program = {0, filter};
+    unsigned char *bytes = (unsigned char *)filter;
+    unsigned size = 0;
+
+    for (; digits[0] && size < sizeof filter; digits += 2)
+        bytes[size++] = hexadecimal(digits[0]) << 4 | hexadecimal(digits[1]);
+    program.length = size / sizeof(struct instruction);
+    if (!syscall3(NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program))
         return;
     syscall5(NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     if (syscall3(NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program))
@@ -133,15 +144,16 @@ __attribute__((used)) void start(long *stack)
         exit_with(125);
     if (argc == 2)
         syscall3(NR_close_range, 0, ~0u, 0);
+    else
+        install_filter(argv[2]);
 
     while (patience.sec)
         wait_for_tracer();
 
     syscall2(NR_prctl, PR_SET_PDEATHSIG, parent_death_signal);
-    install_filter();
-    change_identity(argv[2], argv[3], argv[4]);
-    long count = number(argv[5]);
-    char **candidates = argv + 6;
+    change_identity(argv[3], argv[4], argv[5]);
+    long count = number(argv[6]);
+    char **candidates = argv + 7;
     int first_errno = 0, last_errno = ENOENT;
     for (long i = 0; i < count; i++) {
         last_errno = -(int)syscall3(NR_execve, (long)candidates[i], (long)(candidates + count), (long)envp);

@@ -167,14 +167,14 @@ def _become(command: list[str], parameters: Mapping[str, Any]) -> NoReturn:
         )
         _restore_signals()
         os.execvpe(command[0], command, environment)
-    launcher, tracer_pid, say_go = _start_tracer(parameters)
+    launcher, tracer_pid, code, say_go = _start_tracer(parameters)
     from pytest_vdsotime.launcher import AS_IT_IS, launcher_arguments
 
     _rehearse(command, environment)
     # Where Yama lets only ancestors trace; elsewhere it is EINVAL (prctl(2)).
     _libc().prctl(_PR_SET_PTRACER, tracer_pid, 0, 0, 0)
     _restore_signals()
-    arguments = launcher_arguments(os.getppid(), AS_IT_IS, candidates, command)
+    arguments = launcher_arguments(os.getppid(), code, AS_IT_IS, candidates, command)
     os.write(say_go, b"!")
     os.execve(launcher, arguments, environment)
 
@@ -237,8 +237,9 @@ def _reap(pid: int) -> None:
         pass  # vdsotime was started with SIGCHLD ignored: the kernel reaps (wait(2))
 
 
-def _start_tracer(parameters: Mapping[str, Any]) -> tuple[bytes, int, int]:
-    """Forks the tracer. Returns the launcher's path, the tracer's pid, and a pipe: the tracer goes
+def _start_tracer(parameters: Mapping[str, Any]) -> tuple[bytes, int, bytes, int]:
+    """Forks the tracer. Returns the launcher's path, the tracer's pid, the
+    seccomp filter, and a pipe: the tracer goes
     ahead when something was written to it and exec has closed it.
 
     Raises TracingUnavailable, OSError.
@@ -263,7 +264,7 @@ def _start_tracer(parameters: Mapping[str, Any]) -> tuple[bytes, int, int]:
     with open(ready, "rb") as pipe:
         outcome, *details = pipe.read().split(b"\0")
     if outcome == b"ready":
-        return details[0], int(details[1]), say_go
+        return details[0], int(details[1]), bytes.fromhex(details[2].decode()), say_go
     if outcome == b"unavailable":
         raise TracingUnavailable(details[0].decode(), details[1].decode())
     raise OSError(details[0].decode() if details else "its tracer was killed")
@@ -306,7 +307,8 @@ def _trace(program: int, parameters: Mapping[str, Any], is_ready: int, go: int) 
         return
     world.warnings = _Spoken()
     world.errors = _Spoken()
-    os.write(is_ready, b"ready\0%b\0%d" % (os.fsencode(launcher), os.getpid()))
+    code = tracer.load().calls.filter.hex().encode()
+    os.write(is_ready, b"ready\0%b\0%d\0%b" % (os.fsencode(launcher), os.getpid(), code))
     os.close(is_ready)
     if os.read(go, 1) == b"" or os.read(go, 1) or _has_ended(pidfd):
         return  # vdsotime has ended before it could become the launcher

@@ -70,10 +70,10 @@ def _local_symbols(elf: ELFFile) -> dict[str, int]:
     return {symbol.name: symbol["st_value"] for symbol in table.iter_symbols() if symbol.name}
 
 
-def launcher_symbols(arch: Arch) -> dict[str, int]:
-    """Where the launcher's variables lie that the tracer writes (native_stub/launch.c)."""
+def launcher_patience_address(arch: Arch) -> int:
+    """Where the launcher's `patience` lies (native_stub/launch.c)."""
     with _native(arch, "launch").open("rb") as file:
-        return _local_symbols(ELFFile(file))
+        return _local_symbols(ELFFile(file))["patience"]
 
 
 def _loaded_bytes(elf: ELFFile) -> bytes:

@@ -73,10 +73,10 @@ AS_IT_IS = Identity()
 
 
 def launcher_arguments(
-    parent: int, identity: Identity, candidates: Sequence[bytes], argv: Sequence[Any]
+    parent: int, code: bytes, identity: Identity, candidates: Sequence[bytes], argv: Sequence[Any]
 ) -> list[Any]:
-    """The launcher's argv (native_stub/launch.c)."""
-    head = [LAUNCHER_NAME, str(parent), *identity.arguments(), str(len(candidates))]
+    """The launcher's argv (native_stub/launch.c); `code` is the seccomp filter."""
+    head = [LAUNCHER_NAME, str(parent), code.hex(), *identity.arguments(), str(len(candidates))]
     return [*head, *candidates, *argv]
 
 

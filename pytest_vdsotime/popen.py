@@ -90,7 +90,8 @@ class FrozenPopen(subprocess.Popen[Any]):
             )
             return
         tracer, world = self._clock.start_tracing()
-        launcher = tracer.load().launcher
+        native = tracer.load()
+        launcher = native.launcher
         identity = AS_IT_IS
         if preexec_fn is None:
             # The launcher installs its filter first. A preexec_fn must find the identity changed.
@@ -98,7 +99,7 @@ class FrozenPopen(subprocess.Popen[Any]):
             if identity != AS_IT_IS and env is None:
                 # Without an identity to change, subprocess may take posix_spawn, and os.environ.
                 env = c_environment()
-        arguments = launcher_arguments(os.getpid(), identity, candidates, argv)
+        arguments = launcher_arguments(os.getpid(), native.calls.filter, identity, candidates, argv)
         if preexec_fn is not None:
             kept_fds = pass_fds if close_fds else None
             preexec_fn = with_launcher_in_reach(launcher, preexec_fn, arguments, env, kept_fds)

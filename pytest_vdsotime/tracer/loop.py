@@ -16,12 +16,9 @@ from contextlib import suppress
 from pytest_vdsotime.errors import ClockClosed, UnsupportedProgram
 from pytest_vdsotime.image import LAUNCHER_NAME
 from pytest_vdsotime.kernel import procfs, ptrace, wait
-from pytest_vdsotime.kernel.memory import write_as_program
 from pytest_vdsotime.kernel.ptrace import Stopped
-from pytest_vdsotime.kernel.seccomp import INSTRUCTION_SIZE
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer import takeover
-from pytest_vdsotime.tracer.calls import Calls
 from pytest_vdsotime.tracer.doorbell import LOOK_AROUND, Doorbell
 from pytest_vdsotime.tracer.lookout import Lookout, is_thread_of
 from pytest_vdsotime.tracer.tasks import (
@@ -45,7 +42,7 @@ class Loop:
         self._native = native
         self._bell = bell
         self._rung = rung
-        self._calls = Calls(native.arch)
+        self._calls = native.calls
         self._takeover = takeover.Takeover(native, self._next_stop_of)
         tables = Tables()
         self._tasks = tables.tasks
@@ -139,17 +136,10 @@ class Loop:
         is_executing = stop.kind == StopKind.EXEC
         may_precede = launch.may_precede_launcher and not is_executing
         if not may_precede or procfs.argv(task.tid)[:1] == [LAUNCHER_NAME]:
-            self._arm_launcher(Stopped(task.tid))
+            Stopped(task.tid).poke(self._native.launcher_patience, 0)
             launch.is_released = True
         handler = self._on_trap if is_executing else self._handlers[stop.kind]
         handler(task, stop)
-
-    def _arm_launcher(self, stopped: Stopped) -> None:
-        variables = self._native.launcher_symbols
-        code = self._calls.filter
-        write_as_program(stopped, variables["filter"], code)
-        stopped.poke(variables["filter_length"], len(code) // INSTRUCTION_SIZE)
-        stopped.poke(variables["patience"], 0)
 
     def _on_new_task(self, task: Task, stop: Stop) -> None:
         stopped = Stopped(task.tid)

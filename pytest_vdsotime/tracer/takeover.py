@@ -14,7 +14,7 @@ import errno
 import mmap
 import os
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop
 from pytest_vdsotime.page import ClockPage
+from pytest_vdsotime.tracer.calls import Calls
 from pytest_vdsotime.tracer.remote import RemoteSyscalls
 from pytest_vdsotime.tracer.tasks import PrivateCopy, Process
 
@@ -49,9 +50,10 @@ class NativeObjects:
     host: image.HostVdso
     fake: image.VdsoImage
     launcher: str
-    launcher_symbols: Mapping[str, int]
+    launcher_patience: int
     room_offset: int | None
     """Where the loader goes in a program's vDSO; None where there is no room for it."""
+    calls: Calls
 
     @classmethod
     def load(cls, arch: Arch) -> NativeObjects:
@@ -66,8 +68,9 @@ class NativeObjects:
             host,
             fake,
             str(image.launcher_path(arch)),
-            image.launcher_symbols(arch),
+            image.launcher_patience_address(arch),
             host.room_offset(loader.size),
+            Calls(arch),
         )
 
 
