@@ -130,11 +130,6 @@ class Stopped:
         self._spend()
         _request(_PTRACE_LISTEN, self.tid)
 
-    def detach(self) -> None:
-        """Lets it go."""
-        self._spend()
-        _request(_binding.PTRACE_DETACH, self.tid)
-
     def registers(self) -> Any:
         """A new `user_regs_struct`."""
         registers = _binding.ptrace_registers_t()

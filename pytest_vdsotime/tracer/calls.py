@@ -7,6 +7,7 @@ it is.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Any
 
@@ -55,12 +56,12 @@ class Calls:
         request = Request(process, stopped, abi, row.wide, arguments, self._timezone)
         try:
             answer = row.answer(request)
+            if isinstance(answer, Substitute):
+                return self._substitute(request, answer, registers)
         except Refused as refusal:
             answer = -refusal.number
         if answer is None:
             return None
-        if isinstance(answer, Substitute):
-            return self._substitute(request, answer, registers)
         if not isinstance(answer, int):
             return self._at_exit(request, answer)
         setattr(registers, arch.interrupted_syscall, _MINUS_ONE)
@@ -76,7 +77,10 @@ class Calls:
             return None  # a 32-bit call by a 64-bit program: its pointer does not reach there
         name = request.abi.arguments[substitute.argument]
         own = getattr(registers, name)
-        request.stopped.poke_bytes(slot, substitute.data)
+        try:
+            request.stopped.poke_bytes(slot, substitute.data)
+        except MemoryError:  # the program has unmapped what it was given
+            raise Refused(errno.EFAULT) from None
         setattr(registers, name, slot)
         request.stopped.set_registers(registers)
 

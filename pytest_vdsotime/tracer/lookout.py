@@ -66,7 +66,8 @@ class Lookout:
         inodes = procfs.memfd_mappings(pid, "r--s")
         for world in self._tables.worlds:
             if world.page.inode in inodes:
-                process = world.processes[pid] = Process(pid, world)
+                process = Process(pid, world, mapped=inodes[world.page.inode])
+                world.processes[pid] = process
                 if world.closed is not None:
                     process.kill()
                 return process

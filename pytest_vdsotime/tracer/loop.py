@@ -208,6 +208,7 @@ class Loop:
         self._drop_copy(process)
         process.is_in_real_time = process.has_read_clock = False
         process.mapped = 0
+        task.at_exit = None  # of the leader, whose place another thread may have taken
         task.move(TaskState.RUNNING)
         try:
             self._takeover.at_exec(stopped, process)

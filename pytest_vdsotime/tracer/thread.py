@@ -55,11 +55,6 @@ class Tracer:
                 self._native = NativeObjects.load(host_arch())
             return self._native
 
-    @property
-    def is_started(self) -> bool:
-        """Whether there is a thread to ask."""
-        return self._thread is not None
-
     def start(self) -> None:
         """Starts the thread and its doorbell, if that was not done yet.
 
