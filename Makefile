@@ -24,6 +24,7 @@ WORK ?= /var/tmp/pytest-vdsotime-$(shell id -u)-$(firstword $(shell cksum <<<'$(
 venv := $(WORK)/venv-$(version)
 wheel := $(WORK)/dist/wheel.stamp
 installed := $(WORK)/installed-$(version).stamp
+libcs := $(WORK)/libcs-$(version).stamp
 checkout := $(WORK)/checkout-$(version)
 bin := PATH="$(venv)/bin:$$PATH"
 
@@ -44,7 +45,7 @@ demo: $(installed)
 	@.ci/programs redis-server redis-cli
 	@cd $(checkout) && $(bin) tests/demo/demo.sh
 
-test: lint $(installed)
+test: lint $(installed) $(libcs)
 	@.ci/programs busybox javac node perl redis-cli redis-server setpriv strace
 	@cd $(checkout) && $(bin) pytest -n 2 $(PYTEST_ARGS)
 
@@ -79,6 +80,12 @@ $(wheel): $(sources) | $(venv)/made
 	@rm -rf $(@D)
 	@said=$$($(venv)/bin/python -m hatchling build -t sdist -d $(@D) 2>&1) || { echo "$$said"; exit 1; }
 	@$(venv)/bin/pip wheel -qq --no-deps -w $(@D) $(@D)/*.tar.gz
+	@touch $@
+
+# zig makes a libc when it is first asked for: minutes on a busy machine, which are no test's.
+$(libcs): $(installed)
+	@echo "compiling the libcs that test programs link"
+	@cd $(checkout) && $(bin) python -c 'import conftest; conftest.compile_libcs()'
 	@touch $@
 
 # The tests run in a copy of the checkout without the package.

@@ -95,6 +95,17 @@ class Builder:
         return str(output)
 
 
+def compile_libcs() -> None:
+    """Has zig compile what it compiles once: the libc of every target."""
+    with tempfile.TemporaryDirectory() as directory:
+        source = Path(directory, "nothing.c")
+        source.write_text("int main(void) { return 0; }\n")
+        for triple, *flags in TARGETS.values():
+            if "-nostdlib" not in flags:
+                command = [sys.executable, "-m", "ziglang", "cc", "-target", triple, *flags]
+                subprocess.run([*command, "-o", f"{directory}/nothing", source], check=True)
+
+
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Builder:
     """The builder of test programs."""

@@ -37,11 +37,14 @@
 #define MAX_FILTER 512
 #define EXIT_IDENTITY 128
 #define EXIT_NO_FILTER 255
+#define YIELDS 200 /* a tenth of a millisecond */
 #define MAX_GROUPS 65536 /* NGROUPS_MAX, linux/limits.h */
 
-/* How long to wait for the tracer; it releases the launcher by writing 0 into the seconds. The kernel
- * reads them when the wait begins, so a release that comes just before is not missed. */
+/* How long to wait for the tracer; it releases the launcher by writing 0 into the seconds, and if it then
+ * finds it asleep, by a ptrace stop. The kernel reads the seconds when the sleep begins, so a release
+ * that comes just before is not missed. */
 __attribute__((used)) volatile struct { int64_t sec, nsec; } patience = {INT32_MAX, 0};
+__attribute__((used)) volatile enum : uint64_t { NOT_BEGUN, AWAKE, ASLEEP } state;
 
 /* struct sock_filter (seccomp(2)) */
 struct instruction { uint16_t code; uint8_t if_true, if_false; uint32_t operand; };
@@ -67,12 +70,18 @@ static long number(const char *digits)
     return next_number(&digits);
 }
 
-/* rt_sigtimedwait for no signal at all: unlike pause it is not restarted after a ptrace stop
+/* The tracer is on its way: going to sleep and being woken would take longer than it does. Then
+ * rt_sigtimedwait for no signal at all: unlike pause it is not restarted after a ptrace stop
  * (signal(7)), so the tracer need not touch registers. */
 static void wait_for_tracer(void)
 {
     static const uint64_t no_signals;
-    syscall4(NR_rt_sigtimedwait, (long)&no_signals, 0, (long)&patience, SIGSET_SIZE);
+    for (int i = 0; patience.sec && i < YIELDS; i++)
+        syscall0(NR_sched_yield);
+    while (patience.sec) {
+        __atomic_store_n(&state, ASLEEP, __ATOMIC_SEQ_CST);
+        syscall4(NR_rt_sigtimedwait, (long)&no_signals, 0, (long)&patience, SIGSET_SIZE);
+    }
 }
 
 static unsigned hexadecimal(char digit)
@@ -134,6 +143,7 @@ __attribute__((used)) void start(long *stack)
     char **envp = argv + argc + 1;
     int parent_death_signal = 0;
 
+    state = AWAKE;
     if (argc < 2)
         exit_with(125);
     /* Whoever starts a program may have given it a parent-death signal (prctl(2)): it gets it back. */
@@ -147,8 +157,7 @@ __attribute__((used)) void start(long *stack)
     else
         install_filter(argv[2]);
 
-    while (patience.sec)
-        wait_for_tracer();
+    wait_for_tracer();
 
     syscall2(NR_prctl, PR_SET_PDEATHSIG, parent_death_signal);
     change_identity(argv[3], argv[4], argv[5]);

@@ -298,7 +298,7 @@ def _trace(program: int, parameters: Mapping[str, Any], is_ready: int, go: int) 
     try:
         clock = FrozenClock(**parameters)
         tracer, world = clock.start_tracing()
-        launcher = tracer.load().launcher
+        launcher = tracer.load().launcher.path
     except TracingUnavailable as error:
         os.write(is_ready, f"unavailable\0{error.reason}\0{error.remedy}".encode())
         return

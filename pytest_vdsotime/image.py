@@ -13,6 +13,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerDefSection, GNUVerSymSection
@@ -59,21 +60,28 @@ def _native(arch: Arch, name: str) -> Path:
     return path
 
 
-def launcher_path(arch: Arch) -> Path:
-    """The launcher program. Raises TracingUnavailable when it was not built."""
-    return _native(arch, "launch")
-
-
 def _local_symbols(elf: ELFFile) -> dict[str, int]:
     table = elf.get_section_by_name(".symtab")
     assert isinstance(table, SymbolTableSection)
     return {symbol.name: symbol["st_value"] for symbol in table.iter_symbols() if symbol.name}
 
 
-def launcher_patience_address(arch: Arch) -> int:
-    """Where the launcher's `patience` lies (native_stub/launch.c)."""
-    with _native(arch, "launch").open("rb") as file:
-        return _local_symbols(ELFFile(file))["patience"]
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """The launcher program (native_stub/launch.c): addresses in it, as it is not relocated."""
+
+    path: str
+    patience: int
+    state: int
+    AWAKE: ClassVar[int] = 1
+
+    @classmethod
+    def of(cls, arch: Arch) -> Launcher:
+        """Raises TracingUnavailable when it was not built."""
+        path = _native(arch, "launch")
+        with path.open("rb") as file:
+            symbols = _local_symbols(ELFFile(file))
+        return cls(str(path), symbols["patience"], symbols["state"])
 
 
 def _loaded_bytes(elf: ELFFile) -> bytes:
@@ -165,26 +173,31 @@ class HostVdso:
         instruction = image.data.index(arch.syscall_instruction)
         return cls(image, end - start, instruction, entries, data_size)
 
+    @property
+    def room(self) -> int:
+        """Where unused bytes begin, behind the image."""
+        return -(-len(self.image.data) // 16) * 16
+
     def room_offset(self, needed: int) -> int | None:
-        """Where `needed` unused bytes lie behind the image, or None."""
-        offset = -(-len(self.image.data) // 16) * 16
-        return offset if offset + needed <= self.size else None
+        """The same where there are `needed` bytes, or None."""
+        return self.room if self.room + needed <= self.size else None
 
     def process_entries(self, base: int) -> list[int]:
         """struct vdso_process of a program whose vDSO lies at `base`."""
         return [offset and base + offset for offset in self.entry_offsets]
 
-    def redirected_symbols(self, fake: VdsoImage, distance: int) -> bytes:
-        """The symbol table with every function's value leading into the fake image, which lies
-        `distance` bytes from this one. /proc/self/auxv goes on to show where the kernel put this
-        one, and programs that look it up there (Go's c-shared mode, some JITs) must not find real
-        time; the code stays, for the fake one to read the host's clock."""
-        last = max(self.image.value_offsets.values()) + 8
-        table = bytearray(self.image.data[self.image.table_offset : last])
+    def redirected(self, fake: VdsoImage, distance: int) -> bytes:
+        """What follows `image.table_offset`, up to the room behind the image, with every function's
+        symbol leading into the fake image, which lies `distance` bytes from this one.
+        /proc/self/auxv goes on to show where the kernel put this one, and programs that look it up
+        there (Go's c-shared mode, some JITs) must not find real time; the code stays, for the fake
+        one to read the host's clock."""
+        start = self.image.table_offset
+        data = bytearray(self.image.data.ljust(self.room, b"\0")[start:])
         for name, offset in self.image.value_offsets.items():
             value = (distance + (fake.offset(name) or 0)) % 2**64
-            struct.pack_into("=Q", table, offset - self.image.table_offset, value)
-        return bytes(table)
+            struct.pack_into("=Q", data, offset - start, value)
+        return bytes(data)
 
 
 def check_symbols(fake: VdsoImage, host: HostVdso) -> None:

@@ -91,7 +91,7 @@ class FrozenPopen(subprocess.Popen[Any]):
             return
         tracer, world = self._clock.start_tracing()
         native = tracer.load()
-        launcher = native.launcher
+        launcher = native.launcher.path
         identity = AS_IT_IS
         if preexec_fn is None:
             # The launcher installs its filter first. A preexec_fn must find the identity changed.

@@ -33,10 +33,10 @@ class _Span(ctypes.Structure):
     _fields_ = (("address", ctypes.c_void_p), ("size", ctypes.c_size_t))
 
 
-def _transfer(function: Any, stopped: Stopped, address: int, buffer: Any, size: int) -> int | None:
+def _transfer(function: Any, tid: int, address: int, buffer: Any, size: int) -> int | None:
     """Bytes moved, or None where an undumpable program is closed to this way."""
     here, there = _Span(ctypes.addressof(buffer), size), _Span(address, size)
-    count: int = function(stopped.tid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
+    count: int = function(tid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
     if count >= 0:
         return count
     number = ctypes.get_errno()
@@ -44,13 +44,13 @@ def _transfer(function: Any, stopped: Stopped, address: int, buffer: Any, size: 
         return None
     if number == errno.EFAULT:
         return 0
-    raise OSError(number, f"memory of task {stopped.tid}: {os.strerror(number)}")
+    raise OSError(number, f"memory of task {tid}: {os.strerror(number)}")
 
 
 def read_as_program(stopped: Stopped, address: int, size: int) -> bytes:
     """Reads what the program itself could read. Raises MemoryError where it could not."""
     buffer = ctypes.create_string_buffer(size)
-    count = _transfer(_libc.process_vm_readv, stopped, address, buffer, size)
+    count = _transfer(_libc.process_vm_readv, stopped.tid, address, buffer, size)
     if count is None:
         return stopped.peek(address, size)
     if count != size:
@@ -61,11 +61,26 @@ def read_as_program(stopped: Stopped, address: int, size: int) -> bytes:
 def write_as_program(stopped: Stopped, address: int, data: bytes) -> None:
     """Writes where the program itself could write. Raises MemoryError where it could not."""
     buffer = ctypes.create_string_buffer(data, len(data))
-    count = _transfer(_libc.process_vm_writev, stopped, address, buffer, len(data))
+    count = _transfer(_libc.process_vm_writev, stopped.tid, address, buffer, len(data))
     if count is None:
         stopped.poke_bytes(address, data)
     elif count != len(data):
         raise MemoryError(f"{len(data)} bytes at {address:#x}")
+
+
+def read_word(tid: int, address: int) -> int:
+    """Of a task that may be running; 0 where it has no such memory.
+
+    Raises OSError when it is gone.
+    """
+    word = ctypes.c_uint64()
+    _transfer(_libc.process_vm_readv, tid, address, word, 8)
+    return word.value
+
+
+def write_word(tid: int, address: int, value: int) -> None:
+    """Into a task that may be running. Raises OSError when it is gone."""
+    _transfer(_libc.process_vm_writev, tid, address, ctypes.c_uint64(value), 8)
 
 
 def kernel_timezone(call: int) -> bytes:

@@ -1,21 +1,24 @@
 """The seccomp filter that stops programs at system calls about time (seccomp(2)).
 
 It is assembled from rows: what no row names never stops, and since Linux 5.11 does not even run the
-filter. Each row carries a number that the tracer finds in the stop's event message.
+filter.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 # linux/bpf_common.h, linux/seccomp.h
 _LOAD = 0x20  # BPF_LD | BPF_W | BPF_ABS
+_LOAD_NUMBER = 0x00  # BPF_LD | BPF_IMM
+_TO_INDEX = 0x07  # BPF_MISC | BPF_TAX
+_SHIFT_BY_INDEX = 0x6C  # BPF_ALU | BPF_LSH | BPF_X
+_AND = 0x54  # BPF_ALU | BPF_AND | BPF_K
 _JUMP_EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
 _JUMP_AT_LEAST = 0x35  # BPF_JMP | BPF_JGE | BPF_K
 _JUMP_ANY_BIT = 0x45  # BPF_JMP | BPF_JSET | BPF_K
-_JUMP = 0x05  # BPF_JMP | BPF_JA
 _RETURN = 0x06  # BPF_RET | BPF_K
 _ALLOW = 0x7FFF0000
 _TRACE = 0x7FF00000
@@ -24,6 +27,7 @@ _NR, _ARCH, _ARGUMENTS = 0, 4, 16
 _INSTRUCTION = struct.Struct("=HBBI")
 INSTRUCTION_SIZE = _INSTRUCTION.size
 _LONGEST_LIST = 2
+_WORD_BITS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,87 +36,128 @@ class Match:
 
     argument: int
     values: tuple[int, ...] = ()
-    """It is one of these."""
+    """It is one of these, all below 32,"""
+    ignored_bits: int = 0
+    """whatever these bits are."""
     any_bits: int = 0
     """Or, where there are no values, it has one of these bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Stop at system call `nr` where `match` holds, and tell the tracer `number`."""
+    """Stop at system call `nr` where `match` holds."""
 
     nr: int
-    number: int
     match: Match | None = None
     pointer: int | None = None
     """And this argument is not NULL."""
 
 
-def _return(value: int) -> bytes:
-    return _INSTRUCTION.pack(_RETURN, 0, 0, value)
+class _Label:
+    """A place in an arm's code, known when all of it is."""
 
 
-def _load(offset: int) -> bytes:
-    return _INSTRUCTION.pack(_LOAD, 0, 0, offset)
+class _Code:
+    """One arm's instructions, their jumps by labels. Jumps only lead forward (seccomp(2)), 255
+    instructions at most."""
 
+    def __init__(self) -> None:
+        self._instructions: list[tuple[int, int, _Label | None, _Label | None]] = []
+        self._places: dict[_Label, int] = {}
 
-def _body(rule: Rule) -> list[bytes]:
-    """What is run once the system call is known to be the rule's: ends by returning."""
-    code = [_return(_TRACE | rule.number)]
-    if rule.match is not None:
-        code = [*_test(rule.match), _return(_ALLOW), *code]
-    if rule.pointer is not None:
-        low, high = (_load(_ARGUMENTS + 8 * rule.pointer + half) for half in (0, 4))
-        is_set = _INSTRUCTION.pack(_JUMP_ANY_BIT, 3, 0, 2**32 - 1)
-        is_set_too = _INSTRUCTION.pack(_JUMP_ANY_BIT, 1, 0, 2**32 - 1)
-        code = [low, is_set, high, is_set_too, _return(_ALLOW), *code]
-    return code
+    def add(
+        self,
+        operation: int,
+        operand: int = 0,
+        if_true: _Label | None = None,
+        if_false: _Label | None = None,
+    ) -> None:
+        """Without a label it goes on with the next instruction."""
+        self._instructions.append((operation, operand, if_true, if_false))
 
+    def place(self, label: _Label) -> None:
+        self._places[label] = len(self._instructions)
 
-def _test(match: Match) -> list[bytes]:
-    """Goes on behind the instruction that follows where the condition holds, else with it."""
-    test = [_load(_ARGUMENTS + 8 * match.argument)]
-    if not match.values:
-        return [*test, _INSTRUCTION.pack(_JUMP_ANY_BIT, 1, 0, match.any_bits)]
-    count = len(match.values)
-    return test + [
-        _INSTRUCTION.pack(_JUMP_EQUAL, count - index, 0, value % 2**32)
-        for index, value in enumerate(match.values)
-    ]
-
-
-def _arm(rules: Sequence[Rule]) -> list[bytes]:
-    return [_load(_NR), *_tree(sorted(rules, key=lambda rule: rule.nr))]
-
-
-def _tree(rules: Sequence[Rule]) -> list[bytes]:
-    """A search by halves: when a filter is installed, the kernel runs it for every system call
-    there
-    is, to know those that are always allowed."""
-    if len(rules) > _LONGEST_LIST:
-        middle = len(rules) // 2
-        below, above = _tree(rules[:middle]), _tree(rules[middle:])
+    def assembled(self) -> list[bytes]:
         return [
-            _INSTRUCTION.pack(_JUMP_AT_LEAST, 0, 1, rules[middle].nr),
-            _INSTRUCTION.pack(_JUMP, 0, 0, len(below)),
-            *below,
-            *above,
+            _INSTRUCTION.pack(operation, *(self._way(at, one) for one in labels), operand % 2**32)
+            for at, (operation, operand, *labels) in enumerate(self._instructions, start=1)
         ]
-    code = []
-    for rule in rules:
-        body = _body(rule)
-        code += [_INSTRUCTION.pack(_JUMP_EQUAL, 0, len(body), rule.nr), *body]
-    return [*code, _return(_ALLOW)]
+
+    def _way(self, start: int, label: _Label | None) -> int:
+        return 0 if label is None else self._places[label] - start
+
+
+def _arm(rules: Sequence[Rule], abi: int) -> list[bytes]:
+    """The fewer instructions the better: a filter is translated at the start of each program, and
+    then run for every system call there is, for the kernel to know those that are always allowed.
+    So rules with the same conditions share them."""
+    code, allow, trace = _Code(), _Label(), _Label()
+    conditions = {(rule.match, rule.pointer): _Label() for rule in rules}
+    conditions[None, None] = trace
+    code.add(_LOAD, _NR)
+    by_number = sorted(rules, key=lambda rule: rule.nr)
+    _search(code, by_number, allow, lambda rule: conditions[rule.match, rule.pointer])
+    for (match, pointer), label in conditions.items():
+        if label is not trace:
+            code.place(label)
+            _test(code, match, pointer, trace, allow)
+    code.place(allow)
+    code.add(_RETURN, _ALLOW)
+    code.place(trace)
+    code.add(_RETURN, _TRACE | abi)
+    return code.assembled()
+
+
+def _search(
+    code: _Code, rules: Sequence[Rule], allow: _Label, found: Callable[[Rule], _Label]
+) -> None:
+    """By halves."""
+    if len(rules) <= _LONGEST_LIST:
+        for rule in rules[:-1]:
+            code.add(_JUMP_EQUAL, rule.nr, found(rule))
+        for rule in rules[-1:]:
+            code.add(_JUMP_EQUAL, rule.nr, found(rule), allow)
+        return
+    middle, above = len(rules) // 2, _Label()
+    code.add(_JUMP_AT_LEAST, rules[middle].nr, above)
+    _search(code, rules[:middle], allow, found)
+    code.place(above)
+    _search(code, rules[middle:], allow, found)
+
+
+def _test(
+    code: _Code, match: Match | None, pointer: int | None, trace: _Label, allow: _Label
+) -> None:
+    if pointer is not None:
+        is_set = trace if match is None else _Label()
+        code.add(_LOAD, _ARGUMENTS + 8 * pointer)
+        code.add(_JUMP_ANY_BIT, -1, is_set)
+        code.add(_LOAD, _ARGUMENTS + 8 * pointer + 4)
+        code.add(_JUMP_ANY_BIT, -1, is_set, allow)
+        code.place(is_set)
+    if match is None:
+        return
+    code.add(_LOAD, _ARGUMENTS + 8 * match.argument)
+    if not match.values:
+        code.add(_JUMP_ANY_BIT, match.any_bits, trace, allow)
+        return
+    # However many values there are: bit `argument` of a set.
+    if match.ignored_bits:
+        code.add(_AND, ~match.ignored_bits)
+    code.add(_JUMP_AT_LEAST, _WORD_BITS, allow)
+    code.add(_TO_INDEX)
+    code.add(_LOAD_NUMBER, 1)
+    code.add(_SHIFT_BY_INDEX)
+    code.add(_JUMP_ANY_BIT, sum(1 << value for value in match.values), trace, allow)
 
 
 def assemble(arms: Iterable[tuple[int, Sequence[Rule]]]) -> bytes:
     """The filter's instructions, from (AUDIT_ARCH_*, rules) for each kind of system call there is;
-    calls of any other kind are allowed."""
-    code = [_load(_ARCH)]
-    for arch, rules in arms:
-        arm = _arm(rules)
-        # A conditional jump reaches 255 instructions, an arm may be longer.
-        code.append(_INSTRUCTION.pack(_JUMP_EQUAL, 1, 0, arch))
-        code.append(_INSTRUCTION.pack(_JUMP, 0, 0, len(arm)))
+    calls of any other kind are allowed. The tracer is told the kind, by its place in `arms`."""
+    code = [_INSTRUCTION.pack(_LOAD, 0, 0, _ARCH)]
+    for abi, (arch, rules) in enumerate(arms):
+        arm = _arm(rules, abi)
+        code.append(_INSTRUCTION.pack(_JUMP_EQUAL, 0, len(arm), arch))
         code += arm
-    return b"".join([*code, _return(_ALLOW)])
+    return b"".join([*code, _INSTRUCTION.pack(_RETURN, 0, 0, _ALLOW)])

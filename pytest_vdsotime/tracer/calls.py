@@ -29,16 +29,14 @@ class Calls:
 
     def __init__(self, arch: Arch) -> None:
         self._arch = arch
-        self._rows: list[tuple[Abi, CallRow]] = []
-        arms: dict[int, list[Rule]] = {}
-        for abi in arch.abis:
-            arms[abi.audit_arch] = []
-            for row in CALLS:
-                if row.name in abi.syscalls:
-                    rule = Rule(abi.syscalls[row.name], len(self._rows), row.match, row.pointer)
-                    arms[abi.audit_arch].append(rule)
-                    self._rows.append((abi, row))
-        self.filter = assemble(arms.items())
+        self._rows: list[tuple[Abi, dict[int, CallRow]]] = [
+            (abi, {abi.syscalls[row.name]: row for row in CALLS if row.name in abi.syscalls})
+            for abi in arch.abis
+        ]
+        self.filter = assemble(
+            (abi.audit_arch, [Rule(nr, row.match, row.pointer) for nr, row in rows.items()])
+            for abi, rows in self._rows
+        )
         self._timezone = memory.kernel_timezone(arch.abis[0].syscalls["gettimeofday"])
 
     def answer(self, stopped: Stopped, process: Process) -> Callable[[Stopped], None] | None:
@@ -47,9 +45,10 @@ class Calls:
         Requires: the task is at a seccomp stop.
         Leaves: it stopped, its call answered or left to the kernel. ProcessLookupError: killed.
         """
-        abi, row = self._rows[stopped.event_message()]
+        abi, rows = self._rows[stopped.event_message()]
         registers = stopped.registers()
         arch = self._arch
+        row = rows[getattr(registers, arch.interrupted_syscall) & 0xFFFFFFFF]
         if process.is_in_real_time or getattr(registers, arch.program_counter) in process.vdso:
             return None  # the kernel's vDSO makes the call where it cannot read the hardware
         arguments = tuple(getattr(registers, name) & abi.mask for name in abi.arguments)

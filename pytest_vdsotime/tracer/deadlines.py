@@ -110,11 +110,8 @@ def _timer_settime(request: Request) -> Answer:
 
 _FUTEX_ABSOLUTE = Match(
     argument=1,
-    values=tuple(
-        operation | flags
-        for operation in (_LOCK_PI, _WAIT_BITSET, _WAIT_REQUEUE_PI, _LOCK_PI2)
-        for flags in (0, _PRIVATE, _CLOCK_REALTIME, _PRIVATE | _CLOCK_REALTIME)
-    ),
+    values=(_LOCK_PI, _WAIT_BITSET, _WAIT_REQUEUE_PI, _LOCK_PI2),
+    ignored_bits=_PRIVATE | _CLOCK_REALTIME,
 )
 _FLAG_ABSTIME = Match(argument=1, any_bits=_ABSTIME)
 
@@ -124,10 +121,10 @@ DEADLINE_CALLS = (
     CallRow("futex_waitv", _futex_waitv, pointer=3, wide=True),
     CallRow("clock_nanosleep", _clock_nanosleep, _FLAG_ABSTIME),
     CallRow("clock_nanosleep_time64", _clock_nanosleep, _FLAG_ABSTIME, wide=True),
-    CallRow("mq_timedsend", _mq_timed, pointer=4),
-    CallRow("mq_timedreceive", _mq_timed, pointer=4),
-    CallRow("mq_timedsend_time64", _mq_timed, pointer=4, wide=True),
-    CallRow("mq_timedreceive_time64", _mq_timed, pointer=4, wide=True),
+    CallRow("mq_timedsend", _mq_timed),
+    CallRow("mq_timedreceive", _mq_timed),
+    CallRow("mq_timedsend_time64", _mq_timed, wide=True),
+    CallRow("mq_timedreceive_time64", _mq_timed, wide=True),
     CallRow("timerfd_settime", _timerfd_settime, _FLAG_ABSTIME),
     CallRow("timerfd_settime64", _timerfd_settime, _FLAG_ABSTIME, wide=True),
     CallRow("timer_settime", _timer_settime, _FLAG_ABSTIME),

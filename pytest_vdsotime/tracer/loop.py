@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from pytest_vdsotime.errors import ClockClosed, UnsupportedProgram
 from pytest_vdsotime.image import LAUNCHER_NAME
-from pytest_vdsotime.kernel import procfs, ptrace, wait
+from pytest_vdsotime.kernel import memory, procfs, ptrace, wait
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer import takeover
@@ -126,17 +126,31 @@ class Loop:
         process.threads.add(process.pid)
         process.world.processes[process.pid] = process
         self._tasks[process.pid] = Task(process.pid, process, TaskState.RUNNING)
-        ptrace.interrupt(process.pid)
+        if not self._release_running(process):
+            ptrace.interrupt(process.pid)
+
+    def _release_running(self, process: Process) -> bool:
+        """Releases a launcher that runs already and does not sleep yet, without a stop. Its memory
+        is its own: subprocess hears of the exec after the former is gone (begin_new_exec,
+        fs/exec.c)."""
+        launch, launcher, pid = process.launch, self._native.launcher, process.pid
+        assert launch is not None
+        if launch.may_precede_launcher or not memory.read_word(pid, launcher.state):
+            return False
+        launch.is_released = True
+        memory.write_word(pid, launcher.patience, 0)
+        return memory.read_word(pid, launcher.state) == launcher.AWAKE
 
     def _release_launcher(self, task: Task, stop: Stop, launch: Launch) -> None:
-        """At the launcher's first stop, whichever it is: any other stop cancels the interrupt
-        (ptrace_stop, kernel/signal.c). Its own exec may be that stop: subprocess sees its error
-        pipe close, and has the process seized, before the exec is complete. And a preexec_fn may
-        close that pipe: before it has returned, there is no launcher yet."""
+        """At the first stop of a launcher that was not running yet, whichever stop it is: any other
+        cancels the interrupt (ptrace_stop, kernel/signal.c). Its own exec may be that stop:
+        subprocess sees its error pipe close, and has the process seized, before the exec is
+        complete. And a preexec_fn may close that pipe: before it has returned, there is no launcher
+        yet."""
         is_executing = stop.kind == StopKind.EXEC
         may_precede = launch.may_precede_launcher and not is_executing
         if not may_precede or procfs.argv(task.tid)[:1] == [LAUNCHER_NAME]:
-            Stopped(task.tid).poke(self._native.launcher_patience, 0)
+            Stopped(task.tid).poke(self._native.launcher.patience, 0)
             launch.is_released = True
         handler = self._on_trap if is_executing else self._handlers[stop.kind]
         handler(task, stop)

@@ -49,8 +49,7 @@ class NativeObjects:
     loader: image.Loader
     host: image.HostVdso
     fake: image.VdsoImage
-    launcher: str
-    launcher_patience: int
+    launcher: image.Launcher
     room_offset: int | None
     """Where the loader goes in a program's vDSO; None where there is no room for it."""
     calls: Calls
@@ -67,8 +66,7 @@ class NativeObjects:
             loader,
             host,
             fake,
-            str(image.launcher_path(arch)),
-            image.launcher_patience_address(arch),
+            image.Launcher.of(arch),
             host.room_offset(loader.size),
             Calls(arch),
         )
@@ -110,8 +108,8 @@ class Takeover:
     def __init__(self, native: NativeObjects, next_stop: Callable[[int], Stop]) -> None:
         self._native = native
         self._next_stop = next_stop
-        self._tables: dict[int, bytes] = {}
-        """Redirected symbol tables by distance; the loader's distance is always the same."""
+        self._redirected: dict[int, bytes] = {}
+        """Images by distance; the loader's distance is always the same."""
 
     def at_exec(self, stopped: Stopped, process: Process) -> None:
         """Gives a program the clock.
@@ -153,8 +151,7 @@ class Takeover:
                     process=native.host.process_entries(base),
                     path=_path(world_page),
                 )
-                memory.write(base + room, block)
-                self._redirect(memory, base, address)
+                self._write_vdso(memory, base, address, block)
                 process.mapped = address
         if room is None:
             self._from_outside(stopped, process, registers)
@@ -164,13 +161,15 @@ class Takeover:
         process.loader_failed_at = base + room + native.loader.failed_offset
         stopped.resume()
 
-    def _redirect(self, memory: ProcessMemory, base: int, mapped: int) -> None:
-        """Whoever finds the kernel's image at `base` gets the functions of the fake one."""
-        distance = mapped + page.HEADER_SIZE - base
-        if distance not in self._tables:
-            host = self._native.host
-            self._tables[distance] = host.redirected_symbols(self._native.fake, distance)
-        memory.write(base + self._native.host.image.table_offset, self._tables[distance])
+    def _write_vdso(
+        self, memory: ProcessMemory, base: int, mapped: int, loader: bytes = b""
+    ) -> None:
+        """Whoever finds the kernel's image at `base` gets the functions of the fake one; and
+        `loader` stands behind it."""
+        distance, host = mapped + page.HEADER_SIZE - base, self._native.host
+        if distance not in self._redirected:
+            self._redirected[distance] = host.redirected(self._native.fake, distance)
+        memory.write(base + host.image.table_offset, self._redirected[distance] + loader)
 
     def is_loader_failure(self, stopped: Stopped, process: Process) -> bool:
         """At a SIGTRAP: whether it is the loader's."""
@@ -220,7 +219,7 @@ class Takeover:
                 memory.write(mapped + page.PROCESS_PAGE * page.PAGE_SIZE, packed)
                 image_address = mapped + page.HEADER_SIZE
                 memory.write(slot, image_address.to_bytes(array(arch.word).itemsize, "little"))
-                self._redirect(memory, base, mapped)
+                self._write_vdso(memory, base, mapped)
                 process.mapped = mapped
                 remote.finish_with(registers)
         process.loader_failed_at = 0

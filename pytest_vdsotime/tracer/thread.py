@@ -135,7 +135,7 @@ class Tracer:
         # Signals for this process are for its other threads.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - {INTERRUPT})
         try:
-            bell = self._bell = Doorbell(native.launcher)
+            bell = self._bell = Doorbell(native.launcher.path)
         except BaseException as error:
             ready.fail(error)
             return

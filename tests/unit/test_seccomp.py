@@ -29,7 +29,7 @@ def run(code: bytes, nr: int, arch: int, arguments: Sequence[int] = NO_ARGUMENTS
     linux/bpf_common.h that filters here are made of)."""
     data = DATA.pack(nr, arch, 0, *(value % 2**64 for value in arguments))
     instructions = list(struct.iter_unpack("=HBBI", code))
-    accumulator = position = 0
+    accumulator = index = position = 0
     while True:
         operation, if_true, if_false, operand = instructions[position]
         position += 1
@@ -43,8 +43,15 @@ def run(code: bytes, nr: int, arch: int, arguments: Sequence[int] = NO_ARGUMENTS
                 position += if_true if accumulator == operand else if_false
             case 0x45:  # BPF_JMP | BPF_JSET | BPF_K
                 position += if_true if accumulator & operand else if_false
-            case 0x05:  # BPF_JMP | BPF_JA
-                position += operand
+            case 0x54:  # BPF_ALU | BPF_AND | BPF_K
+                accumulator &= operand
+            case 0x07:  # BPF_MISC | BPF_TAX
+                index = accumulator
+            case 0x00:  # BPF_LD | BPF_IMM
+                accumulator = operand
+            case 0x6C:  # BPF_ALU | BPF_LSH | BPF_X
+                assert index < 32
+                accumulator = accumulator << index & 0xFFFFFFFF
             case 0x06:  # BPF_RET | BPF_K
                 return int(operand)
             case _:
@@ -57,12 +64,14 @@ def calls_of(abi: Abi) -> Iterator[tuple[int, CallRow]]:
 
 
 ABIS = host_arch().abis
-ROWS = [(abi, nr, row) for abi in ABIS for nr, row in calls_of(abi)]
+ROWS = [(kind, nr, row) for kind, abi in enumerate(ABIS) for nr, row in calls_of(abi)]
 FILTER = Calls(host_arch()).filter
 
 
 def holds(match: Match, value: int) -> bool:
-    return value in match.values if match.values else bool(value & match.any_bits)
+    if match.values:
+        return value & ~match.ignored_bits in match.values
+    return bool(value & match.any_bits)
 
 
 def with_argument(index: int, value: int) -> list[int]:
@@ -82,9 +91,9 @@ def stopping_arguments(row: CallRow) -> list[int]:
 
 @pytest.mark.parametrize("number", range(len(ROWS)))
 def test_every_call_stops_for_its_arguments(number: int) -> None:
-    """With the number that Calls finds it by."""
-    abi, nr, row = ROWS[number]
-    stops = TRACE | number
+    """With the place of its kind among the ABIs, for Calls to find it by."""
+    kind, nr, row = ROWS[number]
+    abi, stops = ABIS[kind], TRACE | kind
     assert run(FILTER, nr, abi.audit_arch, stopping_arguments(row)) == stops
     if row.match is None:
         return
@@ -100,13 +109,14 @@ def test_every_call_stops_for_its_arguments(number: int) -> None:
 @pytest.mark.parametrize("number", range(len(ROWS)))
 def test_a_call_with_null_stops_unless_it_needs_the_pointer(number: int) -> None:
     """Either half of a pointer makes it one."""
-    abi, nr, row = ROWS[number]
+    kind, nr, row = ROWS[number]
+    abi = ABIS[kind]
     arguments = stopping_arguments(row)
     for argument in set(range(6)) - {row.match.argument if row.match else None}:
         for value in (0, 1, 1 << 32, 2**64 - 1):
             arguments[argument] = value
             needs_it = argument == row.pointer and value == 0
-            expected = ALLOW if needs_it else TRACE | number
+            expected = ALLOW if needs_it else TRACE | kind
             assert run(FILTER, nr, abi.audit_arch, arguments) == expected
         arguments[argument] = 1
 
@@ -136,24 +146,21 @@ def test_the_filter_fits_the_launcher() -> None:
 
 
 def test_bits_of_an_argument() -> None:
-    code = assemble([(1, [Rule(5, 9, Match(argument=3, any_bits=0b110))])])
+    code = assemble([(1, [Rule(5, Match(argument=3, any_bits=0b110))])])
     for value in range(16):
-        expected = TRACE | 9 if value & 0b110 else ALLOW
+        expected = TRACE if value & 0b110 else ALLOW
         assert run(code, 5, 1, with_argument(3, value)) == expected
         assert run(code, 5, 1, with_argument(3, value | 0b110 << 32)) == expected
 
 
 def test_each_kind_of_call_has_its_own_rules() -> None:
-    code = assemble([(1, [Rule(5, 7)]), (2, []), (3, [Rule(5, 8), Rule(6, 9)])])
+    code = assemble([(1, [Rule(5)]), (2, []), (3, [Rule(5), Rule(6)])])
     verdicts = {(arch, nr): run(code, nr, arch) for arch in range(5) for nr in range(8)}
     stops = {call: verdict for call, verdict in verdicts.items() if verdict != ALLOW}
-    assert stops == {(1, 5): TRACE | 7, (3, 5): TRACE | 8, (3, 6): TRACE | 9}
+    assert stops == {(1, 5): TRACE, (3, 5): TRACE | 2, (3, 6): TRACE | 2}
 
 
-def test_rules_beyond_the_reach_of_a_conditional_jump() -> None:
-    """Its offsets are bytes."""
-    rules = [Rule(nr, nr, Match(argument=0, values=(nr,))) for nr in range(300)]
-    code = assemble([(1, rules), (2, [Rule(5, 777)])])
-    assert all(run(code, nr, 1, with_argument(0, nr)) == TRACE | nr for nr in range(300))
-    assert all(run(code, nr, 1, with_argument(0, nr + 1)) == ALLOW for nr in range(300))
-    assert (run(code, 5, 2), run(code, 300, 1), run(code, 5, 3)) == (TRACE | 777, ALLOW, ALLOW)
+def test_a_pointer_alone() -> None:
+    code = assemble([(1, [Rule(5, pointer=2)])])
+    for value in (0, 1, 1 << 32):
+        assert run(code, 5, 1, with_argument(2, value)) == (TRACE if value else ALLOW)
