@@ -112,7 +112,7 @@ def test_frozen_readings(stub: MappedStub, start_ns: int) -> None:
 @pytest.mark.parametrize("rate", [1, 60, 0.1, 1 / 3, 1e-9, 1e9, 2.0**62])
 @pytest.mark.parametrize("start_ns", [-62_135_596_800 * S, -1, 0, 2**32 * S + 999_999_999])
 def test_moving_readings_are_the_timelines(stub: MappedStub, rate: float, start_ns: int) -> None:
-    host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - 3600 * S
+    host_ns = max(time.clock_gettime_ns(time.CLOCK_MONOTONIC) - 3600 * S, 0)
     lines = initial_lines(start_ns, Rate.of(rate), "rate", host_ns)
     stub.show(lines, HostClocks.read())
     for clock_id, line in ((0, lines.wall), (1, lines.monotonic)):
