@@ -1,8 +1,9 @@
 """Builds what runs inside traced programs, for every architecture, with zig as the only compiler.
 
 ``python native_stub/build.py [DIRECTORY]`` writes ``DIRECTORY/<arch>/{vdso.so,loader.elf,launch}``
-(default: ``pytest_vdsotime/native``). The build hook of pyproject.toml calls :func:`build`, so that
-a wheel carries every architecture whatever machine it was built on.
+(default: ``pytest_vdsotime/native``), without ``launch`` where another row's serves. The build hook
+of pyproject.toml calls :func:`build`, so that a wheel carries every architecture whatever machine
+it was built on.
 """
 
 from __future__ import annotations
@@ -10,13 +11,31 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 SOURCE = Path(__file__).resolve().parent
 DESTINATION = SOURCE.parent / "pytest_vdsotime" / "native"
 
-# One row per architecture: its name (that of `uname -m`), zig's target, the flags it needs.
+
+class Architecture(NamedTuple):
+    """A kind of program, and how to compile for it."""
+
+    target: str
+    """zig's name for it."""
+    flags: tuple[str, ...]
+    soname: str
+    """Of the kernel's own vDSO (vdso(7))."""
+    has_launcher: bool
+    """False for a kind that kernels run beside their own: the launcher of theirs starts both."""
+
+
+# By name, that of `uname -m`. No vDSO uses vector registers: callers need not align the stack for
+# them, as for a kernel's. On i386 zig leaves them out by the processor's name only.
 ARCHITECTURES = {
-    "x86_64": ("x86_64-linux-musl", ["-mno-sse", "-mno-red-zone"]),
+    "x86_64": Architecture(
+        "x86_64-linux-musl", ("-mno-sse", "-mno-red-zone"), "linux-vdso.so.1", has_launcher=True
+    ),
+    "i386": Architecture("x86-linux-musl", ("-mcpu=i686",), "linux-gate.so.1", has_launcher=False),
 }
 
 # Freestanding code: no libc, no start files, no calls that a compiler would invent.
@@ -27,12 +46,7 @@ COMMON = [
 ]
 VDSO = [
     *("-O2", "-falign-functions=64", "-shared", "-fPIC", "-fasynchronous-unwind-tables"),
-    *(
-        "-Wl,--hash-style=both",
-        "-Wl,--eh-frame-hdr",
-        "-Wl,-Bsymbolic",
-        "-Wl,-soname,linux-vdso.so.1",
-    ),
+    *("-Wl,--hash-style=both", "-Wl,--eh-frame-hdr", "-Wl,-Bsymbolic"),
 ]
 LOADER = [
     "-Wl,-e,loader_entry",
@@ -54,18 +68,19 @@ def compile_object(target: str, flags: list[str], output: Path, *sources: str) -
 def build(destination: Path = DESTINATION) -> list[Path]:
     """Builds every row of `ARCHITECTURES` below `destination` and returns the files."""
     built = []
-    for arch, (target, flags) in ARCHITECTURES.items():
-        directory = destination / arch
+    for name, (target, flags, soname, has_launcher) in ARCHITECTURES.items():
+        directory = destination / name
         directory.mkdir(parents=True, exist_ok=True)
-        vdso, loader, launch = (directory / name for name in ("vdso.so", "loader.elf", "launch"))
-        scripts = ["-Wl,-T,vdso.lds", f"-Wl,--version-script=arch/{arch}.map"]
-        compile_object(target, [*flags, *VDSO, *scripts], vdso, "vdso.c", f"arch/{arch}.S")
-        script = ["-Wl,-T,loader.lds"]
-        compile_object(
-            target, [*flags, *LOADER, *script], loader, "loader.c", f"arch/{arch}_loader.S"
-        )
-        compile_object(target, [*flags, *LAUNCH], launch, "launch.c")
-        built += [vdso, loader, launch]
+        vdso, loader, launch = (directory / file for file in ("vdso.so", "loader.elf", "launch"))
+        script = ["-Wl,-T,vdso.lds", f"-Wl,--version-script=arch/{name}.map"]
+        options = [*flags, *VDSO, f"-Wl,-soname,{soname}", *script]
+        compile_object(target, options, vdso, "vdso.c", f"arch/{name}.S")
+        options = [*flags, *LOADER, "-Wl,-T,loader.lds"]
+        compile_object(target, options, loader, "loader.c", f"arch/{name}_loader.S")
+        built += [vdso, loader]
+        if has_launcher:
+            compile_object(target, [*flags, *LAUNCH], launch, "launch.c")
+            built.append(launch)
     return built
 
 

@@ -11,6 +11,8 @@
 
 #if defined(__x86_64__)
 #include "arch/x86_64.h"
+#elif defined(__i386__)
+#include "arch/i386.h"
 #else
 #error "no loader for this architecture yet"
 #endif

@@ -9,6 +9,9 @@
  *                 see in /proc/PID/pagemap that the clock was read
  *   image         the fake vDSO
  *
+ * The layout is one for programs of every word size: fields have fixed widths, and stand where any
+ * ABI would align them (i386's aligns 64 bits to 4 bytes).
+ *
  * pytest_vdsotime/page.py packs the same layout; tests/unit/test_page.py compiles this header
  * and compares the two.
  */
@@ -55,7 +58,7 @@ struct vdso_page {
 
 /* Entry points of the kernel's own vDSO in this process; 0 where it has none. */
 struct vdso_process {
-    uint64_t clock_gettime;
+    uint64_t clock_gettime; /* with 64-bit seconds: i386's __vdso_clock_gettime64; never 0 */
     uint64_t gettimeofday;
     uint64_t clock_getres;
     uint64_t getcpu;

@@ -9,6 +9,8 @@
 
 #if defined(__x86_64__)
 #include "arch/x86_64.h"
+#elif defined(__i386__)
+#include "arch/i386.h"
 #else
 #error "no fake vDSO for this architecture yet"
 #endif
@@ -24,15 +26,54 @@ HIDDEN const volatile struct vdso_page vdso_clock_page;
 HIDDEN const struct vdso_process vdso_process_page;
 HIDDEN const volatile unsigned char vdso_marker_page;
 
+/* struct __kernel_timespec, and the older types, whose fields are as wide as the program's words
+ * (include/uapi/linux/time_types.h, include/vdso/time32.h): 32-bit ones get seconds cut, as the
+ * kernel's own functions cut them (__cvdso_clock_gettime32 of lib/vdso/gettimeofday.c). */
 struct timespec { int64_t sec; int64_t nsec; };
-struct timeval { int64_t sec; int64_t usec; };
+struct old_timespec { long sec; long nsec; };
+struct timeval { long sec; long usec; };
 
 typedef long clock_fn(int, struct timespec *);
+typedef long old_clock_fn(int, struct old_timespec *);
 typedef long timeofday_fn(struct timeval *, void *);
 typedef long getcpu_fn(unsigned *, unsigned *, void *);
 typedef long getrandom_fn(void *, size_t, unsigned, void *, size_t);
 
 #define REAL(name, type) ((type *)(uintptr_t)vdso_process_page.name)
+
+#ifdef __SIZEOF_INT128__
+static inline uint64_t scale_ns(uint64_t ns, uint64_t mult, uint32_t shift)
+{
+    unsigned __int128 way = (unsigned __int128)ns * mult >> shift;
+    return way > INT64_MAX ? INT64_MAX : (uint64_t)way;
+}
+
+static inline uint64_t split_ns(uint64_t ns, uint32_t *nsec)
+{
+    *nsec = (uint32_t)(ns % NSEC_PER_SEC);
+    return ns / NSEC_PER_SEC;
+}
+#else
+/* (ns * mult) >> shift, in 128 bits as on paper: four products of 32 bits each. */
+static inline uint64_t scale_ns(uint64_t ns, uint64_t mult, uint32_t shift)
+{
+    uint64_t low = (ns & UINT32_MAX) * (mult & UINT32_MAX);
+    uint64_t middle = (ns >> 32) * (mult & UINT32_MAX) + (low >> 32);
+    uint64_t other = (ns & UINT32_MAX) * (mult >> 32) + (middle & UINT32_MAX);
+    uint64_t high = (ns >> 32) * (mult >> 32) + (middle >> 32) + (other >> 32);
+    low = other << 32 | (low & UINT32_MAX);
+    uint64_t way = shift ? high << (64 - shift) | low >> shift : low;
+    return high >> shift || way > INT64_MAX ? INT64_MAX : way;
+}
+
+/* Seconds, and what is left of them: one division for each half. */
+static inline uint64_t split_ns(uint64_t ns, uint32_t *nsec)
+{
+    uint32_t high = (uint32_t)(ns >> 32);
+    uint32_t low = divide(high % NSEC_PER_SEC, (uint32_t)ns, NSEC_PER_SEC, nsec);
+    return (uint64_t)(high / NSEC_PER_SEC) << 32 | low;
+}
+#endif
 
 /* Nanoseconds that a line has moved. Clamped at both ends: a reader may have sampled the host
  * just before the line's start, and a fast line stops after 292 years instead of wrapping. */
@@ -43,8 +84,7 @@ static uint64_t moved_ns(uint64_t start_ns, uint64_t mult, uint32_t shift)
     int64_t elapsed = host.sec * (int64_t)NSEC_PER_SEC + host.nsec - (int64_t)start_ns;
     if (elapsed <= 0)
         return 0;
-    unsigned __int128 way = (unsigned __int128)(uint64_t)elapsed * mult >> shift;
-    return way > INT64_MAX ? INT64_MAX : (uint64_t)way;
+    return scale_ns((uint64_t)elapsed, mult, shift);
 }
 
 static __attribute__((noinline)) void read_slowly(unsigned id, struct timespec *ts)
@@ -83,9 +123,8 @@ static __attribute__((noinline)) void read_slowly(unsigned id, struct timespec *
         ts->nsec = sum - (carry ? NSEC_PER_SEC : 0);
         return;
     }
-    way += nsec;
-    ts->sec = sec + (int64_t)(way / NSEC_PER_SEC);
-    ts->nsec = (int64_t)(way % NSEC_PER_SEC);
+    ts->sec = sec + (int64_t)split_ns(way + nsec, &nsec);
+    ts->nsec = nsec;
 }
 
 /* The hot path: a frozen clock on the shared page is a handful of loads. */
@@ -112,6 +151,32 @@ static inline int is_served(unsigned id)
 }
 
 /* CPU-time and fd-based clocks stay real, ids that the host refuses are refused by the host. */
+#ifdef HAVE_TIME64
+long __vdso_clock_gettime64(int id, struct timespec *ts)
+{
+    if (!LIKELY(is_served((unsigned)id)))
+        return syscall2(NR_clock_gettime64, id, ts);
+    read_clock((unsigned)id, ts);
+    return 0;
+}
+
+long __vdso_clock_gettime(int id, struct old_timespec *ts)
+{
+    struct timespec now;
+    if (!LIKELY(is_served((unsigned)id)))
+        return syscall2(NR_clock_gettime, id, ts);
+    read_clock((unsigned)id, &now);
+    ts->sec = (long)now.sec;
+    ts->nsec = (long)now.nsec;
+    return 0;
+}
+
+/* Kernels before 5.1 answer -ENOSYS, which makes libc use the older call, as without the symbol. */
+long __vdso_clock_getres_time64(int id, struct timespec *res)
+{
+    return syscall2(NR_clock_getres_time64, id, res);
+}
+#else
 long __vdso_clock_gettime(int id, struct timespec *ts)
 {
     if (!LIKELY(is_served((unsigned)id)))
@@ -119,11 +184,12 @@ long __vdso_clock_gettime(int id, struct timespec *ts)
     read_clock((unsigned)id, ts);
     return 0;
 }
+#endif
 
-long __vdso_clock_getres(int id, struct timespec *res)
+long __vdso_clock_getres(int id, struct old_timespec *res)
 {
-    return REAL(clock_getres, clock_fn)
-        ? REAL(clock_getres, clock_fn)(id, res)
+    return REAL(clock_getres, old_clock_fn)
+        ? REAL(clock_getres, old_clock_fn)(id, res)
         : syscall2(NR_clock_getres, id, (long)res);
 }
 
@@ -134,21 +200,25 @@ long __vdso_gettimeofday(struct timeval *tv, void *tz)
     if (tv) {
         struct timespec ts;
         read_clock(CLOCK_REALTIME, &ts);
-        tv->sec = ts.sec;
+        tv->sec = (long)ts.sec;
         tv->usec = (uint32_t)ts.nsec / 1000;
     }
-    return tz ? REAL(gettimeofday, timeofday_fn)(0, tz) : 0;
+    if (!tz)
+        return 0;
+    return REAL(gettimeofday, timeofday_fn)
+        ? REAL(gettimeofday, timeofday_fn)(0, tz)
+        : syscall2(NR_gettimeofday, 0, tz);
 }
 #endif
 
 #ifdef HAVE_TIME
-long __vdso_time(int64_t *t)
+long __vdso_time(long *t)
 {
     struct timespec ts;
     read_clock(CLOCK_REALTIME, &ts);
     if (t)
-        *t = ts.sec;
-    return ts.sec;
+        *t = (long)ts.sec;
+    return (long)ts.sec;
 }
 #endif
 
@@ -159,6 +229,7 @@ long __vdso_getcpu(unsigned *cpu, unsigned *node, void *unused)
         : syscall3(NR_getcpu, (long)cpu, (long)node, (long)unused);
 }
 
+#ifdef HAVE_GETRANDOM
 /* Kernels before 6.11 have none; -ENOSYS makes libc use the system call, as without the symbol. */
 long __vdso_getrandom(void *buf, size_t len, unsigned flags, void *state, size_t state_len)
 {
@@ -166,7 +237,9 @@ long __vdso_getrandom(void *buf, size_t len, unsigned flags, void *state, size_t
         ? REAL(getrandom, getrandom_fn)(buf, len, flags, state, state_len)
         : -ENOSYS;
 }
+#endif
 
+#ifdef HAVE_WEAK_NAMES
 #define WEAK_NAME(name) \
     __attribute__((weak, alias("__vdso_" #name))) long name()
 
@@ -176,10 +249,13 @@ long __vdso_getrandom(void *buf, size_t len, unsigned flags, void *state, size_t
 WEAK_NAME(clock_gettime);
 WEAK_NAME(clock_getres);
 WEAK_NAME(getcpu);
+#ifdef HAVE_GETRANDOM
 WEAK_NAME(getrandom);
+#endif
 #ifdef HAVE_GETTIMEOFDAY
 WEAK_NAME(gettimeofday);
 #endif
 #ifdef HAVE_TIME
 WEAK_NAME(time);
+#endif
 #endif

@@ -3,6 +3,8 @@
 
 #define HAVE_GETTIMEOFDAY
 #define HAVE_TIME
+#define HAVE_GETRANDOM
+#define HAVE_WEAK_NAMES
 
 /* arch/x86/entry/syscalls/syscall_64.tbl */
 #define NR_close 3
@@ -17,6 +19,7 @@
 #define NR_setregid 114
 #define NR_setgroups 116
 #define NR_prctl 157
+#define NR_gettimeofday 96
 #define NR_clock_gettime 228
 #define NR_clock_getres 229
 #define NR_exit_group 231
