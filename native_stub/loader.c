@@ -49,7 +49,7 @@ __attribute__((visibility("hidden"))) long load(const struct loader_parameters *
 
     step = MAP_IMAGE;
     base = result = syscall6(NR_mmap, p->address, p->mapping_length, PROT_READ | PROT_EXEC,
-                             MAP_PRIVATE | MAP_FIXED_NOREPLACE, fd, 0);
+                             MAP_PRIVATE | MAP_FIXED_NOREPLACE, fd, p->first_page * MMAP_UNIT);
     if (failed(result))
         goto close;
     if (base != (long)p->address) { /* before Linux 4.17 the address is but a hint */

@@ -9,12 +9,13 @@ struct loader_parameters {
     uint64_t entry;          /* where the kernel would have started the program */
     uint64_t address;        /* where to map the memfd: just below the kernel's vDSO */
     uint64_t sysinfo_ehdr;   /* address of the value of AT_SYSINFO_EHDR on the stack */
-    uint64_t mapping_length; /* of the memfd: header pages and image */
-    uint64_t cookie[2];      /* what the memfd's second page begins with */
+    uint64_t first_page;     /* of the memfd's part for this kind of program, */
+    uint64_t mapping_length; /* which is header pages and image */
+    uint64_t cookie[2];      /* what that part's second page begins with */
     struct vdso_process process;
     char path[40];           /* "/proc/PID/fd/N" of the memfd */
 };
 
-_Static_assert(sizeof(struct loader_parameters) == 136, "loader_parameters");
+_Static_assert(sizeof(struct loader_parameters) == 144, "loader_parameters");
 
 #endif

@@ -56,7 +56,7 @@ def _native_objects() -> str:
 def _vdso() -> str:
     from pytest_vdsotime.tracer.thread import Tracer
 
-    symbols = Tracer().load().host.image.symbols
+    symbols = Tracer().load().own.host.image.symbols
     return f"every symbol is known: {', '.join(sorted(name for name, _ in symbols))}"
 
 

@@ -362,7 +362,7 @@ class FrozenClock:
         self._tracer.start()
         with self._lock:
             if self._world is None:
-                world = World(ClockPage(self._first_lines, self._tracer.load().fake.data))
+                world = World(ClockPage(self._first_lines, self._tracer.load().images))
                 self._tracer.call(lambda loop: loop.worlds.append(world))
                 self._world = world
             return self._tracer, self._world

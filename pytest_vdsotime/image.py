@@ -26,19 +26,11 @@ NATIVE = Path(__file__).resolve().parent / "native"
 
 #: The argv[0] of the launcher.
 LAUNCHER_NAME = "vdsotime-launch"
-#: The entry points of struct vdso_process (native_stub/page.h), in its order.
-PROCESS_ENTRIES = (
-    "clock_gettime",
-    "gettimeofday",
-    "clock_getres",
-    "getcpu",
-    "getrandom",
-    "sgx_enter_enclave",
-)
-#: struct loader_parameters (native_stub/loader.h): entry, address, slot, length, cookie, process,
-#: path.
-_PARAMETERS = struct.Struct(f"=QQQQ16s{len(PROCESS_ENTRIES)}Q40s")
-_ST_VALUE_OFFSET = 8  # in Elf64_Sym (elf(5))
+#: struct loader_parameters (native_stub/loader.h): entry, address, slot, first page, length,
+#: cookie, process, path.
+_PARAMETERS = struct.Struct("=QQQQQ16s6Q40s")
+#: (offset of st_value, its layout) in Elf32_Sym and Elf64_Sym (elf(5)), by class.
+_ST_VALUE = {32: (4, struct.Struct("=I")), 64: (8, struct.Struct("=Q"))}
 #: enum step of native_stub/loader.c.
 LOADER_STEPS = {
     1: "openat",
@@ -101,7 +93,9 @@ class VdsoImage:
     table_offset: int
     """Of the symbol table."""
     value_offsets: Mapping[str, int]
-    """Where in `data` the value of each function's symbol stands."""
+    """Where in `data` the value of each function's symbol stands,"""
+    value: struct.Struct
+    """and how."""
 
     @classmethod
     def parse(cls, raw: bytes) -> VdsoImage:
@@ -115,13 +109,14 @@ class VdsoImage:
         assert isinstance(definitions, GNUVerDefSection)
         names = {entry["vd_ndx"]: next(aux).name for entry, aux in definitions.iter_versions()}
         symbols, value_offsets = {}, {}
+        value_offset, value = _ST_VALUE[elf.elfclass]
         for index, symbol in enumerate(table.iter_symbols()):
             if symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_shndx"] != "SHN_UNDEF":
                 version = versions.get_symbol(index)["ndx"]
                 symbols[symbol.name, names.get(version, "")] = symbol["st_value"]
                 entry = table["sh_offset"] + index * table["sh_entsize"]
-                value_offsets[symbol.name] = entry + _ST_VALUE_OFFSET
-        return cls(_loaded_bytes(elf), symbols, table["sh_offset"], value_offsets)
+                value_offsets[symbol.name] = entry + value_offset
+        return cls(_loaded_bytes(elf), symbols, table["sh_offset"], value_offsets, value)
 
     def offset(self, name: str) -> int | None:
         """Where a function lies, whatever its version; None if there is none."""
@@ -139,24 +134,25 @@ class HostVdso:
     address."""
 
     image: VdsoImage
+    arch: Arch
     size: int
     """Of its mapping, in bytes."""
     syscall_offset: int
     """Of a system call instruction."""
     entry_offsets: tuple[int, ...]
-    """Of PROCESS_ENTRIES; 0 for one that it lacks, as the ELF header lies there."""
+    """Of `Arch.vdso_entries`; 0 for one that it lacks, as the ELF header lies there."""
     data_size: int
     """Of the kernel's data pages in front of it (``[vvar]``)."""
 
     @classmethod
-    def of_this_process(cls, arch: Arch) -> HostVdso:
-        """Reads it from this process's own memory.
+    def of_process(cls, pid: int | str, arch: Arch) -> HostVdso:
+        """Reads it from the memory of a process, which is one of this architecture.
 
         Raises:
-            TracingUnavailable: the kernel has none (``vdso=0``).
+            TracingUnavailable: the kernel has none (``vdso=0``), or one that is too old.
         """
         areas = {}
-        with open("/proc/self/maps") as file:
+        with open(f"/proc/{pid}/maps") as file:
             for line in file:
                 name = line.split()[-1]
                 if name.startswith(("[vdso", "[vvar")):
@@ -165,13 +161,18 @@ class HostVdso:
             raise TracingUnavailable("the kernel gives programs no vDSO", "boot it without vdso=0")
         start, end = areas["[vdso]"]
         data_size = start - min(first for first, _ in areas.values())
-        with open("/proc/self/mem", "rb", buffering=0) as memory:
+        with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
             memory.seek(start)
             raw = memory.read(end - start)
         image = VdsoImage.parse(raw)
-        entries = tuple(image.offset(arch.vdso_prefix + name) or 0 for name in PROCESS_ENTRIES)
+        entries = tuple(image.offset(name) or 0 for name in arch.vdso_entries)
+        if not entries[0]:
+            raise TracingUnavailable(
+                f"the vDSO of {arch.name} programs has no {arch.vdso_entries[0]}",
+                "use Linux 5.3 or later",
+            )
         instruction = image.data.index(arch.syscall_instruction)
-        return cls(image, end - start, instruction, entries, data_size)
+        return cls(image, arch, end - start, instruction, entries, data_size)
 
     @property
     def room(self) -> int:
@@ -194,9 +195,11 @@ class HostVdso:
         one to read the host's clock."""
         start = self.image.table_offset
         data = bytearray(self.image.data.ljust(self.room, b"\0")[start:])
+        layout = self.image.value
         for name, offset in self.image.value_offsets.items():
-            value = (distance + (fake.offset(name) or 0)) % 2**64
-            struct.pack_into("=Q", data, offset - start, value)
+            if name not in self.arch.kept_symbols:
+                value = (distance + (fake.offset(name) or 0)) % 2 ** (8 * layout.size)
+                layout.pack_into(data, offset - start, value)
         return bytes(data)
 
 
@@ -242,13 +245,16 @@ class Loader:
         entry: int,
         address: int,
         slot: int,
+        first_page: int,
         length: int,
         cookie: bytes,
         process: list[int],
         path: bytes,
     ) -> bytes:
         """The block to write into a program."""
-        return self.code + _PARAMETERS.pack(entry, address, slot, length, cookie, *process, path)
+        return self.code + _PARAMETERS.pack(
+            entry, address, slot, first_page, length, cookie, *process, path
+        )
 
 
 def loader_failure(result: int) -> tuple[str, int]:

@@ -13,8 +13,8 @@ import os
 import secrets
 import struct
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
 
 from pytest_vdsotime.timeline import CLOCKS, HostClocks, LineName, Lines, Rate
 
@@ -74,26 +74,43 @@ class PageCopy(Protocol):
         """Writes into the copy. Raises ProcessLookupError or OSError when its program is gone."""
 
 
+class Part(NamedTuple):
+    """What a kind of program maps of the memfd: header pages and its image of the fake vDSO."""
+
+    offset: int
+    size: int
+
+
 class ClockPage:
     """The memfd and the page in it; the one writer of every reading a program gets.
+
+    The memfd has a part for each kind of program, but one clock page: that of the first part.
 
     Owned by one clock. Not thread-safe: the clock calls it from one thread at a time.
     """
 
-    def __init__(self, lines: Lines, image: bytes) -> None:
-        """Raises OSError (EMFILE, ENFILE, ENOMEM) when no memfd can be had."""
+    def __init__(self, lines: Lines, images: Mapping[str, bytes]) -> None:
+        """`images`: by the kind of program.
+
+        Raises OSError (EMFILE, ENFILE, ENOMEM) when no memfd can be had.
+        """
         self._host = HostClocks.read()
         self._sequence = 0
         self.lines = lines
         self.copies: list[PageCopy] = []
         self.cookie = secrets.token_bytes(COOKIE_SIZE)
-        self.size = HEADER_SIZE + -(-len(image) // PAGE_SIZE) * PAGE_SIZE
+        self.parts: dict[str, Part] = {}
+        end = 0
+        for name, image in images.items():
+            self.parts[name] = Part(end, HEADER_SIZE + -(-len(image) // PAGE_SIZE) * PAGE_SIZE)
+            end += self.parts[name].size
         self.fd = self._create()
         self.inode = os.fstat(self.fd).st_ino
         try:
-            os.truncate(self.fd, self.size)
-            os.pwrite(self.fd, self.cookie, PROCESS_PAGE * PAGE_SIZE)
-            os.pwrite(self.fd, image, IMAGE_PAGE * PAGE_SIZE)
+            os.truncate(self.fd, end)
+            for name, part in self.parts.items():
+                os.pwrite(self.fd, self.cookie, part.offset + PROCESS_PAGE * PAGE_SIZE)
+                os.pwrite(self.fd, images[name], part.offset + HEADER_SIZE)
             self._view = mmap.mmap(self.fd, PAGE_SIZE, mmap.MAP_SHARED)
             seals = (
                 fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _F_SEAL_FUTURE_WRITE | fcntl.F_SEAL_SEAL

@@ -11,7 +11,8 @@
 #define NR_gettimeofday 78
 #define NR_munmap 91
 #define NR_mprotect 125
-#define NR_mmap 192 /* mmap2: the offset counts pages */
+#define NR_mmap 192 /* mmap2 */
+#define MMAP_UNIT 1 /* of its offset: pages */
 #define NR_clock_gettime 265
 #define NR_clock_getres 266
 #define NR_openat 295

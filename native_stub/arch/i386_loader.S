@@ -31,5 +31,5 @@ loader_failed: /* the instruction pointer at the trap */
     .globl loader_parameters
     .balign 8
 loader_parameters:
-    .skip 136
+    .skip 144
     .section .note.GNU-stack, "", @progbits

@@ -9,6 +9,7 @@
 /* arch/x86/entry/syscalls/syscall_64.tbl */
 #define NR_close 3
 #define NR_mmap 9
+#define MMAP_UNIT VDSO_PAGE_SIZE /* of its offset: bytes */
 #define NR_mprotect 10
 #define NR_munmap 11
 #define NR_sched_yield 24

@@ -47,7 +47,7 @@ class Arch:
     """
 
     name: str
-    """As `uname -m` has it."""
+    """As `uname -m` has it, or what zig calls it."""
     word: str
     """A word of the program's stack, as an `array` type code."""
     program_counter: str
@@ -62,11 +62,21 @@ class Arch:
     syscalls: Mapping[str, int]
     program_mode: tuple[str, int]
     """The register that tells a program of this architecture, and its value there."""
-    vdso_prefix: str
+    mmap_unit: int
+    """What the offset of its mmap counts, in bytes."""
+    vdso_entries: tuple[str, ...]
+    """The functions of the kernel's vDSO for struct vdso_process (native_stub/page.h), in its
+    order; empty where there is none."""
+    kept_symbols: frozenset[str]
+    """Functions of the kernel's vDSO that stay its own."""
+    vsyscall_caller: int | None
+    """Where on the stack the caller is, in a system call made by the vDSO on behalf of others."""
     zero_at_entry: tuple[str, ...]
     """Registers that a new program finds zero."""
     abis: tuple[Abi, ...]
     """All in which a program can make system calls, its own first."""
+    runs_too: tuple[Arch, ...] = ()
+    """Other kinds of program that its kernels run."""
 
     def runs_in(self, registers: Any) -> bool:
         """Whether a program with these registers is one of this architecture."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pytest_vdsotime.arch import Abi, Arch
+from pytest_vdsotime.arch.i386 import I386, I386_CALLS
 
 #: The code segment of a 64-bit program (__USER_CS, arch/x86/include/asm/segment.h); 32-bit ones
 #: have 0x23.
@@ -19,9 +20,15 @@ X86_64 = Arch(
     syscall_arguments=("rdi", "rsi", "rdx", "r10", "r8", "r9"),
     syscall_instruction=b"\x0f\x05",
     syscalls={"close": 3, "mmap": 9, "mprotect": 10, "munmap": 11, "openat": 257},
+    mmap_unit=1,
     program_mode=("cs", _USER_CS),
-    vdso_prefix="__vdso_",
-    # ELF_PLAT_INIT, arch/x86/include/asm/elf.h
+    vdso_entries=(
+        *("__vdso_clock_gettime", "__vdso_gettimeofday", "__vdso_clock_getres"),
+        *("__vdso_getcpu", "__vdso_getrandom", "__vdso_sgx_enter_enclave"),
+    ),
+    kept_symbols=frozenset(),
+    vsyscall_caller=None,
+    runs_too=(I386,),
     abis=(
         Abi(
             audit_arch=0xC000003E,
@@ -46,41 +53,9 @@ X86_64 = Arch(
             arguments=("rdi", "rsi", "rdx", "r10", "r8", "r9"),
             long_size=8,
         ),
-        # arch/x86/entry/syscalls/syscall_32.tbl; any program can make these, with int 0x80
-        Abi(
-            audit_arch=0x40000003,
-            syscalls={
-                "adjtimex": 124,
-                "clock_adjtime": 343,
-                "clock_adjtime64": 405,
-                "clock_gettime": 265,
-                "clock_gettime64": 403,
-                "clock_settime": 264,
-                "clock_settime64": 404,
-                "clock_nanosleep": 267,
-                "clock_nanosleep_time64": 407,
-                "futex": 240,
-                "futex_time64": 422,
-                "futex_waitv": 449,
-                "gettimeofday": 78,
-                "mq_timedreceive": 280,
-                "mq_timedreceive_time64": 419,
-                "mq_timedsend": 279,
-                "mq_timedsend_time64": 418,
-                "settimeofday": 79,
-                "stime": 25,
-                "sysinfo": 116,
-                "time": 13,
-                "timer_settime": 260,
-                "timer_settime64": 409,
-                "timerfd_settime": 325,
-                "timerfd_settime64": 411,
-                "times": 43,
-            },
-            arguments=("rbx", "rcx", "rdx", "rsi", "rdi", "rbp"),
-            long_size=4,
-        ),
+        I386_CALLS,
     ),
+    # ELF_PLAT_INIT, arch/x86/include/asm/elf.h
     zero_at_entry=(
         *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp"),
         *("r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"),

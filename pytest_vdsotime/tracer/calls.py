@@ -49,8 +49,8 @@ class Calls:
         registers = stopped.registers()
         arch = self._arch
         row = rows[getattr(registers, arch.interrupted_syscall) & 0xFFFFFFFF]
-        if process.is_in_real_time or getattr(registers, arch.program_counter) in process.vdso:
-            return None  # the kernel's vDSO makes the call where it cannot read the hardware
+        if process.is_in_real_time or self._is_of_vdso(stopped, process, registers):
+            return None
         arguments = tuple(getattr(registers, name) & abi.mask for name in abi.arguments)
         request = Request(process, stopped, abi, row.wide, arguments, self._timezone)
         try:
@@ -67,6 +67,16 @@ class Calls:
         setattr(registers, arch.syscall_result, answer % 2**64)
         stopped.set_registers(registers)
         return None
+
+    def _is_of_vdso(self, stopped: Stopped, process: Process, registers: Any) -> bool:
+        """The kernel's vDSO makes the call itself where it cannot read the hardware."""
+        caller = getattr(registers, self._arch.program_counter)
+        if caller not in process.vdso or process.arch is None:
+            return False
+        if process.arch.vsyscall_caller is None:
+            return True
+        stack = getattr(registers, self._arch.stack_pointer) + process.arch.vsyscall_caller
+        return int.from_bytes(stopped.peek(stack, 4), "little") in process.vdso
 
     def _substitute(
         self, request: Request, substitute: Substitute, registers: Any

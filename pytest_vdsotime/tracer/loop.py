@@ -18,9 +18,10 @@ from pytest_vdsotime.image import LAUNCHER_NAME
 from pytest_vdsotime.kernel import memory, procfs, ptrace, wait
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
-from pytest_vdsotime.tracer import takeover
 from pytest_vdsotime.tracer.doorbell import LOOK_AROUND, Doorbell
 from pytest_vdsotime.tracer.lookout import Lookout, is_thread_of
+from pytest_vdsotime.tracer.native import NativeObjects, RealTime
+from pytest_vdsotime.tracer.takeover import Takeover
 from pytest_vdsotime.tracer.tasks import (
     Launch,
     PrivateCopy,
@@ -36,14 +37,12 @@ from pytest_vdsotime.tracer.tasks import (
 class Loop:
     """The tracer's tables and what happens to them. Everything here runs on the tracer thread."""
 
-    def __init__(
-        self, native: takeover.NativeObjects, bell: Doorbell, rung: Callable[[], None]
-    ) -> None:
+    def __init__(self, native: NativeObjects, bell: Doorbell, rung: Callable[[], None]) -> None:
         self._native = native
         self._bell = bell
         self._rung = rung
         self._calls = native.calls
-        self._takeover = takeover.Takeover(native, self._next_stop_of)
+        self._takeover = Takeover(native, self._next_stop_of)
         tables = Tables()
         self._tasks = tables.tasks
         self._newborn = tables.newborn
@@ -176,7 +175,7 @@ class Loop:
         process = Process(pid, world, threads={pid})
         process.loader_failed_at = parent.loader_failed_at
         process.is_in_real_time = parent.is_in_real_time
-        process.vdso, process.mapped = parent.vdso, parent.mapped
+        process.arch, process.vdso, process.mapped = parent.arch, parent.vdso, parent.mapped
         world.processes[pid] = process
         if parent.copy is not None:
             self._inherit_copy(parent.copy, process)
@@ -226,7 +225,7 @@ class Loop:
         task.move(TaskState.RUNNING)
         try:
             self._takeover.at_exec(stopped, process)
-        except takeover.RealTime as reason:
+        except RealTime as reason:
             process.is_in_real_time = True
             process.world.warnings.append(f"{process.describe()} runs in real time: {reason}")
             stopped.resume()

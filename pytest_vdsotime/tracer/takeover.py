@@ -15,7 +15,6 @@ import mmap
 import os
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from pytest_vdsotime import image, page
@@ -25,7 +24,7 @@ from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop
 from pytest_vdsotime.page import ClockPage
-from pytest_vdsotime.tracer.calls import Calls
+from pytest_vdsotime.tracer.native import Kind, NativeObjects, RealTime
 from pytest_vdsotime.tracer.remote import RemoteSyscalls
 from pytest_vdsotime.tracer.tasks import PrivateCopy, Process
 
@@ -35,41 +34,6 @@ _MAP_FIXED = 0x10  # asm-generic/mman-common.h; the mmap module lacks it
 _FIRST_READ = 2 * 1024
 _LARGEST_STACK = 64 * 1024 * 1024
 _PATH_BELOW_STACK = 512
-
-
-class RealTime(Exception):
-    """The program cannot be given the clock and runs on without it; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class NativeObjects:
-    """What takeovers need of the package's native objects and of the host, read once."""
-
-    arch: Arch
-    loader: image.Loader
-    host: image.HostVdso
-    fake: image.VdsoImage
-    launcher: image.Launcher
-    room_offset: int | None
-    """Where the loader goes in a program's vDSO; None where there is no room for it."""
-    calls: Calls
-
-    @classmethod
-    def load(cls, arch: Arch) -> NativeObjects:
-        """Raises TracingUnavailable when an object is missing or the kernel's vDSO is not known."""
-        host = image.HostVdso.of_this_process(arch)
-        fake = image.fake_vdso(arch)
-        image.check_symbols(fake, host)
-        loader = image.Loader.of(arch)
-        return cls(
-            arch,
-            loader,
-            host,
-            fake,
-            image.Launcher.of(arch),
-            host.room_offset(loader.size),
-            Calls(arch),
-        )
 
 
 def _find_sysinfo_ehdr(memory: ProcessMemory, stack_pointer: int, word: str) -> tuple[int, int]:
@@ -108,8 +72,8 @@ class Takeover:
     def __init__(self, native: NativeObjects, next_stop: Callable[[int], Stop]) -> None:
         self._native = native
         self._next_stop = next_stop
-        self._redirected: dict[int, bytes] = {}
-        """Images by distance; the loader's distance is always the same."""
+        self._redirected: dict[tuple[str, int], bytes] = {}
+        """Images by kind and distance; the loader's distance is always the same."""
 
     def at_exec(self, stopped: Stopped, process: Process) -> None:
         """Gives a program the clock.
@@ -122,59 +86,63 @@ class Takeover:
             UnsupportedProgram, OSError: it could not be taken over and must not run on; still
             stopped. ProcessLookupError: it was killed.
         """
-        native, world_page = self._native, process.world.page
+        clock = process.world.page
         registers = stopped.registers()
-        arch = native.arch
-        if not arch.runs_in(registers):
-            raise RealTime(f"it is not a program for {arch.name}")
         try:
+            kind = self._native.kind_of(registers, process.pid)
             memory = ProcessMemory(process.pid)
         except PermissionError as error:
             raise RealTime(
                 f"it is closed to its tracer ({error}): its file is execute-only; "
                 "make it readable, or run the tests as root"
             ) from None
+        arch = process.arch = kind.arch
+        part = clock.parts[arch.name]
         with memory:
             slot, base = _find_sysinfo_ehdr(
                 memory, getattr(registers, arch.stack_pointer), arch.word
             )
-            process.vdso = range(base, base + native.host.size)
-            room = native.room_offset
+            process.vdso = range(base, base + kind.host.size)
+            room = kind.room_offset
             if room is not None:
-                address = base - native.host.data_size - world_page.size
-                block = native.loader.with_parameters(
+                address = base - kind.host.data_size - part.size
+                block = kind.loader.with_parameters(
                     entry=getattr(registers, arch.program_counter),
                     address=address,
                     slot=slot,
-                    length=world_page.size,
-                    cookie=world_page.cookie,
-                    process=native.host.process_entries(base),
-                    path=_path(world_page),
+                    first_page=part.offset // page.PAGE_SIZE,
+                    length=part.size,
+                    cookie=clock.cookie,
+                    process=kind.host.process_entries(base),
+                    path=_path(clock),
                 )
-                self._write_vdso(memory, base, address, block)
+                self._write_vdso(memory, kind, base, address, block)
                 process.mapped = address
         if room is None:
-            self._from_outside(stopped, process, registers)
+            self._from_outside(stopped, process, kind, registers)
             return
-        setattr(registers, arch.program_counter, base + room + native.loader.entry_offset)
+        setattr(registers, arch.program_counter, base + room + kind.loader.entry_offset)
         stopped.set_registers(registers)
-        process.loader_failed_at = base + room + native.loader.failed_offset
+        process.loader_failed_at = base + room + kind.loader.failed_offset
         stopped.resume()
 
     def _write_vdso(
-        self, memory: ProcessMemory, base: int, mapped: int, loader: bytes = b""
+        self, memory: ProcessMemory, kind: Kind, base: int, mapped: int, loader: bytes = b""
     ) -> None:
         """Whoever finds the kernel's image at `base` gets the functions of the fake one; and
         `loader` stands behind it."""
-        distance, host = mapped + page.HEADER_SIZE - base, self._native.host
-        if distance not in self._redirected:
-            self._redirected[distance] = host.redirected(self._native.fake, distance)
-        memory.write(base + host.image.table_offset, self._redirected[distance] + loader)
+        distance = mapped + page.HEADER_SIZE - base
+        key = kind.arch.name, distance
+        if key not in self._redirected:
+            self._redirected[key] = kind.host.redirected(kind.fake, distance)
+        memory.write(base + kind.host.image.table_offset, self._redirected[key] + loader)
 
     def is_loader_failure(self, stopped: Stopped, process: Process) -> bool:
         """At a SIGTRAP: whether it is the loader's."""
-        counter = getattr(stopped.registers(), self._native.arch.program_counter)
-        return bool(process.loader_failed_at and counter == process.loader_failed_at)
+        if not process.loader_failed_at or process.arch is None:
+            return False
+        counter = getattr(stopped.registers(), process.arch.program_counter)
+        return bool(counter == process.loader_failed_at)
 
     def after_loader_failure(self, stopped: Stopped, process: Process) -> None:
         """Goes the other way with a program whose loader has trapped.
@@ -182,53 +150,55 @@ class Takeover:
         Requires, Leaves, Raises: as `at_exec`; RealTime does not happen.
         """
         registers = stopped.registers()
-        step, number = image.loader_failure(getattr(registers, self._native.arch.syscall_result))
+        kind = self._native.kind_of(registers, process.pid)
+        step, number = image.loader_failure(getattr(registers, kind.arch.syscall_result))
         try:
-            self._from_outside(stopped, process, self._as_at_entry(registers, process))
+            at_entry = self._as_at_entry(registers, process, kind)
+            self._from_outside(stopped, process, kind, at_entry)
         except (OSError, UnsupportedProgram) as error:
             if isinstance(error, ProcessLookupError):
                 raise
             cause = f"{step}: {errno.errorcode.get(number, 'a foreign file at its path')}"
             raise UnsupportedProgram(f"{cause}; then {error}") from error
 
-    def _as_at_entry(self, registers: Any, process: Process) -> Any:
+    def _as_at_entry(self, registers: Any, process: Process, kind: Kind) -> Any:
         """The registers that the kernel gave the program: all zero but the stack pointer and the
         program counter, which the loader's parameters hold."""
-        arch, loader = self._native.arch, self._native.loader
-        start = process.loader_failed_at - loader.failed_offset
+        start = process.loader_failed_at - kind.loader.failed_offset
         with ProcessMemory(process.pid) as memory:
-            entry = memory.read(start + len(loader.code), 8)
-        for name in arch.zero_at_entry:
+            entry = memory.read(start + len(kind.loader.code), 8)
+        for name in kind.arch.zero_at_entry:
             setattr(registers, name, 0)
-        setattr(registers, arch.program_counter, int.from_bytes(entry, "little"))
+        setattr(registers, kind.arch.program_counter, int.from_bytes(entry, "little"))
         return registers
 
-    def _from_outside(self, stopped: Stopped, process: Process, registers: Any) -> None:
-        native, arch = self._native, self._native.arch
+    def _from_outside(self, stopped: Stopped, process: Process, kind: Kind, registers: Any) -> None:
+        arch = kind.arch
         with ProcessMemory(process.pid) as memory:
             slot, base = _find_sysinfo_ehdr(
                 memory, getattr(registers, arch.stack_pointer), arch.word
             )
-            instruction = base + native.host.syscall_offset
+            instruction = base + kind.host.syscall_offset
             with RemoteSyscalls(stopped, instruction, arch, self._next_stop) as remote:
-                mapped = self._map_shared(remote, memory, process.world.page)
+                mapped = self._map_shared(remote, memory, process.world.page, arch)
                 if mapped is None:
-                    mapped = self._map_private(remote, process)
-                entries = native.host.process_entries(base)
+                    mapped = self._map_private(remote, process, kind)
+                entries = kind.host.process_entries(base)
                 packed = b"".join(entry.to_bytes(8, "little") for entry in entries)
                 memory.write(mapped + page.PROCESS_PAGE * page.PAGE_SIZE, packed)
                 image_address = mapped + page.HEADER_SIZE
                 memory.write(slot, image_address.to_bytes(array(arch.word).itemsize, "little"))
-                self._write_vdso(memory, base, mapped)
+                self._write_vdso(memory, kind, base, mapped)
                 process.mapped = mapped
                 remote.finish_with(registers)
         process.loader_failed_at = 0
         remote.stopped.resume()
 
     def _map_shared(
-        self, remote: RemoteSyscalls, memory: ProcessMemory, clock: ClockPage
+        self, remote: RemoteSyscalls, memory: ProcessMemory, clock: ClockPage, arch: Arch
     ) -> int | None:
         """Maps the memfd as the loader does; None where the program cannot open or execute it."""
+        part = clock.parts[arch.name]
         path_address = remote.stack_pointer - _PATH_BELOW_STACK
         memory.write(path_address, _path(clock) + b"\0")
         try:
@@ -240,10 +210,11 @@ class Takeover:
         mapped = None
         try:
             protection = mmap.PROT_READ | mmap.PROT_EXEC
-            mapped = remote.call("mmap", 0, clock.size, protection, mmap.MAP_PRIVATE, fd, 0)
+            start = part.offset // arch.mmap_unit
+            mapped = remote.call("mmap", 0, part.size, protection, mmap.MAP_PRIVATE, fd, start)
             cookie = memory.read(mapped + page.PROCESS_PAGE * page.PAGE_SIZE, len(clock.cookie))
             if cookie != clock.cookie:
-                remote.call("munmap", mapped, clock.size)
+                remote.call("munmap", mapped, part.size)
                 return None
             shared = mmap.MAP_SHARED | _MAP_FIXED
             remote.call("mmap", mapped, page.PAGE_SIZE, mmap.PROT_READ, shared, fd, 0)
@@ -254,26 +225,27 @@ class Takeover:
             if isinstance(error, ProcessLookupError):
                 raise
             if mapped is not None:
-                remote.call("munmap", mapped, clock.size)
+                remote.call("munmap", mapped, part.size)
             return None
         finally:
             remote.call("close", fd)
         return mapped
 
-    def _map_private(self, remote: RemoteSyscalls, process: Process) -> int:
+    def _map_private(self, remote: RemoteSyscalls, process: Process, kind: Kind) -> int:
         """Maps anonymous memory and writes the page and the image into it. Never writable for the
         program: the tracer writes through /proc/PID/mem."""
-        clock, fake = process.world.page, self._native.fake
+        clock = process.world.page
+        size = clock.parts[kind.arch.name].size
         anonymous = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        mapped = remote.call("mmap", 0, clock.size, mmap.PROT_READ, anonymous, -1, 0)
+        mapped = remote.call("mmap", 0, size, mmap.PROT_READ, anonymous, -1, 0)
         copy = PrivateCopy(ProcessMemory(process.pid), mapped)
         process.copy = copy
         copy.write(0, clock.private_copy())
         clock.copies.append(copy)
         image_address = mapped + page.HEADER_SIZE
-        copy.memory.write(image_address, fake.data)
+        copy.memory.write(image_address, kind.fake.data)
         executable = mmap.PROT_READ | mmap.PROT_EXEC
-        remote.call("mprotect", image_address, clock.size - page.HEADER_SIZE, executable)
+        remote.call("mprotect", image_address, size - page.HEADER_SIZE, executable)
         return mapped
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Generic, TypeVar
 
+from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.ptrace import Stopped
@@ -152,6 +153,8 @@ class Process:
     """It could not be given the clock and runs on without it."""
     has_read_clock: bool = False
     """By a system call of its own; reads through the page leave their trace in its page table."""
+    arch: Arch | None = None
+    """Of its program, once that has been taken over."""
     vdso: range = range(0)
     """Where the kernel's vDSO lies in it."""
     mapped: int = 0

@@ -19,7 +19,7 @@ from pytest_vdsotime.availability import known_obstacle
 from pytest_vdsotime.errors import ClockClosed, TracingUnavailable, VdsoTimeError
 from pytest_vdsotime.tracer.doorbell import INTERRUPT, Doorbell, watch
 from pytest_vdsotime.tracer.loop import Loop
-from pytest_vdsotime.tracer.takeover import NativeObjects
+from pytest_vdsotime.tracer.native import NativeObjects
 from pytest_vdsotime.tracer.tasks import Reply
 
 T = TypeVar("T")

@@ -99,14 +99,14 @@ def test_the_fake_vdso_is_one_executable_segment_with_both_hashes() -> None:
 
 def test_every_symbol_of_the_kernels_vdso_is_there() -> None:
     arch = host_arch()
-    host, fake = HostVdso.of_this_process(arch), fake_vdso(arch)
+    host, fake = HostVdso.of_process("self", arch), fake_vdso(arch)
     assert host.image.symbols
     image.check_symbols(fake, host)
 
 
 def test_an_unknown_symbol_is_refused_by_name() -> None:
     arch = host_arch()
-    host = HostVdso.of_this_process(arch)
+    host = HostVdso.of_process("self", arch)
     newer = {**host.image.symbols, ("__vdso_clock_now", "LINUX_9"): 16}
     newer_host = replace(host, image=replace(host.image, symbols=newer))
     with pytest.raises(TracingUnavailable, match="__vdso_clock_now@LINUX_9.*upgrade"):
@@ -115,7 +115,7 @@ def test_an_unknown_symbol_is_refused_by_name() -> None:
 
 def test_the_loader_fits_behind_the_image_or_is_told_so() -> None:
     arch = host_arch()
-    host = HostVdso.of_this_process(arch)
+    host = HostVdso.of_process("self", arch)
     room = host.room_offset(16)
     assert room is not None
     assert room >= len(host.image.data)

@@ -20,7 +20,7 @@ import pytest
 
 from pytest_vdsotime import image, page
 from pytest_vdsotime.arch import host_arch
-from pytest_vdsotime.image import PROCESS_ENTRIES, HostVdso
+from pytest_vdsotime.image import HostVdso
 from pytest_vdsotime.page import ClockPage, pack_body
 from pytest_vdsotime.timeline import HostClocks, Lines, Rate, initial_lines
 
@@ -38,10 +38,10 @@ LAYOUT = {
     "offsetof(struct vdso_page, served)": page.BODY_OFFSET,
     "offsetof(struct vdso_page, lines)": 8,
     "offsetof(struct vdso_page, clocks)": 56,
-    "sizeof(struct vdso_process)": 8 * len(PROCESS_ENTRIES),
-    "sizeof(struct loader_parameters)": struct.calcsize("=QQQQ16s6Q40s"),
-    "offsetof(struct loader_parameters, cookie)": 32,
-    "offsetof(struct loader_parameters, path)": 96,
+    "sizeof(struct vdso_process)": 8 * len(host_arch().vdso_entries),
+    "sizeof(struct loader_parameters)": struct.calcsize("=QQQQQ16s6Q40s"),
+    "offsetof(struct loader_parameters, cookie)": 40,
+    "offsetof(struct loader_parameters, path)": 104,
 }
 
 
@@ -67,14 +67,15 @@ class MappedStub:
     def __init__(self) -> None:
         arch = host_arch()
         self.fake = image.fake_vdso(arch)
-        self.page = ClockPage(initial_lines(0, Rate.of(0), "flow", 0), self.fake.data)
+        self.page = ClockPage(initial_lines(0, Rate.of(0), "flow", 0), {arch.name: self.fake.data})
+        self.size = self.page.parts[arch.name].size
         protection = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
-        self._memory = mmap.mmap(-1, self.page.size, mmap.MAP_PRIVATE, protection)
+        self._memory = mmap.mmap(-1, self.size, mmap.MAP_PRIVATE, protection)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
         self._memory[page.HEADER_SIZE : page.HEADER_SIZE + len(self.fake.data)] = self.fake.data
         with open("/proc/self/maps") as maps:
             vdso = next(line for line in maps if "[vdso]" in line)
-        entries = HostVdso.of_this_process(arch).process_entries(int(vdso.split("-")[0], 16))
+        entries = HostVdso.of_process("self", arch).process_entries(int(vdso.split("-")[0], 16))
         self._memory[page.PAGE_SIZE : page.PAGE_SIZE + 48] = struct.pack("=6Q", *entries)
 
     def show(self, lines: Lines, host: HostClocks) -> None:
@@ -128,7 +129,7 @@ def test_a_line_that_starts_later_stands(stub: MappedStub) -> None:
 
 
 def test_the_memfd_is_sealed() -> None:
-    clock = ClockPage(initial_lines(0, Rate.of(0), "flow", 0), b"image")
+    clock = ClockPage(initial_lines(0, Rate.of(0), "flow", 0), {"x86_64": b"image"})
     try:
         writable = os.open(f"/proc/self/fd/{clock.fd}", os.O_RDWR)
         try:
@@ -147,7 +148,7 @@ def test_the_memfd_is_sealed() -> None:
 
 def test_a_change_that_raises_changes_nothing() -> None:
     first = initial_lines(0, Rate.of(0), "flow", 0)
-    clock = ClockPage(first, b"image")
+    clock = ClockPage(first, {"x86_64": b"image"})
     try:
         before = os.pread(clock.fd, 300, 4)
 
@@ -177,7 +178,7 @@ class Recorded:
 
 
 def test_copies_follow_until_their_program_is_gone() -> None:
-    clock = ClockPage(initial_lines(0, Rate.of(0), "flow", 0), b"image")
+    clock = ClockPage(initial_lines(0, Rate.of(0), "flow", 0), {"x86_64": b"image"})
     try:
         copy, lost = Recorded(), Recorded()
         lost.is_gone = True

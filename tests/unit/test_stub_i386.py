@@ -12,7 +12,6 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,7 +21,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import Symbol, SymbolTableSection
 
 from pytest_vdsotime import image, page
-from pytest_vdsotime.arch import host_arch
+from pytest_vdsotime.arch.i386 import I386
 from pytest_vdsotime.image import Loader, VdsoImage
 from pytest_vdsotime.page import ClockPage, pack_body
 from pytest_vdsotime.timeline import HostClocks, Line, Lines, Rate, initial_lines
@@ -31,7 +30,8 @@ if TYPE_CHECKING:
     from conftest import Builder
 
 S = 1_000_000_000
-I386 = replace(host_arch(), name="i386")  # whose files they are
+# struct vdso_process (native_stub/page.h)
+PROCESS_ENTRIES = "clock_gettime", "gettimeofday", "clock_getres", "getcpu", "getrandom", "sgx"
 STARTS_NS = [-62_135_596_800 * S, -1, 0, 1, 2**31 * S, 2**32 * S + 999_999_999, 253_402_300_799 * S]
 RATES = [60, 0.1, 1 / 3, 1e-9, 1e9, 2.0**-60, 2.0**62, 0.5 + 2**-52]
 SCRATCH_OFFSET = 8 * page.PAGE_SIZE  # behind the image, in the process's memory
@@ -126,15 +126,9 @@ class Stub:
 
     def use(self, **entries: int) -> None:
         """Fills in the process page; by default with the kernel's own functions."""
-        symbols = {
-            "clock_gettime": "__vdso_clock_gettime64",
-            "gettimeofday": "__vdso_gettimeofday",
-            "clock_getres": "__vdso_clock_getres",
-            "getcpu": "__vdso_getcpu",
-        }
         packed = b""
-        for name in image.PROCESS_ENTRIES:
-            offset = self.kernel.offset(symbols[name]) if name in symbols else None
+        for name, symbol in zip(PROCESS_ENTRIES, I386.vdso_entries, strict=True):
+            offset = self.kernel.offset(symbol)
             kernels = offset and self.places.kernel + offset
             packed += struct.pack("=Q", entries.get(name, kernels or 0))
         self.write(self.places.memory + page.PAGE_SIZE, packed)
@@ -346,10 +340,13 @@ class Load:
     def __init__(self, stub: Stub) -> None:
         self.stub = stub
         self.loader = Loader.of(I386)
-        self.page = ClockPage(initial_lines(0, Rate.of(0), "freeze", S), stub.fake.data)
+        self.page = ClockPage(
+            initial_lines(0, Rate.of(0), "freeze", S), {"x86_64": b"", "i386": stub.fake.data}
+        )
+        self.part = self.page.parts["i386"]
         self.block = stub.scratch
         self.stack = stub.scratch + 4 * page.PAGE_SIZE
-        self.address = stub.places.kernel - 64 * page.PAGE_SIZE - self.page.size
+        self.address = stub.places.kernel - 64 * page.PAGE_SIZE - self.part.size
         self.path = f"/proc/{os.getpid()}/fd/{self.page.fd}".encode()
         self.cookie = self.page.cookie
 
@@ -359,7 +356,8 @@ class Load:
             entry=self.stub.places.entered,
             address=self.address,
             slot=slot,
-            length=self.page.size,
+            first_page=self.part.offset // page.PAGE_SIZE,
+            length=self.part.size,
             cookie=self.cookie,
             process=[0x1234_5678_9ABC, 2, 3, 4, 5, 6],
             path=self.path,
@@ -396,7 +394,7 @@ def test_the_loader_starts_the_program(load: Load) -> None:
     expected = zip(
         range(load.address, image_address, page.PAGE_SIZE), ("r--s", "r--p", "r-xp"), strict=True
     )
-    ours = range(load.address, load.address + load.page.size)
+    ours = range(load.address, load.address + load.part.size)
     assert [(start, access) for start, access in mapped if start in ours] == list(expected)
     process = load.stub.read(load.address + page.PAGE_SIZE, 64)
     assert struct.unpack("=8Q", process) == (0x1234_5678_9ABC, 2, 3, 4, 5, 6, 0, 0)
@@ -427,7 +425,7 @@ def test_a_loader_that_cannot_open(load: Load) -> None:
 
 
 def test_a_loader_that_cannot_map(load: Load) -> None:
-    load.address = load.stub.places.kernel - load.page.size + page.PAGE_SIZE
+    load.address = load.stub.places.kernel - load.part.size + page.PAGE_SIZE
     check_failure(load, 2, 17)  # EEXIST
 
 
@@ -447,7 +445,7 @@ def test_the_loader_fits(stub: Stub) -> None:
     loader = Loader.of(I386)
     room = -len(stub.kernel.data) % page.PAGE_SIZE
     assert loader.entry_offset == 0
-    assert loader.size == len(loader.code) + 136 < room - 16
+    assert loader.size == len(loader.code) + 144 < room - 16
     symbols = {symbol.name: symbol["st_value"] for symbol in symbols_of("i386/loader.elf")}
     assert symbols["loader_entry"] < symbols["loader_failed"] < symbols["loader_parameters"]
     assert symbols["loader_parameters"] == len(loader.code)

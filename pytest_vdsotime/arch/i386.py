@@ -1,0 +1,71 @@
+"""32-bit x86 programs on an x86-64 kernel, in the registers of a 64-bit tracer (python-ptrace's
+structure): eip is in rip, ebx in rbx, and so on. System calls by int 0x80 (syscall(2)), numbers by
+arch/x86/entry/syscalls/syscall_32.tbl."""
+
+from __future__ import annotations
+
+from pytest_vdsotime.arch import Abi, Arch
+
+#: The code segment of a 32-bit program (__USER32_CS, arch/x86/include/asm/segment.h).
+_USER32_CS = 0x23
+
+#: Any program on x86 can make these calls, a 64-bit one too.
+I386_CALLS = Abi(
+    audit_arch=0x40000003,
+    syscalls={
+        "adjtimex": 124,
+        "clock_adjtime": 343,
+        "clock_adjtime64": 405,
+        "clock_gettime": 265,
+        "clock_gettime64": 403,
+        "clock_settime": 264,
+        "clock_settime64": 404,
+        "clock_nanosleep": 267,
+        "clock_nanosleep_time64": 407,
+        "futex": 240,
+        "futex_time64": 422,
+        "futex_waitv": 449,
+        "gettimeofday": 78,
+        "mq_timedreceive": 280,
+        "mq_timedreceive_time64": 419,
+        "mq_timedsend": 279,
+        "mq_timedsend_time64": 418,
+        "settimeofday": 79,
+        "stime": 25,
+        "sysinfo": 116,
+        "time": 13,
+        "timer_settime": 260,
+        "timer_settime64": 409,
+        "timerfd_settime": 325,
+        "timerfd_settime64": 411,
+        "times": 43,
+    },
+    arguments=("rbx", "rcx", "rdx", "rsi", "rdi", "rbp"),
+    long_size=4,
+)
+
+I386 = Arch(
+    name="i386",
+    word="I",
+    program_counter="rip",
+    stack_pointer="rsp",
+    syscall_number="rax",
+    interrupted_syscall="orig_rax",
+    syscall_result="rax",
+    syscall_arguments=I386_CALLS.arguments,
+    syscall_instruction=b"\xcd\x80",
+    # mmap is mmap2, whose offset counts pages
+    syscalls={"close": 6, "mmap": 192, "mprotect": 125, "munmap": 91, "openat": 295},
+    mmap_unit=4096,
+    program_mode=("cs", _USER32_CS),
+    vdso_entries=(
+        *("__vdso_clock_gettime64", "__vdso_gettimeofday", "__vdso_clock_getres"),
+        *("__vdso_getcpu", "", ""),
+    ),
+    kept_symbols=frozenset({"__kernel_vsyscall", "__kernel_sigreturn", "__kernel_rt_sigreturn"}),
+    # __kernel_vsyscall, through which libc makes every call, and which the vDSO's own functions
+    # call: it pushes ecx, edx and ebp (arch/x86/entry/vdso/vdso32/system_call.S).
+    vsyscall_caller=12,
+    zero_at_entry=("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp"),
+    abis=(I386_CALLS,),
+)

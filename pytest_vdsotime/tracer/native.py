@@ -1,0 +1,87 @@
+"""What the tracer needs of the package's native objects and of the host, read once.
+
+A kernel may run more than one kind of program (arch/): the objects for its own kind are read at the
+start, those for another when the first such program comes, as its vDSO can only be read there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_vdsotime import image
+from pytest_vdsotime.arch import Arch
+from pytest_vdsotime.errors import TracingUnavailable
+from pytest_vdsotime.tracer.calls import Calls
+
+
+class RealTime(Exception):
+    """The program cannot be given the clock and runs on without it; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What takeovers of one kind of program need."""
+
+    arch: Arch
+    loader: image.Loader
+    host: image.HostVdso
+    fake: image.VdsoImage
+    room_offset: int | None
+    """Where the loader goes in a program's vDSO; None where there is no room for it."""
+
+    @classmethod
+    def of(cls, arch: Arch, fake: image.VdsoImage, host: image.HostVdso) -> Kind:
+        """Raises TracingUnavailable when an object is missing or the kernel's vDSO is not known."""
+        image.check_symbols(fake, host)
+        loader = image.Loader.of(arch)
+        return cls(arch, loader, host, fake, host.room_offset(loader.size))
+
+
+@dataclass(frozen=True, slots=True)
+class NativeObjects:
+    """All of them."""
+
+    arch: Arch
+    launcher: image.Launcher
+    calls: Calls
+    fakes: Mapping[str, image.VdsoImage]
+    """By the kind of program, that of the host first."""
+    _kinds: dict[str, Kind] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, arch: Arch) -> NativeObjects:
+        """Raises TracingUnavailable when an object is missing or the kernel's vDSO is not known."""
+        fakes = {one.name: image.fake_vdso(one) for one in (arch, *arch.runs_too)}
+        own = Kind.of(arch, fakes[arch.name], image.HostVdso.of_process("self", arch))
+        return cls(arch, image.Launcher.of(arch), Calls(arch), fakes, {arch.name: own})
+
+    @property
+    def own(self) -> Kind:
+        """What is needed for programs of the host's own kind."""
+        return self._kinds[self.arch.name]
+
+    @property
+    def images(self) -> Mapping[str, bytes]:
+        """Of the fake vDSO, for a clock's page."""
+        return {name: fake.data for name, fake in self.fakes.items()}
+
+    def kind_of(self, registers: Any, pid: int) -> Kind:
+        """What is needed for the program with these registers, stopped at its exec.
+
+        Raises RealTime: there is nothing for it.
+        """
+        for arch in (self.arch, *self.arch.runs_too):
+            if arch.runs_in(registers):
+                kind = self._kinds.get(arch.name)
+                return self._read(arch, pid) if kind is None else kind
+        raise RealTime(f"it is not a program for {self.arch.name}")
+
+    def _read(self, arch: Arch, pid: int) -> Kind:
+        try:
+            host = image.HostVdso.of_process(pid, arch)
+            kind = self._kinds[arch.name] = Kind.of(arch, self.fakes[arch.name], host)
+        except TracingUnavailable as error:
+            raise RealTime(str(error)) from None
+        return kind
