@@ -1,5 +1,5 @@
-"""Programs under limits that leave no room for the clock run as they do alone: with the clock, or in
-real time under a warning that names them."""
+"""Programs under limits that leave no room for the clock run as they do alone: with the clock, or
+in real time under a warning that names them."""
 
 from __future__ import annotations
 
