@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -158,13 +159,99 @@ def test_news_that_nobody_hears(as_root: None, execute_only: str) -> None:
 
 # --check and --help.
 
+CEILING_S = 30
+CHECK_CEILING_S = 5  # under two on an idle machine
+DOORS = {
+    "vDSO reads": "clock_gettime of the fake vDSO reads the clock",
+    "the kernel's vDSO": "the image that /proc/self/auxv names reads the clock",
+    "raw calls": "clock_gettime by a system call reads the clock",
+}
+OTHER_DOORS = (
+    *("32-bit calls", "vsyscall page", "setting the clock"),
+    *("deadlines", "timerfd deadlines", "timer deadlines"),
+)
+WITHOUT = """
+import sys
+from pytest_vdsotime.arch import host_arch
+numbers = host_arch().abis[0].syscalls
+name = next(name for name, number in numbers.items() if number == int(sys.argv[1]))
+from pytest_vdsotime.tracer import calls
+calls.CALLS = tuple(row for row in calls.CALLS if row.name != name)
+from pytest_vdsotime.check import check
+sys.exit(check())
+"""
+NOWHERE = """
+import dataclasses, sys
+from pytest_vdsotime import arch, check
+ours = dataclasses.replace(arch.host_arch(), foreign_call=bytes([0xF4]), vsyscall_time=8)  # hlt
+check.host_arch = lambda: ours
+sys.exit(check.check())
+"""
+NO_PYTHON = """
+import sys
+from pytest_vdsotime.check import check
+sys.executable = "/nonexistent/python"
+sys.exit(check())
+"""
+
 
 def test_check() -> None:
     done = run("--check")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert all(line.startswith("ok    ") for line in lines)
-    assert lines[-1] == "ok    takeover: date on a clock of its own prints 1970-01-01T00:00:00Z"
+    seen = dict(line.removeprefix("ok    ").split(": ", 1) for line in lines)
+    assert seen["takeover"] == "date on a clock of its own prints 1970-01-01T00:00:00Z"
+    assert seen.items() >= DOORS.items()
+    assert list(seen)[-len(DOORS) - len(OTHER_DOORS) :] == [*DOORS, *OTHER_DOORS]
+    for wait in ("deadlines", "timerfd deadlines", "timer deadlines"):
+        assert re.search(r" until 30 ms from now lasts \d{2,} ms$", seen[wait])
+
+
+def test_check_of_the_clocks_own_setting(as_root: None) -> None:
+    before = time.time()
+    setting = "setting the clock: clock_settime moves the program's clock, not the host's"
+    assert f"ok    {setting}\n" in run("--check").stdout
+    assert 0 <= time.time() - before < CEILING_S
+    refused = "ok    setting the clock: clock_settime is refused: Operation not permitted\n"
+    drop = ["setpriv", "--bounding-set=-sys_time"]
+    assert refused in outcome([*drop, *VDSOTIME, "--check"])[1]
+
+
+@pytest.mark.parametrize(
+    ("call", "line"),
+    [
+        (228, "OPEN  raw calls: clock_gettime by a system call reads "),
+        (230, "OPEN  deadlines: clock_nanosleep until 30 ms from now lasts 0 ms: "),
+    ],
+)
+def test_check_finds_an_open_door(call: int, line: str) -> None:
+    """A row of the tracer's table left out: the plugin can run, and says what is open."""
+    status, stdout, stderr = outcome([sys.executable, "-c", WITHOUT, str(call)])
+    assert (status, stderr) == (0, "")
+    assert line in stdout
+    assert [one for one in stdout.splitlines() if not one.startswith(("ok", "OPEN"))] == []
+
+
+def test_check_of_a_machine_without_doors() -> None:
+    """Where int 0x80 and the vsyscall page are SIGSEGV: calls of nothing stand in for them."""
+    status, stdout, stderr = outcome([sys.executable, "-c", NOWHERE])
+    assert (status, stderr) == (0, "")
+    assert "ok    32-bit calls: none on this machine\n" in stdout
+    assert "ok    vsyscall page: none on this machine\n" in stdout
+
+
+def test_check_without_a_program() -> None:
+    """A door that cannot be tried is no failure, but is said."""
+    status, stdout, stderr = outcome([sys.executable, "-c", NO_PYTHON])
+    assert (status, stderr) == (0, "")
+    assert "skip  raw calls: cannot be tested: [Errno 2] " in stdout
+
+
+def test_check_takes_little_time() -> None:
+    started = time.monotonic()
+    run("--check")
+    assert time.monotonic() - started < CHECK_CEILING_S
 
 
 def test_check_where_tracing_is_refused() -> None:

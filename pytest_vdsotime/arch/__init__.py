@@ -77,6 +77,10 @@ class Arch:
     """All in which a program can make system calls, its own first."""
     runs_too: tuple[Arch, ...] = ()
     """Other kinds of program that its kernels run."""
+    foreign_call: bytes = b""
+    """A function (number, first, second) that makes a system call of the second ABI, if any."""
+    vsyscall_time: int = 0
+    """Where the legacy vsyscall page has `time`; 0 where there never was one."""
 
     def runs_in(self, registers: Any) -> bool:
         """Whether a program with these registers is one of this architecture."""

@@ -60,4 +60,7 @@ X86_64 = Arch(
         *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp"),
         *("r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"),
     ),
+    # push %rbx; mov %edi, %eax; mov %esi, %ebx; mov %edx, %ecx; int $0x80; pop %rbx; ret
+    foreign_call=b"\x53\x89\xf8\x89\xf3\x89\xd1\xcd\x80\x5b\xc3",
+    vsyscall_time=0xFFFFFFFFFF600400,  # arch/x86/include/uapi/asm/vsyscall.h
 )

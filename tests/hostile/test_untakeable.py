@@ -119,6 +119,30 @@ def test_a_setuid_program(ordinary: Script, program: str) -> None:
     assert warning.startswith("RealTimeWarning ") and "who_and_when" in warning
 
 
+MOVE = """
+import subprocess, sys
+from subprocess import PIPE
+from pytest_vdsotime import FrozenClock
+with FrozenClock(0) as clock:
+    command = [sys.argv[1], "0", str(3600 * 10**9)]
+    program = clock.popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True)
+    line = program.stdout.readline()
+    clock.advance(hours=1)
+    output, errors = program.communicate("\\n", timeout=30)
+print(line + output + errors, program.returncode)
+"""
+
+
+@pytest.mark.parametrize("name", ["undumpable", "undumpable_copy"])
+def test_a_program_that_becomes_undumpable(
+    name: str, ordinary: Script, build: Builder, public_dir: Path
+) -> None:
+    """From then on its memory and its files are closed to its tracer: ptrace_access_vm,
+    kernel/ptrace.c."""
+    done = ordinary(MOVE, str(shutil.copy(build.c(name), public_dir)))
+    assert (done.stdout, done.stderr) == ("MOVE\nEXIT-SUCCESS\n 0\n", "")
+
+
 @pytest.mark.parametrize(("mode", "uid"), [(0o111, NOBODY), (0o4755, 0), (0o4111, 0)])
 def test_root_gives_them_the_clock(mode: int, uid: int, program: str) -> None:
     """With CAP_SYS_PTRACE a tracer may read any memory; set-user-ID takes effect: ptrace(2)."""

@@ -1,0 +1,46 @@
+"""Programs under limits that leave no room for the clock run as they do alone: with the clock, or
+in real time under a warning that names them."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+import warnings
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vdsotime import FrozenClock, RealTimeWarning
+
+if TYPE_CHECKING:
+    from conftest import Builder
+
+CEILING_S = 30
+STATUS = 7  # of helpers/who_and_when.c
+
+
+@pytest.fixture
+def limited(build: Builder) -> list[str]:
+    """helpers/who_and_when under the least address space that it runs in alone (RLIMIT_AS)."""
+    program = build.c("helpers/who_and_when")
+    for kilobytes in range(64, 4096, 4):
+        command = ["sh", "-c", f"ulimit -v {kilobytes}; exec {program}"]
+        if subprocess.run(command, capture_output=True, timeout=CEILING_S).returncode == STATUS:
+            return command
+    pytest.fail("no limit is large enough")
+
+
+def test_no_room_for_a_page(limited: list[str]) -> None:
+    before = int(time.time())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with FrozenClock("1970-01-01") as clock:
+            done = clock.run(limited, capture_output=True, text=True, timeout=CEILING_S)
+    assert (done.returncode, done.stderr) == (STATUS, "")
+    seconds = int(done.stdout.split()[1])
+    if seconds == 0:
+        assert not caught
+    else:
+        assert before <= seconds <= time.time()
+        (warning,) = caught
+        assert warning.category is RealTimeWarning and "who_and_when" in str(warning.message)
