@@ -31,6 +31,7 @@ TARGETS = {
     "dynamic": ("x86_64-linux-gnu.2.31",),
     "freestanding": ("x86_64-linux-musl", "-static", "-nostdlib", "-ffreestanding"),
     "i386": ("x86-linux-musl", "-static"),
+    "i386-dynamic": ("x86-linux-gnu.2.31",),
 }
 C_FLAGS = (
     *("-std=gnu11", "-O1", "-g0", "-D_GNU_SOURCE", "-pthread", "-fno-sanitize=undefined"),

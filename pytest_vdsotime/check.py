@@ -268,7 +268,7 @@ def _given_vdso() -> str:
     return _read(
         "clock_gettime of the fake vDSO",
         _GIVEN_VDSO,
-        Tracer().load().fake.value_offsets[f"{host_arch().vdso_prefix}clock_gettime"],
+        Tracer().load().own.fake.value_offsets[host_arch().vdso_entries[0]],
     )
 
 
@@ -278,7 +278,7 @@ def _kernels_vdso() -> str:
     return _read(
         "the image that /proc/self/auxv names",
         _KERNELS_VDSO,
-        Tracer().load().host.image.value_offsets[f"{host_arch().vdso_prefix}clock_gettime"],
+        Tracer().load().own.host.image.value_offsets[host_arch().vdso_entries[0]],
     )
 
 
