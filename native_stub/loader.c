@@ -3,8 +3,8 @@
  * The tracer writes it into the unused end of the kernel's vDSO and points the program there at
  * the exec stop. It maps the memfd of the clock (page.h), tells the program's libc by
  * AT_SYSINFO_EHDR that the fake image is the vDSO, and jumps to where the kernel would have
- * started. arch/ has the entry, which on failure ends in a trap with the result of load() in the
- * return register: the step in the upper half, errno in the lower. By then nothing of it is left
+ * started. arch/ has the entry, which on failure makes the system call LOADER_FAILED with the result of
+ * load(): the step in the upper half, errno in the lower. By then nothing of it is left
  * in the program, and the tracer goes another way.
  */
 #include "loader.h"

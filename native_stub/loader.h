@@ -16,6 +16,6 @@ struct loader_parameters {
     char path[40];           /* "/proc/PID/fd/N" of the memfd */
 };
 
-_Static_assert(sizeof(struct loader_parameters) == 144, "loader_parameters");
+_Static_assert(sizeof(struct loader_parameters) == 160, "loader_parameters");
 
 #endif

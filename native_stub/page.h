@@ -64,6 +64,7 @@ struct vdso_process {
     uint64_t getcpu;
     uint64_t getrandom;
     uint64_t sgx_enter_enclave;
+    uint64_t mark[2]; /* the clock's cookie: this is still what was put here */
 };
 
 _Static_assert(sizeof(struct vdso_clock) == 16, "vdso_clock");
@@ -71,6 +72,6 @@ _Static_assert(sizeof(struct vdso_line) == 24, "vdso_line");
 _Static_assert(offsetof(struct vdso_page, lines) == 8, "lines");
 _Static_assert(offsetof(struct vdso_page, clocks) == 56, "clocks");
 _Static_assert(sizeof(struct vdso_page) == 248, "vdso_page");
-_Static_assert(sizeof(struct vdso_process) == 48, "vdso_process");
+_Static_assert(sizeof(struct vdso_process) == 64, "vdso_process");
 
 #endif

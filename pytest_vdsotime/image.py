@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -28,7 +29,8 @@ NATIVE = Path(__file__).resolve().parent / "native"
 LAUNCHER_NAME = "vdsotime-launch"
 #: struct loader_parameters (native_stub/loader.h): entry, address, slot, first page, length,
 #: cookie, process, path.
-_PARAMETERS = struct.Struct("=QQQQQ16s6Q40s")
+_PARAMETERS = struct.Struct("=QQQQQ16s64s40s")
+_PROCESS = struct.Struct("=6Q16s")
 #: (offset of st_value, its layout) in Elf32_Sym and Elf64_Sym (elf(5)), by class.
 _ST_VALUE = {32: (4, struct.Struct("=I")), 64: (8, struct.Struct("=Q"))}
 #: enum step of native_stub/loader.c.
@@ -143,6 +145,8 @@ class HostVdso:
     """Of `Arch.vdso_entries`; 0 for one that it lacks, as the ELF header lies there."""
     data_size: int
     """Of the kernel's data pages in front of it (``[vvar]``)."""
+    call_offsets: frozenset[int]
+    """Behind its own system call instructions."""
 
     @classmethod
     def of_process(cls, pid: int | str, arch: Arch) -> HostVdso:
@@ -172,35 +176,70 @@ class HostVdso:
                 "use Linux 5.3 or later",
             )
         instruction = image.data.index(arch.syscall_instruction)
-        return cls(image, arch, end - start, instruction, entries, data_size)
+        calls = re.finditer(re.escape(arch.syscall_instruction), image.data)
+        call_offsets = frozenset(found.end() for found in calls)
+        return cls(image, arch, end - start, instruction, entries, data_size, call_offsets)
 
-    @property
-    def room(self) -> int:
-        """Where unused bytes begin, behind the image."""
-        return -(-len(self.image.data) // 16) * 16
-
-    def room_offset(self, needed: int) -> int | None:
-        """The same where there are `needed` bytes, or None."""
-        return self.room if self.room + needed <= self.size else None
-
-    def process_entries(self, base: int) -> list[int]:
+    def process_entries(self, base: int, mark: bytes) -> bytes:
         """struct vdso_process of a program whose vDSO lies at `base`."""
-        return [offset and base + offset for offset in self.entry_offsets]
+        return _PROCESS.pack(*(offset and base + offset for offset in self.entry_offsets), mark)
 
-    def redirected(self, fake: VdsoImage, distance: int) -> bytes:
-        """What follows `image.table_offset`, up to the room behind the image, with every function's
-        symbol leading into the fake image, which lies `distance` bytes from this one.
-        /proc/self/auxv goes on to show where the kernel put this one, and programs that look it up
-        there (Go's c-shared mode, some JITs) must not find real time; the code stays, for the fake
-        one to read the host's clock."""
-        start = self.image.table_offset
-        data = bytearray(self.image.data.ljust(self.room, b"\0")[start:])
-        layout = self.image.value
-        for name, offset in self.image.value_offsets.items():
-            if name not in self.arch.kept_symbols:
-                value = (distance + (fake.offset(name) or 0)) % 2 ** (8 * layout.size)
-                layout.pack_into(data, offset - start, value)
-        return bytes(data)
+
+@dataclass(frozen=True, slots=True)
+class Detour:
+    """A kernel's image whose symbols lead to other code, which stands behind it.
+
+    /proc/self/auxv goes on to show where the kernel put its image, and programs that look it up
+    there (Go's c-shared mode, some JITs) must not find real time. The image's own code stays, for
+    the fake one to read the host's clock.
+    """
+
+    table: bytes
+    """From the image's `table_offset` up to that code."""
+    names: tuple[str, ...]
+    """Of the functions, in the order of that code."""
+    end: int
+    """Where unused bytes begin behind that code."""
+
+    @classmethod
+    def of(cls, host: HostVdso, names: Iterable[str], code_size: int) -> Detour:
+        """Of these functions, each to `code_size` bytes.
+
+        Raises TracingUnavailable where there is no room for them.
+        """
+        image = host.image
+        start = -(-len(image.data) // code_size) * code_size
+        table = bytearray(image.data.ljust(start, b"\0"))
+        first: dict[int, str] = {}
+        for name in names:
+            offset = image.offset(name) or 0
+            first.setdefault(offset, name)  # a weak name is another for the same
+            place = start + code_size * list(first).index(offset)
+            image.value.pack_into(table, image.value_offsets[name], place)
+        end = start + code_size * len(first)
+        if end > host.size:
+            raise TracingUnavailable(
+                f"the vDSO of Linux {os.uname().release} has no room for {end - start} bytes",
+                "use another kernel",
+            )
+        return cls(bytes(table[image.table_offset :]), tuple(first.values()), end)
+
+
+def jumps(host: HostVdso) -> Detour:
+    """To the fake image: of every function that is not to stay the kernel's own."""
+    names = sorted(host.image.value_offsets.keys() - host.arch.kept_symbols)
+    return Detour.of(host, names, len(host.arch.jump(0)))
+
+
+def raw_functions(host: HostVdso) -> bytes:
+    """From `table_offset` on: the kernel's image whose functions about time make system calls."""
+    numbers = {}
+    for name in sorted(host.image.value_offsets):
+        call = name.removeprefix("__vdso_").removeprefix("__kernel_")
+        if call in host.arch.abis[0].syscalls:
+            numbers[name] = host.arch.abis[0].syscalls[call]
+    detour = Detour.of(host, numbers, len(host.arch.raw_function(0)))
+    return detour.table + b"".join(host.arch.raw_function(numbers[one]) for one in detour.names)
 
 
 def check_symbols(fake: VdsoImage, host: HostVdso) -> None:
@@ -248,12 +287,12 @@ class Loader:
         first_page: int,
         length: int,
         cookie: bytes,
-        process: list[int],
+        process: bytes,
         path: bytes,
     ) -> bytes:
         """The block to write into a program."""
         return self.code + _PARAMETERS.pack(
-            entry, address, slot, first_page, length, cookie, *process, path
+            entry, address, slot, first_page, length, cookie, process, path
         )
 
 

@@ -22,8 +22,9 @@ PAGE_SIZE = 4096
 CLOCK_PAGE, PROCESS_PAGE, MARKER_PAGE, IMAGE_PAGE = range(4)
 HEADER_SIZE = IMAGE_PAGE * PAGE_SIZE
 COOKIE_SIZE = 16
-#: Behind struct vdso_process: room for timeouts that the kernel reads in place of a program's own.
-PROCESS_SIZE, SLOT_SIZE, SLOTS = 64, 32, 120
+#: In struct vdso_process the mark, which is the cookie; behind it room for what the kernel reads in
+#: place of a program's own.
+MARK_OFFSET, PROCESS_SIZE, SLOT_SIZE, SLOTS = 48, 64, 32, 126
 
 _SEQUENCE = struct.Struct("=I")
 _SERVED = struct.Struct("=I")

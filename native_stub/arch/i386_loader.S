@@ -2,6 +2,7 @@
  * finds every other register zero (ELF_PLAT_INIT, arch/x86/include/asm/elf.h). With none to spare,
  * and no addresses relative to the instruction pointer, `ret` is what can lead to the entry point:
  * its word is below the stack by then, where the loader's frames have been. */
+#include "../loader_failed.h"
     .section .text.entry, "ax", @progbits
     .globl loader_entry, loader_failed
 loader_entry:
@@ -23,13 +24,15 @@ here:
     xorl %ebp, %ebp
     ret
 fail:
+    movl %eax, %ebx
+    movl $LOADER_FAILED, %eax
+    int $0x80
+loader_failed: /* the instruction pointer in that call */
     int3
-loader_failed: /* the instruction pointer at the trap */
-    nop
 
     .section .parameters, "a", @progbits
     .globl loader_parameters
     .balign 8
 loader_parameters:
-    .skip 144
+    .skip 160
     .section .note.GNU-stack, "", @progbits

@@ -1,5 +1,6 @@
 /* x86-64: the loader's entry and its way out. The stack pointer is the program's own and 16-byte
  * aligned (System V ABI, 3.4.1); a new program finds every other register zero (ELF_PLAT_INIT). */
+#include "../loader_failed.h"
     .section .text.entry, "ax", @progbits
     .globl loader_entry, loader_failed
 loader_entry:
@@ -17,13 +18,15 @@ loader_entry:
     xorl %r11d, %r11d
     jmp *loader_parameters(%rip)
 fail:
+    movl %eax, %edi
+    movl $LOADER_FAILED, %eax
+    syscall
+loader_failed: /* the instruction pointer in that call */
     int3
-loader_failed: /* the instruction pointer at the trap */
-    nop
 
     .section .parameters, "a", @progbits
     .globl loader_parameters
     .balign 8
 loader_parameters:
-    .skip 144
+    .skip 160
     .section .note.GNU-stack, "", @progbits

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,9 @@ class Abi:
     """Registers of a 64-bit tracer's structure."""
     long_size: int
     """In bytes; its timespec and timeval are pairs of longs."""
+    refused_bit: int = 0
+    """Numbers with this bit are of another ABI, whose calls are answered as by kernels without
+    it."""
 
     @property
     def mask(self) -> int:
@@ -60,6 +63,10 @@ class Arch:
     syscall_arguments: tuple[str, ...]
     syscall_instruction: bytes
     syscalls: Mapping[str, int]
+    jump: Callable[[int], bytes]
+    """Code that goes on at an address, and touches no register that a function may not."""
+    raw_function: Callable[[int], bytes]
+    """A C function that makes a system call of this number with its two arguments."""
     program_mode: tuple[str, int]
     """The register that tells a program of this architecture, and its value there."""
     mmap_unit: int

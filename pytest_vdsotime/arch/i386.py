@@ -4,6 +4,8 @@ arch/x86/entry/syscalls/syscall_32.tbl."""
 
 from __future__ import annotations
 
+import struct
+
 from pytest_vdsotime.arch import Abi, Arch
 
 #: The code segment of a 32-bit program (__USER32_CS, arch/x86/include/asm/segment.h).
@@ -15,6 +17,8 @@ I386_CALLS = Abi(
     syscalls={
         "adjtimex": 124,
         "clock_adjtime": 343,
+        "clone": 120,
+        "clone3": 435,
         "clock_adjtime64": 405,
         "clock_gettime": 265,
         "clock_gettime64": 403,
@@ -30,6 +34,8 @@ I386_CALLS = Abi(
         "mq_timedreceive_time64": 419,
         "mq_timedsend": 279,
         "mq_timedsend_time64": 418,
+        "prctl": 172,
+        "seccomp": 354,
         "settimeofday": 79,
         "stime": 25,
         "sysinfo": 116,
@@ -44,6 +50,18 @@ I386_CALLS = Abi(
     long_size=4,
 )
 
+
+def _jump(address: int) -> bytes:
+    return struct.pack("<BIB2x", 0x68, address, 0xC3)  # push $address; ret
+
+
+def _raw_function(number: int) -> bytes:
+    """push %ebx; mov 8(%esp), %ebx; mov 12(%esp), %ecx; mov $number, %eax; int $0x80; pop %ebx;
+    ret"""
+    head = b"\x53\x8b\x5c\x24\x08\x8b\x4c\x24\x0c\xb8"
+    return struct.pack("<10sI4s6x", head, number, b"\xcd\x80\x5b\xc3")
+
+
 I386 = Arch(
     name="i386",
     word="I",
@@ -57,6 +75,8 @@ I386 = Arch(
     # mmap is mmap2, whose offset counts pages
     syscalls={"close": 6, "mmap": 192, "mprotect": 125, "munmap": 91, "openat": 295},
     mmap_unit=4096,
+    jump=_jump,
+    raw_function=_raw_function,
     program_mode=("cs", _USER32_CS),
     vdso_entries=(
         *("__vdso_clock_gettime64", "__vdso_gettimeofday", "__vdso_clock_getres"),

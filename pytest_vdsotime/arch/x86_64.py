@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import struct
+
 from pytest_vdsotime.arch import Abi, Arch
 from pytest_vdsotime.arch.i386 import I386, I386_CALLS
 
 #: The code segment of a 64-bit program (__USER_CS, arch/x86/include/asm/segment.h); 32-bit ones
 #: have 0x23.
 _USER_CS = 0x33
+
+_X32_BIT = 0x40000000  # __X32_SYSCALL_BIT, arch/x86/include/uapi/asm/unistd.h
+
+
+def _jump(address: int) -> bytes:
+    return struct.pack("<6sQ2x", b"\xff\x25\0\0\0\0", address)  # jmp *0(%rip)
+
+
+def _raw_function(number: int) -> bytes:
+    return struct.pack("<BI3s8x", 0xB8, number, b"\x0f\x05\xc3")  # mov $number, %eax; syscall; ret
+
 
 X86_64 = Arch(
     name="x86_64",
@@ -21,6 +34,8 @@ X86_64 = Arch(
     syscall_instruction=b"\x0f\x05",
     syscalls={"close": 3, "mmap": 9, "mprotect": 10, "munmap": 11, "openat": 257},
     mmap_unit=1,
+    jump=_jump,
+    raw_function=_raw_function,
     program_mode=("cs", _USER_CS),
     vdso_entries=(
         *("__vdso_clock_gettime", "__vdso_gettimeofday", "__vdso_clock_getres"),
@@ -35,6 +50,8 @@ X86_64 = Arch(
             syscalls={
                 "adjtimex": 159,
                 "clock_adjtime": 305,
+                "clone": 56,
+                "clone3": 435,
                 "clock_gettime": 228,
                 "clock_settime": 227,
                 "clock_nanosleep": 230,
@@ -43,6 +60,8 @@ X86_64 = Arch(
                 "gettimeofday": 96,
                 "mq_timedreceive": 243,
                 "mq_timedsend": 242,
+                "prctl": 157,
+                "seccomp": 317,
                 "settimeofday": 164,
                 "sysinfo": 99,
                 "time": 201,
@@ -52,6 +71,7 @@ X86_64 = Arch(
             },
             arguments=("rdi", "rsi", "rdx", "r10", "r8", "r9"),
             long_size=8,
+            refused_bit=_X32_BIT,
         ),
         I386_CALLS,
     ),

@@ -55,14 +55,14 @@ def stat_fields(pid: int) -> tuple[str, int] | None:
     return state.decode(), int(ppid)
 
 
-def has_capability(pid: int, capability: int) -> bool:
-    """Whether a process has a capability in this process's user namespace (capabilities(7)): what
+def has_capability(tid: int, capability: int) -> bool:
+    """Whether a thread has a capability in this process's user namespace (capabilities(7)): what
     is
     in the effective set of one in another user namespace counts there alone."""
     try:
-        if os.readlink(f"/proc/{pid}/ns/user") != os.readlink("/proc/self/ns/user"):
+        if os.readlink(f"/proc/{tid}/ns/user") != os.readlink("/proc/self/ns/user"):
             return False
-        with open(f"/proc/{pid}/status") as file:
+        with open(f"/proc/{tid}/status") as file:
             line = next(line for line in file if line.startswith("CapEff:"))
     except OSError:
         return False

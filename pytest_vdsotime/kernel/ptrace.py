@@ -11,8 +11,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import struct
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 with warnings.catch_warnings():
     # python-ptrace 0.9.9 calls datetime.utcfromtimestamp on import, deprecated since Python 3.12.
@@ -29,6 +30,8 @@ _PTRACE_GET_SYSCALL_INFO = 0x420E
 _PTRACE_O_TRACESECCOMP = 0x80
 _PTRACE_O_EXITKILL = 0x100000
 _SYSCALL_INFO_ENTRY = 1
+# struct ptrace_syscall_info: op, arch, instruction_pointer, stack_pointer, nr, args
+_SYSCALL_INFO = struct.Struct("=B3xI2QQ6Q")
 _SIGSET_SIZE = 8
 _WORD_SIZE = ctypes.sizeof(ctypes.c_long)
 
@@ -63,6 +66,20 @@ class _SignalInfo(ctypes.Structure):
         ("si_code", ctypes.c_int),
         ("rest", ctypes.c_byte * 116),
     )
+
+
+class SystemCall(NamedTuple):
+    """What the kernel says of the system call that a task is stopped at."""
+
+    is_entry: bool
+    """At a system call stop: not the exit. What follows it is only known otherwise."""
+    arch: int
+    """AUDIT_ARCH_* (linux/audit.h)."""
+    counter: int
+    """The program counter, behind the instruction."""
+    stack: int
+    nr: int
+    arguments: list[int]
 
 
 def _request(request: int, tid: int, address: int = 0, data: Any = 0) -> int:
@@ -120,10 +137,10 @@ class Stopped:
         self._spend()
         _request(_binding.PTRACE_CONT, self.tid, 0, signal)
 
-    def resume_to_syscall(self) -> None:
-        """Lets it run to its next system call's entry or exit."""
+    def resume_to_syscall(self, signal: int = 0) -> None:
+        """As `resume`, to its next system call's entry or exit."""
         self._spend()
-        _request(_binding.PTRACE_SYSCALL, self.tid)
+        _request(_binding.PTRACE_SYSCALL, self.tid, 0, signal)
 
     def listen(self) -> None:
         """Leaves it in its group stop, as it would be alone; SIGCONT is reported as a new stop."""
@@ -190,9 +207,9 @@ class Stopped:
         word = ctypes.c_uint64(mask)
         _request(_PTRACE_SETSIGMASK, self.tid, _SIGSET_SIZE, ctypes.addressof(word))
 
-    def is_at_syscall_entry(self) -> bool:
-        """At a system call stop: whether it is the entry, by the kernel's word (since Linux
-        5.3)."""
-        info = (ctypes.c_uint8 * 88)()
+    def system_call(self) -> SystemCall:
+        """At a seccomp or system call stop (PTRACE_GET_SYSCALL_INFO, since Linux 5.3)."""
+        info = ctypes.create_string_buffer(88)
         _request(_PTRACE_GET_SYSCALL_INFO, self.tid, len(info), ctypes.addressof(info))
-        return info[0] == _SYSCALL_INFO_ENTRY
+        operation, arch, counter, stack, nr, *arguments = _SYSCALL_INFO.unpack_from(info)
+        return SystemCall(operation == _SYSCALL_INFO_ENTRY, arch, counter, stack, nr, arguments)

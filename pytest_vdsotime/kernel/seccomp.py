@@ -6,6 +6,7 @@ filter.
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ _JUMP_ANY_BIT = 0x45  # BPF_JMP | BPF_JSET | BPF_K
 _RETURN = 0x06  # BPF_RET | BPF_K
 _ALLOW = 0x7FFF0000
 _TRACE = 0x7FF00000
+_NO_SUCH_CALL = 0x00050000 | errno.ENOSYS  # SECCOMP_RET_ERRNO
 # struct seccomp_data: nr, arch, instruction_pointer, args[6]
 _NR, _ARCH, _ARGUMENTS = 0, 4, 16
 _INSTRUCTION = struct.Struct("=HBBI")
@@ -41,6 +43,13 @@ class Match:
     """whatever these bits are."""
     any_bits: int = 0
     """Or, where there are no values, it has one of these bits."""
+
+    def holds(self, arguments: Sequence[int]) -> bool:
+        """What the filter decides."""
+        value = arguments[self.argument] & 0xFFFFFFFF
+        if self.values:
+            return value & ~self.ignored_bits in self.values
+        return bool(value & self.any_bits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +97,16 @@ class _Code:
         return 0 if label is None else self._places[label] - start
 
 
-def _arm(rules: Sequence[Rule], abi: int) -> list[bytes]:
+def _arm(rules: Sequence[Rule], refused_bit: int) -> list[bytes]:
     """The fewer instructions the better: a filter is translated at the start of each program, and
     then run for every system call there is, for the kernel to know those that are always allowed.
     So rules with the same conditions share them."""
-    code, allow, trace = _Code(), _Label(), _Label()
+    code, allow, trace, refuse = _Code(), _Label(), _Label(), _Label()
     conditions = {(rule.match, rule.pointer): _Label() for rule in rules}
     conditions[None, None] = trace
     code.add(_LOAD, _NR)
+    if refused_bit:
+        code.add(_JUMP_ANY_BIT, refused_bit, refuse)
     by_number = sorted(rules, key=lambda rule: rule.nr)
     _search(code, by_number, allow, lambda rule: conditions[rule.match, rule.pointer])
     for (match, pointer), label in conditions.items():
@@ -105,7 +116,10 @@ def _arm(rules: Sequence[Rule], abi: int) -> list[bytes]:
     code.place(allow)
     code.add(_RETURN, _ALLOW)
     code.place(trace)
-    code.add(_RETURN, _TRACE | abi)
+    code.add(_RETURN, _TRACE)
+    code.place(refuse)
+    if refused_bit:
+        code.add(_RETURN, _NO_SUCH_CALL)
     return code.assembled()
 
 
@@ -152,12 +166,12 @@ def _test(
     code.add(_JUMP_ANY_BIT, sum(1 << value for value in match.values), trace, allow)
 
 
-def assemble(arms: Iterable[tuple[int, Sequence[Rule]]]) -> bytes:
-    """The filter's instructions, from (AUDIT_ARCH_*, rules) for each kind of system call there is;
-    calls of any other kind are allowed. The tracer is told the kind, by its place in `arms`."""
+def assemble(arms: Iterable[tuple[int, int, Sequence[Rule]]]) -> bytes:
+    """The filter's instructions, from (AUDIT_ARCH_*, a bit of numbers that do not exist, rules) for
+    each kind of system call there is; calls of any other kind are allowed."""
     code = [_INSTRUCTION.pack(_LOAD, 0, 0, _ARCH)]
-    for abi, (arch, rules) in enumerate(arms):
-        arm = _arm(rules, abi)
+    for arch, refused_bit, rules in arms:
+        arm = _arm(rules, refused_bit)
         code.append(_INSTRUCTION.pack(_JUMP_EQUAL, 0, len(arm), arch))
         code += arm
     return b"".join([*code, _INSTRUCTION.pack(_RETURN, 0, 0, _ALLOW)])

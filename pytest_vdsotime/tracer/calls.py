@@ -9,19 +9,26 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import Any
 
 from pytest_vdsotime.arch import Abi, Arch
 from pytest_vdsotime.kernel import memory
-from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.seccomp import Rule, assemble
+from pytest_vdsotime.page import COOKIE_SIZE, MARK_OFFSET, PAGE_SIZE, PROCESS_PAGE, SLOT_SIZE
 from pytest_vdsotime.tracer.clockcalls import CLOCK_CALLS
 from pytest_vdsotime.tracer.deadlines import DEADLINE_CALLS
+from pytest_vdsotime.tracer.processcalls import PROCESS_CALLS
 from pytest_vdsotime.tracer.request import CallRow, Refused, Request, Substitute
 from pytest_vdsotime.tracer.tasks import Process
 
-CALLS = (*CLOCK_CALLS, *DEADLINE_CALLS)
+CALLS = (*CLOCK_CALLS, *DEADLINE_CALLS, *PROCESS_CALLS)
 _MINUS_ONE = 2**64 - 1
+
+
+#: What the loader says when it fails (native_stub/loader_failed.h).
+LOADER_FAILED = 32080
+#: Below the stack pointer, beyond what functions may use there (System V ABI x86-64, 3.2.2).
+_BELOW_STACK = 192
 
 
 class Calls:
@@ -29,68 +36,87 @@ class Calls:
 
     def __init__(self, arch: Arch) -> None:
         self._arch = arch
-        self._rows: list[tuple[Abi, dict[int, CallRow]]] = [
-            (abi, {abi.syscalls[row.name]: row for row in CALLS if row.name in abi.syscalls})
+        self._rows: dict[int, tuple[Abi, dict[int, CallRow]]] = {
+            abi.audit_arch: (
+                abi,
+                {abi.syscalls[row.name]: row for row in CALLS if row.name in abi.syscalls},
+            )
             for abi in arch.abis
-        ]
+        }
+        own = Rule(LOADER_FAILED)
         self.filter = assemble(
-            (abi.audit_arch, [Rule(nr, row.match, row.pointer) for nr, row in rows.items()])
-            for abi, rows in self._rows
+            (
+                abi.audit_arch,
+                abi.refused_bit,
+                [own, *(Rule(nr, row.match, row.pointer) for nr, row in rows.items())],
+            )
+            for abi, rows in self._rows.values()
         )
         self._timezone = memory.kernel_timezone(arch.abis[0].syscalls["gettimeofday"])
 
-    def answer(self, stopped: Stopped, process: Process) -> Callable[[Stopped], None] | None:
+    def answer(
+        self, stopped: Stopped, process: Process, call: SystemCall
+    ) -> Callable[[Stopped], None] | None:
         """Decides one stopped call; returns what is to be done at its exit, if anything.
 
         Requires: the task is at a seccomp stop.
         Leaves: it stopped, its call answered or left to the kernel. ProcessLookupError: killed.
         """
-        abi, rows = self._rows[stopped.event_message()]
-        registers = stopped.registers()
-        arch = self._arch
-        row = rows[getattr(registers, arch.interrupted_syscall) & 0xFFFFFFFF]
-        if process.is_in_real_time or self._is_of_vdso(stopped, process, registers):
+        if process.is_in_real_time or self._is_of_vdso(stopped, process, call):
             return None
-        arguments = tuple(getattr(registers, name) & abi.mask for name in abi.arguments)
-        request = Request(process, stopped, abi, row.wide, arguments, self._timezone)
+        abi, rows = self._rows[call.arch]
+        arguments = tuple(argument & abi.mask for argument in call.arguments)
+        row = rows.get(call.nr)
+        if row is None or not row.holds(arguments):
+            # A filter of the program's own wants it traced, which nobody does (seccomp(2)).
+            self._return(stopped, -errno.ENOSYS)
+            return None
+        request = Request(process, stopped, call.stack, abi, row.wide, arguments, self._timezone)
         try:
             answer = row.answer(request)
             if isinstance(answer, Substitute):
-                return self._substitute(request, answer, registers)
+                return self._substitute(request, answer)
         except Refused as refusal:
             answer = -refusal.number
         if answer is None:
             return None
         if not isinstance(answer, int):
             return self._at_exit(request, answer)
-        setattr(registers, arch.interrupted_syscall, _MINUS_ONE)
-        setattr(registers, arch.syscall_result, answer % 2**64)
-        stopped.set_registers(registers)
+        self._return(stopped, answer)
         return None
 
-    def _is_of_vdso(self, stopped: Stopped, process: Process, registers: Any) -> bool:
+    def _return(self, stopped: Stopped, result: int) -> None:
+        registers = stopped.registers()
+        setattr(registers, self._arch.interrupted_syscall, _MINUS_ONE)
+        setattr(registers, self._arch.syscall_result, result % 2**64)
+        stopped.set_registers(registers)
+
+    def _is_of_vdso(self, stopped: Stopped, process: Process, call: SystemCall) -> bool:
         """The kernel's vDSO makes the call itself where it cannot read the hardware."""
-        caller = getattr(registers, self._arch.program_counter)
-        if caller not in process.vdso or process.arch is None:
+        host = process.host
+        if host is None or call.counter - process.vdso not in host.call_offsets:
             return False
-        if process.arch.vsyscall_caller is None:
+        if host.arch.vsyscall_caller is None:
             return True
-        stack = getattr(registers, self._arch.stack_pointer) + process.arch.vsyscall_caller
-        return int.from_bytes(stopped.peek(stack, 4), "little") in process.vdso
+        caller = int.from_bytes(stopped.peek(call.stack + host.arch.vsyscall_caller, 4), "little")
+        return 0 <= caller - process.vdso < host.size
 
     def _substitute(
-        self, request: Request, substitute: Substitute, registers: Any
+        self, request: Request, substitute: Substitute
     ) -> Callable[[Stopped], None] | None:
-        slot = request.process.next_slot()
-        if not slot or slot > request.abi.mask:
-            return None  # a 32-bit call by a 64-bit program: its pointer does not reach there
         name = request.abi.arguments[substitute.argument]
+        value = substitute.value
+        if substitute.data:
+            value = self._room_for(request, len(substitute.data))
+            if value > request.abi.mask:
+                return None  # a 32-bit call by a 64-bit program: its pointer does not reach there
+            try:
+                request.stopped.poke_bytes(value, substitute.data)
+            except MemoryError:
+                raise Refused(errno.EFAULT) from None
+        registers = request.stopped.registers()
         own = getattr(registers, name)
-        try:
-            request.stopped.poke_bytes(slot, substitute.data)
-        except MemoryError:  # the program has unmapped what it was given
-            raise Refused(errno.EFAULT) from None
-        setattr(registers, name, slot)
+        setattr(registers, name, value)
         request.stopped.set_registers(registers)
 
         def put_back(stopped: Stopped) -> None:
@@ -99,6 +125,19 @@ class Calls:
             stopped.set_registers(registers)
 
         return put_back
+
+    def _room_for(self, request: Request, size: int) -> int:
+        """Where the kernel finds what it is to read in place of the program's own: in the process
+        page, or where the program has none or something else there, below its stack."""
+        process = request.process
+        if process.mapped:
+            mark = process.mapped + PROCESS_PAGE * PAGE_SIZE + MARK_OFFSET
+            try:
+                if request.stopped.peek(mark, COOKIE_SIZE) == process.world.page.cookie:
+                    return process.next_slot(size)
+            except MemoryError:
+                pass
+        return (request.stack - _BELOW_STACK - size) & -SLOT_SIZE
 
     def _at_exit(self, request: Request, answer: Callable[[int], int]) -> Callable[[Stopped], None]:
         name = self._arch.syscall_result

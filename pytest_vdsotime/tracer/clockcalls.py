@@ -68,7 +68,7 @@ def _time(request: Request) -> int:
 
 
 def _require_right(request: Request) -> None:
-    if not procfs.has_capability(request.process.pid, _CAP_SYS_TIME):
+    if not procfs.has_capability(request.stopped.tid, _CAP_SYS_TIME):
         raise Refused(errno.EPERM)
 
 
@@ -142,7 +142,7 @@ def _adjtimex(request: Request, argument: int = 0) -> Answer:
     if is_single and not modes & _ADJ_OFFSET:
         raise Refused(errno.EINVAL)
     sets = modes and not (is_single and modes & _ADJ_NANO_OR_READONLY)
-    if sets and not procfs.has_capability(request.process.pid, _CAP_SYS_TIME):
+    if sets and not procfs.has_capability(request.stopped.tid, _CAP_SYS_TIME):
         raise Refused(errno.EPERM)
     if sets and is_single:
         _move_wall_by(request, fields[Timex.OFFSET] * 1000)

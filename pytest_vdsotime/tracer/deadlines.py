@@ -97,13 +97,13 @@ def _itimerspec(request: Request, clock_id: int | None) -> Answer:
 
 
 def _timerfd_settime(request: Request) -> Answer:
-    text = procfs.read_text(f"/proc/{request.process.pid}/fdinfo/{request.number(0)}")
+    text = procfs.read_text(f"/proc/{request.stopped.tid}/fdinfo/{request.number(0)}")
     found = re.search(r"^clockid: (\d+)$", text, re.MULTILINE)
     return _itimerspec(request, int(found[1]) if found else None)
 
 
 def _timer_settime(request: Request) -> Answer:
-    text = procfs.read_text(f"/proc/{request.process.pid}/timers")
+    text = procfs.read_text(f"/proc/{request.stopped.tid}/timers")
     found = re.search(rf"^ID: {request.number(0)}\n(?:.+\n)*?ClockID: (\d+)$", text, re.MULTILINE)
     return _itimerspec(request, int(found[1]) if found else None)
 

@@ -16,8 +16,9 @@ from contextlib import suppress
 from pytest_vdsotime.errors import ClockClosed, UnsupportedProgram
 from pytest_vdsotime.image import LAUNCHER_NAME
 from pytest_vdsotime.kernel import memory, procfs, ptrace, wait
-from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.wait import Stop, StopKind
+from pytest_vdsotime.tracer.calls import LOADER_FAILED
 from pytest_vdsotime.tracer.doorbell import LOOK_AROUND, Doorbell
 from pytest_vdsotime.tracer.lookout import Lookout, is_thread_of
 from pytest_vdsotime.tracer.native import NativeObjects, RealTime
@@ -173,9 +174,9 @@ class Loop:
     def _adopt(self, pid: int, parent: Process) -> Process:
         world = parent.world
         process = Process(pid, world, threads={pid})
-        process.loader_failed_at = parent.loader_failed_at
         process.is_in_real_time = parent.is_in_real_time
-        process.arch, process.vdso, process.mapped = parent.arch, parent.vdso, parent.mapped
+        process.host, process.vdso, process.mapped = parent.host, parent.vdso, parent.mapped
+        process.says_dumpable, process.has_own_filter = parent.says_dumpable, parent.has_own_filter
         world.processes[pid] = process
         if parent.copy is not None:
             self._inherit_copy(parent.copy, process)
@@ -189,8 +190,11 @@ class Loop:
         try:
             process.copy = copy.of_process(process.pid)
             process.copy.write(0, process.world.page.private_copy())
-        except OSError:
+        except (ProcessLookupError, FileNotFoundError):
             return  # killed
+        except OSError as error:
+            self._kill_unsupported(process, error)
+            return
         process.world.page.copies.append(process.copy)
 
     def _start_newborn(self, tid: int) -> None:
@@ -202,7 +206,10 @@ class Loop:
 
     def _resume(self, task: Task, stopped: Stopped, number: int = 0) -> None:
         task.move(TaskState.RUNNING)
-        stopped.resume(number)
+        if task.at_exit is None:
+            stopped.resume(number)
+        else:
+            stopped.resume_to_syscall(number)
 
     def _leader_reborn(self, stop: Stop) -> Task:
         """A thread executed a program after the leader had ended: it takes the leader's id."""
@@ -220,7 +227,8 @@ class Loop:
         process.threads = {task.tid}
         self._drop_copy(process)
         process.is_in_real_time = process.has_read_clock = False
-        process.mapped = 0
+        process.says_dumpable = True  # again, by the exec (prctl(2))
+        process.mapped = process.loader_failed_at = 0
         task.at_exit = None  # of the leader, whose place another thread may have taken
         task.move(TaskState.RUNNING)
         try:
@@ -262,19 +270,30 @@ class Loop:
         self._resume(task, stopped)
 
     def _on_call(self, task: Task, _stop: Stop) -> None:
-        stopped = Stopped(task.tid)
-        task.at_exit = self._calls.answer(stopped, task.process)
-        if task.at_exit is None:
-            self._resume(task, stopped)
-        else:
-            task.move(TaskState.RUNNING)
-            stopped.resume_to_syscall()
+        stopped, process = Stopped(task.tid), task.process
+        call = stopped.system_call()
+        if call.nr == LOADER_FAILED and call.counter == process.loader_failed_at:
+            self._on_loader_failure(task, stopped, call)
+            return
+        process.loader_failed_at = 0
+        task.at_exit = self._calls.answer(stopped, process, call)
+        self._resume(task, stopped)
+
+    def _on_loader_failure(self, task: Task, stopped: Stopped, call: SystemCall) -> None:
+        task.move(TaskState.RUNNING)
+        process = task.process
+        try:
+            self._takeover.after_loader_failure(stopped, process, call)
+        except ProcessLookupError:
+            raise
+        except (OSError, UnsupportedProgram) as error:
+            self._kill_unsupported(process, error)
 
     def _on_call_exit(self, task: Task, _stop: Stop) -> None:
         stopped = Stopped(task.tid)
-        if task.at_exit is not None:
-            task.at_exit(stopped)
-            task.at_exit = None
+        at_exit, task.at_exit = task.at_exit, None
+        if at_exit is not None:
+            at_exit(stopped)
         self._resume(task, stopped)
 
     def _on_group_stop(self, task: Task, _stop: Stop) -> None:
@@ -283,20 +302,6 @@ class Loop:
 
     def _on_signal(self, task: Task, stop: Stop) -> None:
         stopped = Stopped(task.tid)
-        process = task.process
-        if (
-            stop.value == signal.SIGTRAP
-            and process.loader_failed_at
-            and self._takeover.is_loader_failure(stopped, process)
-        ):
-            task.move(TaskState.RUNNING)
-            try:
-                self._takeover.after_loader_failure(stopped, process)
-            except ProcessLookupError:
-                raise
-            except (OSError, UnsupportedProgram) as error:
-                self._kill_unsupported(process, error)
-            return
         self._resume(task, stopped, stop.value)
 
     # --- programs go -----------------------------------------------------------------------------

@@ -28,15 +28,27 @@ class Kind:
     loader: image.Loader
     host: image.HostVdso
     fake: image.VdsoImage
-    room_offset: int | None
-    """Where the loader goes in a program's vDSO; None where there is no room for it."""
+    jumps: image.Detour
+    """How the kernel's image leads to the fake one."""
+    targets: tuple[int, ...]
+    """Of its jumps, in the fake image."""
+    has_room: bool
+    """For the loader too, behind the jumps."""
 
     @classmethod
     def of(cls, arch: Arch, fake: image.VdsoImage, host: image.HostVdso) -> Kind:
         """Raises TracingUnavailable when an object is missing or the kernel's vDSO is not known."""
         image.check_symbols(fake, host)
-        loader = image.Loader.of(arch)
-        return cls(arch, loader, host, fake, host.room_offset(loader.size))
+        loader, jumps = image.Loader.of(arch), image.jumps(host)
+        targets = tuple(fake.offset(name) or 0 for name in jumps.names)
+        has_room = jumps.end + loader.size <= host.size
+        return cls(arch, loader, host, fake, jumps, targets, has_room)
+
+    def detour(self, fake_address: int) -> bytes:
+        """What stands from the kernel's image's `table_offset` on in a program whose fake image
+        is at `fake_address`. Absolute addresses, as a program may move the kernel's image."""
+        jump = self.arch.jump
+        return self.jumps.table + b"".join([jump(fake_address + one) for one in self.targets])
 
 
 @dataclass(frozen=True, slots=True)

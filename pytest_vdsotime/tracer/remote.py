@@ -87,7 +87,7 @@ class RemoteSyscalls:
         while True:
             self._stopped.set_registers(registers)
             self._to_syscall_stop()
-            if self._stopped.is_at_syscall_entry():
+            if self._stopped.system_call().is_entry:
                 break
         self._to_syscall_stop()
         result = int(getattr(self._stopped.registers(), arch.syscall_result))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -28,6 +28,8 @@ class Request:
 
     process: Process
     stopped: Stopped
+    stack: int
+    """The stack pointer."""
     abi: Abi
     wide: bool
     """Its time structures have 64-bit fields."""
@@ -76,10 +78,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Substitute:
-    """The call runs with other data where an argument points to."""
+    """The call runs with another argument: a value, or a pointer to data."""
 
     argument: int
-    data: bytes
+    data: bytes = b""
+    value: int = 0
 
 
 #: What becomes of a call: its result, or None (it runs as it is), or it runs and then this is
@@ -99,3 +102,9 @@ class CallRow:
     """Its time structures have 64-bit fields whatever the architecture."""
     pointer: int | None = None
     """It is only of interest where this argument is not NULL."""
+
+    def holds(self, arguments: Sequence[int]) -> bool:
+        """Whether a call with these arguments is of interest, as the filter decides."""
+        if self.pointer is not None and not arguments[self.pointer]:
+            return False
+        return self.match is None or self.match.holds(arguments)

@@ -21,7 +21,7 @@ from pytest_vdsotime import image, page
 from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.errors import UnsupportedProgram
 from pytest_vdsotime.kernel.memory import ProcessMemory
-from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.wait import Stop
 from pytest_vdsotime.page import ClockPage
 from pytest_vdsotime.tracer.native import Kind, NativeObjects, RealTime
@@ -72,8 +72,6 @@ class Takeover:
     def __init__(self, native: NativeObjects, next_stop: Callable[[int], Stop]) -> None:
         self._native = native
         self._next_stop = next_stop
-        self._redirected: dict[tuple[str, int], bytes] = {}
-        """Images by kind and distance; the loader's distance is always the same."""
 
     def at_exec(self, stopped: Stopped, process: Process) -> None:
         """Gives a program the clock.
@@ -96,62 +94,46 @@ class Takeover:
                 f"it is closed to its tracer ({error}): its file is execute-only; "
                 "make it readable, or run the tests as root"
             ) from None
-        arch = process.arch = kind.arch
+        arch, host, loader = kind.arch, kind.host, kind.loader
         part = clock.parts[arch.name]
         with memory:
             slot, base = _find_sysinfo_ehdr(
                 memory, getattr(registers, arch.stack_pointer), arch.word
             )
-            process.vdso = range(base, base + kind.host.size)
-            room = kind.room_offset
-            if room is not None:
-                address = base - kind.host.data_size - part.size
-                block = kind.loader.with_parameters(
+            process.host, process.vdso = host, base
+            if kind.has_room and not process.has_own_filter:
+                start = base + kind.jumps.end
+                address = base - host.data_size - part.size
+                block = loader.with_parameters(
                     entry=getattr(registers, arch.program_counter),
                     address=address,
                     slot=slot,
                     first_page=part.offset // page.PAGE_SIZE,
                     length=part.size,
                     cookie=clock.cookie,
-                    process=kind.host.process_entries(base),
+                    process=host.process_entries(base, clock.cookie),
                     path=_path(clock),
                 )
-                self._write_vdso(memory, kind, base, address, block)
+                detour = kind.detour(address + page.HEADER_SIZE)
+                memory.write(base + host.image.table_offset, detour + block)
                 process.mapped = address
-        if room is None:
-            self._from_outside(stopped, process, kind, registers)
-            return
-        setattr(registers, arch.program_counter, base + room + kind.loader.entry_offset)
-        stopped.set_registers(registers)
-        process.loader_failed_at = base + room + kind.loader.failed_offset
-        stopped.resume()
+                setattr(registers, arch.program_counter, start + loader.entry_offset)
+                stopped.set_registers(registers)
+                process.loader_failed_at = start + loader.failed_offset
+                stopped.resume()
+                return
+        self._from_outside(stopped, process, kind, registers)
 
-    def _write_vdso(
-        self, memory: ProcessMemory, kind: Kind, base: int, mapped: int, loader: bytes = b""
-    ) -> None:
-        """Whoever finds the kernel's image at `base` gets the functions of the fake one; and
-        `loader` stands behind it."""
-        distance = mapped + page.HEADER_SIZE - base
-        key = kind.arch.name, distance
-        if key not in self._redirected:
-            self._redirected[key] = kind.host.redirected(kind.fake, distance)
-        memory.write(base + kind.host.image.table_offset, self._redirected[key] + loader)
+    def after_loader_failure(self, stopped: Stopped, process: Process, call: SystemCall) -> None:
+        """Goes the other way with a program whose loader has failed.
 
-    def is_loader_failure(self, stopped: Stopped, process: Process) -> bool:
-        """At a SIGTRAP: whether it is the loader's."""
-        if not process.loader_failed_at or process.arch is None:
-            return False
-        counter = getattr(stopped.registers(), process.arch.program_counter)
-        return bool(counter == process.loader_failed_at)
-
-    def after_loader_failure(self, stopped: Stopped, process: Process) -> None:
-        """Goes the other way with a program whose loader has trapped.
-
-        Requires, Leaves, Raises: as `at_exec`; RealTime does not happen.
+        Requires: the task is in the system call by which the loader says so.
+        Leaves, Raises: as `at_exec`; RealTime does not happen.
         """
         registers = stopped.registers()
         kind = self._native.kind_of(registers, process.pid)
-        step, number = image.loader_failure(getattr(registers, kind.arch.syscall_result))
+        step, number = image.loader_failure(call.arguments[0])
+        process.mapped = 0
         try:
             at_entry = self._as_at_entry(registers, process, kind)
             self._from_outside(stopped, process, kind, at_entry)
@@ -169,30 +151,46 @@ class Takeover:
             entry = memory.read(start + len(kind.loader.code), 8)
         for name in kind.arch.zero_at_entry:
             setattr(registers, name, 0)
+        setattr(registers, kind.arch.interrupted_syscall, -1 % 2**64)
         setattr(registers, kind.arch.program_counter, int.from_bytes(entry, "little"))
         return registers
 
     def _from_outside(self, stopped: Stopped, process: Process, kind: Kind, registers: Any) -> None:
-        arch = kind.arch
+        arch, host, clock = kind.arch, kind.host, process.world.page
+        process.loader_failed_at = 0
         with ProcessMemory(process.pid) as memory:
             slot, base = _find_sysinfo_ehdr(
                 memory, getattr(registers, arch.stack_pointer), arch.word
             )
-            instruction = base + kind.host.syscall_offset
+            instruction = base + host.syscall_offset
             with RemoteSyscalls(stopped, instruction, arch, self._next_stop) as remote:
-                mapped = self._map_shared(remote, memory, process.world.page, arch)
-                if mapped is None:
-                    mapped = self._map_private(remote, process, kind)
-                entries = kind.host.process_entries(base)
-                packed = b"".join(entry.to_bytes(8, "little") for entry in entries)
-                memory.write(mapped + page.PROCESS_PAGE * page.PAGE_SIZE, packed)
-                image_address = mapped + page.HEADER_SIZE
-                memory.write(slot, image_address.to_bytes(array(arch.word).itemsize, "little"))
-                self._write_vdso(memory, kind, base, mapped)
-                process.mapped = mapped
                 remote.finish_with(registers)
-        process.loader_failed_at = 0
+                mapped = None
+                if not process.has_own_filter:
+                    mapped = self._map(remote, memory, process, kind)
+                if mapped is None:
+                    memory.write(base + host.image.table_offset, image.raw_functions(host))
+                else:
+                    entries = host.process_entries(base, clock.cookie)
+                    memory.write(mapped + page.PROCESS_PAGE * page.PAGE_SIZE, entries)
+                    image_address = mapped + page.HEADER_SIZE
+                    width = array(arch.word).itemsize
+                    memory.write(slot, image_address.to_bytes(width, "little"))
+                    memory.write(base + host.image.table_offset, kind.detour(image_address))
+                    process.mapped = mapped
         remote.stopped.resume()
+
+    def _map(
+        self, remote: RemoteSyscalls, memory: ProcessMemory, process: Process, kind: Kind
+    ) -> int | None:
+        """Where the clock is mapped now; None where the program may not map memory."""
+        mapped = self._map_shared(remote, memory, process.world.page, kind.arch)
+        try:
+            return self._map_private(remote, process, kind) if mapped is None else mapped
+        except OSError as error:
+            if error.errno in (errno.ENOMEM, errno.EACCES, errno.EPERM):
+                return None
+            raise
 
     def _map_shared(
         self, remote: RemoteSyscalls, memory: ProcessMemory, clock: ClockPage, arch: Arch
@@ -237,15 +235,15 @@ class Takeover:
         clock = process.world.page
         size = clock.parts[kind.arch.name].size
         anonymous = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        mapped = remote.call("mmap", 0, size, mmap.PROT_READ, anonymous, -1, 0)
+        # The image's pages, as what is not executable may not become so everywhere (PR_SET_MDWE).
+        executable = mmap.PROT_READ | mmap.PROT_EXEC
+        mapped = remote.call("mmap", 0, size, executable, anonymous, -1, 0)
+        remote.call("mprotect", mapped, page.HEADER_SIZE, mmap.PROT_READ)
         copy = PrivateCopy(ProcessMemory(process.pid), mapped)
         process.copy = copy
         copy.write(0, clock.private_copy())
         clock.copies.append(copy)
-        image_address = mapped + page.HEADER_SIZE
-        copy.memory.write(image_address, kind.fake.data)
-        executable = mmap.PROT_READ | mmap.PROT_EXEC
-        remote.call("mprotect", image_address, size - page.HEADER_SIZE, executable)
+        copy.memory.write(mapped + page.HEADER_SIZE, kind.fake.data)
         return mapped
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Generic, TypeVar
 
-from pytest_vdsotime.arch import Arch
+from pytest_vdsotime.image import HostVdso
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.ptrace import Stopped
@@ -153,22 +153,26 @@ class Process:
     """It could not be given the clock and runs on without it."""
     has_read_clock: bool = False
     """By a system call of its own; reads through the page leave their trace in its page table."""
-    arch: Arch | None = None
-    """Of its program, once that has been taken over."""
-    vdso: range = range(0)
-    """Where the kernel's vDSO lies in it."""
+    host: HostVdso | None = None
+    """The kernel's vDSO that its program has, once that has been taken over,"""
+    vdso: int = 0
+    """and where."""
     mapped: int = 0
     """Where the clock page and what follows it (native_stub/page.h) lie; 0 before its exec."""
     slots_used: int = 0
+    says_dumpable: bool = True
+    """What it is told (PR_GET_DUMPABLE, prctl(2))."""
+    has_own_filter: bool = False
+    """It, or whoever started it, has installed a seccomp filter."""
 
-    def next_slot(self) -> int:
-        """The address of room for a timeout in the process page, or 0. The kernel reads it when the
-        call begins; by the time that it comes round again that was long ago."""
-        if not self.mapped:
-            return 0
-        self.slots_used += 1
-        first = self.mapped + PROCESS_PAGE * PAGE_SIZE + PROCESS_SIZE
-        return first + self.slots_used % SLOTS * SLOT_SIZE
+    def next_slot(self, size: int) -> int:
+        """The address of room for `size` bytes in the process page. The kernel reads them when the
+        call begins; by the time that they come round again that was long ago."""
+        count = -(-size // SLOT_SIZE)
+        if self.slots_used + count > SLOTS:
+            self.slots_used = 0
+        slot, self.slots_used = self.slots_used, self.slots_used + count
+        return self.mapped + PROCESS_PAGE * PAGE_SIZE + PROCESS_SIZE + slot * SLOT_SIZE
 
     def kill(self) -> None:
         """Sends SIGKILL; nothing if it has just ended."""

@@ -113,13 +113,13 @@ def test_an_unknown_symbol_is_refused_by_name() -> None:
         image.check_symbols(fake_vdso(arch), newer_host)
 
 
-def test_the_loader_fits_behind_the_image_or_is_told_so() -> None:
-    arch = host_arch()
-    host = HostVdso.of_process("self", arch)
-    room = host.room_offset(16)
-    assert room is not None
-    assert room >= len(host.image.data)
-    assert host.room_offset(host.size) is None
+def test_the_jumps_fit_behind_the_image_or_are_told_so() -> None:
+    host = HostVdso.of_process("self", host_arch())
+    detour = image.jumps(host)
+    assert len(host.image.data) < detour.end <= host.size
+    assert {host.image.offset(name) for name in detour.names} == set(host.image.symbols.values())
+    with pytest.raises(TracingUnavailable, match="no room"):
+        image.jumps(replace(host, size=len(host.image.data)))
 
 
 def test_a_loader_failure_is_named() -> None:

@@ -38,10 +38,11 @@ LAYOUT = {
     "offsetof(struct vdso_page, served)": page.BODY_OFFSET,
     "offsetof(struct vdso_page, lines)": 8,
     "offsetof(struct vdso_page, clocks)": 56,
-    "sizeof(struct vdso_process)": 8 * len(host_arch().vdso_entries),
-    "sizeof(struct loader_parameters)": struct.calcsize("=QQQQQ16s6Q40s"),
+    "sizeof(struct vdso_process)": page.PROCESS_SIZE,
+    "offsetof(struct vdso_process, mark)": page.MARK_OFFSET,
+    "sizeof(struct loader_parameters)": struct.calcsize("=QQQQQ16s64s40s"),
     "offsetof(struct loader_parameters, cookie)": 40,
-    "offsetof(struct loader_parameters, path)": 104,
+    "offsetof(struct loader_parameters, path)": 120,
 }
 
 
@@ -75,8 +76,10 @@ class MappedStub:
         self._memory[page.HEADER_SIZE : page.HEADER_SIZE + len(self.fake.data)] = self.fake.data
         with open("/proc/self/maps") as maps:
             vdso = next(line for line in maps if "[vdso]" in line)
-        entries = HostVdso.of_process("self", arch).process_entries(int(vdso.split("-")[0], 16))
-        self._memory[page.PAGE_SIZE : page.PAGE_SIZE + 48] = struct.pack("=6Q", *entries)
+        entries = HostVdso.of_process("self", arch).process_entries(
+            int(vdso.split("-")[0], 16), self.page.cookie
+        )
+        self._memory[page.PAGE_SIZE : page.PAGE_SIZE + len(entries)] = entries
 
     def show(self, lines: Lines, host: HostClocks) -> None:
         body = pack_body(lines, host, private=False)

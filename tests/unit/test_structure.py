@@ -24,7 +24,7 @@ ROWS = [
     {"tracer.doorbell", "tracer.lookout", "tracer.takeover"},
     {"tracer.native"},
     {"tracer.calls"},
-    {"tracer.clockcalls", "tracer.deadlines"},
+    {"tracer.clockcalls", "tracer.deadlines", "tracer.processcalls"},
     {"tracer.remote", "tracer.request"},
     {"tracer.tasks"},
     {"kernel"},

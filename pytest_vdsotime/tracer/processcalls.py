@@ -1,0 +1,83 @@
+"""System calls by which a program changes what its tracer may do with it, or whether it has one."""
+
+from __future__ import annotations
+
+import os
+
+from pytest_vdsotime.kernel.seccomp import Match
+from pytest_vdsotime.tracer.request import Answer, CallRow, Refused, Request, Substitute
+
+# linux/prctl.h, linux/seccomp.h
+_PR_GET_DUMPABLE, _PR_SET_DUMPABLE, _PR_SET_SECCOMP = 3, 4, 22
+_SECCOMP_SET_MODE_FILTER = 1
+_CLONE_UNTRACED = 0x00800000  # linux/sched.h
+_CLONE_ARGS_FLAGS_SIZE = 8  # struct clone_args begins with its flags (clone(2))
+_LARGEST_CLONE_ARGS = 96
+
+
+def _prctl(request: Request) -> Answer:
+    if request.number(0) == _PR_SET_SECCOMP:
+        return _installs_filter(request)
+    return _dumpable(request)
+
+
+def _dumpable(request: Request) -> Answer:
+    """An ordinary user may not look into an undumpable program, its tracer neither (ptrace(2)): so
+    there it does not become so, and is told that it did. Nobody else can tell but by trying."""
+    process = request.process
+    if os.geteuid() == 0:
+        return None
+    if request.number(0) == _PR_GET_DUMPABLE:
+        return None if process.says_dumpable else 0
+    if request.arguments[1] in (0, 1):
+        process.says_dumpable = bool(request.arguments[1])
+        return 0
+    return None  # the kernel refuses it
+
+
+def _seccomp(request: Request) -> Answer:
+    return _installs_filter(request)
+
+
+def _installs_filter(request: Request) -> Answer:
+    """What it filters may be what its takeover at exec would call."""
+
+    def installed(result: int) -> int:
+        if result == 0:
+            request.process.has_own_filter = True
+        return result
+
+    return installed
+
+
+def _clone(request: Request) -> Answer:
+    """CLONE_UNTRACED would let the child out of the clock and of every bound (clone(2))."""
+    flags = request.arguments[0] & ~_CLONE_UNTRACED
+    return Substitute(0, value=flags)
+
+
+def _clone3(request: Request) -> Answer:
+    address, size = request.arguments[:2]
+    if not _CLONE_ARGS_FLAGS_SIZE <= size <= _LARGEST_CLONE_ARGS:
+        return None  # the kernel refuses it, or it is of a later kernel
+    try:
+        arguments = request.read(address, size)
+    except Refused:
+        return None
+    flags = int.from_bytes(arguments[:_CLONE_ARGS_FLAGS_SIZE], "little")
+    if not flags & _CLONE_UNTRACED:
+        return None
+    changed = (flags & ~_CLONE_UNTRACED).to_bytes(_CLONE_ARGS_FLAGS_SIZE, "little")
+    return Substitute(0, data=changed + arguments[_CLONE_ARGS_FLAGS_SIZE:])
+
+
+PROCESS_CALLS = (
+    CallRow(
+        "prctl",
+        _prctl,
+        Match(argument=0, values=(_PR_GET_DUMPABLE, _PR_SET_DUMPABLE, _PR_SET_SECCOMP)),
+    ),
+    CallRow("seccomp", _seccomp, Match(argument=0, values=(_SECCOMP_SET_MODE_FILTER,))),
+    CallRow("clone", _clone, Match(argument=0, any_bits=_CLONE_UNTRACED)),
+    CallRow("clone3", _clone3),
+)
