@@ -45,6 +45,7 @@ I386_CALLS = Abi(
         "timerfd_settime": 325,
         "timerfd_settime64": 411,
         "times": 43,
+        "userfaultfd": 374,
     },
     arguments=("rbx", "rcx", "rdx", "rsi", "rdi", "rbp"),
     long_size=4,

@@ -68,6 +68,7 @@ X86_64 = Arch(
                 "timer_settime": 223,
                 "timerfd_settime": 286,
                 "times": 100,
+                "userfaultfd": 323,
             },
             arguments=("rdi", "rsi", "rdx", "r10", "r8", "r9"),
             long_size=8,

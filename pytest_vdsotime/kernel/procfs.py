@@ -93,6 +93,14 @@ def memfd_mappings(pid: int, permissions: str) -> dict[int, int]:
     return found
 
 
+def vdso_address(pid: int) -> int | None:
+    """Where the kernel's vDSO lies now."""
+    for line in read_text(f"/proc/{pid}/maps").splitlines():
+        if line.endswith("[vdso]"):
+            return int(line.partition("-")[0], 16)
+    return None
+
+
 def is_page_present(pid: int, address: int) -> bool:
     """Whether the page at `address` is in the process's page table: for a page that only the
     process itself touches, whether it ever did (Documentation/admin-guide/mm/pagemap.rst)."""

@@ -29,6 +29,7 @@ _PTRACE_SETSIGMASK = 0x420B
 _PTRACE_GET_SYSCALL_INFO = 0x420E
 _PTRACE_O_TRACESECCOMP = 0x80
 _PTRACE_O_EXITKILL = 0x100000
+_PTRACE_O_SUSPEND_SECCOMP = 0x200000
 _SYSCALL_INFO_ENTRY = 1
 # struct ptrace_syscall_info: op, arch, instruction_pointer, stack_pointer, nr, args
 _SYSCALL_INFO = struct.Struct("=B3xI2QQ6Q")
@@ -162,6 +163,14 @@ class Stopped:
         message = ctypes.c_ulong()
         _request(_binding.PTRACE_GETEVENTMSG, self.tid, 0, ctypes.addressof(message))
         return message.value
+
+    def suspend_seccomp(self, is_suspended: bool) -> None:
+        """Lets it make system calls whatever its filters decide, or ends that.
+
+        Raises PermissionError for an ordinary user, OSError without CONFIG_CHECKPOINT_RESTORE.
+        """
+        options = OPTIONS | (_PTRACE_O_SUSPEND_SECCOMP if is_suspended else 0)
+        _request(_binding.PTRACE_SETOPTIONS, self.tid, 0, options)
 
     def poke(self, address: int, word: int) -> None:
         """Writes one aligned word of its memory."""

@@ -18,7 +18,7 @@ from pytest_vdsotime.page import COOKIE_SIZE, MARK_OFFSET, PAGE_SIZE, PROCESS_PA
 from pytest_vdsotime.tracer.clockcalls import CLOCK_CALLS
 from pytest_vdsotime.tracer.deadlines import DEADLINE_CALLS
 from pytest_vdsotime.tracer.processcalls import PROCESS_CALLS
-from pytest_vdsotime.tracer.request import CallRow, Refused, Request, Substitute
+from pytest_vdsotime.tracer.request import CallRow, NotThere, Refused, Request, Substitute
 from pytest_vdsotime.tracer.tasks import Process
 
 CALLS = (*CLOCK_CALLS, *DEADLINE_CALLS, *PROCESS_CALLS)
@@ -78,12 +78,25 @@ class Calls:
                 return self._substitute(request, answer)
         except Refused as refusal:
             answer = -refusal.number
+        except NotThere:
+            if not row.may_run_first:
+                answer = -errno.EFAULT
+            else:
+                return self._at_exit(request, lambda result: self._again(row, request, result))
         if answer is None:
             return None
         if not isinstance(answer, int):
             return self._at_exit(request, answer)
         self._return(stopped, answer)
         return None
+
+    def _again(self, row: CallRow, request: Request, result: int) -> int:
+        """The kernel's own answer has had the memory provided that the clock's goes to."""
+        try:
+            answer = row.answer(request)
+        except NotThere:
+            answer = None
+        return answer if isinstance(answer, int) else result
 
     def _return(self, stopped: Stopped, result: int) -> None:
         registers = stopped.registers()

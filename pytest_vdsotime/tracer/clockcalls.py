@@ -203,10 +203,10 @@ def _sysinfo(request: Request) -> Answer:
 _SERVED = Match(argument=0, values=tuple(CLOCKS))
 
 CLOCK_CALLS = (
-    CallRow("clock_gettime", _clock_gettime, _SERVED),
-    CallRow("clock_gettime64", _clock_gettime, _SERVED, wide=True),
-    CallRow("gettimeofday", _gettimeofday),
-    CallRow("time", _time),
+    CallRow("clock_gettime", _clock_gettime, _SERVED, may_run_first=True),
+    CallRow("clock_gettime64", _clock_gettime, _SERVED, wide=True, may_run_first=True),
+    CallRow("gettimeofday", _gettimeofday, may_run_first=True),
+    CallRow("time", _time, may_run_first=True),
     CallRow("clock_settime", _clock_settime),
     CallRow("clock_settime64", _clock_settime, wide=True),
     CallRow("settimeofday", _settimeofday),

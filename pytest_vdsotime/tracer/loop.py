@@ -177,6 +177,7 @@ class Loop:
         process.is_in_real_time = parent.is_in_real_time
         process.host, process.vdso, process.mapped = parent.host, parent.vdso, parent.mapped
         process.says_dumpable, process.has_own_filter = parent.says_dumpable, parent.has_own_filter
+        process.provides_memory = parent.provides_memory
         world.processes[pid] = process
         if parent.copy is not None:
             self._inherit_copy(parent.copy, process)
@@ -228,6 +229,7 @@ class Loop:
         self._drop_copy(process)
         process.is_in_real_time = process.has_read_clock = False
         process.says_dumpable = True  # again, by the exec (prctl(2))
+        process.provides_memory = False
         process.mapped = process.loader_failed_at = 0
         task.at_exit = None  # of the leader, whose place another thread may have taken
         task.move(TaskState.RUNNING)
@@ -302,7 +304,10 @@ class Loop:
 
     def _on_signal(self, task: Task, stop: Stop) -> None:
         stopped = Stopped(task.tid)
-        self._resume(task, stopped, stop.value)
+        number = stop.value
+        if number == signal.SIGSEGV and self._takeover.follow_moved_vdso(stopped, task.process):
+            number = 0
+        self._resume(task, stopped, number)
 
     # --- programs go -----------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from pytest_vdsotime.kernel.seccomp import Match
-from pytest_vdsotime.tracer.request import Answer, CallRow, Refused, Request, Substitute
+from pytest_vdsotime.tracer.request import Answer, CallRow, NotThere, Refused, Request, Substitute
 
 # linux/prctl.h, linux/seccomp.h
 _PR_GET_DUMPABLE, _PR_SET_DUMPABLE, _PR_SET_SECCOMP = 3, 4, 22
@@ -62,13 +62,18 @@ def _clone3(request: Request) -> Answer:
         return None  # the kernel refuses it, or it is of a later kernel
     try:
         arguments = request.read(address, size)
-    except Refused:
+    except (Refused, NotThere):
         return None
     flags = int.from_bytes(arguments[:_CLONE_ARGS_FLAGS_SIZE], "little")
     if not flags & _CLONE_UNTRACED:
         return None
     changed = (flags & ~_CLONE_UNTRACED).to_bytes(_CLONE_ARGS_FLAGS_SIZE, "little")
     return Substitute(0, data=changed + arguments[_CLONE_ARGS_FLAGS_SIZE:])
+
+
+def _userfaultfd(request: Request) -> Answer:
+    request.process.provides_memory = True
+    return None
 
 
 PROCESS_CALLS = (
@@ -80,4 +85,5 @@ PROCESS_CALLS = (
     CallRow("seccomp", _seccomp, Match(argument=0, values=(_SECCOMP_SET_MODE_FILTER,))),
     CallRow("clone", _clone, Match(argument=0, any_bits=_CLONE_UNTRACED)),
     CallRow("clone3", _clone3),
+    CallRow("userfaultfd", _userfaultfd),
 )

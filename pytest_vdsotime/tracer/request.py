@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from pytest_vdsotime.arch import Abi
-from pytest_vdsotime.kernel import memory
+from pytest_vdsotime.kernel import memory, procfs
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.seccomp import Match
 from pytest_vdsotime.tracer.tasks import Process
@@ -20,6 +20,10 @@ class Refused(Exception):
     def __init__(self, number: int) -> None:
         super().__init__(errno.errorcode[number])
         self.number = number
+
+
+class NotThere(Exception):
+    """Memory that somebody has to provide first, for whom the tracer must not wait."""
 
 
 @dataclass(slots=True)
@@ -57,18 +61,27 @@ class Request:
         self.write(address, pair.pack(first, second))
 
     def read(self, address: int, size: int) -> bytes:
-        """From the program's memory; Refused(EFAULT) as the kernel would."""
+        """From the program's memory; Refused(EFAULT) as the kernel would, NotThere."""
+        self._check_presence(address, size)
         try:
             return memory.read_as_program(self.stopped, address, size)
         except MemoryError:
             raise Refused(errno.EFAULT) from None
 
     def write(self, address: int, data: bytes) -> None:
-        """Into the program's memory; Refused(EFAULT) as the kernel would."""
+        """Into the program's memory; Refused(EFAULT) as the kernel would, NotThere."""
+        self._check_presence(address, len(data))
         try:
             memory.write_as_program(self.stopped, address, data)
         except MemoryError:
             raise Refused(errno.EFAULT) from None
+
+    def _check_presence(self, address: int, size: int) -> None:
+        process = self.process
+        if process.provides_memory and not all(
+            procfs.is_page_present(process.pid, one) for one in (address, address + size - 1)
+        ):
+            raise NotThere
 
     def now_ns(self, clock_id: int) -> int:
         """What the program reads from a served clock now."""
@@ -102,6 +115,8 @@ class CallRow:
     """Its time structures have 64-bit fields whatever the architecture."""
     pointer: int | None = None
     """It is only of interest where this argument is not NULL."""
+    may_run_first: bool = False
+    """The kernel's own answer does no harm, and is written where the other one goes."""
 
     def holds(self, arguments: Sequence[int]) -> bool:
         """Whether a call with these arguments is of interest, as the filter decides."""

@@ -20,6 +20,7 @@ from typing import Any
 from pytest_vdsotime import image, page
 from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.errors import UnsupportedProgram
+from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.wait import Stop
@@ -101,7 +102,7 @@ class Takeover:
                 memory, getattr(registers, arch.stack_pointer), arch.word
             )
             process.host, process.vdso = host, base
-            if kind.has_room and not process.has_own_filter:
+            if kind.has_room and not self._may_suspend_filters(stopped, process):
                 start = base + kind.jumps.end
                 address = base - host.data_size - part.size
                 block = loader.with_parameters(
@@ -143,6 +144,25 @@ class Takeover:
             cause = f"{step}: {errno.errorcode.get(number, 'a foreign file at its path')}"
             raise UnsupportedProgram(f"{cause}; then {error}") from error
 
+    def follow_moved_vdso(self, stopped: Stopped, process: Process) -> bool:
+        """At a SIGSEGV: whether it was for a call by the fake image of where the kernel's was
+        before the program moved it (mremap(2)). Then the task can go on, as if nothing was."""
+        host = process.host
+        if host is None or not process.mapped:
+            return False
+        registers = stopped.registers()
+        counter = getattr(registers, host.arch.program_counter)
+        base = procfs.vdso_address(process.pid)
+        if base in (None, process.vdso) or not 0 <= counter - process.vdso < host.size:
+            return False
+        entries = host.process_entries(base, process.world.page.cookie)
+        with ProcessMemory(process.pid) as memory:
+            memory.write(process.mapped + page.PROCESS_PAGE * page.PAGE_SIZE, entries)
+        setattr(registers, host.arch.program_counter, counter - process.vdso + base)
+        stopped.set_registers(registers)
+        process.vdso = base
+        return True
+
     def _as_at_entry(self, registers: Any, process: Process, kind: Kind) -> Any:
         """The registers that the kernel gave the program: all zero but the stack pointer and the
         program counter, which the loader's parameters hold."""
@@ -165,9 +185,7 @@ class Takeover:
             instruction = base + host.syscall_offset
             with RemoteSyscalls(stopped, instruction, arch, self._next_stop) as remote:
                 remote.finish_with(registers)
-                mapped = None
-                if not process.has_own_filter:
-                    mapped = self._map(remote, memory, process, kind)
+                mapped = self._map(remote, memory, process, kind)
                 if mapped is None:
                     memory.write(base + host.image.table_offset, image.raw_functions(host))
                 else:
@@ -178,7 +196,24 @@ class Takeover:
                     memory.write(slot, image_address.to_bytes(width, "little"))
                     memory.write(base + host.image.table_offset, kind.detour(image_address))
                     process.mapped = mapped
+        if process.has_own_filter:
+            self._may_suspend_filters(remote.stopped, process, is_suspended=False)
         remote.stopped.resume()
+
+    def _may_suspend_filters(
+        self, stopped: Stopped, process: Process, *, is_suspended: bool = True
+    ) -> bool:
+        """Whether a program's own filters, which may kill whoever opens or maps a file, decide
+        nothing now. An ordinary user has to let them."""
+        if not process.has_own_filter:
+            return False
+        try:
+            stopped.suspend_seccomp(is_suspended)
+        except ProcessLookupError:
+            raise
+        except OSError:
+            return False
+        return True
 
     def _map(
         self, remote: RemoteSyscalls, memory: ProcessMemory, process: Process, kind: Kind

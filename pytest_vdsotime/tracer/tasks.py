@@ -165,6 +165,9 @@ class Process:
     has_own_filter: bool = False
     """It, or whoever started it, has installed a seccomp filter."""
 
+    provides_memory: bool = False
+    """It, or whoever started it, handles page faults itself (userfaultfd(2))."""
+
     def next_slot(self, size: int) -> int:
         """The address of room for `size` bytes in the process page. The kernel reads them when the
         call begins; by the time that they come round again that was long ago."""

@@ -1,4 +1,4 @@
-// run: start=1970-01-01T00:00:00Z on=static,dynamic bare=fails
+// run: start=1970-01-01T00:00:00Z on=static bare=fails
 /* What a program makes of SIGTRAP is as it was after an exec that could not be taken over in the
  * shortest way (here: no descriptor to be had): ignored, blocked and pending all pass through exec. */
 #include "check.h"
