@@ -232,18 +232,18 @@ class Loop:
         process.provides_memory = False
         process.mapped = process.loader_failed_at = 0
         task.at_exit = None  # of the leader, whose place another thread may have taken
-        task.move(TaskState.RUNNING)
         try:
-            self._takeover.at_exec(stopped, process)
+            stopped = self._takeover.at_exec(stopped, process)
         except RealTime as reason:
             process.is_in_real_time = True
             process.world.warnings.append(f"{process.describe()} runs in real time: {reason}")
-            stopped.resume()
+            self._resume(task, stopped)
         except ProcessLookupError:
             raise
         except (OSError, UnsupportedProgram) as error:
             self._kill_unsupported(process, error)
         else:
+            self._resume(task, stopped)
             self._warn_of_privilege(process)
         if process.launch is not None:
             process.launch.ended.give(0)
@@ -282,14 +282,15 @@ class Loop:
         self._resume(task, stopped)
 
     def _on_loader_failure(self, task: Task, stopped: Stopped, call: SystemCall) -> None:
-        task.move(TaskState.RUNNING)
         process = task.process
         try:
-            self._takeover.after_loader_failure(stopped, process, call)
+            stopped = self._takeover.after_loader_failure(stopped, process, call)
         except ProcessLookupError:
             raise
         except (OSError, UnsupportedProgram) as error:
             self._kill_unsupported(process, error)
+        else:
+            self._resume(task, stopped)
 
     def _on_call_exit(self, task: Task, _stop: Stop) -> None:
         stopped = Stopped(task.tid)

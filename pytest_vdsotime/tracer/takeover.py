@@ -11,30 +11,24 @@ gets a private copy of it.
 from __future__ import annotations
 
 import errno
-import mmap
-import os
 from array import array
 from collections.abc import Callable
 from typing import Any
 
 from pytest_vdsotime import image, page
-from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.errors import UnsupportedProgram
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.wait import Stop
-from pytest_vdsotime.page import ClockPage
+from pytest_vdsotime.tracer.mapping import map_clock, page_path
 from pytest_vdsotime.tracer.native import Kind, NativeObjects, RealTime
 from pytest_vdsotime.tracer.remote import RemoteSyscalls
-from pytest_vdsotime.tracer.tasks import PrivateCopy, Process
+from pytest_vdsotime.tracer.tasks import Process
 
 _AT_NULL, _AT_SYSINFO_EHDR = 0, 33  # linux/auxvec.h
-_AT_FDCWD = -100
-_MAP_FIXED = 0x10  # asm-generic/mman-common.h; the mmap module lacks it
 _FIRST_READ = 2 * 1024
 _LARGEST_STACK = 64 * 1024 * 1024
-_PATH_BELOW_STACK = 512
 
 
 def _find_sysinfo_ehdr(memory: ProcessMemory, stack_pointer: int, word: str) -> tuple[int, int]:
@@ -74,11 +68,12 @@ class Takeover:
         self._native = native
         self._next_stop = next_stop
 
-    def at_exec(self, stopped: Stopped, process: Process) -> None:
+    def at_exec(self, stopped: Stopped, process: Process) -> Stopped:
         """Gives a program the clock.
 
         Requires: the task is at its exec event.
-        Leaves: the task running. From its first instruction on it reads the clock.
+        Leaves: the task stopped, at the stop that is returned. Once resumed it reads the clock from
+        its first instruction on.
 
         Raises:
             RealTime: it cannot be given the clock, and was not touched; still stopped.
@@ -113,7 +108,7 @@ class Takeover:
                     length=part.size,
                     cookie=clock.cookie,
                     process=host.process_entries(base, clock.cookie),
-                    path=_path(clock),
+                    path=page_path(clock),
                 )
                 detour = kind.detour(address + page.HEADER_SIZE)
                 memory.write(base + host.image.table_offset, detour + block)
@@ -121,11 +116,10 @@ class Takeover:
                 setattr(registers, arch.program_counter, start + loader.entry_offset)
                 stopped.set_registers(registers)
                 process.loader_failed_at = start + loader.failed_offset
-                stopped.resume()
-                return
-        self._from_outside(stopped, process, kind, registers)
+                return stopped
+        return self._from_outside(stopped, process, kind, registers)
 
-    def after_loader_failure(self, stopped: Stopped, process: Process, call: SystemCall) -> None:
+    def after_loader_failure(self, stopped: Stopped, process: Process, call: SystemCall) -> Stopped:
         """Goes the other way with a program whose loader has failed.
 
         Requires: the task is in the system call by which the loader says so.
@@ -137,7 +131,7 @@ class Takeover:
         process.mapped = 0
         try:
             at_entry = self._as_at_entry(registers, process, kind)
-            self._from_outside(stopped, process, kind, at_entry)
+            return self._from_outside(stopped, process, kind, at_entry)
         except (OSError, UnsupportedProgram) as error:
             if isinstance(error, ProcessLookupError):
                 raise
@@ -152,8 +146,10 @@ class Takeover:
             return False
         registers = stopped.registers()
         counter = getattr(registers, host.arch.program_counter)
+        if not 0 <= counter - process.vdso < host.size:
+            return False
         base = procfs.vdso_address(process.pid)
-        if base in (None, process.vdso) or not 0 <= counter - process.vdso < host.size:
+        if base is None or base == process.vdso:
             return False
         entries = host.process_entries(base, process.world.page.cookie)
         with ProcessMemory(process.pid) as memory:
@@ -175,7 +171,9 @@ class Takeover:
         setattr(registers, kind.arch.program_counter, int.from_bytes(entry, "little"))
         return registers
 
-    def _from_outside(self, stopped: Stopped, process: Process, kind: Kind, registers: Any) -> None:
+    def _from_outside(
+        self, stopped: Stopped, process: Process, kind: Kind, registers: Any
+    ) -> Stopped:
         arch, host, clock = kind.arch, kind.host, process.world.page
         process.loader_failed_at = 0
         with ProcessMemory(process.pid) as memory:
@@ -185,7 +183,7 @@ class Takeover:
             instruction = base + host.syscall_offset
             with RemoteSyscalls(stopped, instruction, arch, self._next_stop) as remote:
                 remote.finish_with(registers)
-                mapped = self._map(remote, memory, process, kind)
+                mapped = map_clock(remote, memory, process, kind)
                 if mapped is None:
                     memory.write(base + host.image.table_offset, image.raw_functions(host))
                 else:
@@ -198,7 +196,7 @@ class Takeover:
                     process.mapped = mapped
         if process.has_own_filter:
             self._may_suspend_filters(remote.stopped, process, is_suspended=False)
-        remote.stopped.resume()
+        return remote.stopped
 
     def _may_suspend_filters(
         self, stopped: Stopped, process: Process, *, is_suspended: bool = True
@@ -214,73 +212,3 @@ class Takeover:
         except OSError:
             return False
         return True
-
-    def _map(
-        self, remote: RemoteSyscalls, memory: ProcessMemory, process: Process, kind: Kind
-    ) -> int | None:
-        """Where the clock is mapped now; None where the program may not map memory."""
-        mapped = self._map_shared(remote, memory, process.world.page, kind.arch)
-        try:
-            return self._map_private(remote, process, kind) if mapped is None else mapped
-        except OSError as error:
-            if error.errno in (errno.ENOMEM, errno.EACCES, errno.EPERM):
-                return None
-            raise
-
-    def _map_shared(
-        self, remote: RemoteSyscalls, memory: ProcessMemory, clock: ClockPage, arch: Arch
-    ) -> int | None:
-        """Maps the memfd as the loader does; None where the program cannot open or execute it."""
-        part = clock.parts[arch.name]
-        path_address = remote.stack_pointer - _PATH_BELOW_STACK
-        memory.write(path_address, _path(clock) + b"\0")
-        try:
-            fd = remote.call("openat", _AT_FDCWD, path_address, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            if isinstance(error, ProcessLookupError):
-                raise
-            return None
-        mapped = None
-        try:
-            protection = mmap.PROT_READ | mmap.PROT_EXEC
-            start = part.offset // arch.mmap_unit
-            mapped = remote.call("mmap", 0, part.size, protection, mmap.MAP_PRIVATE, fd, start)
-            cookie = memory.read(mapped + page.PROCESS_PAGE * page.PAGE_SIZE, len(clock.cookie))
-            if cookie != clock.cookie:
-                remote.call("munmap", mapped, part.size)
-                return None
-            shared = mmap.MAP_SHARED | _MAP_FIXED
-            remote.call("mmap", mapped, page.PAGE_SIZE, mmap.PROT_READ, shared, fd, 0)
-            process_page = mapped + page.PROCESS_PAGE * page.PAGE_SIZE
-            anonymous = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
-            remote.call("mmap", process_page, page.PAGE_SIZE, mmap.PROT_READ, anonymous, -1, 0)
-        except OSError as error:
-            if isinstance(error, ProcessLookupError):
-                raise
-            if mapped is not None:
-                remote.call("munmap", mapped, part.size)
-            return None
-        finally:
-            remote.call("close", fd)
-        return mapped
-
-    def _map_private(self, remote: RemoteSyscalls, process: Process, kind: Kind) -> int:
-        """Maps anonymous memory and writes the page and the image into it. Never writable for the
-        program: the tracer writes through /proc/PID/mem."""
-        clock = process.world.page
-        size = clock.parts[kind.arch.name].size
-        anonymous = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        # The image's pages, as what is not executable may not become so everywhere (PR_SET_MDWE).
-        executable = mmap.PROT_READ | mmap.PROT_EXEC
-        mapped = remote.call("mmap", 0, size, executable, anonymous, -1, 0)
-        remote.call("mprotect", mapped, page.HEADER_SIZE, mmap.PROT_READ)
-        copy = PrivateCopy(ProcessMemory(process.pid), mapped)
-        process.copy = copy
-        copy.write(0, clock.private_copy())
-        clock.copies.append(copy)
-        copy.memory.write(mapped + page.HEADER_SIZE, kind.fake.data)
-        return mapped
-
-
-def _path(clock: ClockPage) -> bytes:
-    return b"/proc/%d/fd/%d" % (os.getpid(), clock.fd)

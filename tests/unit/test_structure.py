@@ -22,6 +22,7 @@ ROWS = [
     {"tracer.thread"},
     {"tracer.loop"},
     {"tracer.doorbell", "tracer.lookout", "tracer.takeover"},
+    {"tracer.mapping"},
     {"tracer.native"},
     {"tracer.calls"},
     {"tracer.clockcalls", "tracer.deadlines", "tracer.processcalls"},

@@ -1,0 +1,95 @@
+"""The clock into a program's memory, by system calls made inside it: the shared page, or where it
+cannot open or execute that (no /proc, another mount or pid namespace, another uid, no descriptors
+left), a private copy.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+
+from pytest_vdsotime import page
+from pytest_vdsotime.arch import Arch
+from pytest_vdsotime.kernel.memory import ProcessMemory
+from pytest_vdsotime.page import ClockPage
+from pytest_vdsotime.tracer.native import Kind
+from pytest_vdsotime.tracer.remote import RemoteSyscalls
+from pytest_vdsotime.tracer.tasks import PrivateCopy, Process
+
+_AT_FDCWD = -100
+_MAP_FIXED = 0x10  # asm-generic/mman-common.h; the mmap module lacks it
+_PATH_BELOW_STACK = 512
+
+
+def map_clock(
+    remote: RemoteSyscalls, memory: ProcessMemory, process: Process, kind: Kind
+) -> int | None:
+    """Where the clock is mapped now; None where the program may not map memory."""
+    mapped = _map_shared(remote, memory, process.world.page, kind.arch)
+    try:
+        return _map_private(remote, process, kind) if mapped is None else mapped
+    except OSError as error:
+        if error.errno in (errno.ENOMEM, errno.EACCES, errno.EPERM):
+            return None
+        raise
+
+
+def _map_shared(
+    remote: RemoteSyscalls, memory: ProcessMemory, clock: ClockPage, arch: Arch
+) -> int | None:
+    """Maps the memfd as the loader does; None where the program cannot open or execute it."""
+    part = clock.parts[arch.name]
+    path_address = remote.stack_pointer - _PATH_BELOW_STACK
+    memory.write(path_address, page_path(clock) + b"\0")
+    try:
+        fd = remote.call("openat", _AT_FDCWD, path_address, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        if isinstance(error, ProcessLookupError):
+            raise
+        return None
+    mapped = None
+    try:
+        protection = mmap.PROT_READ | mmap.PROT_EXEC
+        start = part.offset // arch.mmap_unit
+        mapped = remote.call("mmap", 0, part.size, protection, mmap.MAP_PRIVATE, fd, start)
+        cookie = memory.read(mapped + page.PROCESS_PAGE * page.PAGE_SIZE, len(clock.cookie))
+        if cookie != clock.cookie:
+            remote.call("munmap", mapped, part.size)
+            return None
+        shared = mmap.MAP_SHARED | _MAP_FIXED
+        remote.call("mmap", mapped, page.PAGE_SIZE, mmap.PROT_READ, shared, fd, 0)
+        process_page = mapped + page.PROCESS_PAGE * page.PAGE_SIZE
+        anonymous = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
+        remote.call("mmap", process_page, page.PAGE_SIZE, mmap.PROT_READ, anonymous, -1, 0)
+    except OSError as error:
+        if isinstance(error, ProcessLookupError):
+            raise
+        if mapped is not None:
+            remote.call("munmap", mapped, part.size)
+        return None
+    finally:
+        remote.call("close", fd)
+    return mapped
+
+
+def _map_private(remote: RemoteSyscalls, process: Process, kind: Kind) -> int:
+    """Maps anonymous memory and writes the page and the image into it. Never writable for the
+    program: the tracer writes through /proc/PID/mem."""
+    clock = process.world.page
+    size = clock.parts[kind.arch.name].size
+    anonymous = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    # The image's pages, as what is not executable may not become so everywhere (PR_SET_MDWE).
+    executable = mmap.PROT_READ | mmap.PROT_EXEC
+    mapped = remote.call("mmap", 0, size, executable, anonymous, -1, 0)
+    remote.call("mprotect", mapped, page.HEADER_SIZE, mmap.PROT_READ)
+    copy = PrivateCopy(ProcessMemory(process.pid), mapped)
+    process.copy = copy
+    copy.write(0, clock.private_copy())
+    clock.copies.append(copy)
+    copy.memory.write(mapped + page.HEADER_SIZE, kind.fake.data)
+    return mapped
+
+
+def page_path(clock: ClockPage) -> bytes:
+    return b"/proc/%d/fd/%d" % (os.getpid(), clock.fd)
