@@ -123,6 +123,18 @@ def known_obstacle() -> Obstacle | None:
     return obstacle(Facts.read())
 
 
+def explain_seizing(pid: int, error: int, operation: str) -> Obstacle:
+    """The reason and the remedy when a running process cannot be traced."""
+    with open(f"/proc/{pid}/status") as file:
+        tracer = next(int(line.split()[1]) for line in file if line.startswith("TracerPid:"))
+    if tracer:
+        return (
+            f"{operation} failed: {_program_with_pid(tracer)} traces it already",
+            "end that, or start the program on the clock instead",
+        )
+    return explain(error, operation)
+
+
 def explain(error: int, operation: str, facts: Facts | None = None) -> Obstacle:
     """The reason and the remedy when `operation`, such as "PTRACE_SEIZE", failed with `error`."""
     facts = facts or Facts.read()

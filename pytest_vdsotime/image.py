@@ -22,6 +22,7 @@ from elftools.elf.sections import SymbolTableSection
 
 from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.errors import TracingUnavailable, VdsoTimeError
+from pytest_vdsotime.kernel import procfs
 
 NATIVE = Path(__file__).resolve().parent / "native"
 
@@ -155,16 +156,11 @@ class HostVdso:
         Raises:
             TracingUnavailable: the kernel has none (``vdso=0``), or one that is too old.
         """
-        areas = {}
-        with open(f"/proc/{pid}/maps") as file:
-            for line in file:
-                name = line.split()[-1]
-                if name.startswith(("[vdso", "[vvar")):
-                    areas[name] = tuple(int(address, 16) for address in line.split()[0].split("-"))
+        areas = procfs.vdso_areas(pid)
         if "[vdso]" not in areas:
             raise TracingUnavailable("the kernel gives programs no vDSO", "boot it without vdso=0")
-        start, end = areas["[vdso]"]
-        data_size = start - min(first for first, _ in areas.values())
+        start, end = areas["[vdso]"].start, areas["[vdso]"].stop
+        data_size = start - min(area.start for area in areas.values())
         with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
             memory.seek(start)
             raw = memory.read(end - start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pytest_vdsotime.kernel import procfs
@@ -20,11 +21,26 @@ class TracedProcess:
     """It has read this clock since its exec."""
 
 
+@dataclass(frozen=True, slots=True)
+class AttachedProcess(TracedProcess):
+    """A process that ran before; `close` lets it go."""
+
+    close: Callable[[], None]
+    """Lets it go, alive and with its own vDSO again, as the clock's close does. Idempotent."""
+
+
 def snapshot(process: Process) -> TracedProcess | None:
+    """Of a process that is alive."""
     stat = procfs.stat_fields(process.pid)
     if stat is None or stat[0] in "ZX":
         return None
     return TracedProcess(process.pid, stat[1], procfs.argv(process.pid), _has_read_clock(process))
+
+
+def attached(process: Process, close: Callable[[], None]) -> AttachedProcess:
+    """Of a process that was attached to."""
+    _, ppid = procfs.stat_fields(process.pid) or ("", 0)
+    return AttachedProcess(process.pid, ppid, procfs.argv(process.pid), False, close)
 
 
 def _has_read_clock(process: Process) -> bool:

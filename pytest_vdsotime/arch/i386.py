@@ -74,7 +74,15 @@ I386 = Arch(
     syscall_arguments=I386_CALLS.arguments,
     syscall_instruction=b"\xcd\x80",
     # mmap is mmap2, whose offset counts pages
-    syscalls={"close": 6, "mmap": 192, "mprotect": 125, "munmap": 91, "openat": 295},
+    syscalls={
+        "close": 6,
+        "mmap": 192,
+        "mprotect": 125,
+        "munmap": 91,
+        "openat": 295,
+        "mremap": 163,
+        "restart_syscall": 0,
+    },
     mmap_unit=4096,
     jump=_jump,
     raw_function=_raw_function,

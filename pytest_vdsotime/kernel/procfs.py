@@ -93,12 +93,32 @@ def memfd_mappings(pid: int, permissions: str) -> dict[int, int]:
     return found
 
 
-def vdso_address(pid: int) -> int | None:
-    """Where the kernel's vDSO lies now."""
+def vdso_areas(pid: int | str) -> dict[str, range]:
+    """Where the kernel's vDSO lies now, by "[vdso]", and its data, by names such as "[vvar]"."""
+    areas = {}
     for line in read_text(f"/proc/{pid}/maps").splitlines():
-        if line.endswith("[vdso]"):
-            return int(line.partition("-")[0], 16)
-    return None
+        if line.endswith("]"):
+            addresses, *_, name = line.split()
+            if name.startswith(("[vdso", "[vvar")):
+                areas[name] = range(*(int(address, 16) for address in addresses.split("-")))
+    return areas
+
+
+def _status_fields(tid: int) -> dict[str, str]:
+    lines = read_text(f"/proc/{tid}/status").splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def has_filter(pid: int) -> bool:
+    """Whether seccomp filters decide on its system calls."""
+    return _status_fields(pid).get("Seccomp") == "2"
+
+
+def has_deliverable_signal(tid: int) -> bool:
+    """Whether a signal that it does not block waits for it."""
+    fields = _status_fields(tid)
+    pending = int(fields.get("SigPnd", "0"), 16) | int(fields.get("ShdPnd", "0"), 16)
+    return bool(pending & ~int(fields.get("SigBlk", "0"), 16))
 
 
 def is_page_present(pid: int, address: int) -> bool:

@@ -143,6 +143,16 @@ class Stopped:
         self._spend()
         _request(_binding.PTRACE_SYSCALL, self.tid, 0, signal)
 
+    def step(self) -> None:
+        """Lets it run one instruction; it then stops for a SIGTRAP."""
+        self._spend()
+        _request(_binding.PTRACE_SINGLESTEP, self.tid)
+
+    def detach(self, signal: int = 0) -> None:
+        """Ends the tracing, and lets it run on as `resume` does."""
+        self._spend()
+        _request(_binding.PTRACE_DETACH, self.tid, 0, signal)
+
     def listen(self) -> None:
         """Leaves it in its group stop, as it would be alone; SIGCONT is reported as a new stop."""
         self._spend()

@@ -18,10 +18,12 @@ from pytest_vdsotime.image import LAUNCHER_NAME
 from pytest_vdsotime.kernel import memory, procfs, ptrace, wait
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.wait import Stop, StopKind
+from pytest_vdsotime.tracer.attaching import Attaching
 from pytest_vdsotime.tracer.calls import LOADER_FAILED
-from pytest_vdsotime.tracer.doorbell import LOOK_AROUND, Doorbell
+from pytest_vdsotime.tracer.doorbell import Doorbell
 from pytest_vdsotime.tracer.lookout import Lookout, is_thread_of
 from pytest_vdsotime.tracer.native import NativeObjects, RealTime
+from pytest_vdsotime.tracer.stops import Stops
 from pytest_vdsotime.tracer.takeover import Takeover
 from pytest_vdsotime.tracer.tasks import (
     Launch,
@@ -41,15 +43,14 @@ class Loop:
     def __init__(self, native: NativeObjects, bell: Doorbell, rung: Callable[[], None]) -> None:
         self._native = native
         self._bell = bell
-        self._rung = rung
         self._calls = native.calls
-        self._takeover = Takeover(native, self._next_stop_of)
         tables = Tables()
         self._tasks = tables.tasks
         self._newborn = tables.newborn
-        self._postponed = tables.postponed
         self.worlds = tables.worlds
-        self._lookout = Lookout(tables, self._start_newborn)
+        self._stops = Stops(tables, bell, Lookout(tables, self._start_newborn), rung)
+        self._takeover = Takeover(native, self._stops.next_of)
+        self._attaching = Attaching(native, tables, self._stops.next_of, self._handle)
         self.is_done = False
         self._handlers: Mapping[int, Callable[[Task, Stop], None]] = {
             int(StopKind.FORK): self._on_new_task,
@@ -60,17 +61,15 @@ class Loop:
             int(StopKind.GROUP_STOP): self._on_group_stop,
             int(StopKind.SIGNAL): self._on_signal,
             int(StopKind.SECCOMP): self._on_call,
-            int(StopKind.SYSCALL): self._on_call_exit,
+            int(StopKind.SYSCALL): self._on_syscall,
             int(StopKind.EXITED): self._on_exit,
         }
 
     def run(self) -> None:
         """Handles stops until `is_done`."""
         while not self.is_done:
-            stop = self._postponed.popleft() if self._postponed else wait.wait_any()
-            if stop is None or stop.tid == self._bell.pid:
-                self._on_doorbell(stop)
-            else:
+            stop = self._stops.next()
+            if stop is not None:
                 self._handle(stop)
 
     def _handle(self, stop: Stop) -> None:
@@ -93,25 +92,6 @@ class Loop:
                 self._handlers[stop.kind](task, stop)
         except ProcessLookupError:
             pass  # killed while it was stopped: its exit is reported next
-
-    def _next_stop_of(self, tid: int) -> Stop:
-        """The next stop of one task; those of others wait. ProcessLookupError when it dies."""
-        while True:
-            stop = wait.wait_any()
-            if stop is None or stop.tid == self._bell.pid:
-                self._on_doorbell(stop)
-                taken = next((other for other in self._postponed if other.tid == tid), None)
-                if taken is None:
-                    continue
-                self._postponed.remove(taken)
-                stop = taken
-            if stop.tid != tid:
-                self._postponed.append(stop)
-            elif stop.kind == StopKind.EXITED:
-                self._postponed.append(stop)
-                raise ProcessLookupError(f"task {tid} died")
-            else:
-                return stop
 
     # --- programs come ---------------------------------------------------------------------------
 
@@ -155,6 +135,31 @@ class Loop:
         handler = self._on_trap if is_executing else self._handlers[stop.kind]
         handler(task, stop)
 
+    def attach(self, process: Process) -> None:
+        """Takes over a running process; see Attaching.attach.
+
+        Raises ValueError when it is on a clock already.
+        """
+        if process.world.closed is not None:
+            raise ClockClosed("the clock is closed")
+        if any(process.pid in world.processes for world in self.worlds):
+            raise ValueError(f"process {process.pid} is on a clock already")
+        with self._stops.undisturbed():
+            self._attaching.attach(process)
+
+    def release(self, process: Process) -> None:
+        """Lets a process that was attached to go; see Attaching.release."""
+        world = process.world
+        if world.processes.get(process.pid) is not process:
+            return  # it has ended
+        try:
+            with self._stops.undisturbed():
+                self._attaching.release(process)
+        except UnsupportedProgram as error:
+            world.errors.append(error)
+        self._drop_copy(process)
+        self._end_world_if_empty(world)
+
     def _on_new_task(self, task: Task, stop: Stop) -> None:
         stopped = Stopped(task.tid)
         tid = stopped.event_message()
@@ -176,6 +181,8 @@ class Loop:
         process = Process(pid, world, threads={pid})
         process.is_in_real_time = parent.is_in_real_time
         process.host, process.vdso, process.mapped = parent.host, parent.vdso, parent.mapped
+        process.is_attached, process.traces_calls = parent.is_attached, parent.traces_calls
+        process.moved = parent.moved
         process.says_dumpable, process.has_own_filter = parent.says_dumpable, parent.has_own_filter
         process.provides_memory = parent.provides_memory
         world.processes[pid] = process
@@ -207,7 +214,7 @@ class Loop:
 
     def _resume(self, task: Task, stopped: Stopped, number: int = 0) -> None:
         task.move(TaskState.RUNNING)
-        if task.at_exit is None:
+        if task.at_exit is None and not task.process.traces_calls:
             stopped.resume(number)
         else:
             stopped.resume_to_syscall(number)
@@ -228,6 +235,7 @@ class Loop:
         process.threads = {task.tid}
         self._drop_copy(process)
         process.is_in_real_time = process.has_read_clock = False
+        process.moved = None
         process.says_dumpable = True  # again, by the exec (prctl(2))
         process.provides_memory = False
         process.mapped = process.loader_failed_at = 0
@@ -292,8 +300,11 @@ class Loop:
         else:
             self._resume(task, stopped)
 
-    def _on_call_exit(self, task: Task, _stop: Stop) -> None:
+    def _on_syscall(self, task: Task, stop: Stop) -> None:
         stopped = Stopped(task.tid)
+        if task.process.traces_calls and stopped.system_call().is_entry:
+            self._on_call(task, stop)
+            return
         at_exit, task.at_exit = task.at_exit, None
         if at_exit is not None:
             at_exit(stopped)
@@ -342,8 +353,11 @@ class Loop:
     def close_world(self, world: World, closed: Reply[None]) -> None:
         """Kills every process of a clock; answers `closed` when the last one has ended."""
         world.closed = closed
-        for process in world.processes.values():
-            process.kill()
+        for process in tuple(world.processes.values()):
+            if process.is_attached:
+                self.release(process)
+            else:
+                process.kill()
         self._end_world_if_empty(world)
 
     def _end_world_if_empty(self, world: World) -> None:
@@ -370,18 +384,3 @@ class Loop:
             else:
                 with suppress(ProcessLookupError):
                     os.kill(stop.tid, signal.SIGKILL)
-
-    # --- the doorbell ----------------------------------------------------------------------------
-
-    def _on_doorbell(self, stop: Stop | None) -> None:
-        self._bell.answers += 1
-        if stop is None or stop.kind == StopKind.EXITED:
-            self._bell.repair()
-            self._lookout.look_around()
-        elif stop.kind == StopKind.GROUP_STOP:
-            Stopped(stop.tid).listen()
-        else:
-            Stopped(stop.tid).resume()
-            if stop.kind == StopKind.SIGNAL and stop.value == LOOK_AROUND:
-                self._lookout.look_around()
-        self._rung()

@@ -32,7 +32,7 @@ class RemoteSyscalls:
         self, stopped: Stopped, instruction: int, arch: Arch, next_stop: Callable[[int], Stop]
     ) -> None:
         self._stopped = stopped
-        self._instruction = instruction
+        self.instruction = instruction
         self._arch = arch
         self._next_stop = next_stop
         self._saved = stopped.registers()
@@ -77,7 +77,7 @@ class RemoteSyscalls:
         """
         arch = self._arch
         registers = copy.copy(self._saved)
-        setattr(registers, arch.program_counter, self._instruction)
+        setattr(registers, arch.program_counter, self.instruction)
         setattr(registers, arch.syscall_number, arch.syscalls[name])
         setattr(registers, arch.interrupted_syscall, _WORD - 1)
         for register, argument in zip(arch.syscall_arguments, arguments, strict=False):

@@ -148,8 +148,8 @@ class Takeover:
         counter = getattr(registers, host.arch.program_counter)
         if not 0 <= counter - process.vdso < host.size:
             return False
-        base = procfs.vdso_address(process.pid)
-        if base is None or base == process.vdso:
+        base = procfs.vdso_areas(process.pid).get("[vdso]", range(0)).start
+        if base in (0, process.vdso):
             return False
         entries = host.process_entries(base, process.world.page.cookie)
         with ProcessMemory(process.pid) as memory:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from pytest_vdsotime.image import HostVdso
 from pytest_vdsotime.kernel import procfs
@@ -123,6 +123,19 @@ class World:
     """Once set, everything is killed, what comes to life later too."""
 
 
+class Moved(NamedTuple):
+    """How the vDSO of a process was moved (tracer/attaching.py)."""
+
+    areas: tuple[range, ...]
+    """Where it and its data were,"""
+    base: int
+    """it itself,"""
+    way: int
+    """how far they were moved."""
+    fake_call: int
+    """Of a system call instruction in the fake image, its offset."""
+
+
 @dataclass(slots=True, eq=False)
 class Launch:
     """A process that is still the launcher, or on its way to it."""
@@ -165,6 +178,12 @@ class Process:
     has_own_filter: bool = False
     """It, or whoever started it, has installed a seccomp filter."""
 
+    is_attached: bool = False
+    """It ran before, or was started by one that did: it is let go at the end, not killed."""
+    traces_calls: bool = False
+    """It has no filter: it stops at every system call."""
+    moved: Moved | None = None
+    """Where its vDSO came from, if it was moved."""
     provides_memory: bool = False
     """It, or whoever started it, handles page faults itself (userfaultfd(2))."""
 
