@@ -1,0 +1,48 @@
+"""Rates that change while programs read: no clock goes backwards or steps, in any thread."""
+
+from __future__ import annotations
+
+import time
+from subprocess import PIPE
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vdsotime import FrozenClock
+
+if TYPE_CHECKING:
+    from conftest import Builder
+
+CEILING_S = 30
+RATES = [1, 60, 0.1, 0, 1e6, 1 / 3, 1, 0, 60]
+
+
+@pytest.mark.parametrize("monotonic", ["flow", "freeze", "rate"])
+def test_changing_the_rate_of_readers_at_work(build: Builder, monotonic: str) -> None:
+    with FrozenClock("1999-12-31T23:59:59Z", monotonic=monotonic) as clock:
+        program = clock.popen(
+            [build.c("helpers/monotone")], stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True
+        )
+        assert program.stdout and program.stdout.readline() == "READING\n"
+        former = clock.rate
+        for rate in RATES * 20:
+            real_ns, wall_ns = time.monotonic_ns(), clock.time_ns()
+            clock.rate = rate
+            moved_ns = clock.time_ns() - wall_ns
+            passed_ns = time.monotonic_ns() - real_ns
+            assert 0 <= moved_ns <= passed_ns * max(rate, former)
+            former = rate
+        output, errors = program.communicate("\n", timeout=CEILING_S)
+    assert (errors, program.returncode) == ("", 0)
+    assert int(output) > len(RATES) * 20
+
+
+def test_the_test_and_its_program_read_the_same_line(build: Builder) -> None:
+    """To the nanosecond, on a line that stands after it has run at odd rates."""
+    with FrozenClock(0, rate=1 / 3, monotonic="rate") as clock:
+        for rate in (60, 0.1, 0):
+            clock.rate = rate
+        said = clock.check_output(
+            ["python3", "-c", "import time; print(time.time_ns(), time.monotonic_ns())"], text=True
+        )
+        assert said.split() == [str(clock.time_ns()), str(clock.monotonic_ns())]
