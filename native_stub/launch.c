@@ -37,7 +37,7 @@
 #define MAX_FILTER 512
 #define EXIT_IDENTITY 128
 #define EXIT_NO_FILTER 255
-#define YIELDS 200 /* a tenth of a millisecond */
+#define SPINS 2000 /* some 50 microseconds */
 #define MAX_GROUPS 65536 /* NGROUPS_MAX, linux/limits.h */
 
 /* How long to wait for the tracer; it releases the launcher by writing 0 into the seconds, and if it then
@@ -70,14 +70,15 @@ static long number(const char *digits)
     return next_number(&digits);
 }
 
-/* The tracer is on its way: going to sleep and being woken would take longer than it does. Then
+/* The tracer is on its way: going to sleep and being woken would take longer than it does. (To yield
+ * instead would be to wait for whoever else has work, a slice each time.) Then
  * rt_sigtimedwait for no signal at all: unlike pause it is not restarted after a ptrace stop
  * (signal(7)), so the tracer need not touch registers. */
 static void wait_for_tracer(void)
 {
     static const uint64_t no_signals;
-    for (int i = 0; patience.sec && i < YIELDS; i++)
-        syscall0(NR_sched_yield);
+    for (int i = 0; patience.sec && i < SPINS; i++)
+        cpu_relax();
     while (patience.sec) {
         __atomic_store_n(&state, ASLEEP, __ATOMIC_SEQ_CST);
         syscall4(NR_rt_sigtimedwait, (long)&no_signals, 0, (long)&patience, SIGSET_SIZE);

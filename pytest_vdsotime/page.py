@@ -72,7 +72,8 @@ class PageCopy(Protocol):
     """A private copy of the clock page in a program that cannot map the shared one."""
 
     def write(self, offset: int, data: bytes) -> None:
-        """Writes into the copy. Raises ProcessLookupError or OSError when its program is gone."""
+        """Writes into the copy. Raises ProcessLookupError when its program is gone, OSError when
+        there is no descriptor to write through."""
 
 
 class Part(NamedTuple):
@@ -99,6 +100,7 @@ class ClockPage:
         self._sequence = 0
         self.lines = lines
         self.copies: list[PageCopy] = []
+        self._failure: OSError | None = None
         self.cookie = secrets.token_bytes(COOKIE_SIZE)
         self.parts: dict[str, Part] = {}
         end = 0
@@ -149,7 +151,10 @@ class ClockPage:
 
         Readers wait from before `host_ns` is sampled until the new lines stand, so that none reads
         the old line beyond the point where the new one starts. When `to` raises nothing changes.
+
+        Raises OSError when a private copy could not be reached; the others have changed.
         """
+        self._failure = None
         self._publish(self._sequence + 1)
         try:
             self.lines = to(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
@@ -160,6 +165,8 @@ class ClockPage:
                 self._write_copies(BODY_OFFSET, pack_body(self.lines, self._host, private=True))
         finally:
             self._publish(self._sequence + 1)
+        if self._failure is not None:
+            raise self._failure
         return self.lines
 
     def _publish(self, sequence: int) -> None:
@@ -173,8 +180,10 @@ class ClockPage:
         for copy in tuple(self.copies):
             try:
                 copy.write(offset, data)
-            except OSError:
-                self.copies.remove(copy)  # its program has ended or executed another
+            except ProcessLookupError:
+                self.copies.remove(copy)
+            except OSError as error:
+                self._failure = error
 
     def real_time(self) -> bytes:
         """What reads as the host's clocks, from a page that nobody writes any more."""

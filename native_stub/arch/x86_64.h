@@ -12,7 +12,6 @@
 #define MMAP_UNIT VDSO_PAGE_SIZE /* of its offset: bytes */
 #define NR_mprotect 10
 #define NR_munmap 11
-#define NR_sched_yield 24
 #define NR_execve 59
 #define NR_getppid 110
 #define NR_rt_sigtimedwait 128

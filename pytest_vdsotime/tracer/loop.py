@@ -195,15 +195,15 @@ class Loop:
     def _inherit_copy(self, copy: PrivateCopy, process: Process) -> None:
         """The copy of a forked process is its own; that of a vforked one is its parent's, and is
         then written twice. It may have been duplicated between two writes: begin it anew."""
+        page = process.world.page
+        process.copy = PrivateCopy(process.pid, copy.address, page.cookie)
         try:
-            process.copy = copy.of_process(process.pid)
-            process.copy.write(0, process.world.page.private_copy())
-        except (ProcessLookupError, FileNotFoundError):
+            process.copy.write(0, page.private_copy())
+        except ProcessLookupError:
             return  # killed
         except OSError as error:
             self._kill_unsupported(process, error)
-            return
-        process.world.page.copies.append(process.copy)
+        page.copies.append(process.copy)
 
     def _start_newborn(self, tid: int) -> None:
         stop = self._newborn.pop(tid, None)
@@ -347,7 +347,6 @@ class Loop:
         if process.copy is not None:
             if process.copy in process.world.page.copies:
                 process.world.page.copies.remove(process.copy)
-            process.copy.memory.close()
             process.copy = None
 
     def close_world(self, world: World, closed: Reply[None]) -> None:

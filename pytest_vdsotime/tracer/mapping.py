@@ -28,7 +28,7 @@ def map_clock(
     """Where the clock is mapped now; None where the program may not map memory."""
     mapped = _map_shared(remote, memory, process.world.page, kind.arch)
     try:
-        return _map_private(remote, process, kind) if mapped is None else mapped
+        return _map_private(remote, memory, process, kind) if mapped is None else mapped
     except OSError as error:
         if error.errno in (errno.ENOMEM, errno.EACCES, errno.EPERM):
             return None
@@ -73,7 +73,9 @@ def _map_shared(
     return mapped
 
 
-def _map_private(remote: RemoteSyscalls, process: Process, kind: Kind) -> int:
+def _map_private(
+    remote: RemoteSyscalls, memory: ProcessMemory, process: Process, kind: Kind
+) -> int:
     """Maps anonymous memory and writes the page and the image into it. Never writable for the
     program: the tracer writes through /proc/PID/mem."""
     clock = process.world.page
@@ -83,11 +85,10 @@ def _map_private(remote: RemoteSyscalls, process: Process, kind: Kind) -> int:
     executable = mmap.PROT_READ | mmap.PROT_EXEC
     mapped = remote.call("mmap", 0, size, executable, anonymous, -1, 0)
     remote.call("mprotect", mapped, page.HEADER_SIZE, mmap.PROT_READ)
-    copy = PrivateCopy(ProcessMemory(process.pid), mapped)
-    process.copy = copy
-    copy.write(0, clock.private_copy())
-    clock.copies.append(copy)
-    copy.memory.write(mapped + page.HEADER_SIZE, kind.fake.data)
+    memory.write(mapped, clock.private_copy())
+    memory.write(mapped + page.HEADER_SIZE, kind.fake.data)
+    process.copy = PrivateCopy(process.pid, mapped, clock.cookie)
+    clock.copies.append(process.copy)
     return mapped
 
 

@@ -5,6 +5,7 @@ They belong to the tracer thread; others see them through replies and snapshots.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -21,6 +22,7 @@ from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop
 from pytest_vdsotime.page import (
+    MARK_OFFSET,
     PAGE_SIZE,
     PROCESS_PAGE,
     PROCESS_SIZE,
@@ -236,16 +238,26 @@ class Tables:
 
 
 class PrivateCopy:
-    """The clock page of a program that cannot map the shared one, written through /proc/PID/mem."""
+    """The clock page of a program that cannot map the shared one, written through /proc/PID/mem.
 
-    def __init__(self, memory: ProcessMemory, address: int) -> None:
-        self.memory = memory
+    It holds no descriptor: however many such programs there are, the test process keeps its own.
+    """
+
+    def __init__(self, pid: int, address: int, mark: bytes) -> None:
+        self.pid = pid
         self.address = address
-
-    def of_process(self, pid: int) -> PrivateCopy:
-        """The copy at the same place in a process that was forked."""
-        return PrivateCopy(ProcessMemory(pid), self.address)
+        self._mark = mark
 
     def write(self, offset: int, data: bytes) -> None:
-        """Writes into the copy; OSError when the program is gone."""
-        self.memory.write(self.address + offset, data)
+        """Writes into the copy. Raises ProcessLookupError when its program is gone, or has just
+        executed another, whose memory is another; OSError when there is no descriptor for it."""
+        mark = self.address + PROCESS_PAGE * PAGE_SIZE + MARK_OFFSET
+        try:
+            with ProcessMemory(self.pid) as memory:
+                if memory.read(mark, len(self._mark)) == self._mark:
+                    memory.write(self.address + offset, data)
+                    return
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise
+        raise ProcessLookupError(errno.ESRCH, f"process {self.pid} has no copy of the clock")
