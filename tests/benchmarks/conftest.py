@@ -42,6 +42,10 @@ class Table:
         self.rows.append((what, figures, f"{value:.3g}{unit}", f"{bar:g}{unit}"))
         assert value <= bar, f"{what}: {value:.3g}{unit} is above {bar:g}{unit} ({figures})"
 
+    def add(self, what: str, figures: str, value: float) -> None:
+        """Adds a row without a bar: what others are to be seen against."""
+        self.rows.append((what, figures, f"{value:.3g}", ""))
+
     def lines(self) -> Iterator[str]:
         """As Markdown, for the README."""
         head = ("what", "medians", "measured", "at most")
