@@ -25,17 +25,17 @@ class Architecture(NamedTuple):
     flags: tuple[str, ...]
     soname: str
     """Of the kernel's own vDSO (vdso(7))."""
-    has_launcher: bool
-    """False for a kind that kernels run beside their own: the launcher of theirs starts both."""
+    has_tracer: bool
+    """False for a kind that kernels run beside their own: theirs starts and traces both."""
 
 
 # By name, that of `uname -m`. No vDSO uses vector registers: callers need not align the stack for
 # them, as for a kernel's. On i386 zig leaves them out by the processor's name only.
 ARCHITECTURES = {
     "x86_64": Architecture(
-        "x86_64-linux-musl", ("-mno-sse", "-mno-red-zone"), "linux-vdso.so.1", has_launcher=True
+        "x86_64-linux-musl", ("-mno-sse", "-mno-red-zone"), "linux-vdso.so.1", has_tracer=True
     ),
-    "i386": Architecture("x86-linux-musl", ("-mcpu=i686",), "linux-gate.so.1", has_launcher=False),
+    "i386": Architecture("x86-linux-musl", ("-mcpu=i686",), "linux-gate.so.1", has_tracer=False),
 }
 
 # Freestanding code: no libc, no start files, no calls that a compiler would invent.
@@ -56,6 +56,8 @@ LOADER = [
     "-fno-asynchronous-unwind-tables",
     "-fno-jump-tables",
 ]
+# In the tracer's own process: for its C library to load, without needing one.
+TAKEOVER = ["-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-fno-asynchronous-unwind-tables"]
 LAUNCH = ["-Os", "-static", "-fno-pie", "-fno-asynchronous-unwind-tables"]
 
 
@@ -68,7 +70,7 @@ def compile_object(target: str, flags: list[str], output: Path, *sources: str) -
 def build(destination: Path = DESTINATION) -> list[Path]:
     """Builds every row of `ARCHITECTURES` below `destination` and returns the files."""
     built = []
-    for name, (target, flags, soname, has_launcher) in ARCHITECTURES.items():
+    for name, (target, flags, soname, has_tracer) in ARCHITECTURES.items():
         directory = destination / name
         directory.mkdir(parents=True, exist_ok=True)
         vdso, loader, launch = (directory / file for file in ("vdso.so", "loader.elf", "launch"))
@@ -78,9 +80,11 @@ def build(destination: Path = DESTINATION) -> list[Path]:
         options = [*flags, *LOADER, "-Wl,-T,loader.lds"]
         compile_object(target, options, loader, "loader.c", f"arch/{name}_loader.S")
         built += [vdso, loader]
-        if has_launcher:
+        if has_tracer:
+            takeover = directory / "takeover.so"
             compile_object(target, [*flags, *LAUNCH], launch, "launch.c")
-            built.append(launch)
+            compile_object(target, [*flags, *TAKEOVER], takeover, "takeover.c")
+            built += [launch, takeover]
     return built
 
 

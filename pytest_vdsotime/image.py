@@ -32,6 +32,8 @@ LAUNCHER_NAME = "vdsotime-launch"
 #: cookie, process, path.
 _PARAMETERS = struct.Struct("=QQQQQ16s64s40s")
 _PROCESS = struct.Struct("=6Q16s")
+#: Where in them these are.
+ENTRY_OFFSET, ADDRESS_OFFSET, SLOT_OFFSET, PROCESS_OFFSET = 0, 8, 16, 56
 #: (offset of st_value, its layout) in Elf32_Sym and Elf64_Sym (elf(5)), by class.
 _ST_VALUE = {32: (4, struct.Struct("=I")), 64: (8, struct.Struct("=Q"))}
 #: enum step of native_stub/loader.c.
@@ -53,6 +55,11 @@ def _native(arch: Arch, name: str) -> Path:
             "install pytest-vdsotime again, from a wheel or with its build hook",
         )
     return path
+
+
+def takeover_path(arch: Arch) -> str:
+    """What the tracer loads (native_stub/takeover.c). Raises TracingUnavailable if not built."""
+    return str(_native(arch, "takeover.so"))
 
 
 def _local_symbols(elf: ELFFile) -> dict[str, int]:
@@ -277,14 +284,14 @@ class Loader:
     def with_parameters(
         self,
         *,
-        entry: int,
         address: int,
-        slot: int,
         first_page: int,
         length: int,
         cookie: bytes,
         process: bytes,
         path: bytes,
+        entry: int = 0,
+        slot: int = 0,
     ) -> bytes:
         """The block to write into a program."""
         return self.code + _PARAMETERS.pack(

@@ -12,7 +12,10 @@
 #define MMAP_UNIT VDSO_PAGE_SIZE /* of its offset: bytes */
 #define NR_mprotect 10
 #define NR_munmap 11
+#define NR_pread64 17
+#define NR_pwrite64 18
 #define NR_execve 59
+#define NR_ptrace 101
 #define NR_getppid 110
 #define NR_rt_sigtimedwait 128
 #define NR_setreuid 113
@@ -57,6 +60,20 @@ static inline long syscall6(long nr, long a, long b, long c, long d, long e, lon
 #define syscall3(nr, a, b, c) syscall6(nr, (long)(a), (long)(b), (long)(c), 0, 0, 0)
 #define syscall4(nr, a, b, c, d) syscall6(nr, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
 #define syscall5(nr, a, b, c, d, e) syscall6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
+
+/* struct user_regs_struct (sys/user.h), and how a tracer gets and sets it (ptrace(2)); `cs` tells 64-bit
+ * programs from 32-bit ones. */
+struct registers {
+    uint64_t r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi, orig_rax;
+    uint64_t rip, cs, eflags, rsp, ss, fs_base, gs_base, ds, es, fs, gs;
+};
+#define MODE cs
+#define PROGRAM_COUNTER rip
+#define STACK_POINTER rsp
+#define PTRACE_GETREGS 12
+#define PTRACE_SETREGS 13
+#define get_registers(tid, registers) syscall4(NR_ptrace, PTRACE_GETREGS, tid, 0, registers)
+#define set_registers(tid, registers) syscall4(NR_ptrace, PTRACE_SETREGS, tid, 0, registers)
 
 /* The first instructions of a static program: hand the initial stack to a function. */
 #define START_WITH_STACK(function)                   \

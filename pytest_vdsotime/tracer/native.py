@@ -6,7 +6,7 @@ start, those for another when the first such program comes, as its vDSO can only
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +73,11 @@ class NativeObjects:
     def own(self) -> Kind:
         """What is needed for programs of the host's own kind."""
         return self._kinds[self.arch.name]
+
+    @property
+    def kinds(self) -> Iterable[Kind]:
+        """What is known so far."""
+        return self._kinds.values()
 
     @property
     def images(self) -> Mapping[str, bytes]:

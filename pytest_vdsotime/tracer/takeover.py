@@ -14,19 +14,23 @@ import errno
 from array import array
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from pytest_vdsotime import image, page
 from pytest_vdsotime.errors import UnsupportedProgram
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
+from pytest_vdsotime.kernel.takeover import Block, Result, TakeOver
 from pytest_vdsotime.kernel.wait import Stop
+from pytest_vdsotime.page import ClockPage
 from pytest_vdsotime.tracer.mapping import map_clock, page_path
 from pytest_vdsotime.tracer.native import Kind, NativeObjects, RealTime
 from pytest_vdsotime.tracer.remote import RemoteSyscalls
 from pytest_vdsotime.tracer.tasks import Process
 
 _AT_NULL, _AT_SYSINFO_EHDR = 0, 33  # linux/auxvec.h
+_REFERENCE_BASE = 1 << 30  # of a vDSO, in either word size
 _FIRST_READ = 2 * 1024
 _LARGEST_STACK = 64 * 1024 * 1024
 
@@ -61,12 +65,50 @@ def _find_sysinfo_ehdr(memory: ProcessMemory, stack_pointer: int, word: str) -> 
     raise UnsupportedProgram("its initial stack has no auxiliary vector")
 
 
+def _block(kind: Kind, clock: ClockPage) -> Block:
+    """What is written into the vDSO of a new program: jumps, and behind them the loader."""
+    arch, host, loader, part = kind.arch, kind.host, kind.loader, clock.parts[kind.arch.name]
+    address = _REFERENCE_BASE - host.data_size - part.size
+    detour = kind.detour(address + page.HEADER_SIZE)
+    parameters = len(detour) + len(loader.code)
+    word = array(arch.word)
+    word.append(_REFERENCE_BASE)
+    jump = arch.jump(_REFERENCE_BASE)
+    first_jump = len(kind.jumps.table) + jump.index(word.tobytes())
+    entries = (number for number, offset in enumerate(host.entry_offsets) if offset)
+    return Block(
+        mode=arch.program_mode[1],
+        word_size=word.itemsize,
+        offset=host.image.table_offset,
+        data=detour
+        + loader.with_parameters(
+            address=address,
+            first_page=part.offset // page.PAGE_SIZE,
+            length=part.size,
+            cookie=clock.cookie,
+            process=host.process_entries(_REFERENCE_BASE, clock.cookie),
+            path=page_path(clock),
+        ),
+        reference_base=_REFERENCE_BASE,
+        moving_words=range(first_jump, len(detour), len(jump)),
+        moving_longs=[
+            parameters + image.ADDRESS_OFFSET,
+            *(parameters + image.PROCESS_OFFSET + 8 * number for number in entries),
+        ],
+        entry=parameters + image.ENTRY_OFFSET,
+        slot=parameters + image.SLOT_OFFSET,
+        start=kind.jumps.end + loader.entry_offset,
+    )
+
+
 class Takeover:
     """Takes programs over; one per tracer."""
 
     def __init__(self, native: NativeObjects, next_stop: Callable[[int], Stop]) -> None:
         self._native = native
         self._next_stop = next_stop
+        self._take_over = TakeOver(image.takeover_path(native.arch))
+        self._blocks: WeakKeyDictionary[ClockPage, dict[str, Block]] = WeakKeyDictionary()
 
     def at_exec(self, stopped: Stopped, process: Process) -> Stopped:
         """Gives a program the clock.
@@ -80,44 +122,37 @@ class Takeover:
             UnsupportedProgram, OSError: it could not be taken over and must not run on; still
             stopped. ProcessLookupError: it was killed.
         """
-        clock = process.world.page
-        registers = stopped.registers()
+        process.host, process.mapped, process.loader_failed_at = None, 0, 0
         try:
-            kind = self._native.kind_of(registers, process.pid)
-            memory = ProcessMemory(process.pid)
+            if not self._may_suspend_filters(stopped, process):
+                for kind in self._native.kinds:
+                    if kind.has_room and self._with_loader(stopped, process, kind):
+                        return stopped
+            ProcessMemory(process.pid).close()
         except PermissionError as error:
             raise RealTime(
                 f"it is closed to its tracer ({error}): its file is execute-only; "
                 "make it readable, or run the tests as root"
             ) from None
-        arch, host, loader = kind.arch, kind.host, kind.loader
-        part = clock.parts[arch.name]
-        with memory:
-            slot, base = _find_sysinfo_ehdr(
-                memory, getattr(registers, arch.stack_pointer), arch.word
-            )
-            process.host, process.vdso = host, base
-            if kind.has_room and not self._may_suspend_filters(stopped, process):
-                start = base + kind.jumps.end
-                address = base - host.data_size - part.size
-                block = loader.with_parameters(
-                    entry=getattr(registers, arch.program_counter),
-                    address=address,
-                    slot=slot,
-                    first_page=part.offset // page.PAGE_SIZE,
-                    length=part.size,
-                    cookie=clock.cookie,
-                    process=host.process_entries(base, clock.cookie),
-                    path=page_path(clock),
-                )
-                detour = kind.detour(address + page.HEADER_SIZE)
-                memory.write(base + host.image.table_offset, detour + block)
-                process.mapped = address
-                setattr(registers, arch.program_counter, start + loader.entry_offset)
-                stopped.set_registers(registers)
-                process.loader_failed_at = start + loader.failed_offset
-                return stopped
+        # Filters that are suspended, no room in the vDSO, or the first program of its kind
+        registers = stopped.registers()
+        kind = self._native.kind_of(registers, process.pid)
         return self._from_outside(stopped, process, kind, registers)
+
+    def _with_loader(self, stopped: Stopped, process: Process, kind: Kind) -> bool:
+        """Whether the program is of this kind, and begins with the loader now."""
+        clock, name = process.world.page, kind.arch.name
+        blocks = self._blocks.setdefault(clock, {})
+        if name not in blocks:
+            blocks[name] = _block(kind, clock)
+        result, base = self._take_over(stopped, process.pid, blocks[name])
+        if result != Result.TAKEN_OVER:
+            return False
+        host, loader = kind.host, kind.loader
+        process.host, process.vdso = host, base
+        process.mapped = base - host.data_size - clock.parts[name].size
+        process.loader_failed_at = base + kind.jumps.end + loader.failed_offset
+        return True
 
     def after_loader_failure(self, stopped: Stopped, process: Process, call: SystemCall) -> Stopped:
         """Goes the other way with a program whose loader has failed.

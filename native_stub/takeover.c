@@ -1,0 +1,137 @@
+/* The tracer's part of a takeover at exec, in the tracer's own process: a shared object, called once for
+ * each exec (kernel/takeover.py). In Python it is the better part of what a start costs.
+ *
+ * Requires: the task is at its exec event.
+ * Leaves: it stopped there. When it was taken over, the loader with its parameters stands behind its vDSO,
+ * whose symbols lead to the fake one, and the program counter at the loader; else nothing is changed.
+ */
+#include "takeover.h"
+
+#include <stddef.h>
+
+#if defined(__x86_64__)
+#include "arch/x86_64.h"
+#else
+#error "no takeover for this architecture yet"
+#endif
+
+/* asm-generic/fcntl.h, linux/auxvec.h */
+#define AT_FDCWD (-100)
+#define O_RDWR 2
+#define O_CLOEXEC 02000000
+#define AT_NULL 0
+#define AT_SYSINFO_EHDR 33
+#define EIO 5
+
+static uint64_t word_at(const unsigned char *bytes, uint64_t size)
+{
+    uint64_t word = 0;
+    for (uint64_t i = 0; i < size; i++)
+        word |= (uint64_t)bytes[i] << 8 * i;
+    return word;
+}
+
+static void put_word(unsigned char *bytes, uint64_t word, uint64_t size)
+{
+    for (uint64_t i = 0; i < size; i++)
+        bytes[i] = word >> 8 * i;
+}
+
+/* "/proc/PID/mem" */
+static long open_memory(uint64_t pid)
+{
+    char path[32] = "/proc/", digits[20];
+    int length = 6, count = 0;
+    do
+        digits[count++] = '0' + pid % 10;
+    while (pid /= 10);
+    while (count)
+        path[length++] = digits[--count];
+    for (const char *end = "/mem"; *end; end++)
+        path[length++] = *end;
+    path[length] = 0;
+    return syscall4(NR_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC, 0);
+}
+
+/* A program's stack, read piece by piece: its vectors may be megabytes. */
+struct stack {
+    long memory;
+    uint64_t word_size, start, end;
+    unsigned char piece[4096];
+};
+
+/* 0 where the stack ends. */
+static uint64_t read_word(struct stack *stack, uint64_t address)
+{
+    if (address < stack->start || address + stack->word_size > stack->end) {
+        long size = syscall4(NR_pread64, stack->memory, stack->piece, sizeof stack->piece, address);
+        stack->start = address;
+        stack->end = address + (size > 0 ? size : 0);
+        if (address + stack->word_size > stack->end)
+            return 0;
+    }
+    return word_at(stack->piece + (address - stack->start), stack->word_size);
+}
+
+/* The stack holds argc, argv, NULL, envp, NULL, auxv (System V ABI, 3.4.1). Returns the address of the
+ * value of AT_SYSINFO_EHDR, 0 if there is none. */
+static uint64_t find_vdso(struct stack *stack, uint64_t address)
+{
+    uint64_t size = stack->word_size, key;
+    address += size * (2 + read_word(stack, address));
+    while (read_word(stack, address))
+        address += size;
+    for (address += size; (key = read_word(stack, address)) != AT_NULL; address += 2 * size)
+        if (key == AT_SYSINFO_EHDR)
+            return address + size;
+    return 0;
+}
+
+static long write_block(long memory, const struct takeover_block *block, uint64_t base, uint64_t entry,
+                        uint64_t slot)
+{
+    uint64_t copy[LARGEST_BLOCK / 8];
+    unsigned char *bytes = (unsigned char *)copy;
+    const uint64_t *from = (const uint64_t *)block->bytes;
+    const uint32_t *moving = (const uint32_t *)block->moving;
+    uint64_t way = base - block->reference_base;
+
+    for (uint64_t i = 0; i < (block->size + 7) / 8; i++)
+        copy[i] = from[i];
+    for (uint64_t i = 0; i < block->moving_words + block->moving_longs; i++) {
+        uint64_t size = i < block->moving_words ? block->word_size : 8;
+        put_word(bytes + moving[i], word_at(bytes + moving[i], size) + way, size);
+    }
+    put_word(bytes + block->entry, entry, 8);
+    put_word(bytes + block->slot, slot, 8);
+    long written = syscall4(NR_pwrite64, memory, bytes, block->size, base + block->offset);
+    return written < 0 ? written : written == (long)block->size ? 0 : -EIO;
+}
+
+__attribute__((visibility("default")))
+long take_over(long tid, long pid, const struct takeover_block *block, uint64_t *base)
+{
+    struct stack stack;
+    struct registers registers;
+
+    long result = get_registers(tid, &registers);
+    if (result < 0)
+        return result;
+    if (registers.MODE != block->mode)
+        return ANOTHER_KIND;
+    stack.word_size = block->word_size;
+    stack.start = stack.end = 0;
+    stack.memory = open_memory(pid);
+    if (stack.memory < 0)
+        return stack.memory;
+    uint64_t slot = find_vdso(&stack, registers.STACK_POINTER);
+    *base = slot ? read_word(&stack, slot) : 0;
+    result = NO_VDSO_FOUND;
+    if (*base)
+        result = write_block(stack.memory, block, *base, registers.PROGRAM_COUNTER, slot);
+    syscall1(NR_close, stack.memory);
+    if (result)
+        return result;
+    registers.PROGRAM_COUNTER = *base + block->start;
+    return set_registers(tid, &registers);
+}

@@ -1,0 +1,26 @@
+/* What the tracer says of one kind of program: pytest_vdsotime/kernel/takeover.py has the same layout. */
+#ifndef VDSOTIME_TAKEOVER_H
+#define VDSOTIME_TAKEOVER_H
+
+#include <stdint.h>
+
+#define LARGEST_BLOCK 8192
+
+enum takeover_result { TAKEN_OVER, ANOTHER_KIND, NO_VDSO_FOUND }; /* or a negative errno */
+
+struct takeover_block {
+    uint64_t mode;           /* what tells a program of this kind, in its registers */
+    uint64_t word_size;      /* of its stack: 4 or 8 */
+    uint64_t offset;         /* where the block comes to, from the beginning of its vDSO */
+    uint64_t size;
+    uint64_t bytes;          /* address of the block as it is for a vDSO at reference_base */
+    uint64_t reference_base;
+    uint64_t moving;         /* address of the offsets, in the block, of addresses that move with the vDSO: */
+    uint64_t moving_words;   /* this many, of word_size, */
+    uint64_t moving_longs;   /* then this many of 8 bytes */
+    uint64_t entry;          /* offset in the block of the program's entry point, 8 bytes, */
+    uint64_t slot;           /* and of the address of AT_SYSINFO_EHDR's value on its stack */
+    uint64_t start;          /* where it is to begin, from the beginning of its vDSO */
+};
+
+#endif

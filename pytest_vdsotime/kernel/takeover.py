@@ -1,0 +1,85 @@
+"""The native part of a takeover (native_stub/takeover.c), which runs in this process: one call in
+place of a dozen. It keeps the interpreter lock, for the reason told in ptrace.py."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from enum import IntEnum
+
+from pytest_vdsotime.kernel.ptrace import Stopped
+
+
+class Result(IntEnum):
+    """enum takeover_result of native_stub/takeover.h."""
+
+    TAKEN_OVER = 0
+    ANOTHER_KIND = 1
+    NO_VDSO_FOUND = 2
+
+
+class _Block(ctypes.Structure):
+    """struct takeover_block of native_stub/takeover.h."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_uint64)
+        for name in (
+            *("mode", "word_size", "offset", "size", "bytes", "reference_base"),
+            *("moving", "moving_words", "moving_longs", "entry", "slot", "start"),
+        )
+    )
+
+
+class Block:
+    """What comes into the programs of one kind on one clock, and what in it depends on where their
+    vDSO is: see struct takeover_block for each."""
+
+    def __init__(
+        self,
+        *,
+        mode: int,
+        word_size: int,
+        offset: int,
+        data: bytes,
+        reference_base: int,
+        moving_words: Sequence[int],
+        moving_longs: Sequence[int],
+        entry: int,
+        slot: int,
+        start: int,
+    ) -> None:
+        padded = data.ljust(-(-len(data) // 8) * 8, b"\0")
+        self._bytes = ctypes.create_string_buffer(padded, len(padded))
+        moving = [*moving_words, *moving_longs]
+        self._moving = (ctypes.c_uint32 * len(moving))(*moving)
+        self.structure = _Block(
+            *(mode, word_size, offset, len(data), ctypes.addressof(self._bytes), reference_base),
+            *(ctypes.addressof(self._moving), len(moving_words), len(moving_longs)),
+            *(entry, slot, start),
+        )
+
+
+class TakeOver:
+    """The function, from its object file."""
+
+    def __init__(self, path: str) -> None:
+        self._function = ctypes.PyDLL(path).take_over
+        self._function.argtypes = (
+            *(ctypes.c_long, ctypes.c_long, ctypes.POINTER(_Block)),
+            ctypes.POINTER(ctypes.c_uint64),
+        )
+        self._function.restype = ctypes.c_long
+        self._base = ctypes.c_uint64()
+
+    def __call__(self, stopped: Stopped, pid: int, block: Block) -> tuple[int, int]:
+        """(a Result, where the vDSO of the program is). Changes nothing but for TAKEN_OVER.
+
+        Requires: the task is at its exec event. Leaves: it stopped there.
+
+        Raises OSError: PermissionError for a program closed to its tracer, ProcessLookupError.
+        """
+        result: int = self._function(stopped.tid, pid, block.structure, self._base)
+        if result < 0:
+            raise OSError(-result, f"taking over process {pid}: {os.strerror(-result)}")
+        return result, self._base.value

@@ -1,0 +1,66 @@
+"""The native part of a takeover: its parameters, and what it needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from elftools.elf.dynamic import DynamicSegment
+from elftools.elf.elffile import ELFFile
+
+from pytest_vdsotime import image
+from pytest_vdsotime.arch import host_arch
+from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.kernel.takeover import Block, Result, TakeOver
+
+NATIVE_STUB = Path(__file__).parents[2] / "native_stub"
+
+
+def block() -> Block:
+    return Block(
+        mode=0,
+        word_size=8,
+        offset=0,
+        data=b"1234567890",
+        reference_base=0,
+        moving_words=[],
+        moving_longs=[],
+        entry=0,
+        slot=0,
+        start=0,
+    )
+
+
+def test_the_header_agrees(tmp_path: Path) -> None:
+    structure = block().structure
+    fields = [field[0] for field in type(structure)._fields_]
+    asserts = [
+        *(f"offsetof(struct takeover_block, {name}) == {8 * n}" for n, name in enumerate(fields)),
+        f"sizeof(struct takeover_block) == {8 * len(fields)}",
+        *(f"{result.name} == {result.value}" for result in Result),
+    ]
+    source = tmp_path / "layout.c"
+    lines = ["#include <stddef.h>", '#include "takeover.h"']
+    lines += [f'_Static_assert({one}, "{one}");' for one in asserts]
+    source.write_text("\n".join([*lines, ""]))
+    compiler = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-musl"]
+    command = [*compiler, "-ffreestanding", f"-I{NATIVE_STUB}", "-c", "-o", f"{source}.o"]
+    compiled = subprocess.run([*command, str(source)], capture_output=True, text=True, timeout=60)
+    assert compiled.returncode == 0, compiled.stderr
+
+
+def test_it_needs_no_library() -> None:
+    """It is loaded into any Python, whatever its C library is."""
+    with open(image.takeover_path(host_arch()), "rb") as file:
+        (dynamic,) = ELFFile(file).iter_segments("PT_DYNAMIC")
+        assert isinstance(dynamic, DynamicSegment)
+        tags = {tag.entry.d_tag for tag in dynamic.iter_tags()}
+    assert tags.isdisjoint({"DT_NEEDED", "DT_RELA", "DT_REL", "DT_JMPREL", "DT_INIT_ARRAY"})
+
+
+def test_a_task_that_is_not_ours() -> None:
+    take_over = TakeOver(image.takeover_path(host_arch()))
+    with pytest.raises(ProcessLookupError):
+        take_over(Stopped(1), 1, block())
