@@ -69,6 +69,14 @@ def has_capability(tid: int, capability: int) -> bool:
     return bool(int(line.split()[1], 16) >> capability & 1)
 
 
+def is_in_own_time_namespace(pid: int) -> bool:
+    """Whether a process is in the time namespace of this one; so is one that has ended."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/time") == os.readlink("/proc/self/ns/time")
+    except OSError:
+        return True
+
+
 def thread_group(tid: int) -> int | None:
     """The pid of the process that a thread belongs to, or None for one that is gone."""
     try:

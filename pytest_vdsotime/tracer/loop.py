@@ -185,6 +185,7 @@ class Loop:
         process.moved = parent.moved
         process.says_dumpable, process.has_own_filter = parent.says_dumpable, parent.has_own_filter
         process.provides_memory = parent.provides_memory
+        process.changes_time_namespace = parent.changes_time_namespace
         world.processes[pid] = process
         if parent.copy is not None:
             self._inherit_copy(parent.copy, process)
@@ -253,6 +254,7 @@ class Loop:
         else:
             self._resume(task, stopped)
             self._warn_of_privilege(process)
+            self._warn_of_time_namespace(process)
         if process.launch is not None:
             process.launch.ended.give(0)
             process.launch = None
@@ -264,6 +266,14 @@ class Loop:
                 f"{process.describe()} is {privilege}, which the kernel ignores for a program "
                 "traced by an ordinary user (execve(2)): it runs without that privilege; "
                 "run the tests as root"
+            )
+
+    def _warn_of_time_namespace(self, process: Process) -> None:
+        if process.changes_time_namespace and not procfs.is_in_own_time_namespace(process.pid):
+            process.world.warnings.append(
+                f"{process.describe()} is in another time namespace: its wall clock is ahead of "
+                "this clock by that namespace's offset whenever it ticks (time_namespaces(7)); "
+                "start it outside of one"
             )
 
     def _kill_unsupported(self, process: Process, error: Exception) -> None:

@@ -10,7 +10,7 @@ from pytest_vdsotime.tracer.request import Answer, CallRow, NotThere, Refused, R
 # linux/prctl.h, linux/seccomp.h
 _PR_GET_DUMPABLE, _PR_SET_DUMPABLE, _PR_SET_SECCOMP = 3, 4, 22
 _SECCOMP_SET_MODE_FILTER = 1
-_CLONE_UNTRACED = 0x00800000  # linux/sched.h
+_CLONE_UNTRACED, _CLONE_NEWTIME = 0x00800000, 0x80  # linux/sched.h
 _CLONE_ARGS_FLAGS_SIZE = 8  # struct clone_args begins with its flags (clone(2))
 _LARGEST_CLONE_ARGS = 96
 
@@ -65,6 +65,7 @@ def _clone3(request: Request) -> Answer:
     except (Refused, NotThere):
         return None
     flags = int.from_bytes(arguments[:_CLONE_ARGS_FLAGS_SIZE], "little")
+    request.process.changes_time_namespace |= bool(flags & _CLONE_NEWTIME)
     if not flags & _CLONE_UNTRACED:
         return None
     changed = (flags & ~_CLONE_UNTRACED).to_bytes(_CLONE_ARGS_FLAGS_SIZE, "little")
@@ -73,6 +74,11 @@ def _clone3(request: Request) -> Answer:
 
 def _userfaultfd(request: Request) -> Answer:
     request.process.provides_memory = True
+    return None
+
+
+def _changes_time_namespace(request: Request) -> Answer:
+    request.process.changes_time_namespace = True
     return None
 
 
@@ -86,4 +92,6 @@ PROCESS_CALLS = (
     CallRow("clone", _clone, Match(argument=0, any_bits=_CLONE_UNTRACED)),
     CallRow("clone3", _clone3),
     CallRow("userfaultfd", _userfaultfd),
+    CallRow("unshare", _changes_time_namespace, Match(argument=0, any_bits=_CLONE_NEWTIME)),
+    CallRow("setns", _changes_time_namespace),
 )

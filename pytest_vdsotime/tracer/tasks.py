@@ -186,6 +186,8 @@ class Process:
     """It has no filter: it stops at every system call."""
     moved: Moved | None = None
     """Where its vDSO came from, if it was moved."""
+    changes_time_namespace: bool = False
+    """It, or whoever started it, may have entered another (time_namespaces(7))."""
     provides_memory: bool = False
     """It, or whoever started it, handles page faults itself (userfaultfd(2))."""
 

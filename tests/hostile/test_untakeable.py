@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vdsotime import FrozenClock
+from pytest_vdsotime import FrozenClock, RealTimeWarning
 
 if TYPE_CHECKING:
     from conftest import Builder
@@ -67,7 +67,7 @@ def program(build: Builder, public_dir: Path) -> str:
 
 RUN = """
 import sys, time, warnings
-from pytest_vdsotime import FrozenClock
+from pytest_vdsotime import FrozenClock, RealTimeWarning
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     with FrozenClock("1970-01-01") as clock:
@@ -122,7 +122,7 @@ def test_a_setuid_program(ordinary: Script, program: str) -> None:
 MOVE = """
 import subprocess, sys
 from subprocess import PIPE
-from pytest_vdsotime import FrozenClock
+from pytest_vdsotime import FrozenClock, RealTimeWarning
 with FrozenClock(0) as clock:
     command = [sys.argv[1], "0", str(3600 * 10**9)]
     program = clock.popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True)
@@ -150,3 +150,14 @@ def test_root_gives_them_the_clock(mode: int, uid: int, program: str) -> None:
     with FrozenClock("1970-01-01") as clock:
         done = clock.run([program], user=NOBODY, capture_output=True, text=True, timeout=30)
     assert (done.stdout, done.stderr, done.returncode) == (f"{uid} 0\n", "", STATUS)
+
+
+@pytest.mark.usefixtures("as_root")
+def test_another_time_namespace_is_told() -> None:
+    """A clock that stands is right there too, one that ticks is ahead by the namespace's offset."""
+    command = ["unshare", "--time", "--boottime=86400", "--monotonic=86400", "--fork"]
+    with FrozenClock("1970-01-01") as clock:
+        with pytest.warns(RealTimeWarning, match="date.*another time namespace"):
+            said = clock.check_output([*command, "date", "+%s"], text=True)
+        assert said == "0\n"
+        assert clock.check_output(["nsenter", "--time=/proc/self/ns/time", "true"]) == b""
