@@ -57,7 +57,7 @@ LOADER = [
     "-fno-jump-tables",
 ]
 # In the tracer's own process: for its C library to load, without needing one.
-TAKEOVER = ["-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-fno-asynchronous-unwind-tables"]
+TRACER = ["-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-fno-asynchronous-unwind-tables"]
 LAUNCH = ["-Os", "-static", "-fno-pie", "-fno-asynchronous-unwind-tables"]
 
 
@@ -81,10 +81,10 @@ def build(destination: Path = DESTINATION) -> list[Path]:
         compile_object(target, options, loader, "loader.c", f"arch/{name}_loader.S")
         built += [vdso, loader]
         if has_tracer:
-            takeover = directory / "takeover.so"
+            tracer = directory / "tracer.so"
             compile_object(target, [*flags, *LAUNCH], launch, "launch.c")
-            compile_object(target, [*flags, *TAKEOVER], takeover, "takeover.c")
-            built += [launch, takeover]
+            compile_object(target, [*flags, *TRACER], tracer, "takeover.c", "pump.c")
+            built += [launch, tracer]
     return built
 
 

@@ -7,16 +7,9 @@
  */
 #include "takeover.h"
 
-#include <stddef.h>
-
-#if defined(__x86_64__)
-#include "arch/x86_64.h"
-#else
-#error "no takeover for this architecture yet"
-#endif
+#include "tracer.h"
 
 /* asm-generic/fcntl.h, linux/auxvec.h */
-#define AT_FDCWD (-100)
 #define O_RDWR 2
 #define O_CLOEXEC 02000000
 #define AT_NULL 0
@@ -35,22 +28,6 @@ static void put_word(unsigned char *bytes, uint64_t word, uint64_t size)
 {
     for (uint64_t i = 0; i < size; i++)
         bytes[i] = word >> 8 * i;
-}
-
-/* "/proc/PID/mem" */
-static long open_memory(uint64_t pid)
-{
-    char path[32] = "/proc/", digits[20];
-    int length = 6, count = 0;
-    do
-        digits[count++] = '0' + pid % 10;
-    while (pid /= 10);
-    while (count)
-        path[length++] = digits[--count];
-    for (const char *end = "/mem"; *end; end++)
-        path[length++] = *end;
-    path[length] = 0;
-    return syscall4(NR_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC, 0);
 }
 
 /* A program's stack, read piece by piece: its vectors may be megabytes. */
@@ -113,6 +90,7 @@ long take_over(long tid, long pid, const struct takeover_block *block, uint64_t 
 {
     struct stack stack;
     struct registers registers;
+    char path[PROCESS_PATH];
 
     long result = get_registers(tid, &registers);
     if (result < 0)
@@ -121,7 +99,8 @@ long take_over(long tid, long pid, const struct takeover_block *block, uint64_t 
         return ANOTHER_KIND;
     stack.word_size = block->word_size;
     stack.start = stack.end = 0;
-    stack.memory = open_memory(pid);
+    process_path(path, pid, "/mem");
+    stack.memory = syscall4(NR_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC, 0);
     if (stack.memory < 0)
         return stack.memory;
     uint64_t slot = find_vdso(&stack, registers.STACK_POINTER);

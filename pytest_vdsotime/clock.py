@@ -362,7 +362,7 @@ class FrozenClock:
         with self._lock:
             if self._world is None:
                 world = World(ClockPage(self._first_lines, self._tracer.load().images))
-                self._tracer.call(lambda loop: loop.worlds.append(world))
+                self._tracer.call(lambda loop: loop.add_world(world))
                 self._world = world
             return self._tracer, self._world
 

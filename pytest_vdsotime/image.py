@@ -57,9 +57,9 @@ def _native(arch: Arch, name: str) -> Path:
     return path
 
 
-def takeover_path(arch: Arch) -> str:
-    """What the tracer loads (native_stub/takeover.c). Raises TracingUnavailable if not built."""
-    return str(_native(arch, "takeover.so"))
+def tracer_path(arch: Arch) -> str:
+    """What the tracer loads (native_stub/tracer.h). Raises TracingUnavailable if not built."""
+    return str(_native(arch, "tracer.so"))
 
 
 def _local_symbols(elf: ELFFile) -> dict[str, int]:

@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
+from pytest_vdsotime.image import HostVdso, VdsoImage
+from pytest_vdsotime.kernel import memory, procfs
 from pytest_vdsotime.timeline import CLOCKS, HostClocks, LineName, Lines, Rate, initial_lines
 
 PAGE_SIZE = 4096
@@ -101,6 +103,8 @@ class ClockPage:
         self.lines = lines
         self.copies: list[PageCopy] = []
         self._failure: OSError | None = None
+        self._stub: tuple[int, int] | tuple[()] = ()
+        """Where its fake image is in this process, and how large, for `reader`."""
         self.cookie = secrets.token_bytes(COOKIE_SIZE)
         self.parts: dict[str, Part] = {}
         end = 0
@@ -195,7 +199,24 @@ class ClockPage:
         """What a new private copy starts with."""
         return _SEQUENCE.pack(self._sequence) + pack_body(self.lines, self._host, private=True)
 
+    def reader(self, kind: str, fake: VdsoImage, host: HostVdso) -> tuple[int, int]:
+        """(the address of the fake image's clock_gettime in this process, a bit per clock id that
+        it serves); (0, 0) where the kernel's own image reads clocks by system calls."""
+        part = self.parts[kind]
+        if part.offset or not procfs.reads_clocks_in_user_space():
+            return 0, 0
+        if not self._stub:
+            base = procfs.vdso_areas("self")["[vdso]"].start
+            entries = host.process_entries(base, self.cookie)
+            self._stub = memory.map_stub(self.fd, part.size, entries, PAGE_SIZE), part.size
+        address = self._stub[0] + HEADER_SIZE + (fake.offset(host.arch.vdso_entries[0]) or 0)
+        served = sum(1 << clock_id for clock_id in self._host.offsets_ns)
+        return (address, served) if self._stub[0] else (0, 0)
+
     def close(self) -> None:
         """Gives up the memfd; programs that mapped it keep their mapping."""
+        if self._stub:
+            memory.unmap(*self._stub)
+            self._stub = ()
         self._view.close()
         os.close(self.fd)

@@ -15,6 +15,7 @@
 #define NR_pread64 17
 #define NR_pwrite64 18
 #define NR_execve 59
+#define NR_wait4 61
 #define NR_ptrace 101
 #define NR_getppid 110
 #define NR_rt_sigtimedwait 128
@@ -28,7 +29,9 @@
 #define NR_exit_group 231
 #define NR_openat 257
 #define NR_getcpu 309
+#define NR_process_vm_writev 311
 #define NR_seccomp 317
+#define NR_statx 332
 #define NR_close_range 436
 
 /* Loads are not reordered with loads (Intel SDM vol. 3, 9.2): the compiler alone must be held. */
@@ -70,6 +73,9 @@ struct registers {
 #define MODE cs
 #define PROGRAM_COUNTER rip
 #define STACK_POINTER rsp
+#define INTERRUPTED_SYSCALL orig_rax
+#define SYSCALL_RESULT rax
+#define AUDIT_ARCH 0xC000003E /* linux/audit.h */
 #define PTRACE_GETREGS 12
 #define PTRACE_SETREGS 13
 #define get_registers(tid, registers) syscall4(NR_ptrace, PTRACE_GETREGS, tid, 0, registers)

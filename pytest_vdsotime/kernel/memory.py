@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 from types import TracebackType
 from typing import Any
@@ -25,6 +26,16 @@ _pread.restype = ctypes.c_ssize_t
 _pwrite = _libc.pwrite64
 _pwrite.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64)
 _pwrite.restype = ctypes.c_ssize_t
+
+
+_mmap = _libc.mmap
+_mmap.argtypes = (
+    *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int),
+    ctypes.c_long,
+)
+_mmap.restype = ctypes.c_size_t
+_MAP_FAILED = 2 ** (8 * ctypes.sizeof(ctypes.c_size_t)) - 1
+_MAP_FIXED = 0x10  # asm-generic/mman-common.h; the mmap module lacks it
 
 
 class _Span(ctypes.Structure):
@@ -81,6 +92,26 @@ def read_word(tid: int, address: int) -> int:
 def write_word(tid: int, address: int, value: int) -> None:
     """Into a task that may be running. Raises OSError when it is gone."""
     _transfer(_libc.process_vm_writev, tid, address, ctypes.c_uint64(value), 8)
+
+
+def map_stub(fd: int, size: int, process_page: bytes, page_size: int) -> int:
+    """Maps a part of a clock's memfd here as the loader does in a program (native_stub/loader.c);
+    returns where, or 0 where that cannot be."""
+    readable, executable = mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_EXEC
+    anonymous = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
+    start = _mmap(None, size, executable, mmap.MAP_PRIVATE, fd, 0)
+    if start == _MAP_FAILED:
+        return 0
+    _mmap(start, page_size, readable, mmap.MAP_SHARED | _MAP_FIXED, fd, 0)
+    second = start + page_size
+    _mmap(second, page_size, readable | mmap.PROT_WRITE, anonymous, -1, 0)
+    ctypes.memmove(second, process_page, len(process_page))
+    return int(start)
+
+
+def unmap(start: int, size: int) -> None:
+    """Undoes `map_stub`."""
+    _libc.munmap(ctypes.c_void_p(start), ctypes.c_size_t(size))
 
 
 def kernel_timezone(call: int) -> bytes:

@@ -112,6 +112,16 @@ def vdso_areas(pid: int | str) -> dict[str, range]:
     return areas
 
 
+#: What the kernel's vDSO can read (Documentation/timers/timekeeping.rst).
+_VDSO_CLOCKSOURCES = {"tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter"}
+_CLOCKSOURCE = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
+
+
+def reads_clocks_in_user_space() -> bool:
+    """Whether the kernel's vDSO reads its clocks without a system call."""
+    return read_text(_CLOCKSOURCE).strip() in _VDSO_CLOCKSOURCES
+
+
 def _status_fields(tid: int) -> dict[str, str]:
     lines = read_text(f"/proc/{tid}/status").splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}

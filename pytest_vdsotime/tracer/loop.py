@@ -13,20 +13,21 @@ import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from pytest_vdsotime import image
 from pytest_vdsotime.errors import ClockClosed, UnsupportedProgram
-from pytest_vdsotime.image import LAUNCHER_NAME
-from pytest_vdsotime.kernel import memory, procfs, ptrace, wait
+from pytest_vdsotime.kernel import wait
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
+from pytest_vdsotime.kernel.pump import END, Pump
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer.attaching import Attaching
 from pytest_vdsotime.tracer.calls import LOADER_FAILED
 from pytest_vdsotime.tracer.doorbell import Doorbell
+from pytest_vdsotime.tracer.launching import Launching
 from pytest_vdsotime.tracer.lookout import Lookout, is_thread_of
 from pytest_vdsotime.tracer.native import NativeObjects, RealTime
 from pytest_vdsotime.tracer.stops import Stops
-from pytest_vdsotime.tracer.takeover import Takeover
+from pytest_vdsotime.tracer.takeover import Takeover, reservations
 from pytest_vdsotime.tracer.tasks import (
-    Launch,
     PrivateCopy,
     Process,
     Reply,
@@ -48,9 +49,14 @@ class Loop:
         self._tasks = tables.tasks
         self._newborn = tables.newborn
         self.worlds = tables.worlds
-        self._stops = Stops(tables, bell, Lookout(tables, self._start_newborn), rung)
+        self._pump = Pump(image.tracer_path(native.arch))
+        lookout = Lookout(tables, self._start_newborn)
+        self._stops = Stops(tables, self._pump, bell, lookout, self._pumped, rung)
+        self._launching = Launching(native.launcher, tables, self._pump)
         self._takeover = Takeover(native, self._stops.next_of)
         self._attaching = Attaching(native, tables, self._stops.next_of, self._handle)
+        self._needs_care = False
+        """Of some program, of any clock; to the end of this tracer."""
         self.is_done = False
         self._handlers: Mapping[int, Callable[[Task, Stop], None]] = {
             int(StopKind.FORK): self._on_new_task,
@@ -76,7 +82,7 @@ class Loop:
         task = self._tasks.get(stop.tid)
         if task is None:
             if stop.kind == StopKind.EXEC:
-                task = self._leader_reborn(stop)
+                task = self._leader_reborn(stop.tid, Stopped(stop.tid).event_message())
             elif stop.kind == StopKind.EXITED:
                 self._newborn.pop(stop.tid, None)
                 return
@@ -86,54 +92,22 @@ class Loop:
         task.move(TaskState.GONE if stop.kind == StopKind.EXITED else TaskState.STOPPED)
         launch = task.process.launch
         try:
+            handler = self._handlers[stop.kind]
             if launch is not None and not launch.is_released and stop.kind != StopKind.EXITED:
-                self._release_launcher(task, stop, launch)
-            else:
-                self._handlers[stop.kind](task, stop)
+                self._launching.release(stop, launch)
+                if stop.kind == StopKind.EXEC:
+                    handler = self._on_trap  # the launcher's own
+            handler(task, stop)
         except ProcessLookupError:
             pass  # killed while it was stopped: its exit is reported next
 
     # --- programs come ---------------------------------------------------------------------------
 
     def launch(self, process: Process) -> None:
-        """Takes the launcher in a child of this process under the tracer.
-
-        Raises OSError when it cannot be traced, ClockClosed when its clock is being closed.
-        """
+        """Takes the launcher in a child of this process under the tracer; see Launching.launch."""
         if process.world.closed is not None:
             raise ClockClosed("the clock is closed")
-        ptrace.seize(process.pid)
-        process.threads.add(process.pid)
-        process.world.processes[process.pid] = process
-        self._tasks[process.pid] = Task(process.pid, process, TaskState.RUNNING)
-        if not self._release_running(process):
-            ptrace.interrupt(process.pid)
-
-    def _release_running(self, process: Process) -> bool:
-        """Releases a launcher that runs already and does not sleep yet, without a stop. Its memory
-        is its own: subprocess hears of the exec after the former is gone (begin_new_exec,
-        fs/exec.c)."""
-        launch, launcher, pid = process.launch, self._native.launcher, process.pid
-        assert launch is not None
-        if launch.may_precede_launcher or not memory.read_word(pid, launcher.state):
-            return False
-        launch.is_released = True
-        memory.write_word(pid, launcher.patience, 0)
-        return memory.read_word(pid, launcher.state) == launcher.AWAKE
-
-    def _release_launcher(self, task: Task, stop: Stop, launch: Launch) -> None:
-        """At the first stop of a launcher that was not running yet, whichever stop it is: any other
-        cancels the interrupt (ptrace_stop, kernel/signal.c). Its own exec may be that stop:
-        subprocess sees its error pipe close, and has the process seized, before the exec is
-        complete. And a preexec_fn may close that pipe: before it has returned, there is no launcher
-        yet."""
-        is_executing = stop.kind == StopKind.EXEC
-        may_precede = launch.may_precede_launcher and not is_executing
-        if not may_precede or procfs.argv(task.tid)[:1] == [LAUNCHER_NAME]:
-            Stopped(task.tid).poke(self._native.launcher.patience, 0)
-            launch.is_released = True
-        handler = self._on_trap if is_executing else self._handlers[stop.kind]
-        handler(task, stop)
+        self._launching.launch(process)
 
     def attach(self, process: Process) -> None:
         """Takes over a running process; see Attaching.attach.
@@ -144,8 +118,12 @@ class Loop:
             raise ClockClosed("the clock is closed")
         if any(process.pid in world.processes for world in self.worlds):
             raise ValueError(f"process {process.pid} is on a clock already")
-        with self._stops.undisturbed():
-            self._attaching.attach(process)
+        self._pump.hands_over_all = True
+        try:
+            with self._stops.undisturbed():
+                self._attaching.attach(process)
+        finally:
+            self._choose_shortcuts()
 
     def release(self, process: Process) -> None:
         """Lets a process that was attached to go; see Attaching.release."""
@@ -159,33 +137,66 @@ class Loop:
             world.errors.append(error)
         self._drop_copy(process)
         self._end_world_if_empty(world)
+        self._choose_shortcuts()
 
     def _on_new_task(self, task: Task, stop: Stop) -> None:
         stopped = Stopped(task.tid)
         tid = stopped.event_message()
-        parent = task.process
-        if tid in self._tasks:
-            self._resume(task, stopped)  # it was placed when its parent's report was overdue
-            return
-        if stop.kind == StopKind.CLONE and is_thread_of(parent.pid, tid):
-            process = parent
-            process.threads.add(tid)
-        else:
-            process = self._adopt(tid, parent)
-        self._tasks[tid] = Task(tid, process, TaskState.NEW)
+        self._place(task, tid, stop.kind, TaskState.NEW)
         self._resume(task, stopped)
         self._start_newborn(tid)
 
+    def _pumped(self) -> None:
+        """What the pump has seen to already."""
+        for entry in self._pump.entries:
+            if entry.event == END:
+                self._handle(Stop(entry.tid, StopKind.EXITED.value, entry.what))
+            elif entry.event == StopKind.EXEC:
+                task = self._tasks.get(entry.tid) or self._leader_reborn(entry.tid, entry.what)
+                self._begin_program(task)
+                self._takeover.was_at_exec(task.process, self._native.own, entry.base)
+                self._has_begun(task.process)
+            else:
+                parent = self._tasks.get(entry.tid)
+                if parent is not None:  # else the lookout finds out whose it is
+                    self._place(parent, entry.what, entry.event, TaskState.RUNNING)
+                self._start_newborn(entry.what)
+        for tid in self._pump.readers:
+            if tid in self._tasks:
+                self._tasks[tid].process.has_read_clock = True
+
+    def add_world(self, world: World) -> None:
+        """A clock's first program is to come."""
+        self.worlds.append(world)
+        self._choose_shortcuts()
+
+    def _choose_shortcuts(self) -> None:
+        """What the pump may see to: with one clock, on which nothing is out of the ordinary."""
+        everyone = [one for world in self.worlds for one in world.processes.values()]
+        self._needs_care = self._needs_care or any(one.needs_care for one in everyone)
+        self._pump.hands_over_all = any(one.is_attached for one in everyone) or any(
+            world.closed is not None for world in self.worlds
+        )
+        kind, block, reader = self._native.own, None, (0, 0)
+        if len(self.worlds) == 1 and not self._needs_care:
+            page = self.worlds[0].page
+            block = self._takeover.block(kind, page)
+            reader = page.reader(kind.arch.name, kind.fake, kind.host)
+        self._pump.take_over_with(block)
+        self._pump.answer_reads(*reader)
+
+    def _place(self, parent: Task, tid: int, kind: int, state: TaskState) -> None:
+        if tid in self._tasks:
+            return  # it was placed when its parent's report was overdue
+        process = parent.process
+        if kind == StopKind.CLONE and is_thread_of(process.pid, tid):
+            process.threads.add(tid)
+        else:
+            process = self._adopt(tid, process)
+        self._tasks[tid] = Task(tid, process, state)
+
     def _adopt(self, pid: int, parent: Process) -> Process:
-        world = parent.world
-        process = Process(pid, world, threads={pid})
-        process.is_in_real_time = parent.is_in_real_time
-        process.host, process.vdso, process.mapped = parent.host, parent.vdso, parent.mapped
-        process.is_attached, process.traces_calls = parent.is_attached, parent.traces_calls
-        process.moved = parent.moved
-        process.says_dumpable, process.has_own_filter = parent.says_dumpable, parent.has_own_filter
-        process.provides_memory = parent.provides_memory
-        process.changes_time_namespace = parent.changes_time_namespace
+        world, process = parent.world, parent.born(pid)
         world.processes[pid] = process
         if parent.copy is not None:
             self._inherit_copy(parent.copy, process)
@@ -220,32 +231,31 @@ class Loop:
         else:
             stopped.resume_to_syscall(number)
 
-    def _leader_reborn(self, stop: Stop) -> Task:
+    def _leader_reborn(self, tid: int, former: int) -> Task:
         """A thread executed a program after the leader had ended: it takes the leader's id."""
-        former = self._tasks[Stopped(stop.tid).event_message()]
-        task = Task(stop.tid, former.process, TaskState.RUNNING)
-        self._tasks[stop.tid] = task
+        task = self._tasks[tid] = Task(tid, self._tasks[former].process, TaskState.RUNNING)
         return task
 
-    def _on_exec(self, task: Task, _stop: Stop) -> None:
-        stopped = Stopped(task.tid)
+    def _begin_program(self, task: Task) -> None:
         process = task.process
         # Every other thread is gone, without a report (ptrace(2), "execve(2) under ptrace").
         for tid in process.threads - {task.tid}:
             self._tasks.pop(tid).move(TaskState.GONE)
+            self._pump.forget(tid)
         process.threads = {task.tid}
         self._drop_copy(process)
-        process.is_in_real_time = process.has_read_clock = False
-        process.moved = None
-        process.says_dumpable = True  # again, by the exec (prctl(2))
-        process.provides_memory = False
-        process.mapped = process.loader_failed_at = 0
+        process.execute()
         task.at_exit = None  # of the leader, whose place another thread may have taken
+
+    def _on_exec(self, task: Task, _stop: Stop) -> None:
+        stopped, process = Stopped(task.tid), task.process
+        self._begin_program(task)
         try:
             stopped = self._takeover.at_exec(stopped, process)
         except RealTime as reason:
             process.is_in_real_time = True
             process.world.warnings.append(f"{process.describe()} runs in real time: {reason}")
+            self._choose_shortcuts()
             self._resume(task, stopped)
         except ProcessLookupError:
             raise
@@ -253,28 +263,15 @@ class Loop:
             self._kill_unsupported(process, error)
         else:
             self._resume(task, stopped)
-            self._warn_of_privilege(process)
-            self._warn_of_time_namespace(process)
+            process.world.warnings.extend(reservations(process))
+        self._has_begun(process)
+
+    def _has_begun(self, process: Process) -> None:
+        """Tells who waits for that."""
         if process.launch is not None:
             process.launch.ended.give(0)
             process.launch = None
-
-    def _warn_of_privilege(self, process: Process) -> None:
-        privilege = procfs.ignored_privilege(f"/proc/{process.pid}/exe")
-        if privilege:
-            process.world.warnings.append(
-                f"{process.describe()} is {privilege}, which the kernel ignores for a program "
-                "traced by an ordinary user (execve(2)): it runs without that privilege; "
-                "run the tests as root"
-            )
-
-    def _warn_of_time_namespace(self, process: Process) -> None:
-        if process.changes_time_namespace and not procfs.is_in_own_time_namespace(process.pid):
-            process.world.warnings.append(
-                f"{process.describe()} is in another time namespace: its wall clock is ahead of "
-                "this clock by that namespace's offset whenever it ticks (time_namespaces(7)); "
-                "start it outside of one"
-            )
+            self._pump.keep(process.pid)
 
     def _kill_unsupported(self, process: Process, error: Exception) -> None:
         process.world.errors.append(
@@ -297,6 +294,10 @@ class Loop:
             return
         process.loader_failed_at = 0
         task.at_exit = self._calls.answer(stopped, process, call)
+        if task.at_exit is not None:
+            self._pump.hand_over(task.tid)
+        if process.needs_care and not self._needs_care:
+            self._choose_shortcuts()
         self._resume(task, stopped)
 
     def _on_loader_failure(self, task: Task, stopped: Stopped, call: SystemCall) -> None:
@@ -317,6 +318,7 @@ class Loop:
             return
         at_exit, task.at_exit = task.at_exit, None
         if at_exit is not None:
+            self._pump.keep(task.tid)
             at_exit(stopped)
         self._resume(task, stopped)
 
@@ -336,6 +338,7 @@ class Loop:
     def _on_exit(self, task: Task, stop: Stop) -> None:
         process = task.process
         del self._tasks[task.tid]
+        self._pump.forget(task.tid)
         process.threads.discard(task.tid)
         if task.tid == process.pid:
             self._ended(process, stop.value)
@@ -362,6 +365,7 @@ class Loop:
     def close_world(self, world: World, closed: Reply[None]) -> None:
         """Kills every process of a clock; answers `closed` when the last one has ended."""
         world.closed = closed
+        self._choose_shortcuts()
         for process in tuple(world.processes.values()):
             if process.is_attached:
                 self.release(process)
@@ -374,6 +378,7 @@ class Loop:
             world.closed.give(None)
             if world in self.worlds:
                 self.worlds.remove(world)
+                self._choose_shortcuts()
 
     def kill_all(self) -> None:
         """The tracer's end: kills what is left, and reaps it. The end of a process is not reported

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from pytest_vdsotime.kernel import wait
 from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.kernel.pump import Pump
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer.doorbell import LOOK_AROUND, Doorbell
 from pytest_vdsotime.tracer.lookout import Lookout
@@ -19,17 +20,34 @@ class Stops:
     """The stops of all tasks but the doorbell, whose stops are answered here."""
 
     def __init__(
-        self, tables: Tables, bell: Doorbell, lookout: Lookout, rung: Callable[[], None]
+        self,
+        tables: Tables,
+        pump: Pump,
+        bell: Doorbell,
+        lookout: Lookout,
+        pumped: Callable[[], None],
+        rung: Callable[[], None],
     ) -> None:
+        """`pumped` is called when the pump may have births and readers to tell of, `rung` when the
+        doorbell was."""
         self._postponed = tables.postponed
+        self._pump = pump
+        self._pumped = pumped
+        pump.hand_over(bell.pid)
         self._bell = bell
         self._lookout = lookout
         self._rung = rung
         self._is_undisturbed = False
 
     def next(self) -> Stop | None:
-        """Waits for the next stop; None when it was the doorbell."""
-        stop = self._postponed.popleft() if self._postponed else wait.wait_any()
+        """Waits for the next stop; None when it was the doorbell, or news from the pump."""
+        if self._postponed:
+            stop: Stop | None = self._postponed.popleft()
+        else:
+            stop = self._pump.wait()
+            self._pumped()
+            if stop is None and not self._pump.was_interrupted:
+                return None
         return None if self._was_doorbell(stop) else stop
 
     def next_of(self, tid: int, deadline_s: float | None = None) -> Stop:
@@ -69,7 +87,9 @@ class Stops:
             return False
         self._bell.answers += 1
         if stop is None or stop.kind == StopKind.EXITED:
+            self._pump.keep(self._bell.pid)
             self._bell.repair()
+            self._pump.hand_over(self._bell.pid)
             self._lookout.look_around()
         elif stop.kind == StopKind.GROUP_STOP:
             Stopped(stop.tid).listen()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -65,6 +65,23 @@ def _find_sysinfo_ehdr(memory: ProcessMemory, stack_pointer: int, word: str) -> 
     raise UnsupportedProgram("its initial stack has no auxiliary vector")
 
 
+def reservations(process: Process) -> Iterator[str]:
+    """What a program that has the clock does not have as it would alone."""
+    privilege = procfs.ignored_privilege(f"/proc/{process.pid}/exe")
+    if privilege:
+        yield (
+            f"{process.describe()} is {privilege}, which the kernel ignores for a program "
+            "traced by an ordinary user (execve(2)): it runs without that privilege; "
+            "run the tests as root"
+        )
+    if process.changes_time_namespace and not procfs.is_in_own_time_namespace(process.pid):
+        yield (
+            f"{process.describe()} is in another time namespace: its wall clock is ahead of this "
+            "clock by that namespace's offset whenever it ticks (time_namespaces(7)); start it "
+            "outside of one"
+        )
+
+
 def _block(kind: Kind, clock: ClockPage) -> Block:
     """What is written into the vDSO of a new program: jumps, and behind them the loader."""
     arch, host, loader, part = kind.arch, kind.host, kind.loader, clock.parts[kind.arch.name]
@@ -107,7 +124,7 @@ class Takeover:
     def __init__(self, native: NativeObjects, next_stop: Callable[[int], Stop]) -> None:
         self._native = native
         self._next_stop = next_stop
-        self._take_over = TakeOver(image.takeover_path(native.arch))
+        self._take_over = TakeOver(image.tracer_path(native.arch))
         self._blocks: WeakKeyDictionary[ClockPage, dict[str, Block]] = WeakKeyDictionary()
 
     def at_exec(self, stopped: Stopped, process: Process) -> Stopped:
@@ -122,11 +139,10 @@ class Takeover:
             UnsupportedProgram, OSError: it could not be taken over and must not run on; still
             stopped. ProcessLookupError: it was killed.
         """
-        process.host, process.mapped, process.loader_failed_at = None, 0, 0
         try:
             if not self._may_suspend_filters(stopped, process):
                 for kind in self._native.kinds:
-                    if kind.has_room and self._with_loader(stopped, process, kind):
+                    if self._with_loader(stopped, process, kind):
                         return stopped
             ProcessMemory(process.pid).close()
         except PermissionError as error:
@@ -141,18 +157,28 @@ class Takeover:
 
     def _with_loader(self, stopped: Stopped, process: Process, kind: Kind) -> bool:
         """Whether the program is of this kind, and begins with the loader now."""
-        clock, name = process.world.page, kind.arch.name
-        blocks = self._blocks.setdefault(clock, {})
-        if name not in blocks:
-            blocks[name] = _block(kind, clock)
-        result, base = self._take_over(stopped, process.pid, blocks[name])
+        block = self.block(kind, process.world.page)
+        if block is None:
+            return False
+        result, base = self._take_over(stopped, process.pid, block)
         if result != Result.TAKEN_OVER:
             return False
-        host, loader = kind.host, kind.loader
-        process.host, process.vdso = host, base
-        process.mapped = base - host.data_size - clock.parts[name].size
-        process.loader_failed_at = base + kind.jumps.end + loader.failed_offset
+        self.was_at_exec(process, kind, base)
         return True
+
+    def block(self, kind: Kind, clock: ClockPage) -> Block | None:
+        """What comes into new programs of this kind; None where there is no room for it."""
+        blocks = self._blocks.setdefault(clock, {})
+        if kind.arch.name not in blocks and kind.has_room:
+            blocks[kind.arch.name] = _block(kind, clock)
+        return blocks.get(kind.arch.name)
+
+    def was_at_exec(self, process: Process, kind: Kind, base: int) -> None:
+        """A program with its vDSO at `base` has been given its block."""
+        host = kind.host
+        process.host, process.vdso = host, base
+        process.mapped = base - host.data_size - process.world.page.parts[kind.arch.name].size
+        process.loader_failed_at = base + kind.jumps.end + kind.loader.failed_offset
 
     def after_loader_failure(self, stopped: Stopped, process: Process, call: SystemCall) -> Stopped:
         """Goes the other way with a program whose loader has failed.

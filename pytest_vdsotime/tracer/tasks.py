@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Generic, NamedTuple, TypeVar
 
@@ -190,6 +190,37 @@ class Process:
     """It, or whoever started it, may have entered another (time_namespaces(7))."""
     provides_memory: bool = False
     """It, or whoever started it, handles page faults itself (userfaultfd(2))."""
+
+    def born(self, pid: int) -> Process:
+        """A child, as fork leaves it. Its copy of the page is not made yet."""
+        return replace(
+            self,
+            pid=pid,
+            threads={pid},
+            exited=None,
+            launch=None,
+            copy=None,
+            loader_failed_at=0,
+            has_read_clock=False,
+            slots_used=0,
+        )
+
+    def execute(self) -> None:
+        """Another program begins."""
+        self.is_in_real_time = self.has_read_clock = self.provides_memory = False
+        self.says_dumpable = True  # again, by the exec (prctl(2))
+        self.host = self.moved = None
+        self.mapped = self.loader_failed_at = 0
+
+    @property
+    def needs_care(self) -> bool:
+        """What the pump does for others is not enough for it, or for what it executes."""
+        return (
+            self.is_in_real_time
+            or self.has_own_filter
+            or self.provides_memory
+            or self.changes_time_namespace
+        )
 
     def next_slot(self, size: int) -> int:
         """The address of room for `size` bytes in the process page. The kernel reads them when the

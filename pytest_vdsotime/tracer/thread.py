@@ -132,8 +132,13 @@ class Tracer:
     # --- on the thread ---------------------------------------------------------------------------
 
     def _main(self, native: NativeObjects, ready: Reply[None]) -> None:
-        # Signals for this process are for its other threads.
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - {INTERRUPT})
+        # Signals for this process are for its other threads. But SIGCHLD, which every stop sends to
+        # its tracer: while nobody handles it, it is dropped at once where it is not blocked, and
+        # else wakes up another thread to be dropped there (prepare_signal, kernel/signal.c).
+        kept = {INTERRUPT}
+        if signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL:
+            kept.add(signal.SIGCHLD)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - kept)
         try:
             bell = self._bell = Doorbell(native.launcher.path)
         except BaseException as error:
@@ -146,7 +151,14 @@ class Tracer:
             daemon=True,
         )
         watcher.start()
-        loop = Loop(native, bell, lambda: self._empty_inbox(loop))
+        try:
+            loop = Loop(native, bell, lambda: self._empty_inbox(loop))
+        except BaseException as error:
+            self._ended.set()
+            bell.close()
+            watcher.join()
+            ready.fail(error)
+            return
         ready.give(None)
         try:
             loop.run()

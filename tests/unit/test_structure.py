@@ -22,7 +22,10 @@ ROWS = [
     {"tracer.thread"},
     {"tracer.loop"},
     {"tracer.stops"},
-    {"tracer.attaching", "tracer.doorbell", "tracer.lookout", "tracer.takeover"},
+    {
+        *("tracer.attaching", "tracer.doorbell", "tracer.launching", "tracer.lookout"),
+        "tracer.takeover",
+    },
     {"tracer.mapping"},
     {"tracer.native"},
     {"tracer.calls"},

@@ -53,7 +53,7 @@ def test_the_header_agrees(tmp_path: Path) -> None:
 
 def test_it_needs_no_library() -> None:
     """It is loaded into any Python, whatever its C library is."""
-    with open(image.takeover_path(host_arch()), "rb") as file:
+    with open(image.tracer_path(host_arch()), "rb") as file:
         (dynamic,) = ELFFile(file).iter_segments("PT_DYNAMIC")
         assert isinstance(dynamic, DynamicSegment)
         tags = {tag.entry.d_tag for tag in dynamic.iter_tags()}
@@ -61,6 +61,6 @@ def test_it_needs_no_library() -> None:
 
 
 def test_a_task_that_is_not_ours() -> None:
-    take_over = TakeOver(image.takeover_path(host_arch()))
+    take_over = TakeOver(image.tracer_path(host_arch()))
     with pytest.raises(ProcessLookupError):
         take_over(Stopped(1), 1, block())

@@ -1,0 +1,213 @@
+/* The tracer's wait: it returns with a stop that needs thought, and lets go on by itself what needs none, without
+ * Python and so without its interpreter lock: signals on their way, births, execs, ends, raw reads of a clock.
+ *
+ * Part of a shared object in the tracer's process, called on its thread.
+ */
+#include "pump.h"
+
+#include "takeover.h"
+#include "tracer.h"
+
+/* linux/wait.h, linux/ptrace.h, asm-generic/signal.h */
+#define WNOHANG 1
+#define WNOTHREAD 0x20000000
+#define WALL 0x40000000
+#define SIGTRAP 5
+#define SIGSEGV 11
+#define SYSCALL_TRAP (SIGTRAP | 0x80)
+#define EVENT_FORK 1
+#define EVENT_VFORK 2
+#define EVENT_CLONE 3
+#define EVENT_EXEC 4
+#define EVENT_SECCOMP 7
+#define EVENT_STOP 128
+#define PTRACE_CONT 7
+#define PTRACE_GETEVENTMSG 0x4201
+#define PTRACE_GET_SYSCALL_INFO 0x420e
+#define SPINS 100 /* some 50 microseconds */
+/* linux/stat.h */
+#define STATX_MODE 2
+#define S_ISUID 04000
+#define S_ISGID 02000
+
+/* struct ptrace_syscall_info (linux/ptrace.h) */
+struct syscall_info {
+    uint8_t op, pad[3];
+    uint32_t arch;
+    uint64_t instruction_pointer, stack_pointer, nr, args[6], rest;
+};
+
+struct timespec { int64_t sec, nsec; };
+struct span { void *address; uint64_t size; };
+typedef long clock_fn(int, struct timespec *);
+
+static int is_among(const uint64_t *list, uint64_t count, uint64_t tid)
+{
+    for (uint64_t i = 0; i < count; i++)
+        if (list[i] == tid)
+            return 1;
+    return 0;
+}
+
+/* A task that was killed meanwhile tells so by its next report. */
+static void go_on(uint64_t tid, uint64_t signal)
+{
+    syscall4(NR_ptrace, PTRACE_CONT, tid, 0, signal);
+}
+
+/* A raw clock_gettime of a clock that the page has. */
+static int answers(struct pump *pump, uint64_t tid)
+{
+    struct syscall_info info;
+    struct registers registers;
+    struct timespec ts;
+
+    if (!pump->read_clock || pump->reader_count == PUMP_LIST)
+        return 0;
+    if (syscall4(NR_ptrace, PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) < 0)
+        return 0;
+    uint32_t id = info.args[0];
+    if (info.arch != AUDIT_ARCH || info.nr != NR_clock_gettime || id > 31 || !(pump->served >> id & 1))
+        return 0;
+    ((clock_fn *)pump->read_clock)(id, &ts);
+    struct span here = {&ts, sizeof ts}, there = {(void *)info.args[1], sizeof ts};
+    if (syscall6(NR_process_vm_writev, tid, (long)&here, 1, (long)&there, 1, 0) != sizeof ts)
+        return 0; /* the tracer knows what to do */
+    if (get_registers(tid, &registers) < 0)
+        return 0;
+    registers.INTERRUPTED_SYSCALL = -1;
+    registers.SYSCALL_RESULT = 0;
+    if (set_registers(tid, &registers) < 0)
+        return 0;
+    if (!is_among(pump->readers, pump->reader_count, tid))
+        pump->readers[pump->reader_count++] = tid;
+    go_on(tid, 0);
+    return 1;
+}
+
+static int is_full(const struct pump *pump)
+{
+    return pump->entry_count == PUMP_LIST;
+}
+
+static void record(struct pump *pump, uint64_t event, uint64_t tid, uint64_t what, uint64_t base)
+{
+    pump->entries[pump->entry_count++] = (struct pump_entry){event, tid, what, base};
+}
+
+static int sees_birth(struct pump *pump, uint64_t parent, uint64_t event)
+{
+    uint64_t child = 0;
+    if (syscall4(NR_ptrace, PTRACE_GETEVENTMSG, parent, 0, &child) < 0)
+        return 0;
+    if (is_among(pump->early, PUMP_LIST, child))
+        return 0; /* the tracer has its stop, and waits to hear whose it is */
+    record(pump, event, parent, child, 0);
+    if (pump->expected_count < PUMP_LIST)
+        pump->expected[pump->expected_count++] = child;
+    go_on(parent, 0);
+    return 1;
+}
+
+/* Whether a program's file is set-user-ID or set-group-ID. */
+static int has_privilege(uint64_t pid)
+{
+    char path[PROCESS_PATH];
+    struct { uint32_t mask, blksize; uint64_t attributes; uint32_t nlink, uid, gid; uint16_t mode; char rest[228]; } file;
+    process_path(path, pid, "/exe");
+    if (syscall5(NR_statx, AT_FDCWD, path, 0, STATX_MODE, &file) < 0)
+        return 1;
+    return file.mode & (S_ISUID | S_ISGID);
+}
+
+static int sees_exec(struct pump *pump, uint64_t tid)
+{
+    uint64_t former = 0, base;
+    if (!pump->block || (pump->asks_privilege && has_privilege(tid)))
+        return 0;
+    if (syscall4(NR_ptrace, PTRACE_GETEVENTMSG, tid, 0, &former) < 0)
+        return 0;
+    if (take_over(tid, tid, (const struct takeover_block *)pump->block, &base) != TAKEN_OVER)
+        return 0;
+    record(pump, EVENT_EXEC, tid, former, base);
+    go_on(tid, 0);
+    return 1;
+}
+
+/* Whether its parent's report has come, and this is the first of its own. */
+static int was_expected(struct pump *pump, uint64_t tid)
+{
+    for (uint64_t i = 0; i < pump->expected_count; i++)
+        if (pump->expected[i] == tid) {
+            pump->expected[i] = pump->expected[--pump->expected_count];
+            return 1;
+        }
+    return 0;
+}
+
+static int handles(struct pump *pump, uint64_t tid, int status)
+{
+    int event = status >> 16, signal = status >> 8 & 0xff;
+    int is_first = was_expected(pump, tid);
+    if (pump->hands_over_all || is_full(pump) || is_among(pump->special, pump->special_count, tid))
+        return 0;
+    if ((status & 0xff) != 0x7f) {
+        if (is_among(pump->watched, pump->watched_count, tid))
+            return 0;
+        record(pump, 0, tid, (uint32_t)status, 0);
+        return 1;
+    }
+    switch (event) {
+    case 0:
+        if (signal == SYSCALL_TRAP || signal == SIGSEGV)
+            return 0;
+        go_on(tid, signal);
+        return 1;
+    case EVENT_FORK:
+    case EVENT_VFORK:
+    case EVENT_CLONE:
+        return sees_birth(pump, tid, event);
+    case EVENT_EXEC:
+        return sees_exec(pump, tid);
+    case EVENT_STOP:
+        if (signal != SIGTRAP || !is_first) {
+            pump->early[pump->early_count++ % PUMP_LIST] = tid;
+            return 0;
+        }
+        go_on(tid, 0);
+        return 1;
+    case EVENT_SECCOMP:
+        return answers(pump, tid);
+    }
+    return 0;
+}
+
+/* Returns with a stop for the tracer to handle, or news that somebody waits for. Whatever else was seen to is told
+ * then: nobody asks before. */
+__attribute__((visibility("default")))
+long pump(struct pump *pump)
+{
+    int spins = 0;
+    pump->entry_count = pump->reader_count = 0;
+    for (;;) {
+        int status;
+        long tid = 0;
+        /* Whoever reads a clock by a system call does so again soon: to sleep and be woken takes longer. */
+        for (int i = 0; i < spins && !tid; i++)
+            tid = syscall4(NR_wait4, -1, &status, WALL | WNOTHREAD | WNOHANG, 0);
+        if (!tid)
+            tid = syscall4(NR_wait4, -1, &status, WALL | WNOTHREAD, 0);
+        if (tid < 0)
+            return tid;
+        uint64_t count = pump->entry_count;
+        if (!handles(pump, tid, status)) {
+            pump->tid = tid;
+            pump->status = status;
+            return STOP;
+        }
+        if (pump->entry_count > count && pump->entries[count].event == EVENT_EXEC
+            && is_among(pump->watched, pump->watched_count, tid))
+            return NEWS;
+        spins = status >> 16 == EVENT_SECCOMP ? SPINS : 0;
+    }
+}

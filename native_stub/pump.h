@@ -1,0 +1,40 @@
+/* What the tracer and its pump tell each other: pytest_vdsotime/kernel/pump.py has the same layout. */
+#ifndef VDSOTIME_PUMP_H
+#define VDSOTIME_PUMP_H
+
+#include <stdint.h>
+
+#define PUMP_LIST 64
+
+enum pump_result { STOP, NEWS }; /* or a negative errno */
+
+/* What the pump has seen to: the event (PTRACE_EVENT_FORK to _EXEC, or 0 for an end) of task `tid`, and of a birth the
+ * child, of an exec the former id and where the vDSO is, of an end the status. */
+struct pump_entry { uint64_t event, tid, what, base; };
+
+struct pump {
+    /* Told by the tracer. */
+    uint64_t hands_over_all; /* every stop is the tracer's */
+    uint64_t special_count;
+    uint64_t special[PUMP_LIST]; /* tasks whose stops all are */
+    uint64_t watched_count;
+    uint64_t watched[PUMP_LIST]; /* tasks whose end is, and who is told of their execs at once */
+    uint64_t block;          /* what programs are taken over with (takeover.h); 0: their execs are the tracer's */
+    uint64_t asks_privilege; /* those of set-user-ID programs are */
+    uint64_t read_clock;     /* clock_gettime for all programs, in the tracer's process; 0: the tracer answers */
+    uint64_t served;         /* bit per clock id that it answers */
+    /* Told by the pump. */
+    int64_t tid;
+    int64_t status;          /* as waitpid gave it */
+    uint64_t entry_count;
+    struct pump_entry entries[PUMP_LIST];
+    uint64_t reader_count;
+    uint64_t readers[PUMP_LIST]; /* tasks that it has answered */
+    /* The pump's own. */
+    uint64_t expected_count;
+    uint64_t expected[PUMP_LIST]; /* tasks that were born and have yet to have their first stop */
+    uint64_t early_count;
+    uint64_t early[PUMP_LIST]; /* the last tasks whose stop, perhaps the first, came before any parent's report */
+};
+
+#endif
