@@ -47,7 +47,7 @@ demo: $(installed)
 
 test: lint $(installed) $(libcs)
 	@.ci/programs busybox git javac node perl redis-cli redis-server setpriv strace stress-ng \
-	    /usr/lib/python3.11/test/test_time.py
+	    /usr/lib/python3.11/test/test_time.py /lib/ld-linux.so.2
 	@cd $(checkout) && $(bin) pytest -n 2 $(PYTEST_ARGS)
 
 # The bars are ratios between runs that alternate, but a second busy core still shows.

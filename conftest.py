@@ -33,6 +33,8 @@ TARGETS = {
     "i386": ("x86-linux-musl", "-static"),
     "i386-dynamic": ("x86-linux-gnu.2.31",),
 }
+# What runs programs of a target, where a machine may lack it.
+LOADERS = {"i386-dynamic": "/lib/ld-linux.so.2"}
 C_FLAGS = (
     *("-std=gnu11", "-O1", "-g0", "-D_GNU_SOURCE", "-pthread", "-fno-sanitize=undefined"),
     *("-Wall", "-Wextra", "-Werror"),
@@ -40,6 +42,7 @@ C_FLAGS = (
 
 # Real programs that tests start, and files that these need: the Debian package of each.
 PACKAGES = {
+    "/lib/ld-linux.so.2": "libc6-i386",
     "/usr/lib/python3.11/test/test_time.py": "libpython3.11-testsuite",
     "bash": "bash",
     "busybox": "busybox-static",
@@ -72,6 +75,9 @@ class Builder:
     def c(self, name: str, target: str = "static") -> str:
         """The path of tests/programs/`name`.c, linked as `TARGETS` says."""
         triple, *flags = TARGETS[target]
+        loader = LOADERS.get(target)
+        if loader and not os.path.exists(loader):
+            pytest.fail(f"{loader} is missing: apt-get install {PACKAGES[loader]}")
         command = [sys.executable, "-m", "ziglang", "cc", "-target", triple, *C_FLAGS, *flags]
         return self._build(f"{Path(name).name}-{target}", [*command, str(PROGRAMS / f"{name}.c")])
 

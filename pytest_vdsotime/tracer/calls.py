@@ -113,8 +113,11 @@ class Calls:
             return False
         if host.arch.vsyscall_caller is None:
             return True
-        caller = int.from_bytes(stopped.peek(call.stack + host.arch.vsyscall_caller, 4), "little")
-        return 0 <= caller - process.vdso < host.size
+        try:
+            caller = stopped.peek(call.stack + host.arch.vsyscall_caller, 4)
+        except MemoryError:
+            return False  # the program jumped there, without a stack
+        return 0 <= int.from_bytes(caller, "little") - process.vdso < host.size
 
     def _substitute(
         self, request: Request, substitute: Substitute
