@@ -189,8 +189,8 @@ def _times(request: Request) -> Answer:
 
 
 def _sysinfo(request: Request) -> Answer:
-    """Its first field, a long, is the uptime: CLOCK_BOOTTIME rounded up, and cut to that (do_sysinfo,
-    kernel/sys.c)."""
+    """Its first field, a long, is the uptime: CLOCK_BOOTTIME rounded up and then cut to fit
+    (do_sysinfo, kernel/sys.c)."""
 
     def moved(result: int) -> int:
         if result == 0:
