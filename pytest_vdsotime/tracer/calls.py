@@ -65,7 +65,8 @@ class Calls:
         if process.is_in_real_time or self._is_of_vdso(stopped, process, call):
             return None
         abi, rows = self._rows[call.arch]
-        arguments = tuple(argument & abi.mask for argument in call.arguments)
+        mask = abi.mask
+        arguments = tuple([argument & mask for argument in call.arguments])
         row = rows.get(call.nr)
         if row is None or not row.holds(arguments):
             if process.traces_calls:
