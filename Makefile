@@ -26,6 +26,7 @@ wheel := $(WORK)/dist/wheel.stamp
 installed := $(WORK)/installed-$(version).stamp
 libcs := $(WORK)/libcs-$(version).stamp
 checkout := $(WORK)/checkout-$(version)
+just := $(venv)/bin/just-i386
 bin := PATH="$(venv)/bin:$$PATH"
 
 # The installed package alone, with its bytecode, and no cache in a $HOME that may be read-only.
@@ -45,9 +46,9 @@ demo: $(installed)
 	@.ci/programs redis-server redis-cli
 	@cd $(checkout) && $(bin) tests/demo/demo.sh
 
-test: lint $(installed) $(libcs)
+test: lint $(installed) $(libcs) $(just)
 	@.ci/programs busybox git javac node perl redis-cli redis-server setpriv strace stress-ng \
-	    /usr/lib/python3.11/test/test_time.py
+	    /usr/lib/python3.11/test/test_time.py /lib/ld-linux.so.2 /lib32/libgcc_s.so.1
 	@cd $(checkout) && $(bin) pytest -n 2 $(PYTEST_ARGS)
 
 # The bars are ratios between runs that alternate, but a second busy core still shows.
@@ -88,6 +89,12 @@ $(libcs): $(installed)
 	@echo "compiling the libcs that test programs link"
 	@cd $(checkout) && $(bin) python -c 'import conftest; conftest.compile_libcs()'
 	@touch $@
+
+# A real 32-bit program, which the tests start.
+$(just): $(venv)/made
+	@$(venv)/bin/pip install -qq --no-deps --only-binary=:all: --platform manylinux_2_17_i686 \
+	    --upgrade --target $(WORK)/i386 --group i386
+	@cp $(WORK)/i386/bin/just $@
 
 # The tests run in a copy of the checkout without the package.
 $(installed): $(wheel) $(venv)/made

@@ -33,6 +33,8 @@ TARGETS = {
     "i386": ("x86-linux-musl", "-static"),
     "i386-dynamic": ("x86-linux-gnu.2.31",),
 }
+# What runs programs of a target, where a machine may lack it.
+LOADERS = {"i386-dynamic": "/lib/ld-linux.so.2"}
 C_FLAGS = (
     *("-std=gnu11", "-O1", "-g0", "-D_GNU_SOURCE", "-pthread", "-fno-sanitize=undefined"),
     *("-Wall", "-Wextra", "-Werror"),
@@ -40,6 +42,8 @@ C_FLAGS = (
 
 # Real programs that tests start, and files that these need: the Debian package of each.
 PACKAGES = {
+    "/lib/ld-linux.so.2": "libc6-i386",
+    "/lib32/libgcc_s.so.1": "lib32gcc-s1",
     "/usr/lib/python3.11/test/test_time.py": "libpython3.11-testsuite",
     "bash": "bash",
     "busybox": "busybox-static",
@@ -59,6 +63,8 @@ PACKAGES = {
     "tar": "tar",
     "unshare": "util-linux",
 }
+# What Debian has not, and how it comes.
+REMEDIES = {"just-i386": "make test sets it up, see the Makefile"}
 
 
 class Builder:
@@ -72,15 +78,18 @@ class Builder:
     def c(self, name: str, target: str = "static") -> str:
         """The path of tests/programs/`name`.c, linked as `TARGETS` says."""
         triple, *flags = TARGETS[target]
+        loader = LOADERS.get(target)
+        if loader and not os.path.exists(loader):
+            pytest.fail(f"{loader} is missing: apt-get install {PACKAGES[loader]}")
         command = [sys.executable, "-m", "ziglang", "cc", "-target", triple, *C_FLAGS, *flags]
         return self._build(f"{Path(name).name}-{target}", [*command, str(PROGRAMS / f"{name}.c")])
 
-    def go(self, name: str) -> str:
-        """The path of tests/programs/`name`.go, built static."""
+    def go(self, name: str, goarch: str = "") -> str:
+        """The path of tests/programs/`name`.go, built static; `goarch` is Go's word for another
+        architecture than this machine's."""
         source = str(PROGRAMS / f"{name}.go")
-        return self._build(
-            f"{name}-go", [self.go_tool(), "build"], source, env=self._go_environment()
-        )
+        env = self._go_environment() | ({"GOARCH": goarch} if goarch else {})
+        return self._build(f"{name}-go{goarch}", [self.go_tool(), "build"], source, env=env)
 
     def go_tests(self, package: str) -> str:
         """The path of the tests of a package of Go's standard library, built static."""
@@ -139,12 +148,14 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Builder:
 
 @pytest.fixture(scope="session")
 def real_program() -> Callable[[str], str]:
-    """`real_program(name)` is the path of one of `PACKAGES`; where it is missing the test fails."""
+    """`real_program(name)` is the path of one of `PACKAGES` or `REMEDIES`; where it is missing the
+    test fails."""
 
     def find(name: str) -> str:
         path = shutil.which(name, mode=os.R_OK if name.startswith("/") else os.X_OK)
         if path is None:
-            pytest.fail(f"{name} is missing: apt-get install {PACKAGES[name]}")
+            remedy = REMEDIES.get(name) or f"apt-get install {PACKAGES[name]}"
+            pytest.fail(f"{name} is missing: {remedy}")
         return path
 
     return find

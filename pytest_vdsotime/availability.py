@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 NATIVE = Path(__file__).with_name("native")
+#: What else a machine's kernel may run, and a file that it has then (CONFIG_IA32_EMULATION).
+_RUNS_TOO = {"x86_64": ("i386", Path("/proc/sys/abi/vsyscall32"))}
 
 _CAP_SYS_PTRACE = 19  # linux/capability.h
 _SECCOMP_MODE_FILTER = 2  # proc_pid_status(5)
@@ -54,6 +56,16 @@ class Facts(NamedTuple):
             bool(int(status["CapEff"], 16) >> _CAP_SYS_PTRACE & 1),
             status.get("Seccomp") == str(_SECCOMP_MODE_FILTER),
         )
+
+
+def program_kinds() -> list[str]:
+    """The architectures whose programs can be given the clock here, the machine's own first."""
+    machine = os.uname().machine
+    if machine in _RUNS_TOO:
+        name, shown_by = _RUNS_TOO[machine]
+        if (NATIVE / name).is_dir() and shown_by.exists():
+            return [machine, name]
+    return [machine]
 
 
 def _own_status() -> Mapping[str, str]:

@@ -2,18 +2,21 @@
 
 First what programs on a clock need; without any of it the plugin cannot run. Then the doors: each
 way to the time that a program has, tried by one that goes it on a clock of its own. That program
-is this Python, as no other is on every machine.
+is this Python, as no other is on every machine; for 32 bits one comes with the package.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pytest_vdsotime.arch import host_arch
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 _MFD_EXEC: Final = 0x10  # linux/memfd.h
 _INSTANT: Final = "1970-01-01T00:00:00Z"
+_SECOND: Final = 42
 _WAIT_NS: Final = 30_000_000
 _TIMEOUT_S: Final = 5
 
@@ -34,7 +38,7 @@ class _Open(Exception):
 
 
 class _NoDoor(Exception):
-    """Going there is SIGSEGV: the machine has no such door."""
+    """Going there is SIGSEGV or ENOEXEC: the machine has no such door."""
 
 
 class _Untested(Exception):
@@ -294,6 +298,35 @@ def _foreign_calls() -> str:
     return _read("clock_gettime by int 0x80", _FOREIGN_CALLS, number, *arch.foreign_call)
 
 
+def _foreign_programs() -> str:
+    for arch in host_arch().runs_too:
+        status = _status_of(arch.time_program)
+        if status < 0:
+            raise _Untested(f"a program of {arch.name} died: {signal.Signals(-status).name}")
+        if status != _SECOND:
+            raise _Open(f"time() of {arch.name} reads another time on a clock at {_SECOND}")
+        return f"time() of {arch.name} reads the clock"
+    return "none on this architecture"
+
+
+def _status_of(program: bytes) -> int:
+    """Of a program on a clock at _SECOND."""
+    from pytest_vdsotime.clock import FrozenClock
+
+    with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
+        path = Path(directory, "program")
+        path.write_bytes(program)
+        path.chmod(0o755)
+        warnings.simplefilter("error", RealTimeWarning)
+        try:
+            with FrozenClock(_SECOND) as clock:
+                return clock.call([path], timeout=_TIMEOUT_S)
+        except RealTimeWarning as warning:
+            raise _Open(str(warning)) from None
+        except OSError as error:
+            raise _NoDoor if error.errno == errno.ENOEXEC else error from None
+
+
 def _vsyscall() -> str:
     if not host_arch().vsyscall_time:
         return "none on this architecture"
@@ -337,6 +370,7 @@ _DOORS: Final[Mapping[str, Callable[[], str]]] = {
     "the kernel's vDSO": _kernels_vdso,
     "raw calls": _raw_calls,
     "32-bit calls": _foreign_calls,
+    "32-bit programs": _foreign_programs,
     "vsyscall page": _vsyscall,
     "setting the clock": _set_clock,
     "deadlines": _sleep,

@@ -12,7 +12,6 @@ session ends, otherwise in real time.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
@@ -93,7 +92,9 @@ def pytest_report_header(config: pytest.Config) -> str:
         when = format_instant(parse_instant(start))
     if (obstacle := _obstacle(config)) is not None:
         return f"vdsotime: {when}, unavailable: {obstacle[0]}"
-    return f"vdsotime: {when}, ptrace ok ({os.uname().machine})"
+    from pytest_vdsotime.availability import program_kinds
+
+    return f"vdsotime: {when}, ptrace ok ({', '.join(program_kinds())})"
 
 
 # What a test asks for.

@@ -167,7 +167,7 @@ DOORS = {
     "raw calls": "clock_gettime by a system call reads the clock",
 }
 OTHER_DOORS = (
-    *("32-bit calls", "vsyscall page", "setting the clock"),
+    *("32-bit calls", "32-bit programs", "vsyscall page", "setting the clock"),
     *("deadlines", "timerfd deadlines", "timer deadlines"),
 )
 WITHOUT = """
@@ -184,8 +184,19 @@ NOWHERE = """
 import dataclasses, sys
 from pytest_vdsotime import arch, check
 ours = dataclasses.replace(arch.host_arch(), foreign_call=bytes([0xF4]), vsyscall_time=8)  # hlt
+none = [dataclasses.replace(kind, time_program=b"of another planet") for kind in ours.runs_too]
+ours = dataclasses.replace(ours, runs_too=tuple(none))
 check.host_arch = lambda: ours
 sys.exit(check.check())
+"""
+NO_OTHER_KIND = """
+import sys
+from pytest_vdsotime.check import check
+from pytest_vdsotime.tracer.native import NativeObjects, RealTime
+def read(self, arch, pid):
+    raise RealTime("there is nothing for it")
+NativeObjects._read = read
+sys.exit(check())
 """
 NO_PYTHON = """
 import sys
@@ -203,6 +214,7 @@ def test_check() -> None:
     seen = dict(line.removeprefix("ok    ").split(": ", 1) for line in lines)
     assert seen["takeover"] == "date on a clock of its own prints 1970-01-01T00:00:00Z"
     assert seen.items() >= DOORS.items()
+    assert seen["32-bit programs"] == "time() of i386 reads the clock"
     assert list(seen)[-len(DOORS) - len(OTHER_DOORS) :] == [*DOORS, *OTHER_DOORS]
     for wait in ("deadlines", "timerfd deadlines", "timer deadlines"):
         assert re.search(r" until 30 ms from now lasts \d{2,} ms$", seen[wait])
@@ -222,6 +234,7 @@ def test_check_of_the_clocks_own_setting(as_root: None) -> None:
     ("call", "line"),
     [
         (228, "OPEN  raw calls: clock_gettime by a system call reads "),
+        (201, "OPEN  32-bit programs: time() of i386 reads another time on a clock at 42\n"),
         (230, "OPEN  deadlines: clock_nanosleep until 30 ms from now lasts 0 ms: "),
     ],
 )
@@ -234,11 +247,21 @@ def test_check_finds_an_open_door(call: int, line: str) -> None:
 
 
 def test_check_of_a_machine_without_doors() -> None:
-    """Where int 0x80 and the vsyscall page are SIGSEGV: calls of nothing stand in for them."""
+    """Where int 0x80 and the vsyscall page are SIGSEGV and 32-bit programs ENOEXEC: calls of
+    nothing and programs for nothing stand in for them."""
     status, stdout, stderr = outcome([sys.executable, "-c", NOWHERE])
     assert (status, stderr) == (0, "")
     assert "ok    32-bit calls: none on this machine\n" in stdout
+    assert "ok    32-bit programs: none on this machine\n" in stdout
     assert "ok    vsyscall page: none on this machine\n" in stdout
+
+
+def test_check_where_32_bit_programs_stay_in_real_time() -> None:
+    status, stdout, stderr = outcome([sys.executable, "-c", NO_OTHER_KIND])
+    assert (status, stderr) == (0, "")
+    (line,) = [line for line in stdout.splitlines() if line.startswith("OPEN")]
+    assert line.startswith("OPEN  32-bit programs: ")
+    assert line.endswith(" runs in real time: there is nothing for it")
 
 
 def test_check_without_a_program() -> None:

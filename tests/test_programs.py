@@ -69,7 +69,9 @@ class Run:
         return self.fields.get("script") == "advance"
 
     def command(self, build: Builder) -> list[str]:
-        path = build.go(self.program) if self.target == "go" else build.c(self.program, self.target)
+        language, _, goarch = self.target.partition("-")
+        is_go = language == "go"
+        path = build.go(self.program, goarch) if is_go else build.c(self.program, self.target)
         arguments = filter(None, self.fields.get("args", "").split(","))
         return [path, str(self.start_ns), str(self.moved_ns), *arguments]
 
@@ -117,3 +119,14 @@ def test_program_without_a_clock(run: Run, build: Builder) -> None:
     )
     succeeds = "EXIT-SUCCESS\n" in bare.stdout
     assert succeeds is (run.fields["bare"] == "passes"), bare.stderr
+
+
+def test_a_32_bit_program_after_centuries(build: Builder) -> None:
+    """Its uptime and the seconds of its monotonic clocks are cut off like those of the wall's."""
+    with FrozenClock("1970-01-01") as clock:
+        clock.advance(days=365 * 150)
+        times = [str(clock.time_ns()), str(clock.time_ns() + HOUR_NS)]
+        program = clock.popen([build.c("i386_calls", "i386"), *times], stdin=PIPE, stdout=PIPE)
+        assert program.stdout and program.stdout.readline() == b"MOVE\n"
+        clock.advance(hours=1)
+        assert program.communicate(b"\n", timeout=CEILING_S)[0] == b"EXIT-SUCCESS\n"

@@ -86,6 +86,8 @@ class Arch:
     """Other kinds of program that its kernels run."""
     foreign_call: bytes = b""
     """A function (number, first, second) that makes a system call of the second ABI, if any."""
+    time_program: bytes = b""
+    """An ELF file without a libc that exits with what time() says, at most 255; of `runs_too`."""
     vsyscall_time: int = 0
     """Where the legacy vsyscall page has `time`; 0 where there never was one."""
 

@@ -65,6 +65,20 @@ def _raw_function(number: int) -> bytes:
     return struct.pack("<10sI4s6x", head, number, b"\xcd\x80\x5b\xc3")
 
 
+def _time_program() -> bytes:
+    code = bytes.fromhex(
+        "31db b80d000000 cd80"  # xor %ebx, %ebx; mov $13, %eax (time); int $0x80
+        "3dff000000 7605 b8ff000000"  # cmp $255, %eax; jbe 1f; mov $255, %eax
+        "89c3 b801000000 cd80"  # 1: mov %eax, %ebx; mov $1, %eax (exit); int $0x80
+    )
+    base, headers = 0x08048000, 52 + 32
+    size = headers + len(code)
+    # elf(5): Elf32_Ehdr of an ET_EXEC for EM_386, Elf32_Phdr of a PT_LOAD to read and execute
+    ident = b"\x7fELF" + bytes([1, 1, 1]) + bytes(9)
+    ehdr = struct.pack("<16s2H5I6H", ident, 2, 3, 1, base + headers, 52, 0, 0, 52, 32, 1, 0, 0, 0)
+    return ehdr + struct.pack("<8I", 1, 0, base, base, size, size, 5, 0x1000) + code
+
+
 I386 = Arch(
     name="i386",
     word="I",
@@ -99,4 +113,5 @@ I386 = Arch(
     vsyscall_caller=12,
     zero_at_entry=("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp"),
     abis=(I386_CALLS,),
+    time_program=_time_program(),
 )

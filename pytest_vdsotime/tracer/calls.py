@@ -65,7 +65,8 @@ class Calls:
         if process.is_in_real_time or self._is_of_vdso(stopped, process, call):
             return None
         abi, rows = self._rows[call.arch]
-        arguments = tuple(argument & abi.mask for argument in call.arguments)
+        mask = abi.mask
+        arguments = tuple([argument & mask for argument in call.arguments])
         row = rows.get(call.nr)
         if row is None or not row.holds(arguments):
             if process.traces_calls:
@@ -113,8 +114,11 @@ class Calls:
             return False
         if host.arch.vsyscall_caller is None:
             return True
-        caller = int.from_bytes(stopped.peek(call.stack + host.arch.vsyscall_caller, 4), "little")
-        return 0 <= caller - process.vdso < host.size
+        try:
+            caller = stopped.peek(call.stack + host.arch.vsyscall_caller, 4)
+        except MemoryError:
+            return False  # the program jumped there, without a stack
+        return 0 <= int.from_bytes(caller, "little") - process.vdso < host.size
 
     def _substitute(
         self, request: Request, substitute: Substitute

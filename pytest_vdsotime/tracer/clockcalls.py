@@ -179,22 +179,24 @@ def _times(request: Request) -> Answer:
     """Its result counts ticks of the monotonic clock from some point before the boot."""
 
     def moved(result: int) -> int:
-        ahead_ns = request.now_ns(time.CLOCK_MONOTONIC) - time.clock_gettime_ns(
-            time.CLOCK_MONOTONIC
-        )
+        if result == -errno.EFAULT and request.arguments[0]:
+            return result
+        host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        ahead_ns = request.now_ns(time.CLOCK_MONOTONIC) - host_ns
         return result + ahead_ns * _TICKS_PER_S // NS_PER_S
 
     return moved
 
 
 def _sysinfo(request: Request) -> Answer:
-    """Its first field, a long, is the uptime: CLOCK_BOOTTIME rounded up (do_sysinfo,
-    kernel/sys.c)."""
+    """Its first field, a long, is the uptime: CLOCK_BOOTTIME rounded up and then cut to fit
+    (do_sysinfo, kernel/sys.c)."""
 
     def moved(result: int) -> int:
         if result == 0:
             uptime = -(-request.now_ns(time.CLOCK_BOOTTIME) // NS_PER_S)
-            request.write(request.arguments[0], uptime.to_bytes(request.abi.long_size, "little"))
+            size = request.abi.long_size
+            request.write(request.arguments[0], uptime.to_bytes(8, "little")[:size])
         return result
 
     return moved

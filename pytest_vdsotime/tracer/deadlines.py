@@ -89,7 +89,7 @@ def _itimerspec(request: Request, clock_id: int | None) -> Answer:
         return None
     pair = request.abi.pair(request.wide)
     data = request.read(request.arguments[2], 2 * pair.size)
-    value = pair.unpack(data[pair.size :])
+    value = request.pair_in(data[pair.size :])
     if value == (0, 0):
         return None
     translated = _translated(request, clock_id, *value)

@@ -48,9 +48,13 @@ class Request:
 
     def read_pair(self, address: int) -> tuple[int, int]:
         """A timespec or timeval; Refused(EFAULT) as the kernel would."""
-        pair = self.abi.pair(self.wide)
-        first, second = pair.unpack(self.read(address, pair.size))
-        return first, second
+        return self.pair_in(self.read(address, self.abi.pair(self.wide).size))
+
+    def pair_in(self, data: bytes) -> tuple[int, int]:
+        """Of a wide one in a 32-bit call the second field's upper half is padding, and may be
+        anything (get_timespec64, kernel/time/time.c)."""
+        first, second = self.abi.pair(self.wide).unpack(data)
+        return first, second & 0xFFFFFFFF if self.wide and self.abi.long_size == 4 else second
 
     def write_pair(self, address: int, first: int, second: int) -> None:
         """A timespec or timeval. A second count beyond 32 bits is cut, as put_old_timespec32

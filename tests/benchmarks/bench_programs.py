@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,38 @@ def test_start_of_a_program(
     against_faketime = f"{ours * 1e3:.2f} / {faketime * 1e3:.2f} ms"
     table.check("run /bin/true, against faketime", against_faketime, ours / faketime, 0.6)
     table.check("run /bin/true, against bare", against_bare, ours / bare, 1.6)
+
+
+@pytest.fixture
+def nothing(tmp_path: Path) -> Callable[[str], str]:
+    """`nothing(target)` is a static program that ends at once."""
+    source = tmp_path / "nothing.c"
+    source.write_text("int main(void) { return 0; }\n")
+
+    def build(target: str) -> str:
+        output = tmp_path / target
+        compiler = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-static", "-O2"]
+        subprocess.run([*compiler, "-o", output, source], check=True)
+        return str(output)
+
+    return build
+
+
+def test_start_of_a_32_bit_program(
+    nothing: Callable[[str], str],
+    clock: FrozenClock,
+    table: Table,
+    medians: Medians,
+    timed: Timed,
+) -> None:
+    narrow, wide = nothing("x86-linux-musl"), nothing("x86_64-linux-musl")
+    narrow_s, wide_s = medians(
+        timed(lambda: clock.run([narrow], check=True)),
+        timed(lambda: clock.run([wide], check=True)),
+        rounds=200,
+    )
+    figures = f"{narrow_s * 1e3:.2f} / {wide_s * 1e3:.2f} ms"
+    table.check("run a 32-bit program, against 64 bits", figures, narrow_s / wide_s, 1.2)
 
 
 @pytest.mark.parametrize(

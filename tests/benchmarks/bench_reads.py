@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SOURCE = Path(__file__).parent / "read_clock.c"
 READS = "3000000"
+RAW_READS = "2000"
 
 
 @pytest.fixture
@@ -44,3 +45,15 @@ def test_reading(
             lambda: float(clock.check_output(command)),
         )
     table.check(f"{what}, against bare", f"{ours:.1f} / {bare:.1f} ns", ours / bare, bar)
+
+
+def test_a_raw_call(program: Path, table: Table, medians: Medians) -> None:
+    """Past the vDSO each read stops the program, and the tracer answers."""
+    command = [str(program), RAW_READS, "raw"]
+    with FrozenClock(0) as clock:
+        bare, ours = medians(
+            lambda: float(subprocess.check_output(command)),
+            lambda: float(clock.check_output(command)),
+        )
+    figures = f"{ours / 1e3:.1f} / {bare / 1e3:.2f} µs"
+    table.check("clock_gettime by a system call", figures, ours / 1e3, 25, " µs")

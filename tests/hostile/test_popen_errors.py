@@ -18,7 +18,7 @@ from pytest_vdsotime import FrozenClock
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
 NOBODY = 65534
-EM_AARCH64 = 183  # elf.h
+EM_X86_64, EM_AARCH64 = 62, 183  # elf.h
 
 Keywords = dict[str, Any]
 
@@ -46,6 +46,9 @@ def files(public_dir: Path) -> Path:
     # e_ident, e_type ET_EXEC, e_machine, e_version: elf(5)
     ident = b"\x7fELF" + bytes([2, 1, 1]) + bytes(9)
     make("other-architecture", (ident + struct.pack("<HHI", 2, EM_AARCH64, 1)).ljust(4096, b"\0"))
+    # A 32-bit file for the 64-bit instruction set is an x32 program (CONFIG_X86_X32_ABI).
+    ident = b"\x7fELF" + bytes([1, 1, 1]) + bytes(9)
+    make("x32", (ident + struct.pack("<HHI", 2, EM_X86_64, 1)).ljust(4096, b"\0"))
     make("truncated-elf", Path("/bin/true").read_bytes()[:100])
     make("roots-alone", b"#!/bin/sh\n", 0o700)
     (public_dir / "loop").symlink_to("loop")
@@ -87,6 +90,7 @@ CALLS: dict[str, Callable[[Path], tuple[Any, Keywords]]] = {
     "interpreter-not-executable": lambda d: ([d / "interpreter-not-executable"], {}),
     "interpreter-a-directory": lambda d: ([d / "interpreter-a-directory"], {}),
     "other-architecture": lambda d: ([d / "other-architecture"], {}),
+    "x32": lambda d: ([d / "x32"], {}),
     "truncated-elf": lambda d: ([d / "truncated-elf"], {}),
     "roots-alone": lambda d: ([d / "roots-alone"], {"user": NOBODY}),
     "closed-directory": lambda d: ([d / "closed/program"], {"user": NOBODY}),

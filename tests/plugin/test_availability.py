@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
-from pytest_vdsotime.availability import Facts, explain, known_obstacle, obstacle
+from pytest_vdsotime import availability
+from pytest_vdsotime.availability import Facts, explain, known_obstacle, obstacle, program_kinds
 
 FINE = Facts(
     platform="linux",
@@ -69,3 +71,16 @@ def test_refusal(number: int, filtered: bool, reason: str, remedy: str) -> None:
     assert said.startswith("PTRACE_SEIZE failed: ")
     assert reason in said
     assert remedy in mends
+
+
+def test_program_kinds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Those that the kernel runs and that there are objects for."""
+    assert program_kinds() == ["x86_64", "i386"]
+    monkeypatch.setattr(availability, "NATIVE", tmp_path)
+    assert program_kinds() == ["x86_64"]
+    (tmp_path / "i386").mkdir()
+    assert program_kinds() == ["x86_64", "i386"]
+    monkeypatch.setattr(availability, "_RUNS_TOO", {"x86_64": ("i386", tmp_path / "none")})
+    assert program_kinds() == ["x86_64"]
+    monkeypatch.setattr(availability, "_RUNS_TOO", {})
+    assert program_kinds() == ["x86_64"]

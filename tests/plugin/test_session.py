@@ -31,7 +31,7 @@ def test_header(
 ) -> None:
     pytester.makeini(f"[pytest]\n{ini}")
     result = run(FROZEN, *option)
-    result.stdout.fnmatch_lines([f"vdsotime: {shown}, ptrace ok (x86_64)"])
+    result.stdout.fnmatch_lines([f"vdsotime: {shown}, ptrace ok (x86_64, i386)"])
     result.assert_outcomes(passed=1)
 
 

@@ -21,6 +21,17 @@
 
 #define NSEC_PER_SEC 1000000000LL
 
+/* musl's time_t has 64 bits on i386 too, where its raw calls are those made for it. It has no other
+ * gettimeofday than the one with 32. */
+#if defined __i386__ && defined SYS_clock_gettime32
+#define SYS_clock_gettime SYS_clock_gettime64
+#define SYS_clock_settime SYS_clock_settime64
+#define SYS_clock_getres SYS_clock_getres_time64
+#define SYS_clock_nanosleep SYS_clock_nanosleep_time64
+#undef SYS_futex
+#define SYS_futex SYS_futex_time64
+#endif
+
 /* Ends the process at once, whichever thread finds out. */
 #define CHECK(condition)                                                                          \
     do {                                                                                          \

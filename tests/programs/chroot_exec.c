@@ -1,4 +1,4 @@
-// run: start=1970-01-01T00:00:00Z as=root bare=fails
+// run: start=1970-01-01T00:00:00Z on=static,i386 as=root bare=fails
 /* In a root directory with nothing in it, no /proc, no library. */
 #include "check.h"
 #include <fcntl.h>

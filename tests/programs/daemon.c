@@ -1,4 +1,4 @@
-// run: start=1970-01-01T00:00:00Z bare=fails
+// run: start=1970-01-01T00:00:00Z on=static,i386-dynamic bare=fails
 /* A daemon as they have always been made: fork, setsid, fork, and both parents end. The daemon still
  * reads the clock, sees it move, and executes programs that do. */
 #include "check.h"

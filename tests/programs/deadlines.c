@@ -1,4 +1,4 @@
-// run: start=1970-01-01T00:00:00Z on=static,dynamic bare=fails
+// run: start=1970-01-01T00:00:00Z on=static,dynamic,i386 bare=fails
 // run: start=2100-01-01T00:00:00.5Z bare=fails
 // run: start=1969-12-31T23:59:59.9Z bare=fails
 // run: start=2000-01-01T00:00:00Z rate=1 bare=fails

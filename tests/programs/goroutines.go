@@ -1,4 +1,4 @@
-// run: start=2038-01-19T03:14:07Z on=go bare=fails
+// run: start=2038-01-19T03:14:07Z on=go,go-386 bare=fails
 // Goroutines on several OS threads, garbage collection, locked threads and child processes: all of
 // them read the clock, and the program ends by itself.
 package main

@@ -1,4 +1,4 @@
-// run: start=1970-01-01T00:00:00Z as=root bare=fails
+// run: start=1970-01-01T00:00:00Z on=static,i386 as=root bare=fails
 /* As the first process of a pid namespace with its own /proc, where the tracer's pid means nothing
  * or somebody else. */
 #include "check.h"

@@ -1,4 +1,4 @@
-// run: start=1970-01-01T00:00:00Z on=static,dynamic bare=fails
+// run: start=1970-01-01T00:00:00Z on=static,dynamic,i386 bare=fails
 /* A program cannot change the clock for itself or for others through the memory it reads it from,
  * nor through the file behind it, not even as root. */
 #include "vdso.h"
@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 
 struct mapping {
-    uintptr_t start, end;
+    unsigned long start, end;
     char access[5];
     unsigned long inode;
 };

@@ -1,4 +1,4 @@
-// run: start=1970-01-01T00:00:00Z as=root bare=fails
+// run: start=1970-01-01T00:00:00Z on=static,i386 as=root bare=fails
 /* As a user who may open nothing that belongs to the tracer, first by giving up root, then anew. */
 #include "check.h"
 #include <fcntl.h>

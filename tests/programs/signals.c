@@ -1,4 +1,4 @@
-// run: start=1970-01-01T00:00:00Z on=static,dynamic bare=passes
+// run: start=1970-01-01T00:00:00Z on=static,dynamic,i386,i386-dynamic bare=passes
 /* Signals arrive as if nobody watched: order, siginfo, masks, SA_RESTART and EINTR, pending over
  * exec, ignored ones without a trace, faults with their addresses, deaths with their status. */
 #include "check.h"

@@ -1,4 +1,4 @@
-// run: start=1970-01-01T00:00:00Z on=static,dynamic bare=fails
+// run: start=1970-01-01T00:00:00Z on=static,dynamic,i386,i386-dynamic bare=fails
 /* A hundred threads read the clock; then one that is not the leader executes. It takes over the
  * leader's pid (execve(2)), the others are gone, and the new program reads the clock. */
 #include "check.h"

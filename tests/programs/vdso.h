@@ -8,6 +8,11 @@
 #include <link.h>
 #include <sys/auxv.h>
 
+/* Without 64 in its name, a function of the image has times as wide as the program's words. */
+struct word_timespec { long sec, nsec; };
+struct wide_timespec { int64_t sec, nsec; };
+#define VDSO_CLOCK_GETTIME (sizeof(long) == 8 ? "__vdso_clock_gettime" : "__vdso_clock_gettime64")
+
 struct image {
     uintptr_t bias;
     const ElfW(Sym) *symbols;

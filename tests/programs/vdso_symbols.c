@@ -1,4 +1,4 @@
-// run: on=static,dynamic bare=fails
+// run: on=static,dynamic,i386,i386-dynamic bare=fails
 /* The image that the program was told of is not the kernel's, and has every symbol of the kernel's,
  * with the same version, binding and type: a libc that looks one up finds it. */
 #include "vdso.h"

@@ -81,6 +81,12 @@ public class Now {
 }
 """
 
+# What a program says that has its time and another's.
+JUSTFILE = """
+own := datetime_utc("%s")
+child := `date +%s`
+"""
+
 # Of FrozenClock.popen: nobody in particular, with nobody's rights.
 USERS: dict[str, dict[str, Any]] = {
     "root": {},
@@ -126,6 +132,19 @@ def test_static_go(user: str, build: Builder, public_dir: Path) -> None:
     program = str(shutil.copy(build.go("goroutines"), public_dir))
     command = [program, str(START_S * 10**9), "unused"]
     assert run_at_start(command, **USERS[user]) == "EXIT-SUCCESS\n"
+
+
+@as_each_user
+def test_32_bit_program(user: str, real_program: Find, public_dir: Path) -> None:
+    """A dynamic one, between a 64-bit parent and a 64-bit child."""
+    for library in ("/lib/ld-linux.so.2", "/lib32/libgcc_s.so.1"):
+        real_program(library)
+    source, just = public_dir / "justfile", str(shutil.copy(real_program("just-i386"), public_dir))
+    source.write_text(JUSTFILE)
+    script = 'date +%s; "$0" --justfile "$1" --evaluate; date +%s'
+    command = [real_program("bash"), "-c", script, just, str(source)]
+    evaluated = f'child := "{START_S}"\nown   := "{START_S}"\n'
+    assert run_at_start(command, **USERS[user]) == f"{START_S}\n{evaluated}{START_S}\n"
 
 
 def test_monotonic_time_flows_while_the_wall_stands(real_program: Find) -> None:
