@@ -1,4 +1,4 @@
-"""From a child that is the launcher (native_stub/launch.c), or on its way to it, to the exec of its program."""
+"""From a child that is the launcher (native_stub/launch.c), or on its way there, to its program."""
 
 from __future__ import annotations
 

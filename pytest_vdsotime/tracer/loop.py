@@ -283,8 +283,7 @@ class Loop:
         process.kill()
 
     def _on_trap(self, task: Task, _stop: Stop) -> None:
-        stopped = Stopped(task.tid)
-        self._resume(task, stopped)
+        self._resume(task, Stopped(task.tid))
 
     def _on_call(self, task: Task, _stop: Stop) -> None:
         stopped, process = Stopped(task.tid), task.process
