@@ -57,7 +57,10 @@ LOADER = [
     "-fno-jump-tables",
 ]
 # In the tracer's own process: for its C library to load, without needing one.
-TRACER = ["-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-fno-asynchronous-unwind-tables"]
+TRACER = [
+    *("-O2", "-shared", "-fPIC", "-Wl,-Bsymbolic", "-fvisibility=hidden"),
+    "-fno-asynchronous-unwind-tables",
+]
 LAUNCH = ["-Os", "-static", "-fno-pie", "-fno-asynchronous-unwind-tables"]
 
 

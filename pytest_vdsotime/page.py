@@ -26,7 +26,7 @@ HEADER_SIZE = IMAGE_PAGE * PAGE_SIZE
 COOKIE_SIZE = 16
 #: In struct vdso_process the mark, which is the cookie; behind it room for what the kernel reads in
 #: place of a program's own.
-MARK_OFFSET, PROCESS_SIZE, SLOT_SIZE, SLOTS = 48, 64, 32, 126
+MARK_OFFSET, PROCESS_SIZE, SLOT_SIZE, SLOTS = 48, 64, 96, 42
 
 _SEQUENCE = struct.Struct("=I")
 _SERVED = struct.Struct("=I")

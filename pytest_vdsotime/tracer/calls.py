@@ -14,7 +14,7 @@ from pytest_vdsotime.arch import Abi, Arch
 from pytest_vdsotime.kernel import memory
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.seccomp import Rule, assemble
-from pytest_vdsotime.page import COOKIE_SIZE, MARK_OFFSET, PAGE_SIZE, PROCESS_PAGE, SLOT_SIZE
+from pytest_vdsotime.page import COOKIE_SIZE, MARK_OFFSET, PAGE_SIZE, PROCESS_PAGE
 from pytest_vdsotime.tracer.clockcalls import CLOCK_CALLS
 from pytest_vdsotime.tracer.deadlines import DEADLINE_CALLS
 from pytest_vdsotime.tracer.processcalls import PROCESS_CALLS
@@ -28,7 +28,7 @@ _MINUS_ONE = 2**64 - 1
 #: What the loader says when it fails (native_stub/loader_failed.h).
 LOADER_FAILED = 32080
 #: Below the stack pointer, beyond what functions may use there (System V ABI x86-64, 3.2.2).
-_BELOW_STACK = 192
+_BELOW_STACK, _ALIGNMENT = 192, 16
 
 
 class Calls:
@@ -153,10 +153,10 @@ class Calls:
             mark = process.mapped + PROCESS_PAGE * PAGE_SIZE + MARK_OFFSET
             try:
                 if request.stopped.peek(mark, COOKIE_SIZE) == process.world.page.cookie:
-                    return process.next_slot(size)
+                    return process.next_slot()
             except MemoryError:
                 pass
-        return (request.stack - _BELOW_STACK - size) & -SLOT_SIZE
+        return (request.stack - _BELOW_STACK - size) & -_ALIGNMENT
 
     def _at_exit(self, request: Request, answer: Callable[[int], int]) -> Callable[[Stopped], None]:
         name = self._arch.syscall_result

@@ -170,6 +170,10 @@ class Loop:
         self.worlds.append(world)
         self._choose_shortcuts()
 
+    def _take_care(self, process: Process) -> None:
+        if process.needs_care and not self._needs_care:
+            self._choose_shortcuts()
+
     def _choose_shortcuts(self) -> None:
         """What the pump may see to: with one clock, on which nothing is out of the ordinary."""
         everyone = [one for world in self.worlds for one in world.processes.values()]
@@ -295,8 +299,7 @@ class Loop:
         task.at_exit = self._calls.answer(stopped, process, call)
         if task.at_exit is not None:
             self._pump.hand_over(task.tid)
-        if process.needs_care and not self._needs_care:
-            self._choose_shortcuts()
+        self._take_care(process)
         self._resume(task, stopped)
 
     def _on_loader_failure(self, task: Task, stopped: Stopped, call: SystemCall) -> None:
@@ -319,6 +322,7 @@ class Loop:
         if at_exit is not None:
             self._pump.keep(task.tid)
             at_exit(stopped)
+            self._take_care(task.process)
         self._resume(task, stopped)
 
     def _on_group_stop(self, task: Task, _stop: Stop) -> None:

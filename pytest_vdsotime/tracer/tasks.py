@@ -10,10 +10,11 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from itertools import count
 from typing import Generic, NamedTuple, TypeVar
 
 from pytest_vdsotime.image import HostVdso
@@ -174,7 +175,8 @@ class Process:
     """and where."""
     mapped: int = 0
     """Where the clock page and what follows it (native_stub/page.h) lie; 0 before its exec."""
-    slots_used: int = 0
+    slots: Iterator[int] = field(default_factory=count)
+    """Shared by those that may share their memory (CLONE_VM)."""
     says_dumpable: bool = True
     """What it is told (PR_GET_DUMPABLE, prctl(2))."""
     has_own_filter: bool = False
@@ -202,7 +204,6 @@ class Process:
             copy=None,
             loader_failed_at=0,
             has_read_clock=False,
-            slots_used=0,
         )
 
     def execute(self) -> None:
@@ -211,6 +212,7 @@ class Process:
         self.says_dumpable = True  # again, by the exec (prctl(2))
         self.host = self.moved = None
         self.mapped = self.loader_failed_at = 0
+        self.slots = count()
 
     @property
     def needs_care(self) -> bool:
@@ -222,13 +224,10 @@ class Process:
             or self.changes_time_namespace
         )
 
-    def next_slot(self, size: int) -> int:
-        """The address of room for `size` bytes in the process page. The kernel reads them when the
-        call begins; by the time that they come round again that was long ago."""
-        count = -(-size // SLOT_SIZE)
-        if self.slots_used + count > SLOTS:
-            self.slots_used = 0
-        slot, self.slots_used = self.slots_used, self.slots_used + count
+    def next_slot(self) -> int:
+        """The address of room for SLOT_SIZE bytes in the process page. The kernel reads them when
+        the call begins; by the time that they come round again that was long ago."""
+        slot = next(self.slots) % SLOTS
         return self.mapped + PROCESS_PAGE * PAGE_SIZE + PROCESS_SIZE + slot * SLOT_SIZE
 
     def kill(self) -> None:

@@ -34,7 +34,7 @@ static void expect_continue(pid_t pid)
     int status;
     CHECK(kill(pid, SIGCONT) == 0);
     CHECK_EQUAL(waitpid(pid, &status, WCONTINUED), pid);
-    CHECK(WIFCONTINUED(status));
+    CHECK_EQUAL(status, 0xffff); /* WIFCONTINUED */
     CHECK_EQUAL(waitpid(pid, &status, WUNTRACED | WCONTINUED | WNOHANG), 0);
 }
 
@@ -161,7 +161,7 @@ static void a_stopped_exec(char **argv)
     if (pid == 0)
         exec_role(argv, "stops");
     expect_stop(pid, SIGSTOP);
-    expect_continue(pid);
+    CHECK(kill(pid, SIGCONT) == 0); /* it ends at once, so whether it is seen to go on is chance */
     check_child(pid);
 }
 
