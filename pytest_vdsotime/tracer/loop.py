@@ -24,11 +24,11 @@ from pytest_vdsotime.tracer.calls import LOADER_FAILED
 from pytest_vdsotime.tracer.doorbell import Doorbell
 from pytest_vdsotime.tracer.launching import Launching
 from pytest_vdsotime.tracer.lookout import Lookout, is_thread_of
+from pytest_vdsotime.tracer.mapping import drop_copy, inherit_copy
 from pytest_vdsotime.tracer.native import NativeObjects, RealTime
 from pytest_vdsotime.tracer.stops import Stops
 from pytest_vdsotime.tracer.takeover import Takeover, reservations
 from pytest_vdsotime.tracer.tasks import (
-    PrivateCopy,
     Process,
     Reply,
     Tables,
@@ -56,7 +56,7 @@ class Loop:
         self._takeover = Takeover(native, self._stops.next_of)
         self._attaching = Attaching(native, tables, self._stops.next_of, self._handle)
         self._needs_care = False
-        """Of some program, of any clock; to the end of this tracer."""
+        """Of some process of any clock."""
         self.is_done = False
         self._handlers: Mapping[int, Callable[[Task, Stop], None]] = {
             int(StopKind.FORK): self._on_new_task,
@@ -135,7 +135,7 @@ class Loop:
                 self._attaching.release(process)
         except UnsupportedProgram as error:
             world.errors.append(error)
-        self._drop_copy(process)
+        drop_copy(process)
         self._end_world_if_empty(world)
         self._choose_shortcuts()
 
@@ -177,7 +177,7 @@ class Loop:
     def _choose_shortcuts(self) -> None:
         """What the pump may see to: with one clock, on which nothing is out of the ordinary."""
         everyone = [one for world in self.worlds for one in world.processes.values()]
-        self._needs_care = self._needs_care or any(one.needs_care for one in everyone)
+        self._needs_care = any(one.needs_care for one in everyone)
         self._pump.hands_over_all = any(one.is_attached for one in everyone) or any(
             world.closed is not None for world in self.worlds
         )
@@ -203,23 +203,13 @@ class Loop:
         world, process = parent.world, parent.born(pid)
         world.processes[pid] = process
         if parent.copy is not None:
-            self._inherit_copy(parent.copy, process)
+            try:
+                inherit_copy(parent.copy, process)
+            except OSError as error:
+                self._kill_unsupported(process, error)
         if world.closed is not None:
             process.kill()
         return process
-
-    def _inherit_copy(self, copy: PrivateCopy, process: Process) -> None:
-        """The copy of a forked process is its own; that of a vforked one is its parent's, and is
-        then written twice. It may have been duplicated between two writes: begin it anew."""
-        page = process.world.page
-        process.copy = PrivateCopy(process.pid, copy.address, page.cookie)
-        try:
-            process.copy.write(0, page.private_copy())
-        except ProcessLookupError:
-            return  # killed
-        except OSError as error:
-            self._kill_unsupported(process, error)
-        page.copies.append(process.copy)
 
     def _start_newborn(self, tid: int) -> None:
         stop = self._newborn.pop(tid, None)
@@ -247,7 +237,7 @@ class Loop:
             self._tasks.pop(tid).move(TaskState.GONE)
             self._pump.forget(tid)
         process.threads = {task.tid}
-        self._drop_copy(process)
+        drop_copy(process)
         process.execute()
         task.at_exit = None  # of the leader, whose place another thread may have taken
 
@@ -349,7 +339,7 @@ class Loop:
     def _ended(self, process: Process, status: int) -> None:
         world = process.world
         del world.processes[process.pid]
-        self._drop_copy(process)
+        drop_copy(process)
         if process.launch is not None:
             # The launcher's exit status is the errno of execve; a signal killed it as it would have
             # killed the program.
@@ -358,12 +348,6 @@ class Loop:
         if process.exited is not None:
             process.exited.give(status)
         self._end_world_if_empty(world)
-
-    def _drop_copy(self, process: Process) -> None:
-        if process.copy is not None:
-            if process.copy in process.world.page.copies:
-                process.world.page.copies.remove(process.copy)
-            process.copy = None
 
     def close_world(self, world: World, closed: Reply[None]) -> None:
         """Kills every process of a clock; answers `closed` when the last one has ended."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+from contextlib import suppress
 
 from pytest_vdsotime import page
 from pytest_vdsotime.arch import Arch
@@ -90,6 +91,27 @@ def _map_private(
     process.copy = PrivateCopy(process.pid, mapped, clock.cookie)
     clock.copies.append(process.copy)
     return mapped
+
+
+def inherit_copy(copy: PrivateCopy, process: Process) -> None:
+    """The copy of a forked process is its own; that of a vforked one is its parent's, and is then
+    written twice. It may have been duplicated between two writes: it is begun anew.
+
+    Raises OSError when there is no descriptor to write it through.
+    """
+    clock = process.world.page
+    process.copy = PrivateCopy(process.pid, copy.address, clock.cookie)
+    clock.copies.append(process.copy)
+    with suppress(ProcessLookupError):  # killed
+        process.copy.write(0, clock.private_copy())
+
+
+def drop_copy(process: Process) -> None:
+    """Its program has ended, or is another one."""
+    if process.copy is not None:
+        if process.copy in process.world.page.copies:
+            process.world.page.copies.remove(process.copy)
+        process.copy = None
 
 
 def page_path(clock: ClockPage) -> bytes:
