@@ -288,9 +288,9 @@ class FrozenClock:
         try:
             if world is not None:
                 self._end_programs(world)
+        finally:
             for program in tuple(self._programs):
                 program.end()
-        finally:
             if self._owns_tracer:
                 self._tracer.close()
             if world is not None:

@@ -8,11 +8,13 @@ The exit status comes from the tracer: a waitpid here would take away its stops.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from pytest_vdsotime.errors import VdsoTimeError
 from pytest_vdsotime.launcher import (
     AS_IT_IS,
     Identity,
@@ -142,6 +144,8 @@ class FrozenPopen(subprocess.Popen[Any]):
             self.kill()
         except PermissionError:
             return  # a set-user-ID program has become another user's
+        except VdsoTimeError:
+            pass  # the tracer has failed, and says so elsewhere
         for stream in (self.stdin, self.stdout, self.stderr):
             if stream is not None:
                 with suppress(BrokenPipeError):  # what was still to be written to it
@@ -151,7 +155,11 @@ class FrozenPopen(subprocess.Popen[Any]):
     def _collect(self) -> None:
         """Takes over the status that has come."""
         assert self._exited is not None
-        self.returncode = os.waitstatus_to_exitcode(self._exited.result())
+        try:
+            self.returncode = os.waitstatus_to_exitcode(self._exited.result())
+        except VdsoTimeError:
+            self.returncode = -signal.SIGKILL  # by which a failing tracer ends its programs
+            raise
         self._forget(self._exited)
 
     def _internal_poll(self, *args: Any, **keywords: Any) -> int | None:
