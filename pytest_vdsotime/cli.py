@@ -134,7 +134,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if obstacle is not None:
         _fail(EXIT_OWN_ERROR, str(TracingUnavailable(*obstacle)))
     # Only now: elsewhere than on Linux, the engine does not even load.
-    from pytest_vdsotime.clock import validate_options
+    from pytest_vdsotime.options import validate_options
 
     options.parameters = {
         "start": options.at,

@@ -169,7 +169,7 @@ def _validate(config: pytest.Config, where: str, given: dict[str, Any]) -> None:
     try:
         parse_instant(given.get("start"))
         if _obstacle(config) is None:
-            from pytest_vdsotime.clock import validate_options
+            from pytest_vdsotime.options import validate_options
 
             validate_options(**given)
     except (TypeError, ValueError) as error:

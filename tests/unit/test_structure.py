@@ -18,7 +18,7 @@ ROWS = [
     {"__main__"},
     {"__init__", "plugin", "cli"},
     {"check", "clock", "patching", "popen"},
-    {"launcher", "processes"},
+    {"launcher", "options", "processes"},
     {"tracer.thread"},
     {"tracer.loop"},
     {"tracer.stops"},
