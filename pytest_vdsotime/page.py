@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
-from pytest_vdsotime.timeline import CLOCKS, HostClocks, LineName, Lines, Rate, initial_lines
+from pytest_vdsotime.timeline import CLOCKS, HostClocks, LineName, Lines, Rate
 
 PAGE_SIZE = 4096
 CLOCK_PAGE, PROCESS_PAGE, MARKER_PAGE, IMAGE_PAGE = range(4)
@@ -175,12 +175,6 @@ class ClockPage:
                 copy.write(offset, data)
             except OSError:
                 self.copies.remove(copy)  # its program has ended or executed another
-
-    def real_time(self) -> bytes:
-        """What reads as the host's clocks, from a page that nobody writes any more."""
-        host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        lines = initial_lines(time.time_ns(), Rate.of(1), "flow", host_ns)
-        return _SEQUENCE.pack(0) + pack_body(lines, self._host, private=False)
 
     def private_copy(self) -> bytes:
         """What a new private copy starts with."""

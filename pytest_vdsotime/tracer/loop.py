@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 
 from pytest_vdsotime.errors import ClockClosed, UnsupportedProgram
 from pytest_vdsotime.image import LAUNCHER_NAME
@@ -21,7 +23,9 @@ from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer.attaching import Attaching
 from pytest_vdsotime.tracer.calls import LOADER_FAILED
 from pytest_vdsotime.tracer.doorbell import Doorbell
+from pytest_vdsotime.tracer.interrupted import hide_interrupt, is_in_call
 from pytest_vdsotime.tracer.lookout import Lookout, is_thread_of
+from pytest_vdsotime.tracer.moving import Moving
 from pytest_vdsotime.tracer.native import NativeObjects, RealTime
 from pytest_vdsotime.tracer.stops import Stops
 from pytest_vdsotime.tracer.takeover import Takeover
@@ -35,6 +39,8 @@ from pytest_vdsotime.tracer.tasks import (
     TaskState,
     World,
 )
+
+_STOPPING = signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU
 
 
 class Loop:
@@ -50,7 +56,11 @@ class Loop:
         self.worlds = tables.worlds
         self._stops = Stops(tables, bell, Lookout(tables, self._start_newborn), rung)
         self._takeover = Takeover(native, self._stops.next_of)
-        self._attaching = Attaching(native, tables, self._stops.next_of, self._handle)
+        moving = Moving(native, self._stops.next_of)
+        self._attaching = Attaching(native, tables, moving, self._stops.next, self._handle)
+        self._leaving = tables.leaving
+        self.later: deque[Callable[[], None]] = deque()
+        """Actions for when no stop is being handled."""
         self.is_done = False
         self._handlers: Mapping[int, Callable[[Task, Stop], None]] = {
             int(StopKind.FORK): self._on_new_task,
@@ -68,6 +78,8 @@ class Loop:
     def run(self) -> None:
         """Handles stops until `is_done`."""
         while not self.is_done:
+            while self.later:
+                self.later.popleft()()
             stop = self._stops.next()
             if stop is not None:
                 self._handle(stop)
@@ -75,6 +87,9 @@ class Loop:
     def _handle(self, stop: Stop) -> None:
         task = self._tasks.get(stop.tid)
         if task is None:
+            if stop.tid in self._leaving:
+                self._attaching.depart(stop)
+                return
             if stop.kind == StopKind.EXEC:
                 task = self._leader_reborn(stop)
             elif stop.kind == StopKind.EXITED:
@@ -136,29 +151,17 @@ class Loop:
         handler(task, stop)
 
     def attach(self, process: Process) -> None:
-        """Takes over a running process; see Attaching.attach.
-
-        Raises ValueError when it is on a clock already.
-        """
-        if process.world.closed is not None:
-            raise ClockClosed("the clock is closed")
-        if any(process.pid in world.processes for world in self.worlds):
-            raise ValueError(f"process {process.pid} is on a clock already")
-        with self._stops.undisturbed():
+        """Takes over a running process; see Attaching.attach. For `later`."""
+        try:
             self._attaching.attach(process)
+        finally:
+            self._end_world_if_empty(process.world)
 
     def release(self, process: Process) -> None:
-        """Lets a process that was attached to go; see Attaching.release."""
-        world = process.world
-        if world.processes.get(process.pid) is not process:
-            return  # it has ended
-        try:
-            with self._stops.undisturbed():
-                self._attaching.release(process)
-        except UnsupportedProgram as error:
-            world.errors.append(error)
-        self._drop_copy(process)
-        self._end_world_if_empty(world)
+        """Lets a process that was attached to, and what it has started, go; see Attaching.release.
+        For `later`."""
+        process.world.errors.extend(self._attaching.release(process))
+        self._end_world_if_empty(process.world)
 
     def _on_new_task(self, task: Task, stop: Stop) -> None:
         stopped = Stopped(task.tid)
@@ -181,14 +184,14 @@ class Loop:
         process = Process(pid, world, threads={pid})
         process.is_in_real_time = parent.is_in_real_time
         process.host, process.vdso, process.mapped = parent.host, parent.vdso, parent.mapped
-        process.is_attached, process.traces_calls = parent.is_attached, parent.traces_calls
+        process.origin, process.traces_calls = parent.origin, parent.traces_calls
         process.moved = parent.moved
         process.says_dumpable, process.has_own_filter = parent.says_dumpable, parent.has_own_filter
         process.provides_memory = parent.provides_memory
         world.processes[pid] = process
         if parent.copy is not None:
             self._inherit_copy(parent.copy, process)
-        if world.closed is not None:
+        if world.closed is not None and process.origin is None:
             process.kill()
         return process
 
@@ -233,9 +236,10 @@ class Loop:
         for tid in process.threads - {task.tid}:
             self._tasks.pop(tid).move(TaskState.GONE)
         process.threads = {task.tid}
-        self._drop_copy(process)
+        process.drop_copy()
         process.is_in_real_time = process.has_read_clock = False
         process.moved = None
+        process.traces_calls = process.origin is not None
         process.says_dumpable = True  # again, by the exec (prctl(2))
         process.provides_memory = False
         process.mapped = process.loader_failed_at = 0
@@ -302,9 +306,17 @@ class Loop:
 
     def _on_syscall(self, task: Task, stop: Stop) -> None:
         stopped = Stopped(task.tid)
-        if task.process.traces_calls and stopped.system_call().is_entry:
-            self._on_call(task, stop)
-            return
+        if task.process.traces_calls:
+            call = stopped.system_call()
+            if call.is_entry and call.counter == task.began_alone:
+                self._resume(task, stopped)
+                return
+            if call.is_entry:
+                task.began_alone = 0
+                self._on_call(task, stop)
+                return
+        if task.began_alone and not is_in_call(stopped.registers(), self._native.arch):
+            task.began_alone = 0
         at_exit, task.at_exit = task.at_exit, None
         if at_exit is not None:
             at_exit(stopped)
@@ -319,6 +331,8 @@ class Loop:
         number = stop.value
         if number == signal.SIGSEGV and self._takeover.follow_moved_vdso(stopped, task.process):
             number = 0
+        elif number not in _STOPPING:
+            hide_interrupt(stopped, self._native.arch)  # the signal may be ignored
         self._resume(task, stopped, number)
 
     # --- programs go -----------------------------------------------------------------------------
@@ -327,13 +341,14 @@ class Loop:
         process = task.process
         del self._tasks[task.tid]
         process.threads.discard(task.tid)
-        if task.tid == process.pid:
+        # The leader may have ended before the process was attached to.
+        if task.tid == process.pid or not process.threads:
             self._ended(process, stop.value)
 
     def _ended(self, process: Process, status: int) -> None:
         world = process.world
         del world.processes[process.pid]
-        self._drop_copy(process)
+        process.drop_copy()
         if process.launch is not None:
             # The launcher's exit status is the errno of execve; a signal killed it as it would have
             # killed the program.
@@ -343,21 +358,14 @@ class Loop:
             process.exited.give(status)
         self._end_world_if_empty(world)
 
-    def _drop_copy(self, process: Process) -> None:
-        if process.copy is not None:
-            if process.copy in process.world.page.copies:
-                process.world.page.copies.remove(process.copy)
-            process.copy.memory.close()
-            process.copy = None
-
     def close_world(self, world: World, closed: Reply[None]) -> None:
         """Kills every process of a clock; answers `closed` when the last one has ended."""
         world.closed = closed
         for process in tuple(world.processes.values()):
-            if process.is_attached:
-                self.release(process)
-            else:
+            if process.origin is None:
                 process.kill()
+            else:
+                self.later.append(partial(self.release, process.origin))
         self._end_world_if_empty(world)
 
     def _end_world_if_empty(self, world: World) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-from pytest_vdsotime.kernel import wait
+from pytest_vdsotime.kernel import ptrace, wait
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer.doorbell import LOOK_AROUND, Doorbell
@@ -25,18 +23,29 @@ class Stops:
         self._bell = bell
         self._lookout = lookout
         self._rung = rung
-        self._is_undisturbed = False
 
     def next(self) -> Stop | None:
-        """Waits for the next stop; None when it was the doorbell."""
-        stop = self._postponed.popleft() if self._postponed else wait.wait_any()
+        """Waits for the next stop; None when it was the doorbell, or a stop that has passed.
+
+        Each task that has one gets its turn before any gets another: Linux looks through the
+        tracees in the same order at each wait, and would let the first busy ones starve the others
+        and the doorbell.
+        """
+        if not self._postponed:
+            while (found := wait.poll_any()) is not None:
+                self._postponed.append(found)
+        if not self._postponed:
+            stop = wait.wait_any()
+        else:
+            stop = self._postponed.popleft()
+            if _has_executed_since(stop):
+                return None
         return None if self._was_doorbell(stop) else stop
 
-    def next_of(self, tid: int, deadline_s: float | None = None) -> Stop:
+    def next_of(self, tid: int) -> Stop:
         """The next stop of one task; those of others wait.
 
-        Raises ProcessLookupError when it dies, TimeoutError at a point of time.monotonic(), soon:
-        the doorbell rings now and then.
+        Raises ProcessLookupError when it dies.
         """
         while True:
             stop = next((other for other in self._postponed if other.tid == tid), None)
@@ -45,8 +54,6 @@ class Stops:
             else:
                 stop = wait.wait_any()
                 if self._was_doorbell(stop):
-                    if deadline_s is not None and time.monotonic() > deadline_s:
-                        raise TimeoutError(errno.ETIMEDOUT, f"thread {tid} does not stop")
                     continue
             assert stop is not None
             if stop.tid == tid and stop.kind != StopKind.EXITED:
@@ -54,15 +61,6 @@ class Stops:
             self._postponed.append(stop)
             if stop.tid == tid:
                 raise ProcessLookupError(errno.ESRCH, f"task {tid} died")
-
-    @contextmanager
-    def undisturbed(self) -> Iterator[None]:
-        """What other threads ask for meanwhile waits."""
-        self._is_undisturbed, before = True, self._is_undisturbed
-        try:
-            yield
-        finally:
-            self._is_undisturbed = before
 
     def _was_doorbell(self, stop: Stop | None) -> bool:
         if stop is not None and stop.tid != self._bell.pid:
@@ -77,6 +75,13 @@ class Stops:
             Stopped(stop.tid).resume()
             if stop.kind == StopKind.SIGNAL and stop.value == LOOK_AROUND:
                 self._lookout.look_around()
-        if not self._is_undisturbed:
-            self._rung()
+        self._rung()
         return True
+
+
+def _has_executed_since(stop: Stop) -> bool:
+    """Whether it is the stop of a leader whose place a thread has taken by its exec."""
+    if stop.kind in (StopKind.EXEC, StopKind.EXITED):
+        return False
+    info = ptrace.signal_info(stop.tid)
+    return info is not None and wait.from_signal_info(stop.tid, *info).kind == StopKind.EXEC

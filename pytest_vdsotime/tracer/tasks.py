@@ -178,8 +178,9 @@ class Process:
     has_own_filter: bool = False
     """It, or whoever started it, has installed a seccomp filter."""
 
-    is_attached: bool = False
-    """It ran before, or was started by one that did: it is let go at the end, not killed."""
+    origin: Process | None = None
+    """The process that was attached to, if it is that or a descendant of it: it is let go at the
+    end, not killed."""
     traces_calls: bool = False
     """It has no filter: it stops at every system call."""
     moved: Moved | None = None
@@ -195,6 +196,14 @@ class Process:
             self.slots_used = 0
         slot, self.slots_used = self.slots_used, self.slots_used + count
         return self.mapped + PROCESS_PAGE * PAGE_SIZE + PROCESS_SIZE + slot * SLOT_SIZE
+
+    def drop_copy(self) -> None:
+        """It has no private copy any more; nothing if it had none."""
+        copy, self.copy = self.copy, None
+        if copy is not None:
+            if copy in self.world.page.copies:
+                self.world.page.copies.remove(copy)
+            copy.memory.close()
 
     def kill(self) -> None:
         """Sends SIGKILL; nothing if it has just ended."""
@@ -215,6 +224,9 @@ class Task:
     state: TaskState
     at_exit: Callable[[Stopped], None] | None = None
     """What is to be done at the exit of the system call that it is in."""
+    began_alone: int = 0
+    """The program counter behind the system call that it was in when it was attached to, which is
+    to go on by the host's time."""
 
     def move(self, state: TaskState) -> None:
         """Changes the state, by MOVES."""
@@ -232,6 +244,8 @@ class Tables:
     """First stops of tasks whose parent's event has not come yet."""
     postponed: deque[Stop] = field(default_factory=deque)
     """Stops to be handled before the next wait."""
+    leaving: set[int] = field(default_factory=set)
+    """Tasks that are to be let go at their next stop."""
     worlds: list[World] = field(default_factory=list)
 
 
