@@ -48,6 +48,7 @@ PACKAGES = {
     "find": "findutils",
     "git": "git",
     "java": "default-jdk-headless",
+    "javac": "default-jdk-headless",
     "make": "make",
     "node": "nodejs",
     "perl": "perl",
@@ -79,7 +80,7 @@ class Builder:
         """The path of tests/programs/`name`.go, built static."""
         source = str(PROGRAMS / f"{name}.go")
         return self._build(
-            f"{name}-go", [self.go_tool(), "build"], source, env=self._go_environment()
+            f"{Path(name).name}-go", [self.go_tool(), "build"], source, env=self._go_environment()
         )
 
     def go_tests(self, package: str) -> str:

@@ -25,6 +25,7 @@ from pytest_vdsotime.tracer.tasks import Process, Tables, Task, TaskState
 
 _NEW_TASKS = StopKind.FORK, StopKind.VFORK, StopKind.CLONE
 _TIMEOUT_S = 5.0
+_MOST_TRIES, _MOMENT_S = 200, 0.001
 
 
 @dataclass(slots=True)
@@ -62,7 +63,7 @@ class Attaching:
         try:
             self._seize_all(process)
             with _named("attaching to", process):
-                self._stop_all(process, stops)
+                self._stop_at_rest(process, stops)
                 if any(procfs.has_filter(tid) for tid in stops):
                     raise UnsupportedProgram(_FILTERED)
                 if process.moved is None and not process.mapped:
@@ -115,8 +116,8 @@ class Attaching:
         stops: dict[int, Stop] = {}
         try:
             with _named("releasing", process):
-                self._stop_all(process, stops)
-                self.moving.move_out(process, stops)
+                is_at_rest = self._stop_at_rest(process, stops)
+                self.moving.move_out(process, stops, in_use=not is_at_rest)
         except ProcessLookupError:
             if not stops:
                 return  # it ended
@@ -187,6 +188,23 @@ class Attaching:
             del stops[tid]
         if not stops:
             raise ProcessLookupError(errno.ESRCH, f"process {process.pid} has ended")
+
+    def _stop_at_rest(self, process: Process, stops: dict[int, Stop]) -> bool:
+        """As `_stop_all`, where no handler of a signal that came inside the vDSO is at work, if
+        that is soon: a handler takes no time."""
+        for _ in range(_MOST_TRIES):
+            self._stop_all(process, stops)
+            returning = self.moving.to_return(process, stops)
+            if not returning:
+                return True
+            for tid in returning:
+                stop = stops.pop(tid)
+                with suppress(ProcessLookupError):
+                    self._prepare(Stopped(tid), stop, self.tables.tasks[tid])
+                self.handle(stop)
+            time.sleep(_MOMENT_S)
+        self._stop_all(process, stops)
+        return False
 
     def _detach(self, process: Process, stops: Mapping[int, Stop]) -> None:
         for tid in tuple(process.threads):

@@ -56,8 +56,8 @@ class Loop:
         self.worlds = tables.worlds
         self._stops = Stops(tables, bell, Lookout(tables, self._start_newborn), rung)
         self._takeover = Takeover(native, self._stops.next_of)
-        moving = Moving(native, self._stops.next_of)
-        self._attaching = Attaching(native, tables, moving, self._stops.next, self._handle)
+        self._moving = Moving(native, self._stops.next_of)
+        self._attaching = Attaching(native, tables, self._moving, self._stops.next, self._handle)
         self._leaving = tables.leaving
         self.later: deque[Callable[[], None]] = deque()
         """Actions for when no stop is being handled."""
@@ -329,7 +329,11 @@ class Loop:
     def _on_signal(self, task: Task, stop: Stop) -> None:
         stopped = Stopped(task.tid)
         number = stop.value
-        if number == signal.SIGSEGV and self._takeover.follow_moved_vdso(stopped, task.process):
+        process = task.process
+        if number == signal.SIGSEGV and (
+            self._moving.follow(stopped, process)
+            or self._takeover.follow_moved_vdso(stopped, process)
+        ):
             number = 0
         elif number not in _STOPPING:
             hide_interrupt(stopped, self._native.arch)  # the signal may be ignored

@@ -8,7 +8,9 @@ goes on to call the moved one.
 from __future__ import annotations
 
 import mmap
+import re
 import signal
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from pytest_vdsotime.tracer.tasks import Moved, Process
 
 _MREMAP_MAYMOVE_FIXED = 1 | 2  # linux/mman.h
 _PROT_NONE = 0
+_MAP_FIXED = 0x10  # asm-generic/mman-common.h
 _ANONYMOUS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _EXECUTABLE = mmap.PROT_READ | mmap.PROT_EXEC
 _MOST_STEPS = 100_000
@@ -39,6 +42,10 @@ for _fault in (signal.SIGTRAP, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, sig
     _MASK_OF_STEPS &= ~(1 << (_fault - 1))
 #: Words on the stack of __kernel_vsyscall, its caller among them (vdso32/system_call.S).
 _VSYSCALL_FRAME = 4
+
+#: How far up its stack the frame of a signal handler is looked for.
+_HANDLERS_STACK = 256 * 1024
+_EFLAGS_FIXED = 2  # X86_EFLAGS_FIXED, asm/processor-flags.h
 
 Stops = dict[int, Stop]
 
@@ -124,6 +131,9 @@ class Moving:
             for area in areas.values():
                 _move_area(remote, area, way)
                 moved.append(area)
+                # Nobody else's memory comes to where it will be again.
+                reserved = _ANONYMOUS | _MAP_FIXED
+                remote.call("mmap", area.start, len(area), _PROT_NONE, reserved, -1, 0)
             _move_area(remote, range(copy, copy + host.size), base - copy)
         except (OSError, UnsupportedProgram) as error:
             if not isinstance(error, ProcessLookupError):
@@ -136,9 +146,24 @@ class Moving:
         process.mapped = mapped
         return Moved(tuple(areas.values()), base, way, fake_call)
 
-    def move_out(self, process: Process, stops: Stops) -> None:
+    def follow(self, stopped: Stopped, process: Process) -> bool:
+        """At a SIGSEGV: whether it was in the copy, whose data are elsewhere: by a handler that has
+        returned there. Then the thread can go on in the moved one."""
+        host, moved = process.host, process.moved
+        if host is None or moved is None:
+            return False
+        registers = stopped.registers()
+        counter = getattr(registers, host.arch.program_counter)
+        if counter not in range(moved.base, moved.base + host.size):
+            return False
+        setattr(registers, host.arch.program_counter, counter + moved.way)
+        stopped.set_registers(registers)
+        return True
+
+    def move_out(self, process: Process, stops: Stops, *, in_use: bool = False) -> None:
         """Gives it its own vDSO again. A program executed since it got the clock goes on with the
-        fake one, in real time; one that filters its system calls with the moved one.
+        fake one, in real time; one that filters its system calls, or where code to be moved is
+        `in_use`, with the moved one.
 
         Raises OSError, UnsupportedProgram.
         """
@@ -153,7 +178,7 @@ class Moving:
                 self._lead_through(process, memory, stops)
                 return
             with _unfiltered(tid) as is_unfiltered:
-                if not is_unfiltered:
+                if in_use or not is_unfiltered:
                     functions = _functions(host, process.vdso)
                     memory.write(moved.base, _jumping(host.image, functions, arch))
                     return
@@ -197,6 +222,26 @@ class Moving:
 
     # --- threads inside --------------------------------------------------------------------------
 
+    def to_return(self, process: Process, stops: Stops) -> list[int]:
+        """The threads in a signal handler that will return into what is to be moved."""
+        host, mapped, moved = process.host, process.mapped, process.moved
+        code: list[range] = []
+        if mapped and host is not None:
+            size = process.world.page.parts[host.arch.name].size
+            code.append(range(mapped, mapped + size))
+            if moved is not None:
+                code.append(range(process.vdso, process.vdso + host.size))
+                code.append(range(moved.base, moved.base + host.size))
+        found = []
+        for tid in stops:
+            registers = Stopped(tid).registers()
+            arch = arch_of(registers, self.native)
+            there = code or [procfs.vdso_areas(tid).get("[vdso]", range(0))]
+            with ProcessMemory(tid) as memory:
+                if _returns_into(there, memory, registers, arch):
+                    found.append(tid)
+        return found
+
     def _step_out(self, stops: Stops, host: HostVdso, code: Sequence[range]) -> None:
         """No thread is left in these pieces of code, but those whose call by way of
         __kernel_vsyscall is waiting: these have their caller outside."""
@@ -221,6 +266,32 @@ class Moving:
             if not any(counter in piece for piece in code):
                 break
         Stopped(tid).set_signal_mask(mask)
+
+
+def _returns_into(code: Sequence[range], memory: ProcessMemory, registers: Any, arch: Arch) -> bool:
+    """Whether the stack holds the frame of a signal handler that was called in this code."""
+    width = array(arch.word).itemsize
+    stack = getattr(registers, arch.stack_pointer) // width * width
+    try:
+        data = memory.read(stack, _HANDLERS_STACK)
+    except OSError:
+        return False
+    segment, flags = (width * words for words in arch.frame_words)
+    for piece in code:
+        for upper in range(piece.start >> 16, (piece.stop - 1 >> 16) + 1):
+            pattern = re.escape(upper.to_bytes(width - 2, "little"))
+            for match in re.finditer(pattern, data, re.DOTALL):
+                start = match.start() - 2
+                counter = int.from_bytes(data[start : start + width], "little")
+                if (
+                    start % width == 0
+                    and counter in piece
+                    and int.from_bytes(data[start + segment :][:2], "little")
+                    == arch.program_mode[1]
+                    and _EFLAGS_FIXED & int.from_bytes(data[start + flags :][:4], "little")
+                ):
+                    return True
+    return False
 
 
 def _serves_others(stopped: Stopped, registers: Any, host: HostVdso, code: Sequence[range]) -> bool:
