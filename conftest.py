@@ -52,6 +52,7 @@ PACKAGES = {
     "find": "findutils",
     "git": "git",
     "java": "default-jdk-headless",
+    "javac": "default-jdk-headless",
     "make": "make",
     "node": "nodejs",
     "perl": "perl",
@@ -89,7 +90,8 @@ class Builder:
         architecture than this machine's."""
         source = str(PROGRAMS / f"{name}.go")
         env = self._go_environment() | ({"GOARCH": goarch} if goarch else {})
-        return self._build(f"{name}-go{goarch}", [self.go_tool(), "build"], source, env=env)
+        name = f"{Path(name).name}-go{goarch}"
+        return self._build(name, [self.go_tool(), "build"], source, env=env)
 
     def go_tests(self, package: str) -> str:
         """The path of the tests of a package of Go's standard library, built static."""

@@ -23,6 +23,7 @@
 #define EVENT_STOP 128
 #define PTRACE_CONT 7
 #define PTRACE_GETEVENTMSG 0x4201
+#define PTRACE_GETSIGINFO 0x4202
 #define PTRACE_GET_SYSCALL_INFO 0x420e
 #define SPINS 100 /* some 50 microseconds */
 /* linux/stat.h */
@@ -182,32 +183,71 @@ static int handles(struct pump *pump, uint64_t tid, int status)
     return 0;
 }
 
-/* Returns with a stop for the tracer to handle, or news that somebody waits for. Whatever else was seen to is told
+/* Whether it is the stop of a leader whose place a thread has taken meanwhile, by an exec that is yet to be
+ * reported (ptrace(2), "execve(2) under ptrace"). */
+static int has_passed(const struct pump_report *report)
+{
+    struct { int32_t signo, error, code, rest[29]; } info;
+    if ((report->status & 0xff) != 0x7f || report->status >> 16 == EVENT_EXEC)
+        return 0;
+    return syscall4(NR_ptrace, PTRACE_GETSIGINFO, report->tid, 0, &info) >= 0
+        && info.code == (SIGTRAP | EVENT_EXEC << 8);
+}
+
+/* All that is to be reported, once: Linux looks through the tracees in the same order at each wait, and busy
+ * ones would let the others starve, the tracer's doorbell among them. */
+static long take_reports(struct pump *pump, int spins)
+{
+    struct pump_report *reports = pump->reports;
+    uint64_t count = 0;
+    int status;
+    long tid = 0;
+    /* Whoever reads a clock by a system call does so again soon: to sleep and be woken takes longer. */
+    for (int i = 0; i < spins && !tid; i++)
+        tid = syscall4(NR_wait4, -1, &status, WALL | WNOTHREAD | WNOHANG, 0);
+    if (!tid)
+        tid = syscall4(NR_wait4, -1, &status, WALL | WNOTHREAD, 0);
+    if (tid < 0)
+        return tid;
+    while (tid > 0) {
+        reports[count++] = (struct pump_report){tid, status};
+        if (count == PUMP_BATCH)
+            break;
+        tid = syscall4(NR_wait4, -1, &status, WALL | WNOTHREAD | WNOHANG, 0);
+    }
+    return count;
+}
+
+/* Returns with stops for the tracer to handle, or news that somebody waits for. Whatever else was seen to is told
  * then: nobody asks before. */
 __attribute__((visibility("default")))
 long pump(struct pump *pump)
 {
     int spins = 0;
-    pump->entry_count = pump->reader_count = 0;
+    pump->entry_count = pump->reader_count = pump->report_count = 0;
     for (;;) {
-        int status;
-        long tid = 0;
-        /* Whoever reads a clock by a system call does so again soon: to sleep and be woken takes longer. */
-        for (int i = 0; i < spins && !tid; i++)
-            tid = syscall4(NR_wait4, -1, &status, WALL | WNOTHREAD | WNOHANG, 0);
-        if (!tid)
-            tid = syscall4(NR_wait4, -1, &status, WALL | WNOTHREAD, 0);
-        if (tid < 0)
-            return tid;
-        uint64_t count = pump->entry_count;
-        if (!handles(pump, tid, status)) {
-            pump->tid = tid;
-            pump->status = status;
-            return STOP;
+        long count = take_reports(pump, spins);
+        int has_news = 0, was_read = 0;
+        if (count < 0)
+            return count;
+        for (long i = 0; i < count; i++) {
+            struct pump_report report = pump->reports[i];
+            uint64_t entries = pump->entry_count;
+            if (i && has_passed(&report))
+                continue;
+            /* Behind one that is the tracer's all are: it may be about them. */
+            if (pump->report_count || !handles(pump, report.tid, report.status)) {
+                pump->reports[pump->report_count++] = report;
+                continue;
+            }
+            was_read |= report.status >> 16 == EVENT_SECCOMP;
+            has_news |= pump->entry_count > entries && pump->entries[entries].event == EVENT_EXEC
+                && is_among(pump->watched, pump->watched_count, report.tid);
         }
-        if (pump->entry_count > count && pump->entries[count].event == EVENT_EXEC
-            && is_among(pump->watched, pump->watched_count, tid))
+        if (pump->report_count)
+            return STOP;
+        if (has_news)
             return NEWS;
-        spins = status >> 16 == EVENT_SECCOMP ? SPINS : 0;
+        spins = was_read ? SPINS : 0;
     }
 }

@@ -5,12 +5,16 @@
 #include <stdint.h>
 
 #define PUMP_LIST 64
+#define PUMP_BATCH 256
 
 enum pump_result { STOP, NEWS }; /* or a negative errno */
 
 /* What the pump has seen to: the event (PTRACE_EVENT_FORK to _EXEC, or 0 for an end) of task `tid`, and of a birth the
  * child, of an exec the former id and where the vDSO is, of an end the status. */
 struct pump_entry { uint64_t event, tid, what, base; };
+
+/* What waitpid gave. */
+struct pump_report { int64_t tid, status; };
 
 struct pump {
     /* Told by the tracer. */
@@ -24,8 +28,8 @@ struct pump {
     uint64_t read_clock;     /* clock_gettime for all programs, in the tracer's process; 0: the tracer answers */
     uint64_t served;         /* bit per clock id that it answers */
     /* Told by the pump. */
-    int64_t tid;
-    int64_t status;          /* as waitpid gave it */
+    uint64_t report_count;   /* the tracer's to handle: the first, and what came with it */
+    struct pump_report reports[PUMP_BATCH];
     uint64_t entry_count;
     struct pump_entry entries[PUMP_LIST];
     uint64_t reader_count;

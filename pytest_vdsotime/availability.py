@@ -46,7 +46,7 @@ class Facts(NamedTuple):
         )
         if sys.platform != "linux":
             return cls(sys.platform, "", built, None, 0, False, False)
-        status = _own_status()
+        status = _status("/proc/self")
         return cls(
             sys.platform,
             os.uname().machine,
@@ -68,8 +68,12 @@ def program_kinds() -> list[str]:
     return [machine]
 
 
-def _own_status() -> Mapping[str, str]:
-    lines = Path("/proc/self/status").read_text(errors="replace").splitlines()
+def _status(directory: str) -> Mapping[str, str]:
+    """Empty for what has ended."""
+    try:
+        lines = Path(directory, "status").read_text(errors="replace").splitlines()
+    except OSError:
+        return {}
     pairs = (line.partition(":") for line in lines)
     return {name: value.strip() for name, _, value in pairs}
 
@@ -137,14 +141,41 @@ def known_obstacle() -> Obstacle | None:
 
 def explain_seizing(pid: int, error: int, operation: str) -> Obstacle:
     """The reason and the remedy when a running process cannot be traced."""
-    with open(f"/proc/{pid}/status") as file:
-        tracer = next(int(line.split()[1]) for line in file if line.startswith("TracerPid:"))
+    reason = f"{operation} failed"
+    tracers = [_status(f"/proc/{pid}/task/{tid}").get("TracerPid", "0") for tid in _threads(pid)]
+    tracer = max(map(int, tracers), default=0)
     if tracer:
         return (
-            f"{operation} failed: {_program_with_pid(tracer)} traces it already",
+            f"{reason}: {_program_with_pid(tracer)} traces it already",
             "end that, or start the program on the clock instead",
         )
-    return explain(error, operation)
+    facts = Facts.read()
+    uids = set(_status(f"/proc/{pid}").get("Uid", "").split())
+    if not facts.may_ptrace and uids != {str(os.geteuid())}:
+        return (
+            f"{reason}: it has the rights of another user",
+            "run the tests as that user or as root, or start the program on the clock instead",
+        )
+    if not facts.may_ptrace and facts.yama_scope == 1:
+        return (
+            f"{reason}: kernel.yama.ptrace_scope is 1, and it is no descendant of this process",
+            "run 'sysctl kernel.yama.ptrace_scope=0' as root, or start the program on the clock "
+            "instead",
+        )
+    if not facts.may_ptrace and not os.access(f"/proc/{pid}/environ", os.R_OK):
+        return (
+            f"{reason}: it is closed to its own user (PR_SET_DUMPABLE, prctl(2); or its file is "
+            "execute-only)",
+            "run the tests as root",
+        )
+    return explain(error, operation, facts)
+
+
+def _threads(pid: int) -> list[str]:
+    try:
+        return os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
 
 
 def explain(error: int, operation: str, facts: Facts | None = None) -> Obstacle:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import operator
 import os
 import threading
 import time
@@ -17,17 +15,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
 from pytest_vdsotime import timeline
-from pytest_vdsotime.availability import explain_seizing
-from pytest_vdsotime.errors import (
-    ClockClosed,
-    RealTimeWarning,
-    TracingUnavailable,
-    VdsoTimeError,
-)
+from pytest_vdsotime.errors import ClockClosed, RealTimeWarning, VdsoTimeError
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.options import check_timeout, validate_options
 from pytest_vdsotime.page import ClockPage
-from pytest_vdsotime.processes import AttachedProcess, TracedProcess, attached, snapshot
+from pytest_vdsotime.processes import (
+    AttachedProcess,
+    TracedProcess,
+    attached,
+    check_pid,
+    explained,
+    snapshot,
+)
 from pytest_vdsotime.timeline import Instant, Line, Lines, Rate
 from pytest_vdsotime.tracer.tasks import Process, Reply, World
 from pytest_vdsotime.tracer.thread import Tracer
@@ -226,9 +225,10 @@ class FrozenClock:
         """Takes over a running process, all its threads and what they start from now on.
 
         Kernel waits that are under way end in real time, the next ones follow the clock. The
-        returned object's `close`, or the clock's, lets the process go, alive and with its own vDSO
-        again. Every system call of it stops meanwhile, as it can be given no seccomp filter that it
-        would be rid of again. For a child of this process: only wait for it once it was let go.
+        returned object's `close`, or the clock's, lets the process and what it has started go,
+        alive, in real time, it itself with its own vDSO at its place again. Every system call of
+        them stops meanwhile, as a running program can be given no seccomp filter that it would be
+        rid of again. For a child of this process: only wait for it once it was let go.
 
         Raises:
             TypeError, ValueError: not the pid of another process that is on no clock yet.
@@ -236,25 +236,17 @@ class FrozenClock:
             TracingUnavailable: it may not be traced, or somebody else traces it.
             UnsupportedProgram: it cannot be given the clock; it runs on as it was.
         """
-        pid = operator.index(pid)
-        if pid == os.getpid():
-            raise ValueError("the test process keeps real time; use time-machine for its own clock")
-        if pid <= 0 or procfs.thread_group(pid) not in (None, pid):
-            raise ValueError(f"{pid} is not the pid of a process")
+        check_pid(pid)
         tracer, world = self.start_tracing()
-        process = Process(pid, world, is_attached=True)
-        try:
-            tracer.call(lambda loop: loop.attach(process))
-        except PermissionError as error:
-            operation = f"PTRACE_SEIZE of {process.describe()}"
-            raise TracingUnavailable(*explain_seizing(pid, error.errno or 0, operation)) from error
-        except FileNotFoundError:
-            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
+        process = Process(pid, world)
+        process.origin = process
+        with explained(process):
+            tracer.call_later(lambda loop: loop.attach(process))
         return attached(process, lambda: self._release(process))
 
     def _release(self, process: Process) -> None:
         if not self._is_closed:
-            self._tracer.call(lambda loop: loop.release(process))
+            self._tracer.call_later(lambda loop: loop.release(process))
             self.raise_news()
 
     @property

@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 
 from pytest_vdsotime.image import HostVdso, VdsoImage
 from pytest_vdsotime.kernel import memory, procfs
-from pytest_vdsotime.timeline import CLOCKS, HostClocks, LineName, Lines, Rate, initial_lines
+from pytest_vdsotime.timeline import CLOCKS, HostClocks, LineName, Lines, Rate
 
 PAGE_SIZE = 4096
 CLOCK_PAGE, PROCESS_PAGE, MARKER_PAGE, IMAGE_PAGE = range(4)
@@ -188,12 +188,6 @@ class ClockPage:
                 self.copies.remove(copy)
             except OSError as error:
                 self._failure = error
-
-    def real_time(self) -> bytes:
-        """What reads as the host's clocks, from a page that nobody writes any more."""
-        host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        lines = initial_lines(time.time_ns(), Rate.of(1), "flow", host_ns)
-        return _SEQUENCE.pack(0) + pack_body(lines, self._host, private=False)
 
     def private_copy(self) -> bytes:
         """What a new private copy starts with."""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from pytest_vdsotime.availability import explain_seizing
+from pytest_vdsotime.errors import TracingUnavailable
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.page import CLOCK_PAGE, MARKER_PAGE, PAGE_SIZE
 from pytest_vdsotime.tracer.tasks import Process
@@ -26,7 +31,7 @@ class AttachedProcess(TracedProcess):
     """A process that ran before; `close` lets it go."""
 
     close: Callable[[], None]
-    """Lets it go, alive and with its own vDSO again, as the clock's close does. Idempotent."""
+    """Lets it and what it has started go, as the clock's close does. Idempotent."""
 
 
 def snapshot(process: Process) -> TracedProcess | None:
@@ -35,6 +40,37 @@ def snapshot(process: Process) -> TracedProcess | None:
     if stat is None or stat[0] in "ZX":
         return None
     return TracedProcess(process.pid, stat[1], procfs.argv(process.pid), _has_read_clock(process))
+
+
+def check_pid(pid: int) -> None:
+    """Whether it may be that of a process to attach to.
+
+    Raises TypeError, ValueError; ProcessLookupError when there is none.
+    """
+    if isinstance(pid, bool) or not isinstance(pid, int):
+        raise TypeError(f"the pid is an int, not {pid!r}")
+    if pid == os.getpid():
+        raise ValueError("the test process keeps real time; use time-machine for its own clock")
+    if pid <= 0:
+        raise ValueError(f"{pid} is not the pid of a process")
+    group = procfs.thread_group(pid)
+    if group is None:
+        raise ProcessLookupError(errno.ESRCH, f"there is no process {pid}")
+    if group != pid:
+        raise ValueError(f"{pid} is a thread of process {group}: attach to that")
+
+
+@contextmanager
+def explained(process: Process) -> Iterator[None]:
+    """Attaching to it raises what a caller is to see."""
+    try:
+        yield
+    except PermissionError as error:
+        operation = f"PTRACE_SEIZE of {process.describe()}"
+        reason = explain_seizing(process.pid, error.errno or 0, operation)
+        raise TracingUnavailable(*reason) from error
+    except (FileNotFoundError, ProcessLookupError):
+        raise ProcessLookupError(errno.ESRCH, f"process {process.pid} has ended") from None
 
 
 def attached(process: Process, close: Callable[[], None]) -> AttachedProcess:

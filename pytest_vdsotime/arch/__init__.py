@@ -80,6 +80,9 @@ class Arch:
     """Where on the stack the caller is, in a system call made by the vDSO on behalf of others."""
     zero_at_entry: tuple[str, ...]
     """Registers that a new program finds zero."""
+    frame_words: tuple[int, int]
+    """In the frame of a signal handler, how many words behind the interrupted program counter the
+    code segment and the flags stand (asm/sigcontext.h)."""
     abis: tuple[Abi, ...]
     """All in which a program can make system calls, its own first."""
     runs_too: tuple[Arch, ...] = ()

@@ -112,6 +112,7 @@ I386 = Arch(
     # call: it pushes ecx, edx and ebp (arch/x86/entry/vdso/vdso32/system_call.S).
     vsyscall_caller=12,
     zero_at_entry=("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp"),
+    frame_words=(1, 2),
     abis=(I386_CALLS,),
     time_program=_time_program(),
 )

@@ -52,6 +52,7 @@ X86_64 = Arch(
     kept_symbols=frozenset(),
     vsyscall_caller=None,
     runs_too=(I386,),
+    frame_words=(2, 1),
     abis=(
         Abi(
             audit_arch=0xC000003E,

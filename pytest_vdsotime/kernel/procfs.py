@@ -127,16 +127,14 @@ def _status_fields(tid: int) -> dict[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
-def has_filter(pid: int) -> bool:
-    """Whether seccomp filters decide on its system calls."""
-    return _status_fields(pid).get("Seccomp") == "2"
+def has_filter(tid: int) -> bool:
+    """Whether seccomp decides on a thread's system calls, by filters or its strict mode."""
+    return _status_fields(tid).get("Seccomp", "0") != "0"
 
 
-def has_deliverable_signal(tid: int) -> bool:
-    """Whether a signal that it does not block waits for it."""
-    fields = _status_fields(tid)
-    pending = int(fields.get("SigPnd", "0"), 16) | int(fields.get("ShdPnd", "0"), 16)
-    return bool(pending & ~int(fields.get("SigBlk", "0"), 16))
+def tracer_of(tid: int) -> int:
+    """The thread that traces a thread; 0 if none does."""
+    return int(_status_fields(tid).get("TracerPid", "0"))
 
 
 def is_page_present(pid: int, address: int) -> bool:

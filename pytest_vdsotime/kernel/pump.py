@@ -10,13 +10,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from pytest_vdsotime.kernel.takeover import Block
 from pytest_vdsotime.kernel.wait import Stop, decode
 
-_LIST = 64
+_LIST, _BATCH = 64, 256
 _NEWS = 1  # enum pump_result
 
 
@@ -41,6 +41,12 @@ class _Entry(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_uint64) for name in Entry._fields)
 
 
+class _Report(ctypes.Structure):
+    """struct pump_report of native_stub/pump.h."""
+
+    _fields_ = (("tid", ctypes.c_int64), ("status", ctypes.c_int64))
+
+
 class _Pump(ctypes.Structure):
     """struct pump of native_stub/pump.h."""
 
@@ -54,8 +60,8 @@ class _Pump(ctypes.Structure):
         ("asks_privilege", ctypes.c_uint64),
         ("read_clock", ctypes.c_uint64),
         ("served", ctypes.c_uint64),
-        ("tid", ctypes.c_int64),
-        ("status", ctypes.c_int64),
+        ("report_count", ctypes.c_uint64),
+        ("reports", _Report * _BATCH),
         ("entry_count", ctypes.c_uint64),
         ("entries", _Entry * _LIST),
         ("reader_count", ctypes.c_uint64),
@@ -123,9 +129,9 @@ class Pump:
         tracer."""
         self.structure.read_clock, self.structure.served = read_clock, served
 
-    def wait(self) -> Stop | None:
-        """The next stop; None: there is none but news, or a signal to this thread ended the waiting
-        (`was_interrupted`).
+    def wait(self) -> Sequence[Stop]:
+        """The next stops, in the order of their reports. Empty: there are none but news, or a
+        signal to this thread ended the waiting (`was_interrupted`).
 
         Raises ChildProcessError when there is no tracee.
         """
@@ -134,10 +140,11 @@ class Pump:
         result: int = self._function(structure)
         self.was_interrupted = result == -errno.EINTR
         if self.was_interrupted or result == _NEWS:
-            return None
+            return ()
         if result < 0:
             raise OSError(-result, f"waiting for tracees: {os.strerror(-result)}")
-        return decode(structure.tid, structure.status)
+        reports = structure.reports[: structure.report_count]
+        return [decode(report.tid, report.status) for report in reports]
 
     @property
     def entries(self) -> Iterator[Entry]:

@@ -74,6 +74,8 @@ def from_signal_info(tid: int, number: int, code: int) -> Stop:
 
 _wait4 = ctypes.CDLL(None, use_errno=True).wait4
 _wait4.argtypes = (ctypes.c_int, ctypes.POINTER(ctypes.c_int), ctypes.c_int, ctypes.c_void_p)
+_poll4 = ctypes.PyDLL(None).wait4  # keeps the interpreter lock, as it never blocks
+_poll4.argtypes = _wait4.argtypes
 
 
 def wait_any() -> Stop | None:

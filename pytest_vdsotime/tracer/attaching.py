@@ -1,101 +1,127 @@
-"""Taking over a program that runs already, and letting it go.
+"""Taking over programs that run already, and letting them go.
 
-Its libc holds addresses of the kernel's vDSO functions. So the kernel's image is moved (mremap(2)),
-and a copy of it comes to where it was, whose functions begin with a jump into the fake image, which
-goes on to call the moved one. A program under way can be given no seccomp filter that it would be
-rid of again: it stops at every system call instead.
+All threads are stopped, the images are moved (moving.py), and all go on. A program under way can be
+given no seccomp filter that it would be rid of again: it stops at every system call instead.
 """
 
 from __future__ import annotations
 
 import errno
-import mmap
 import os
-import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
 
-from pytest_vdsotime import page
-from pytest_vdsotime.arch import Arch
-from pytest_vdsotime.errors import UnsupportedProgram
+from pytest_vdsotime.errors import ClockClosed, UnsupportedProgram
 from pytest_vdsotime.kernel import procfs, ptrace
-from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
-from pytest_vdsotime.tracer.mapping import map_clock
-from pytest_vdsotime.tracer.native import Kind, NativeObjects, RealTime
-from pytest_vdsotime.tracer.remote import RemoteSyscalls
-from pytest_vdsotime.tracer.tasks import Moved, Process, Tables, Task, TaskState
+from pytest_vdsotime.tracer.interrupted import called_again, hide_interrupt
+from pytest_vdsotime.tracer.moving import Moving, arch_of
+from pytest_vdsotime.tracer.native import NativeObjects
+from pytest_vdsotime.tracer.tasks import Process, Tables, Task, TaskState
 
-_MREMAP_MAYMOVE_FIXED = 1 | 2  # linux/mman.h
-_PROT_NONE = 0
-_MAP_FIXED, _MAP_FIXED_NOREPLACE = 0x10, 0x100000  # asm-generic/mman-common.h
-_ANONYMOUS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-# How an interrupted system call is to go on; programs never see these (include/linux/errno.h).
-_ERESTARTSYS, _ERESTARTNOINTR, _ERESTARTNOHAND, _ERESTART_RESTARTBLOCK = 512, 513, 514, 516
-_QUIET_STOPS = StopKind.TRAP, StopKind.SIGNAL, StopKind.GROUP_STOP
-_MOST_STEPS = 100_000
+_NEW_TASKS = StopKind.FORK, StopKind.VFORK, StopKind.CLONE
 _TIMEOUT_S = 5.0
+_MOST_TRIES, _MOMENT_S = 200, 0.001
 
 
 @dataclass(slots=True)
 class Attaching:
-    """Attaches to processes and releases them; one per tracer, on its thread."""
+    """Attaches to processes and releases them; one per tracer, on its thread.
+
+    Nothing else is under way there meanwhile: stops of other tasks are handled as they come, as
+    some thread may be waiting for one of these (vfork(2)).
+    """
 
     native: NativeObjects
     tables: Tables
-    next_stop: Callable[[int, float | None], Stop]
-    """Of a task, up to a point of time.monotonic()."""
+    moving: Moving
+    next_stop: Callable[[], Stop | None]
+    """None: what others ask for was looked at."""
     handle: Callable[[Stop], None]
 
     def attach(self, process: Process) -> None:
         """Gives a running process, all its threads and what they will start the clock.
 
-        Requires: nobody traces it.
         Leaves: it running, on the clock; or after an error as it was, untraced.
 
-        Raises OSError when it cannot be traced, UnsupportedProgram when it cannot be given the
-        clock.
+        Raises ValueError when it is on a clock already; OSError when it cannot be traced,
+        UnsupportedProgram when it cannot be given the clock; ClockClosed.
         """
-        process.world.processes[process.pid] = process
+        world = process.world
+        if world.closed is not None:
+            raise ClockClosed("the clock is closed")
+        if any(process.pid in world.processes for world in self.tables.worlds):
+            raise ValueError(f"process {process.pid} is on a clock already")
+        if procfs.has_filter(process.pid):
+            raise UnsupportedProgram(_because(process, _FILTERED))
+        world.processes[process.pid] = process
         stops: dict[int, Stop] = {}
         try:
             self._seize_all(process)
-            stops = self._stop_all(process)
             with _named("attaching to", process):
-                self._move_in(process, stops)
+                self._stop_at_rest(process, stops)
+                if any(procfs.has_filter(tid) for tid in stops):
+                    raise UnsupportedProgram(_FILTERED)
+                if process.moved is None and not process.mapped:
+                    self.moving.move_in(process, stops)
         except BaseException:
             self._detach(process, stops)
+            self._release_others(process, lambda _one: True)
             raise
         process.traces_calls = True
         for tid, stop in stops.items():
-            self._hide_interrupt(Stopped(tid), stop, process)
+            with suppress(ProcessLookupError):
+                self._prepare(Stopped(tid), stop, self.tables.tasks[tid])
             self.handle(stop)
+        # What was forked while the threads were being stopped was forked before.
+        self._release_others(process, lambda one: not one.mapped)
 
-    def release(self, process: Process) -> None:
-        """Lets it go, with its own vDSO again; a program executed since it was attached to goes on
-        with the fake one, in real time.
+    def release(self, process: Process) -> list[UnsupportedProgram]:
+        """Lets a process that was attached to and what it has started go, with their own vDSO
+        again; a program executed since goes on with the fake one, which leads to its own.
 
-        Requires: it was attached to, or is a descendant of one that was.
-        Leaves: it running, untraced. Nothing if it has just ended.
+        Leaves: all of them running, untraced. Nothing of those that have just ended.
 
-        Raises UnsupportedProgram when that cannot be; it was killed.
+        Returns why some could not be let go and were killed.
         """
-        process.traces_calls = False
+        return self._release_others(process, lambda _one: True, itself=True)
+
+    def _release_others(
+        self, process: Process, chosen: Callable[[Process], bool], *, itself: bool = False
+    ) -> list[UnsupportedProgram]:
+        """Itself first, as its number of descendants grows no more then."""
+        failures: list[UnsupportedProgram] = []
+        tried = set() if itself else {process.pid}
+        processes = process.world.processes
+        while True:
+            left = (
+                one
+                for one in processes.values()
+                if one.origin is process and one.pid not in tried and chosen(one)
+            )
+            one = next(left, None)
+            if one is None:
+                return failures
+            tried.add(one.pid)
+            try:
+                self._release_one(one)
+            except UnsupportedProgram as error:
+                failures.append(error)
+
+    def _release_one(self, process: Process) -> None:
         stops: dict[int, Stop] = {}
         try:
-            for tid in process.threads:
-                with suppress(ProcessLookupError):
-                    ptrace.interrupt(tid)
-            stops = self._stop_all(process)
             with _named("releasing", process):
-                self._move_out(process, stops)
+                is_at_rest = self._stop_at_rest(process, stops)
+                self.moving.move_out(process, stops, in_use=not is_at_rest)
         except ProcessLookupError:
-            pass
-        except (OSError, UnsupportedProgram):
+            if not stops:
+                return  # it ended
+        except UnsupportedProgram:
             process.kill()
             raise
         self._detach(process, stops)
@@ -103,165 +129,138 @@ class Attaching:
     # --- stopping and going on -------------------------------------------------------------------
 
     def _seize_all(self, process: Process) -> None:
-        """Until a look finds no new thread; those that start meanwhile are traced from their
-        start."""
-        tables = self.tables
+        """Until a look finds no new thread. Those that seized ones start are traced from their
+        start, which is reported later."""
+        tasks, seen = self.tables.tasks, set[int]()
         while True:
             found = {int(tid) for tid in os.listdir(f"/proc/{process.pid}/task")}
-            new = found - tables.tasks.keys() - tables.newborn.keys()
-            if not new:
-                return
-            for tid in new:
+            if found <= seen:
+                break
+            for tid in found - seen:
+                seen.add(tid)
                 try:
                     ptrace.seize(tid)
                 except ProcessLookupError:
-                    if tid == process.pid:
-                        raise
                     continue  # it has just ended
+                except PermissionError:
+                    if procfs.tracer_of(tid) == threading.get_native_id() or _has_ended(tid):
+                        continue
+                    raise
                 process.threads.add(tid)
-                tables.tasks[tid] = Task(tid, process, TaskState.RUNNING)
-                ptrace.interrupt(tid)
+                tasks[tid] = Task(tid, process, TaskState.RUNNING)
+        if not process.threads:
+            raise ProcessLookupError(errno.ESRCH, f"process {process.pid} has ended")
 
-    def _stop_all(self, process: Process) -> dict[int, Stop]:
-        """The stop of each thread, yet to be handled. Other stops on the way there are handled now;
-        they cancel an interrupt (ptrace_stop, kernel/signal.c)."""
+    def _stop_all(self, process: Process, stops: dict[int, Stop]) -> None:
+        """Fills in the stop of each thread, yet to be handled.
+
+        Raises ProcessLookupError when it ends, TimeoutError.
+        """
         deadline_s = time.monotonic() + _TIMEOUT_S
-        stops: dict[int, Stop] = {}
-        gone: set[int] = set()
-        while left := process.threads - stops.keys() - gone:
-            for tid in left:
-                try:
-                    stop = self.next_stop(tid, deadline_s)
-                    if stop.kind in _QUIET_STOPS:
-                        stops[tid] = stop
-                    else:
-                        self.handle(stop)
-                        ptrace.interrupt(tid)
-                except ProcessLookupError:
-                    gone.add(tid)
+        asked: set[int] = set()
+        while process.threads - stops.keys():
+            for tid in process.threads - asked:
+                asked.add(tid)
+                with suppress(ProcessLookupError):
+                    ptrace.interrupt(tid)
+            stop = self.next_stop()
+            if stop is None:
+                # Soon: the doorbell rings now and then.
+                if time.monotonic() > deadline_s:
+                    busy = min(process.threads - stops.keys())
+                    raise TimeoutError(errno.ETIMEDOUT, f"thread {busy} does not stop")
+            elif stop.tid not in process.threads:
+                self.handle(stop)
+            elif stop.kind in (StopKind.TRAP, StopKind.GROUP_STOP):
+                self.tables.tasks[stop.tid].move(TaskState.STOPPED)
+                stops[stop.tid] = stop
+            else:
+                if stop.kind != StopKind.EXITED:
+                    # Any stop cancels it (ptrace_stop, kernel/signal.c); it comes first of what is
+                    # next.
+                    with suppress(ProcessLookupError):
+                        ptrace.interrupt(stop.tid)
+                self.handle(stop)
+                if stop.kind == StopKind.EXEC:
+                    for tid in stops.keys() - process.threads:
+                        del stops[tid]
+        for tid in stops.keys() - process.threads:
+            del stops[tid]
         if not stops:
             raise ProcessLookupError(errno.ESRCH, f"process {process.pid} has ended")
-        return stops
+
+    def _stop_at_rest(self, process: Process, stops: dict[int, Stop]) -> bool:
+        """As `_stop_all`, where no handler of a signal that came inside the vDSO is at work, if
+        that is soon: a handler takes no time."""
+        for _ in range(_MOST_TRIES):
+            self._stop_all(process, stops)
+            returning = self.moving.to_return(process, stops)
+            if not returning:
+                return True
+            for tid in returning:
+                stop = stops.pop(tid)
+                with suppress(ProcessLookupError):
+                    self._prepare(Stopped(tid), stop, self.tables.tasks[tid])
+                self.handle(stop)
+            time.sleep(_MOMENT_S)
+        self._stop_all(process, stops)
+        return False
 
     def _detach(self, process: Process, stops: Mapping[int, Stop]) -> None:
         for tid in tuple(process.threads):
-            stop = stops.get(tid)
-            if stop is not None:
-                with suppress(OSError):
-                    self._hide_interrupt(Stopped(tid), stop, process)
-                    Stopped(tid).detach(stop.value if stop.kind == StopKind.SIGNAL else 0)
             self.tables.tasks.pop(tid, None)
+            stop = stops.get(tid)
+            if stop is None:
+                self.tables.leaving.add(tid)
+            else:
+                self._let_go(stop)
         process.threads.clear()
-        process.world.processes.pop(process.pid, None)
+        process.drop_copy()
+        if process.world.processes.get(process.pid) is process:
+            del process.world.processes[process.pid]
 
-    def _hide_interrupt(self, stopped: Stopped, stop: Stop, process: Process) -> None:
-        """Some system calls end with EINTR at an interrupt, as they do for a handler (signal(7)):
-        without one they are made again."""
-        if stop.kind != StopKind.TRAP or process.host is None:
+    def _let_go(self, stop: Stop) -> None:
+        with suppress(OSError):
+            stopped = Stopped(stop.tid)
+            if stop.kind == StopKind.TRAP:
+                hide_interrupt(stopped, arch_of(stopped.registers(), self.native))
+            stopped.detach(stop.value if stop.kind == StopKind.SIGNAL else 0)
+
+    def depart(self, stop: Stop) -> None:
+        """At the stop of a task in `leaving`."""
+        tables = self.tables
+        tables.leaving.discard(stop.tid)
+        if stop.kind == StopKind.EXITED:
             return
-        arch = process.host.arch
-        with suppress(ProcessLookupError):
-            registers = stopped.registers()
-            if _interrupted_with(
-                registers, arch
-            ) == errno.EINTR and not procfs.has_deliverable_signal(stopped.tid):
-                setattr(registers, arch.syscall_result, -_ERESTARTNOINTR % 2**64)
-                stopped.set_registers(registers)
+        if stop.kind in _NEW_TASKS:
+            with suppress(ProcessLookupError):
+                new = Stopped(stop.tid).event_message()
+                tables.leaving.add(new)
+                if new in tables.newborn:
+                    self.depart(tables.newborn.pop(new))
+        self._let_go(stop)
 
-    def _calling(
-        self, process: Process, stops: Mapping[int, Stop], instruction: int, arch: Arch
-    ) -> RemoteSyscalls:
-        """System calls by one of the stopped threads."""
-        tid = _caller(stops)
-        stopped = Stopped(tid)
-        remote = RemoteSyscalls(stopped, instruction, arch, lambda tid: self.next_stop(tid, None))
-        remote.finish_with(_restarted(stopped.registers(), arch))
-        return remote
+    def _prepare(self, stopped: Stopped, stop: Stop, task: Task) -> None:
+        """What a thread was waiting for it goes on waiting for."""
+        if stop.kind == StopKind.TRAP:
+            arch = arch_of(stopped.registers(), self.native)
+            hide_interrupt(stopped, arch)
+            task.began_alone = called_again(stopped.registers(), arch)
 
-    # --- the images ------------------------------------------------------------------------------
 
-    def _move_in(self, process: Process, stops: Mapping[int, Stop]) -> None:
-        try:
-            kind = self.native.kind_of(Stopped(_caller(stops)).registers(), process.pid)
-        except RealTime as reason:
-            raise UnsupportedProgram(str(reason)) from None
-        if procfs.has_filter(process.pid):
-            raise UnsupportedProgram(
-                "it is under a seccomp filter, which decides what is called inside it; "
-                "start it on the clock instead"
-            )
-        host, arch = kind.host, kind.arch
-        areas = procfs.vdso_areas(process.pid)
-        base = areas.get("[vdso]", range(0)).start
-        _with_jumps(kind, 0)  # it can be done
-        with ProcessMemory(process.pid) as memory:
-            if not base or memory.read(base, len(host.image.data)) != host.image.data:
-                raise UnsupportedProgram("its vDSO is not the kernel's own")
-            with self._calling(process, stops, base + host.syscall_offset, arch) as remote:
-                mapped = map_clock(remote, memory, process, kind)
-                if mapped is None:
-                    raise UnsupportedProgram("it may not map memory")
-                fake_address = mapped + page.HEADER_SIZE
-                fake_call = kind.fake.data.index(arch.syscall_instruction)
-                remote.instruction = fake_address + fake_call
-                way = _move_areas(remote, areas)
-                executable = mmap.PROT_READ | mmap.PROT_EXEC
-                flags = _ANONYMOUS | _MAP_FIXED_NOREPLACE
-                remote.call("mmap", base, host.size, executable, flags, -1, 0)
-                memory.write(base, _with_jumps(kind, fake_address))
-                entries = host.process_entries(base + way, process.world.page.cookie)
-                memory.write(mapped + page.PROCESS_PAGE * page.PAGE_SIZE, entries)
-        process.host, process.vdso, process.mapped = host, base + way, mapped
-        process.moved = Moved(tuple(areas.values()), base, way, fake_call)
-        _shift(stops, arch, range(base, base + host.size), way)
+_FILTERED = (
+    "it is under a seccomp filter, which decides what is called inside it; "
+    "start it on the clock instead"
+)
 
-    def _move_out(self, process: Process, stops: dict[int, Stop]) -> None:
-        host, moved, mapped = process.host, process.moved, process.mapped
-        if host is None or not mapped:
-            return  # it reads the time by system calls
-        arch = host.arch
-        with ProcessMemory(process.pid) as memory:
-            if moved is None:
-                self._read_real_time(process, memory, stops)
-                return
-            size = process.world.page.parts[arch.name].size
-            self._step_out(stops, arch, range(mapped, mapped + size))
-            instruction = mapped + page.HEADER_SIZE + moved.fake_call
-            _shift(stops, arch, range(process.vdso, process.vdso + host.size), -moved.way)
-            with self._calling(process, stops, instruction, arch) as remote:
-                remote.call("munmap", moved.base, host.size)
-                for area in moved.areas:
-                    _move_area(
-                        remote, range(area.start + moved.way, area.stop + moved.way), -moved.way
-                    )
-                remote.instruction = moved.base + host.syscall_offset
-                remote.call("munmap", mapped, size)
 
-    def _read_real_time(
-        self, process: Process, memory: ProcessMemory, stops: Mapping[int, Stop]
-    ) -> None:
-        """A clock page of its own that ticks as the host does."""
-        host, mapped = process.host, process.mapped
-        assert host is not None
-        if process.copy is None:
-            instruction = process.vdso + host.syscall_offset
-            with self._calling(process, stops, instruction, host.arch) as remote:
-                flags = _ANONYMOUS | _MAP_FIXED
-                remote.call("mmap", mapped, page.PAGE_SIZE, mmap.PROT_READ, flags, -1, 0)
-        memory.write(mapped, process.world.page.real_time())
+def _because(process: Process, reason: object) -> str:
+    return f"attaching to {process.describe()} failed: {reason}"
 
-    def _step_out(self, stops: dict[int, Stop], arch: Arch, code: range) -> None:
-        """No thread is left in the fake image, nor in a function of the kernel's called by it."""
-        for tid, stop in tuple(stops.items()):
-            for _ in range(_MOST_STEPS):
-                counter = getattr(Stopped(tid).registers(), arch.program_counter)
-                if counter not in code:
-                    break
-                Stopped(tid).step()
-                stop = self.next_stop(tid, None)
-                if stop.kind == StopKind.SIGNAL and stop.value != signal.SIGTRAP:
-                    stops[tid] = stop
-                    break
+
+def _has_ended(tid: int) -> bool:
+    fields = procfs.stat_fields(tid)
+    return fields is None or fields[0] in "ZX"
 
 
 @contextmanager
@@ -272,85 +271,3 @@ def _named(operation: str, process: Process) -> Iterator[None]:
         raise
     except (OSError, UnsupportedProgram) as error:
         raise UnsupportedProgram(f"{operation} {process.describe()} failed: {error}") from error
-
-
-def _caller(stops: Mapping[int, Stop]) -> int:
-    for kind in (StopKind.TRAP, StopKind.SIGNAL):
-        for tid, stop in stops.items():
-            if stop.kind == kind:
-                return tid
-    raise UnsupportedProgram("it is stopped (SIGSTOP); let it go on first (SIGCONT)")
-
-
-def _interrupted_with(registers: Any, arch: Arch) -> int:
-    """The errno of the system call that a thread was interrupted in; 0 if it was in none."""
-    if getattr(registers, arch.interrupted_syscall) >= 2**63:
-        return 0
-    result = getattr(registers, arch.syscall_result)
-    return 2**64 - result if result >= 2**64 - 4095 else 0
-
-
-def _restarted(registers: Any, arch: Arch) -> Any:
-    """The registers with which a thread that was interrupted in a system call makes it again, as
-    the kernel would have it do (arch_do_signal_or_restart, arch/x86/kernel/signal.c)."""
-    number = _interrupted_with(registers, arch)
-    if number in (errno.EINTR, _ERESTARTSYS, _ERESTARTNOINTR, _ERESTARTNOHAND):
-        again = getattr(registers, arch.interrupted_syscall)
-    elif number == _ERESTART_RESTARTBLOCK:
-        again = arch.syscalls["restart_syscall"]
-    else:
-        return registers
-    counter = getattr(registers, arch.program_counter) - len(arch.syscall_instruction)
-    setattr(registers, arch.program_counter, counter)
-    setattr(registers, arch.syscall_number, again)
-    setattr(registers, arch.interrupted_syscall, -1 % 2**64)
-    return registers
-
-
-def _shift(stops: Mapping[int, Stop], arch: Arch, code: range, way: int) -> None:
-    """Threads in a piece of code that is moved go on where it is now."""
-    for tid in stops:
-        with suppress(ProcessLookupError):
-            registers = Stopped(tid).registers()
-            counter = getattr(registers, arch.program_counter)
-            if counter in code:
-                setattr(registers, arch.program_counter, counter + way)
-                Stopped(tid).set_registers(registers)
-
-
-def _move_areas(remote: RemoteSyscalls, areas: Mapping[str, range]) -> int:
-    """Moves the vDSO and its data, which its code reads at fixed distances; returns how far."""
-    start = min(area.start for area in areas.values())
-    size = max(area.stop for area in areas.values()) - start
-    way = remote.call("mmap", 0, size, _PROT_NONE, _ANONYMOUS, -1, 0) - start
-    moved: list[range] = []
-    try:
-        for area in areas.values():
-            _move_area(remote, area, way)
-            moved.append(range(area.start + way, area.stop + way))
-    except OSError:
-        for area in moved:
-            _move_area(remote, area, -way)
-        remote.call("munmap", start + way, size)
-        raise
-    return way
-
-
-def _move_area(remote: RemoteSyscalls, area: range, way: int) -> None:
-    size = len(area)
-    remote.call("mremap", area.start, size, size, _MREMAP_MAYMOVE_FIXED, area.start + way)
-
-
-def _with_jumps(kind: Kind, fake_address: int) -> bytes:
-    """The kernel's image, whose functions begin with a jump into the fake one."""
-    image, jump = kind.host.image, kind.arch.jump
-    code = bytearray(image.data)
-    starts = sorted(set(image.symbols.values()))
-    for name, target in zip(kind.jumps.names, kind.targets, strict=True):
-        start = image.offset(name) or 0
-        instructions = jump(fake_address + target)
-        following = [other for other in starts if start < other < start + len(instructions)]
-        if following:
-            raise UnsupportedProgram(f"{name} of its vDSO is shorter than a jump")
-        code[start : start + len(instructions)] = instructions
-    return bytes(code)

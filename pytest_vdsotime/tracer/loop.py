@@ -10,21 +10,23 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from functools import partial
 
 from pytest_vdsotime import image
 from pytest_vdsotime.errors import ClockClosed, UnsupportedProgram
-from pytest_vdsotime.kernel import wait
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.pump import END, Pump
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer.attaching import Attaching
 from pytest_vdsotime.tracer.calls import LOADER_FAILED
 from pytest_vdsotime.tracer.doorbell import Doorbell
+from pytest_vdsotime.tracer.interrupted import hide_interrupt, is_in_call
 from pytest_vdsotime.tracer.launching import Launching
 from pytest_vdsotime.tracer.lookout import Lookout, is_thread_of
-from pytest_vdsotime.tracer.mapping import drop_copy, inherit_copy
+from pytest_vdsotime.tracer.mapping import inherit_copy
+from pytest_vdsotime.tracer.moving import Moving
 from pytest_vdsotime.tracer.native import NativeObjects, RealTime
 from pytest_vdsotime.tracer.stops import Stops
 from pytest_vdsotime.tracer.takeover import Takeover, reservations
@@ -36,6 +38,8 @@ from pytest_vdsotime.tracer.tasks import (
     TaskState,
     World,
 )
+
+_STOPPING = signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU
 
 
 class Loop:
@@ -54,9 +58,13 @@ class Loop:
         self._stops = Stops(tables, self._pump, bell, lookout, self._pumped, rung)
         self._launching = Launching(native.launcher, tables, self._pump)
         self._takeover = Takeover(native, self._stops.next_of)
-        self._attaching = Attaching(native, tables, self._stops.next_of, self._handle)
         self._needs_care = False
         """Of some process of any clock."""
+        self._moving = Moving(native, self._stops.next_of)
+        self._attaching = Attaching(native, tables, self._moving, self._stops.next, self._handle)
+        self._leaving = tables.leaving
+        self.later: deque[Callable[[], None]] = deque()
+        """Actions for when no stop is being handled."""
         self.is_done = False
         self._handlers: Mapping[int, Callable[[Task, Stop], None]] = {
             int(StopKind.FORK): self._on_new_task,
@@ -74,6 +82,8 @@ class Loop:
     def run(self) -> None:
         """Handles stops until `is_done`."""
         while not self.is_done:
+            while self.later:
+                self.later.popleft()()
             stop = self._stops.next()
             if stop is not None:
                 self._handle(stop)
@@ -81,6 +91,9 @@ class Loop:
     def _handle(self, stop: Stop) -> None:
         task = self._tasks.get(stop.tid)
         if task is None:
+            if stop.tid in self._leaving:
+                self._attaching.depart(stop)
+                return
             if stop.kind == StopKind.EXEC:
                 task = self._leader_reborn(stop.tid, Stopped(stop.tid).event_message())
             elif stop.kind == StopKind.EXITED:
@@ -110,33 +123,19 @@ class Loop:
         self._launching.launch(process)
 
     def attach(self, process: Process) -> None:
-        """Takes over a running process; see Attaching.attach.
-
-        Raises ValueError when it is on a clock already.
-        """
-        if process.world.closed is not None:
-            raise ClockClosed("the clock is closed")
-        if any(process.pid in world.processes for world in self.worlds):
-            raise ValueError(f"process {process.pid} is on a clock already")
+        """Takes over a running process; see Attaching.attach. For `later`."""
         self._pump.hands_over_all = True
         try:
-            with self._stops.undisturbed():
-                self._attaching.attach(process)
+            self._attaching.attach(process)
         finally:
+            self._end_world_if_empty(process.world)
             self._choose_shortcuts()
 
     def release(self, process: Process) -> None:
-        """Lets a process that was attached to go; see Attaching.release."""
-        world = process.world
-        if world.processes.get(process.pid) is not process:
-            return  # it has ended
-        try:
-            with self._stops.undisturbed():
-                self._attaching.release(process)
-        except UnsupportedProgram as error:
-            world.errors.append(error)
-        drop_copy(process)
-        self._end_world_if_empty(world)
+        """Lets a process that was attached to, and what it has started, go; see Attaching.release.
+        For `later`."""
+        process.world.errors.extend(self._attaching.release(process))
+        self._end_world_if_empty(process.world)
         self._choose_shortcuts()
 
     def _on_new_task(self, task: Task, stop: Stop) -> None:
@@ -178,8 +177,10 @@ class Loop:
         """What the pump may see to: with one clock, on which nothing is out of the ordinary."""
         everyone = [one for world in self.worlds for one in world.processes.values()]
         self._needs_care = any(one.needs_care for one in everyone)
-        self._pump.hands_over_all = any(one.is_attached for one in everyone) or any(
-            world.closed is not None for world in self.worlds
+        self._pump.hands_over_all = (
+            bool(self._leaving)
+            or any(one.origin is not None for one in everyone)
+            or any(world.closed is not None for world in self.worlds)
         )
         kind, block, reader = self._native.own, None, (0, 0)
         if len(self.worlds) == 1 and not self._needs_care:
@@ -207,7 +208,7 @@ class Loop:
                 inherit_copy(parent.copy, process)
             except OSError as error:
                 self._kill_unsupported(process, error)
-        if world.closed is not None:
+        if world.closed is not None and process.origin is None:
             process.kill()
         return process
 
@@ -237,7 +238,7 @@ class Loop:
             self._tasks.pop(tid).move(TaskState.GONE)
             self._pump.forget(tid)
         process.threads = {task.tid}
-        drop_copy(process)
+        process.drop_copy()
         process.execute()
         task.at_exit = None  # of the leader, whose place another thread may have taken
 
@@ -305,9 +306,17 @@ class Loop:
 
     def _on_syscall(self, task: Task, stop: Stop) -> None:
         stopped = Stopped(task.tid)
-        if task.process.traces_calls and stopped.system_call().is_entry:
-            self._on_call(task, stop)
-            return
+        if task.process.traces_calls:
+            call = stopped.system_call()
+            if call.is_entry and call.counter == task.began_alone:
+                self._resume(task, stopped)
+                return
+            if call.is_entry:
+                task.began_alone = 0
+                self._on_call(task, stop)
+                return
+        if task.began_alone and not is_in_call(stopped.registers(), self._native.arch):
+            task.began_alone = 0
         at_exit, task.at_exit = task.at_exit, None
         if at_exit is not None:
             self._pump.keep(task.tid)
@@ -322,8 +331,14 @@ class Loop:
     def _on_signal(self, task: Task, stop: Stop) -> None:
         stopped = Stopped(task.tid)
         number = stop.value
-        if number == signal.SIGSEGV and self._takeover.follow_moved_vdso(stopped, task.process):
+        process = task.process
+        if number == signal.SIGSEGV and (
+            self._moving.follow(stopped, process)
+            or self._takeover.follow_moved_vdso(stopped, process)
+        ):
             number = 0
+        elif number not in _STOPPING:
+            hide_interrupt(stopped, self._native.arch)  # the signal may be ignored
         self._resume(task, stopped, number)
 
     # --- programs go -----------------------------------------------------------------------------
@@ -333,13 +348,14 @@ class Loop:
         del self._tasks[task.tid]
         self._pump.forget(task.tid)
         process.threads.discard(task.tid)
-        if task.tid == process.pid:
+        # The leader may have ended before the process was attached to.
+        if task.tid == process.pid or not process.threads:
             self._ended(process, stop.value)
 
     def _ended(self, process: Process, status: int) -> None:
         world = process.world
         del world.processes[process.pid]
-        drop_copy(process)
+        process.drop_copy()
         if process.launch is not None:
             # The launcher's exit status is the errno of execve; a signal killed it as it would have
             # killed the program.
@@ -354,10 +370,10 @@ class Loop:
         world.closed = closed
         self._choose_shortcuts()
         for process in tuple(world.processes.values()):
-            if process.is_attached:
-                self.release(process)
-            else:
+            if process.origin is None:
                 process.kill()
+            else:
+                self.later.append(partial(self.release, process.origin))
         self._end_world_if_empty(world)
 
     def _end_world_if_empty(self, world: World) -> None:
@@ -368,20 +384,5 @@ class Loop:
                 self._choose_shortcuts()
 
     def kill_all(self) -> None:
-        """The tracer's end: kills what is left, and reaps it. The end of a process is not reported
-        before every one of its threads is reaped, so all reports are taken."""
-        left = {pid: one for world in self.worlds for pid, one in world.processes.items()}
-        for process in left.values():
-            process.kill()
-        while left:
-            stop = wait.wait_any()
-            if stop is None:
-                left = {pid: one for pid, one in left.items() if is_thread_of(pid, pid)}
-            elif stop.kind == StopKind.EXITED:
-                left.pop(stop.tid, None)
-            elif stop.tid == self._bell.pid:
-                Stopped(stop.tid).resume()
-                left = {pid: one for pid, one in left.items() if is_thread_of(pid, pid)}
-            else:
-                with suppress(ProcessLookupError):
-                    os.kill(stop.tid, signal.SIGKILL)
+        """The tracer's end: kills what is left, and reaps it."""
+        self._stops.kill_all(self.worlds)

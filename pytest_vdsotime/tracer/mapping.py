@@ -24,10 +24,16 @@ _PATH_BELOW_STACK = 512
 
 
 def map_clock(
-    remote: RemoteSyscalls, memory: ProcessMemory, process: Process, kind: Kind
+    remote: RemoteSyscalls,
+    memory: ProcessMemory,
+    process: Process,
+    kind: Kind,
+    room: int | None = None,
 ) -> int | None:
-    """Where the clock is mapped now; None where the program may not map memory."""
-    mapped = _map_shared(remote, memory, process.world.page, kind.arch)
+    """Where the clock is mapped now; None where the program may not map memory. `room` is where a
+    path may be written; None: below the stack."""
+    path_address = remote.stack_pointer - _PATH_BELOW_STACK if room is None else room
+    mapped = _map_shared(remote, memory, process.world.page, kind.arch, path_address)
     try:
         return _map_private(remote, memory, process, kind) if mapped is None else mapped
     except OSError as error:
@@ -37,11 +43,14 @@ def map_clock(
 
 
 def _map_shared(
-    remote: RemoteSyscalls, memory: ProcessMemory, clock: ClockPage, arch: Arch
+    remote: RemoteSyscalls,
+    memory: ProcessMemory,
+    clock: ClockPage,
+    arch: Arch,
+    path_address: int,
 ) -> int | None:
     """Maps the memfd as the loader does; None where the program cannot open or execute it."""
     part = clock.parts[arch.name]
-    path_address = remote.stack_pointer - _PATH_BELOW_STACK
     memory.write(path_address, page_path(clock) + b"\0")
     try:
         fd = remote.call("openat", _AT_FDCWD, path_address, os.O_RDONLY | os.O_CLOEXEC)
@@ -104,14 +113,6 @@ def inherit_copy(copy: PrivateCopy, process: Process) -> None:
     clock.copies.append(process.copy)
     with suppress(ProcessLookupError):  # killed
         process.copy.write(0, clock.private_copy())
-
-
-def drop_copy(process: Process) -> None:
-    """Its program has ended, or is another one."""
-    if process.copy is not None:
-        if process.copy in process.world.page.copies:
-            process.world.page.copies.remove(process.copy)
-        process.copy = None
 
 
 def page_path(clock: ClockPage) -> bytes:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import errno
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import os
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
-from pytest_vdsotime.kernel import wait
+from pytest_vdsotime.kernel import ptrace, wait
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.pump import Pump
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer.doorbell import LOOK_AROUND, Doorbell
-from pytest_vdsotime.tracer.lookout import Lookout
-from pytest_vdsotime.tracer.tasks import Tables
+from pytest_vdsotime.tracer.lookout import Lookout, is_thread_of
+from pytest_vdsotime.tracer.tasks import Tables, World
 
 
 class Stops:
@@ -37,24 +38,28 @@ class Stops:
         self._bell = bell
         self._lookout = lookout
         self._rung = rung
-        self._is_undisturbed = False
 
     def next(self) -> Stop | None:
-        """Waits for the next stop; None when it was the doorbell, or news from the pump."""
-        if self._postponed:
-            stop: Stop | None = self._postponed.popleft()
-        else:
-            stop = self._pump.wait()
+        """Waits for the next stop; None when it was the doorbell, news from the pump, or a stop
+        that has passed."""
+        if not self._postponed:
+            self._postponed.extend(self._pump.wait())
             self._pumped()
-            if stop is None and not self._pump.was_interrupted:
+            if not self._postponed:
+                if self._pump.was_interrupted:
+                    self._was_doorbell(None)
+                return None
+            stop = self._postponed.popleft()
+        else:
+            stop = self._postponed.popleft()
+            if _has_executed_since(stop):
                 return None
         return None if self._was_doorbell(stop) else stop
 
-    def next_of(self, tid: int, deadline_s: float | None = None) -> Stop:
+    def next_of(self, tid: int) -> Stop:
         """The next stop of one task; those of others wait.
 
-        Raises ProcessLookupError when it dies, TimeoutError at a point of time.monotonic(), soon:
-        the doorbell rings now and then.
+        Raises ProcessLookupError when it dies.
         """
         while True:
             stop = next((other for other in self._postponed if other.tid == tid), None)
@@ -63,8 +68,6 @@ class Stops:
             else:
                 stop = wait.wait_any()
                 if self._was_doorbell(stop):
-                    if deadline_s is not None and time.monotonic() > deadline_s:
-                        raise TimeoutError(errno.ETIMEDOUT, f"thread {tid} does not stop")
                     continue
             assert stop is not None
             if stop.tid == tid and stop.kind != StopKind.EXITED:
@@ -73,14 +76,24 @@ class Stops:
             if stop.tid == tid:
                 raise ProcessLookupError(errno.ESRCH, f"task {tid} died")
 
-    @contextmanager
-    def undisturbed(self) -> Iterator[None]:
-        """What other threads ask for meanwhile waits."""
-        self._is_undisturbed, before = True, self._is_undisturbed
-        try:
-            yield
-        finally:
-            self._is_undisturbed = before
+    def kill_all(self, worlds: Sequence[World]) -> None:
+        """Kills every process of these clocks, and reaps it. The end of a process is not reported
+        before every one of its threads is reaped, so all reports are taken."""
+        left = {pid: one for world in worlds for pid, one in world.processes.items()}
+        for process in left.values():
+            process.kill()
+        while left:
+            stop = wait.wait_any()
+            if stop is None:
+                left = {pid: one for pid, one in left.items() if is_thread_of(pid, pid)}
+            elif stop.kind == StopKind.EXITED:
+                left.pop(stop.tid, None)
+            elif stop.tid == self._bell.pid:
+                Stopped(stop.tid).resume()
+                left = {pid: one for pid, one in left.items() if is_thread_of(pid, pid)}
+            else:
+                with suppress(ProcessLookupError):
+                    os.kill(stop.tid, signal.SIGKILL)
 
     def _was_doorbell(self, stop: Stop | None) -> bool:
         if stop is not None and stop.tid != self._bell.pid:
@@ -97,6 +110,13 @@ class Stops:
             Stopped(stop.tid).resume()
             if stop.kind == StopKind.SIGNAL and stop.value == LOOK_AROUND:
                 self._lookout.look_around()
-        if not self._is_undisturbed:
-            self._rung()
+        self._rung()
         return True
+
+
+def _has_executed_since(stop: Stop) -> bool:
+    """Whether it is the stop of a leader whose place a thread has taken by its exec."""
+    if stop.kind in (StopKind.EXEC, StopKind.EXITED):
+        return False
+    info = ptrace.signal_info(stop.tid)
+    return info is not None and wait.from_signal_info(stop.tid, *info).kind == StopKind.EXEC

@@ -182,8 +182,9 @@ class Process:
     has_own_filter: bool = False
     """It, or whoever started it, has installed a seccomp filter."""
 
-    is_attached: bool = False
-    """It ran before, or was started by one that did: it is let go at the end, not killed."""
+    origin: Process | None = None
+    """The process that was attached to, if it is that or a descendant of it: it is let go at the
+    end, not killed."""
     traces_calls: bool = False
     """It has no filter: it stops at every system call."""
     moved: Moved | None = None
@@ -211,6 +212,7 @@ class Process:
         self.is_in_real_time = self.has_read_clock = self.provides_memory = False
         self.says_dumpable = True  # again, by the exec (prctl(2))
         self.host = self.moved = None
+        self.traces_calls = self.origin is not None
         self.mapped = self.loader_failed_at = 0
         self.slots = count()
 
@@ -229,6 +231,12 @@ class Process:
         the call begins; by the time that they come round again that was long ago."""
         slot = next(self.slots) % SLOTS
         return self.mapped + PROCESS_PAGE * PAGE_SIZE + PROCESS_SIZE + slot * SLOT_SIZE
+
+    def drop_copy(self) -> None:
+        """It has no private copy any more; nothing if it had none."""
+        copy, self.copy = self.copy, None
+        if copy is not None and copy in self.world.page.copies:
+            self.world.page.copies.remove(copy)
 
     def kill(self) -> None:
         """Sends SIGKILL; nothing if it has just ended."""
@@ -249,6 +257,9 @@ class Task:
     state: TaskState
     at_exit: Callable[[Stopped], None] | None = None
     """What is to be done at the exit of the system call that it is in."""
+    began_alone: int = 0
+    """The program counter behind the system call that it was in when it was attached to, which is
+    to go on by the host's time."""
 
     def move(self, state: TaskState) -> None:
         """Changes the state, by MOVES."""
@@ -266,6 +277,8 @@ class Tables:
     """First stops of tasks whose parent's event has not come yet."""
     postponed: deque[Stop] = field(default_factory=deque)
     """Stops to be handled before the next wait."""
+    leaving: set[int] = field(default_factory=set)
+    """Tasks that are to be let go at their next stop."""
     worlds: list[World] = field(default_factory=list)
 
 

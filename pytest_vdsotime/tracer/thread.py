@@ -12,6 +12,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from pytest_vdsotime.arch import host_arch
@@ -109,6 +110,23 @@ class Tracer:
         self.check_usable()
         reply: Reply[T] = Reply()
         self.post(lambda loop: reply.give(action(loop)), reply)
+        try:
+            return reply.result()
+        finally:
+            self.forget(reply)
+
+    def call_later(self, action: Callable[[Loop], T]) -> T:
+        """As `call`, once no stop is being handled."""
+        self.check_usable()
+        reply: Reply[T] = Reply()
+
+        def answer(loop: Loop) -> None:
+            try:
+                reply.give(action(loop))
+            except Exception as error:
+                reply.fail(error)
+
+        self.post(lambda loop: loop.later.append(partial(answer, loop)), reply)
         try:
             return reply.result()
         finally:

@@ -1,0 +1,53 @@
+"""Threads stopped inside a system call, which they are to go on with as if nothing had been.
+
+A system call that is woken up for a stop ends with a code by which the kernel, when the thread goes
+on, makes the call again or fails it with EINTR because of a handler
+(arch_do_signal_or_restart, arch/x86/kernel/signal.c). Programs never see these codes.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from pytest_vdsotime.arch import Arch
+from pytest_vdsotime.kernel.ptrace import Stopped
+
+# include/linux/errno.h
+_ERESTARTSYS, _ERESTARTNOINTR, _ERESTARTNOHAND, _ERESTART_RESTARTBLOCK = 512, 513, 514, 516
+_MADE_AGAIN = errno.EINTR, _ERESTARTSYS, _ERESTARTNOINTR, _ERESTARTNOHAND
+_WORD = 2**64
+_MAX_ERRNO = 4095
+
+
+def _error_of(registers: Any, arch: Arch) -> int:
+    """The errno of the system call that a thread was stopped in; 0 if it was in none."""
+    if getattr(registers, arch.interrupted_syscall) >= _WORD // 2:
+        return 0
+    result = getattr(registers, arch.syscall_result)
+    return _WORD - result if result >= _WORD - _MAX_ERRNO else 0
+
+
+def is_in_call(registers: Any, arch: Arch) -> bool:
+    """Whether a thread stopped in a system call will go on with it."""
+    return _error_of(registers, arch) in (*_MADE_AGAIN, _ERESTART_RESTARTBLOCK)
+
+
+def called_again(registers: Any, arch: Arch) -> int:
+    """The program counter behind a call that a thread will make again with the same arguments; 0
+    if it will not."""
+    again = _error_of(registers, arch) in _MADE_AGAIN
+    return int(getattr(registers, arch.program_counter)) if again else 0
+
+
+def hide_interrupt(stopped: Stopped, arch: Arch) -> None:
+    """Some calls end with EINTR when they are woken up for anything (signal(7)): now it takes a
+    signal with a handler for that, as it would alone."""
+    registers = stopped.registers()
+    # close(2) has given up the descriptor by then
+    if (
+        _error_of(registers, arch) == errno.EINTR
+        and getattr(registers, arch.interrupted_syscall) != arch.syscalls["close"]
+    ):
+        setattr(registers, arch.syscall_result, -_ERESTARTNOHAND % _WORD)
+        stopped.set_registers(registers)

@@ -1,0 +1,392 @@
+"""The vDSO of a running program, moved for the clock and brought back.
+
+Its libc holds addresses of the kernel's vDSO functions. So the kernel's image is moved (mremap(2)),
+and a copy of it comes to where it was, whose functions begin with a jump into the fake image, which
+goes on to call the moved one.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+import signal
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_vdsotime import page
+from pytest_vdsotime.arch import Arch
+from pytest_vdsotime.errors import UnsupportedProgram
+from pytest_vdsotime.image import HostVdso, VdsoImage
+from pytest_vdsotime.kernel import procfs, ptrace
+from pytest_vdsotime.kernel.memory import ProcessMemory
+from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.kernel.wait import Stop, StopKind
+from pytest_vdsotime.tracer.mapping import map_clock
+from pytest_vdsotime.tracer.native import Kind, NativeObjects, RealTime
+from pytest_vdsotime.tracer.remote import RemoteSyscalls
+from pytest_vdsotime.tracer.tasks import Moved, Process
+
+_MREMAP_MAYMOVE_FIXED = 1 | 2  # linux/mman.h
+_PROT_NONE = 0
+_MAP_FIXED = 0x10  # asm-generic/mman-common.h
+_ANONYMOUS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+_EXECUTABLE = mmap.PROT_READ | mmap.PROT_EXEC
+_MOST_STEPS = 100_000
+#: Blocked while a thread is stepped. Not those that an instruction can cause: the kernel kills a
+#: program that blocks such a one (force_sig_info_to_task, kernel/signal.c).
+_MASK_OF_STEPS = 2**64 - 1
+for _fault in (signal.SIGTRAP, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE):
+    _MASK_OF_STEPS &= ~(1 << (_fault - 1))
+#: Words on the stack of __kernel_vsyscall, its caller among them (vdso32/system_call.S).
+_VSYSCALL_FRAME = 4
+
+#: How far up its stack the frame of a signal handler is looked for.
+_HANDLERS_STACK = 256 * 1024
+_EFLAGS_FIXED = 2  # X86_EFLAGS_FIXED, asm/processor-flags.h
+
+Stops = dict[int, Stop]
+
+
+def arch_of(registers: Any, native: NativeObjects) -> Arch:
+    """Of the program that a thread with these registers is in."""
+    kinds = (native.arch, *native.arch.runs_too)
+    return next((one for one in kinds if one.runs_in(registers)), native.arch)
+
+
+@dataclass(slots=True)
+class Moving:
+    """Moves vDSOs; one per tracer, on its thread.
+
+    Every method requires that all threads of the process are stopped, as `stops` has it; the last
+    stop of a thread may be another afterwards.
+    """
+
+    native: NativeObjects
+    next_stop: Callable[[int], Stop]
+
+    def move_in(self, process: Process, stops: Stops) -> None:
+        """Gives it the clock.
+
+        Raises OSError, UnsupportedProgram: it was left as it was.
+        """
+        tid = _caller(stops, (StopKind.TRAP,))
+        try:
+            kind = self.native.kind_of(Stopped(tid).registers(), tid)
+        except RealTime as reason:
+            raise UnsupportedProgram(str(reason)) from None
+        host, arch = kind.host, kind.arch
+        areas = procfs.vdso_areas(tid)
+        base = areas.get("[vdso]", range(0)).start
+        _with_jumps(kind, 0)  # it can be done
+        with ProcessMemory(tid) as memory:
+            if not base or memory.read(base, len(host.image.data)) != host.image.data:
+                raise UnsupportedProgram("its vDSO is not the kernel's own")
+            self._step_out(stops, host, [range(base, base + host.size)])
+            with self._calling(stops, tid, base + host.syscall_offset, arch) as remote:
+                process.moved = self._swap(remote, memory, process, kind, areas)
+        moved = process.moved
+        process.host, process.vdso = host, base + moved.way
+        _shift(stops, arch, range(base, base + host.size), moved.way)
+
+    def _swap(
+        self,
+        remote: RemoteSyscalls,
+        memory: ProcessMemory,
+        process: Process,
+        kind: Kind,
+        areas: Mapping[str, range],
+    ) -> Moved:
+        host, arch, base = kind.host, kind.arch, areas["[vdso]"].start
+        size = process.world.page.parts[arch.name].size
+        new: list[range] = []
+        moved: list[range] = []
+        way = 0
+
+        def map_new(length: int, protection: int) -> int:
+            address = remote.call("mmap", 0, length, protection, _ANONYMOUS, -1, 0)
+            new.append(range(address, address + length))
+            return address
+
+        try:
+            # Not below the stack: a goroutine's is small.
+            room = map_new(page.PAGE_SIZE, mmap.PROT_READ | mmap.PROT_WRITE)
+            mapped = map_clock(remote, memory, process, kind, room)
+            if mapped is None:
+                raise UnsupportedProgram("it may not map memory")
+            new.append(range(mapped, mapped + size))
+            remote.call("munmap", room, page.PAGE_SIZE)
+            del new[0]
+            fake_address = mapped + page.HEADER_SIZE
+            fake_call = kind.fake.data.index(arch.syscall_instruction)
+            entries = page.PROCESS_PAGE * page.PAGE_SIZE + mapped
+            copy = map_new(host.size, _EXECUTABLE)
+            memory.write(copy, _with_jumps(kind, fake_address))
+            way = map_new(_extent(areas).stop - _extent(areas).start, _PROT_NONE)
+            way -= _extent(areas).start
+            memory.write(entries, host.process_entries(base + way, process.world.page.cookie))
+            remote.instruction = fake_address + fake_call
+            for area in areas.values():
+                _move_area(remote, area, way)
+                moved.append(area)
+                # Nobody else's memory comes to where it will be again.
+                reserved = _ANONYMOUS | _MAP_FIXED
+                remote.call("mmap", area.start, len(area), _PROT_NONE, reserved, -1, 0)
+            _move_area(remote, range(copy, copy + host.size), base - copy)
+        except (OSError, UnsupportedProgram) as error:
+            if not isinstance(error, ProcessLookupError):
+                for area in moved:
+                    _move_area(remote, range(area.start + way, area.stop + way), -way)
+                remote.instruction = base + host.syscall_offset
+                for one in new:
+                    remote.call("munmap", one.start, len(one))
+            raise
+        process.mapped = mapped
+        return Moved(tuple(areas.values()), base, way, fake_call)
+
+    def follow(self, stopped: Stopped, process: Process) -> bool:
+        """At a SIGSEGV: whether it was in the copy, whose data are elsewhere: by a handler that has
+        returned there. Then the thread can go on in the moved one."""
+        host, moved = process.host, process.moved
+        if host is None or moved is None:
+            return False
+        registers = stopped.registers()
+        counter = getattr(registers, host.arch.program_counter)
+        if counter not in range(moved.base, moved.base + host.size):
+            return False
+        setattr(registers, host.arch.program_counter, counter + moved.way)
+        stopped.set_registers(registers)
+        return True
+
+    def move_out(self, process: Process, stops: Stops, *, in_use: bool = False) -> None:
+        """Gives it its own vDSO again. A program executed since it got the clock goes on with the
+        fake one, in real time; one that filters its system calls, or where code to be moved is
+        `in_use`, with the moved one.
+
+        Raises OSError, UnsupportedProgram.
+        """
+        host, moved, mapped = process.host, process.moved, process.mapped
+        if host is None or not mapped:
+            return  # it reads the time by system calls
+        arch = host.arch
+        tid = _caller(stops, (StopKind.TRAP, StopKind.GROUP_STOP))
+        vdso = range(process.vdso, process.vdso + host.size)
+        with ProcessMemory(tid) as memory:
+            if moved is None:
+                self._lead_through(process, memory, stops)
+                return
+            with _unfiltered(tid) as is_unfiltered:
+                if in_use or not is_unfiltered:
+                    functions = _functions(host, process.vdso)
+                    memory.write(moved.base, _jumping(host.image, functions, arch))
+                    return
+                size = process.world.page.parts[arch.name].size
+                copy = range(moved.base, moved.base + host.size)
+                self._step_out(stops, host, [range(mapped, mapped + size), copy, vdso])
+                instruction = mapped + page.HEADER_SIZE + moved.fake_call
+                with self._calling(stops, tid, instruction, arch) as remote:
+                    for area in moved.areas:
+                        there = range(area.start + moved.way, area.stop + moved.way)
+                        _move_area(remote, there, -moved.way)
+                    remote.instruction = moved.base + host.syscall_offset
+                    start = min(area.start for area in moved.areas) + moved.way
+                    end = max(area.stop for area in moved.areas) + moved.way
+                    remote.call("munmap", start, end - start)
+                    remote.call("munmap", mapped, size)
+                _shift(stops, arch, vdso, -moved.way)
+
+    def _lead_through(self, process: Process, memory: ProcessMemory, stops: Stops) -> None:
+        """From the fake image to the kernel's own, which stands where the kernel put it."""
+        host, mapped = process.host, process.mapped
+        assert host is not None
+        size = process.world.page.parts[host.arch.name].size
+        code = range(mapped, mapped + size), range(process.vdso, process.vdso + host.size)
+        self._step_out(stops, host, code)  # the loader may be at work in the latter
+        fake = self.native.fakes[host.arch.name]
+        places = _functions(host, process.vdso)
+        memory.write(mapped + page.HEADER_SIZE, _jumping(fake, places, host.arch))
+
+    @contextmanager
+    def _calling(
+        self, stops: Stops, tid: int, instruction: int, arch: Arch
+    ) -> Iterator[RemoteSyscalls]:
+        """System calls by a stopped thread, which afterwards is stopped again where the kernel
+        decides how its own call goes on."""
+        with RemoteSyscalls(Stopped(tid), instruction, arch, self.next_stop) as remote:
+            yield remote
+        ptrace.interrupt(tid)
+        remote.stopped.resume()
+        stops[tid] = self.next_stop(tid)
+
+    # --- threads inside --------------------------------------------------------------------------
+
+    def to_return(self, process: Process, stops: Stops) -> list[int]:
+        """The threads in a signal handler that will return into what is to be moved."""
+        host, mapped, moved = process.host, process.mapped, process.moved
+        code: list[range] = []
+        if mapped and host is not None:
+            size = process.world.page.parts[host.arch.name].size
+            code.append(range(mapped, mapped + size))
+            if moved is not None:
+                code.append(range(process.vdso, process.vdso + host.size))
+                code.append(range(moved.base, moved.base + host.size))
+        found = []
+        for tid in stops:
+            registers = Stopped(tid).registers()
+            arch = arch_of(registers, self.native)
+            there = code or [procfs.vdso_areas(tid).get("[vdso]", range(0))]
+            with ProcessMemory(tid) as memory:
+                if _returns_into(there, memory, registers, arch):
+                    found.append(tid)
+        return found
+
+    def _step_out(self, stops: Stops, host: HostVdso, code: Sequence[range]) -> None:
+        """No thread is left in these pieces of code, but those whose call by way of
+        __kernel_vsyscall is waiting: these have their caller outside."""
+        for tid in stops:
+            registers = Stopped(tid).registers()
+            counter = getattr(registers, host.arch.program_counter)
+            if any(counter in piece for piece in code) and not _serves_others(
+                Stopped(tid), registers, host, code
+            ):
+                self._step_thread_out(tid, stops, host.arch, code)
+
+    def _step_thread_out(self, tid: int, stops: Stops, arch: Arch, code: Sequence[range]) -> None:
+        mask = Stopped(tid).signal_mask()
+        Stopped(tid).set_signal_mask(_MASK_OF_STEPS)
+        for _ in range(_MOST_STEPS):
+            Stopped(tid).step()
+            stop = self.next_stop(tid)
+            if stop.kind == StopKind.SIGNAL and stop.value != signal.SIGTRAP:
+                stops[tid] = stop  # a fault of the program's
+                break
+            counter = getattr(Stopped(tid).registers(), arch.program_counter)
+            if not any(counter in piece for piece in code):
+                break
+        Stopped(tid).set_signal_mask(mask)
+
+
+def _returns_into(code: Sequence[range], memory: ProcessMemory, registers: Any, arch: Arch) -> bool:
+    """Whether the stack holds the frame of a signal handler that was called in this code."""
+    width = array(arch.word).itemsize
+    stack = getattr(registers, arch.stack_pointer) // width * width
+    try:
+        data = memory.read(stack, _HANDLERS_STACK)
+    except OSError:
+        return False
+    segment, flags = (width * words for words in arch.frame_words)
+    for piece in code:
+        for upper in range(piece.start >> 16, (piece.stop - 1 >> 16) + 1):
+            pattern = re.escape(upper.to_bytes(width - 2, "little"))
+            for match in re.finditer(pattern, data, re.DOTALL):
+                start = match.start() - 2
+                counter = int.from_bytes(data[start : start + width], "little")
+                if (
+                    start % width == 0
+                    and counter in piece
+                    and int.from_bytes(data[start + segment :][:2], "little")
+                    == arch.program_mode[1]
+                    and _EFLAGS_FIXED & int.from_bytes(data[start + flags :][:4], "little")
+                ):
+                    return True
+    return False
+
+
+def _serves_others(stopped: Stopped, registers: Any, host: HostVdso, code: Sequence[range]) -> bool:
+    """Whether a thread is in a function of the vDSO that stays the kernel's own, called from
+    outside: it may wait there for long, and keeps no address of the vDSO."""
+    arch, image = host.arch, host.image
+    counter, stack = (
+        getattr(registers, name) for name in (arch.program_counter, arch.stack_pointer)
+    )
+    piece = next(piece for piece in code if counter in piece)
+    starts = {offset: name for (name, _), offset in image.symbols.items()}
+    first = max((offset for offset in starts if offset <= counter - piece.start), default=None)
+    if first is None or starts[first] not in arch.kept_symbols:
+        return False
+    try:
+        frame = stopped.peek(stack, _VSYSCALL_FRAME * 4)
+    except MemoryError:
+        return False
+    words = [int.from_bytes(frame[i : i + 4], "little") for i in range(0, len(frame), 4)]
+    return not any(word in piece for word in words for piece in code)
+
+
+@contextmanager
+def _unfiltered(tid: int) -> Iterator[bool]:
+    """Whether a thread can make system calls whatever its own filters decide, inside it."""
+    if not procfs.has_filter(tid):
+        yield True
+        return
+    try:
+        Stopped(tid).suspend_seccomp(True)
+    except ProcessLookupError:
+        raise
+    except OSError:
+        yield False
+        return
+    yield True
+    Stopped(tid).suspend_seccomp(False)
+
+
+def _caller(stops: Mapping[int, Stop], kinds: Sequence[StopKind]) -> int:
+    for kind in kinds:
+        for tid, stop in stops.items():
+            if stop.kind == kind:
+                return tid
+    raise UnsupportedProgram("it is stopped (SIGSTOP); let it go on first (SIGCONT)")
+
+
+def _extent(areas: Mapping[str, range]) -> range:
+    """Of the vDSO and its data, which its code reads at fixed distances."""
+    return range(
+        min(area.start for area in areas.values()), max(area.stop for area in areas.values())
+    )
+
+
+def _shift(stops: Mapping[int, Stop], arch: Arch, code: range, way: int) -> None:
+    """Threads in a piece of code that is moved go on where it is now."""
+    for tid in stops:
+        with suppress(ProcessLookupError):
+            registers = Stopped(tid).registers()
+            counter = getattr(registers, arch.program_counter)
+            if counter in code:
+                setattr(registers, arch.program_counter, counter + way)
+                Stopped(tid).set_registers(registers)
+
+
+def _move_area(remote: RemoteSyscalls, area: range, way: int) -> None:
+    size = len(area)
+    remote.call("mremap", area.start, size, size, _MREMAP_MAYMOVE_FIXED, area.start + way)
+
+
+def _with_jumps(kind: Kind, fake_address: int) -> bytes:
+    """The kernel's image, whose functions begin with a jump into the fake one."""
+    places = {
+        name: fake_address + target
+        for name, target in zip(kind.jumps.names, kind.targets, strict=True)
+    }
+    return _jumping(kind.host.image, places, kind.arch)
+
+
+def _functions(host: HostVdso, vdso: int) -> dict[str, int]:
+    """Of the kernel's vDSO at an address."""
+    names = {name for name, _ in host.image.symbols} - host.arch.kept_symbols
+    return {name: vdso + (host.image.offset(name) or 0) for name in names}
+
+
+def _jumping(image: VdsoImage, places: Mapping[str, int], arch: Arch) -> bytes:
+    """An image whose functions begin with a jump to these places."""
+    code = bytearray(image.data)
+    starts = sorted(set(image.symbols.values()))
+    for name, place in places.items():
+        start = image.offset(name)
+        if start is None:
+            continue
+        instructions = arch.jump(place)
+        if any(start < other < start + len(instructions) for other in starts):
+            raise UnsupportedProgram(f"{name} of its vDSO is shorter than a jump")
+        code[start : start + len(instructions)] = instructions
+    return bytes(code)
