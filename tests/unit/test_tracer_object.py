@@ -1,7 +1,8 @@
-"""The native part of a takeover: its parameters, and what it needs."""
+"""The native part of the tracer: what it is told, and what it needs."""
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from elftools.elf.elffile import ELFFile
 from pytest_vdsotime import image
 from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.kernel.pump import Pump
 from pytest_vdsotime.kernel.takeover import Block, Result, TakeOver
 
 NATIVE_STUB = Path(__file__).parents[2] / "native_stub"
@@ -33,16 +35,31 @@ def block() -> Block:
     )
 
 
-def test_the_header_agrees(tmp_path: Path) -> None:
-    structure = block().structure
-    fields = [field[0] for field in type(structure)._fields_]
+@pytest.mark.parametrize(
+    ("header", "name", "structure", "values"),
+    [
+        (
+            "takeover.h",
+            "takeover_block",
+            block().structure,
+            {one.name: one.value for one in Result},
+        ),
+        ("pump.h", "pump", Pump(image.tracer_path(host_arch())).structure, {"STOP": 0, "NEWS": 1}),
+    ],
+    ids=["takeover", "pump"],
+)
+def test_the_header_agrees(
+    tmp_path: Path, header: str, name: str, structure: ctypes.Structure, values: dict[str, int]
+) -> None:
+    kind = type(structure)
+    offsets = {field[0]: getattr(kind, field[0]).offset for field in kind._fields_}
     asserts = [
-        *(f"offsetof(struct takeover_block, {name}) == {8 * n}" for n, name in enumerate(fields)),
-        f"sizeof(struct takeover_block) == {8 * len(fields)}",
-        *(f"{result.name} == {result.value}" for result in Result),
+        *(f"offsetof(struct {name}, {field}) == {offset}" for field, offset in offsets.items()),
+        f"sizeof(struct {name}) == {ctypes.sizeof(kind)}",
+        *(f"{constant} == {value}" for constant, value in values.items()),
     ]
     source = tmp_path / "layout.c"
-    lines = ["#include <stddef.h>", '#include "takeover.h"']
+    lines = ["#include <stddef.h>", f'#include "{header}"']
     lines += [f'_Static_assert({one}, "{one}");' for one in asserts]
     source.write_text("\n".join([*lines, ""]))
     compiler = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-musl"]
