@@ -14,6 +14,10 @@
 #define WALL 0x40000000
 #define SIGTRAP 5
 #define SIGSEGV 11
+#define SIGSTOP 19 /* and SIGTSTP, SIGTTIN, */
+#define SIGTTOU 22
+#define EINTR 4
+#define ERESTARTNOHAND 514 /* include/linux/errno.h */
 #define SYSCALL_TRAP (SIGTRAP | 0x80)
 #define EVENT_FORK 1
 #define EVENT_VFORK 2
@@ -54,6 +58,19 @@ static int is_among(const uint64_t *list, uint64_t count, uint64_t tid)
 static void go_on(uint64_t tid, uint64_t signal)
 {
     syscall4(NR_ptrace, PTRACE_CONT, tid, 0, signal);
+}
+
+/* Some calls end with EINTR when they are woken up for anything, such as a signal that is ignored and that only a tracer
+ * hears of (signal(7)): now it takes one with a handler for that, as it would alone. close(2) has given up the
+ * descriptor by then. */
+static void hide_interrupt(uint64_t tid)
+{
+    struct registers registers;
+    if (get_registers(tid, &registers) >= 0 && (int64_t)registers.INTERRUPTED_SYSCALL >= 0
+        && (int64_t)registers.SYSCALL_RESULT == -EINTR && registers.INTERRUPTED_SYSCALL != NR_close) {
+        registers.SYSCALL_RESULT = -ERESTARTNOHAND;
+        set_registers(tid, &registers);
+    }
 }
 
 /* A raw clock_gettime of a clock that the page has. */
@@ -162,6 +179,8 @@ static int handles(struct pump *pump, uint64_t tid, int status)
     case 0:
         if (signal == SYSCALL_TRAP || signal == SIGSEGV)
             return 0;
+        if (signal < SIGSTOP || signal > SIGTTOU)
+            hide_interrupt(tid);
         go_on(tid, signal);
         return 1;
     case EVENT_FORK:
