@@ -342,6 +342,7 @@ def left_alone(program: Any) -> Iterator[None]:
         (2**22 + 1, ProcessLookupError),
         (2**70, ProcessLookupError),
     ],
+    ids=["0", "-1", "own", "text", "float", "bool", "None", "beyond", "far-beyond"],
 )
 def test_what_is_no_other_process(pid: Any, error: type[Exception]) -> None:
     with FrozenClock() as clock, pytest.raises(error):
