@@ -153,6 +153,16 @@ class Stopped:
         self._spend()
         _request(_binding.PTRACE_DETACH, self.tid, 0, signal)
 
+    def signal(self) -> _SignalInfo:
+        """Everything about the signal that is to be delivered."""
+        info = _SignalInfo()
+        _request(_binding.PTRACE_GETSIGINFO, self.tid, 0, ctypes.addressof(info))
+        return info
+
+    def set_signal(self, info: _SignalInfo) -> None:
+        """Another one is to be delivered; `resume` and `detach` still say its number."""
+        _request(_binding.PTRACE_SETSIGINFO, self.tid, 0, ctypes.addressof(info))
+
     def listen(self) -> None:
         """Leaves it in its group stop, as it would be alone; SIGCONT is reported as a new stop."""
         self._spend()

@@ -23,6 +23,9 @@ from pytest_vdsotime.tracer.moving import Moving, arch_of
 from pytest_vdsotime.tracer.native import NativeObjects
 from pytest_vdsotime.tracer.tasks import Process, Tables, Task, TaskState
 
+#: The stops that wait while others are stopped. Signals too: a handler would be called inside what
+#: is to be moved.
+_KEPT = StopKind.TRAP, StopKind.GROUP_STOP, StopKind.SIGNAL
 _NEW_TASKS = StopKind.FORK, StopKind.VFORK, StopKind.CLONE
 _TIMEOUT_S = 5.0
 _MOST_TRIES, _MOMENT_S = 200, 0.001
@@ -64,6 +67,8 @@ class Attaching:
             self._seize_all(process)
             with _named("attaching to", process):
                 self._stop_at_rest(process, stops)
+                while self._seize_all(process):
+                    self._stop_at_rest(process, stops)
                 if any(procfs.has_filter(tid) for tid in stops):
                     raise UnsupportedProgram(_FILTERED)
                 if process.moved is None and not process.mapped:
@@ -128,10 +133,12 @@ class Attaching:
 
     # --- stopping and going on -------------------------------------------------------------------
 
-    def _seize_all(self, process: Process) -> None:
-        """Until a look finds no new thread. Those that seized ones start are traced from their
-        start, which is reported later."""
-        tasks, seen = self.tables.tasks, set[int]()
+    def _seize_all(self, process: Process) -> bool:
+        """Until a look finds no new thread; returns whether one did. Those that seized ones start
+        are traced from their start, which is reported later; but not one that was being started
+        when its parent was seized."""
+        tasks, seen = self.tables.tasks, set(process.threads)
+        known = len(seen)
         while True:
             found = {int(tid) for tid in os.listdir(f"/proc/{process.pid}/task")}
             if found <= seen:
@@ -150,6 +157,7 @@ class Attaching:
                 tasks[tid] = Task(tid, process, TaskState.RUNNING)
         if not process.threads:
             raise ProcessLookupError(errno.ESRCH, f"process {process.pid} has ended")
+        return len(process.threads) > known
 
     def _stop_all(self, process: Process, stops: dict[int, Stop]) -> None:
         """Fills in the stop of each thread, yet to be handled.
@@ -157,12 +165,14 @@ class Attaching:
         Raises ProcessLookupError when it ends, TimeoutError.
         """
         deadline_s = time.monotonic() + _TIMEOUT_S
-        asked: set[int] = set()
+        asked = set(stops)
         while process.threads - stops.keys():
             for tid in process.threads - asked:
                 asked.add(tid)
-                with suppress(ProcessLookupError):
-                    ptrace.interrupt(tid)
+                # Not one that has stopped by itself: it would stop again before it ran.
+                if ptrace.signal_info(tid) is None:
+                    with suppress(ProcessLookupError):
+                        ptrace.interrupt(tid)
             stop = self.next_stop()
             if stop is None:
                 # Soon: the doorbell rings now and then.
@@ -171,7 +181,7 @@ class Attaching:
                     raise TimeoutError(errno.ETIMEDOUT, f"thread {busy} does not stop")
             elif stop.tid not in process.threads:
                 self.handle(stop)
-            elif stop.kind in (StopKind.TRAP, StopKind.GROUP_STOP):
+            elif stop.kind in _KEPT:
                 self.tables.tasks[stop.tid].move(TaskState.STOPPED)
                 stops[stop.tid] = stop
             else:
@@ -188,6 +198,13 @@ class Attaching:
             del stops[tid]
         if not stops:
             raise ProcessLookupError(errno.ESRCH, f"process {process.pid} has ended")
+        if all(stop.kind == StopKind.SIGNAL for stop in stops.values()):
+            # No system calls can be made at such a stop: one thread is stopped again behind it.
+            tid, stop = stops.popitem()
+            with suppress(ProcessLookupError):
+                ptrace.interrupt(tid)
+            self.handle(stop)
+            self._stop_all(process, stops)
 
     def _stop_at_rest(self, process: Process, stops: dict[int, Stop]) -> bool:
         """As `_stop_all`, where no handler of a signal that came inside the vDSO is at work, if
@@ -222,7 +239,7 @@ class Attaching:
     def _let_go(self, stop: Stop) -> None:
         with suppress(OSError):
             stopped = Stopped(stop.tid)
-            if stop.kind == StopKind.TRAP:
+            if stop.kind != StopKind.GROUP_STOP:
                 hide_interrupt(stopped, arch_of(stopped.registers(), self.native))
             stopped.detach(stop.value if stop.kind == StopKind.SIGNAL else 0)
 
@@ -242,7 +259,7 @@ class Attaching:
 
     def _prepare(self, stopped: Stopped, stop: Stop, task: Task) -> None:
         """What a thread was waiting for it goes on waiting for."""
-        if stop.kind == StopKind.TRAP:
+        if stop.kind != StopKind.GROUP_STOP:
             arch = arch_of(stopped.registers(), self.native)
             hide_interrupt(stopped, arch)
             task.began_alone = called_again(stopped.registers(), arch)

@@ -1,4 +1,5 @@
-"""Threads stopped inside a system call, which they are to go on with as if nothing had been.
+"""Threads stopped inside a system call or a signal handler, which they are to go on with as if
+nothing had been.
 
 A system call that is woken up for a stop ends with a code by which the kernel, when the thread goes
 on, makes the call again or fails it with EINTR because of a handler
@@ -8,9 +9,13 @@ on, makes the call again or fails it with EINTR because of a handler
 from __future__ import annotations
 
 import errno
+import re
+from array import array
+from collections.abc import Sequence
 from typing import Any
 
 from pytest_vdsotime.arch import Arch
+from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.ptrace import Stopped
 
 # include/linux/errno.h
@@ -18,6 +23,9 @@ _ERESTARTSYS, _ERESTARTNOINTR, _ERESTARTNOHAND, _ERESTART_RESTARTBLOCK = 512, 51
 _MADE_AGAIN = errno.EINTR, _ERESTARTSYS, _ERESTARTNOINTR, _ERESTARTNOHAND
 _WORD = 2**64
 _MAX_ERRNO = 4095
+#: How far up its stack the frame of a signal handler is looked for.
+_HANDLERS_STACK = 256 * 1024
+_EFLAGS_FIXED = 2  # X86_EFLAGS_FIXED, asm/processor-flags.h
 
 
 def _error_of(registers: Any, arch: Arch) -> int:
@@ -51,3 +59,29 @@ def hide_interrupt(stopped: Stopped, arch: Arch) -> None:
     ):
         setattr(registers, arch.syscall_result, -_ERESTARTNOHAND % _WORD)
         stopped.set_registers(registers)
+
+
+def returns_into(code: Sequence[range], memory: ProcessMemory, registers: Any, arch: Arch) -> bool:
+    """Whether the stack holds the frame of a signal handler that was called in this code."""
+    width = array(arch.word).itemsize
+    stack = getattr(registers, arch.stack_pointer) // width * width
+    try:
+        data = memory.read(stack, _HANDLERS_STACK)
+    except OSError:
+        return False
+    segment, flags = (width * words for words in arch.frame_words)
+    for piece in code:
+        for upper in range(piece.start >> 16, (piece.stop - 1 >> 16) + 1):
+            pattern = re.escape(upper.to_bytes(width - 2, "little"))
+            for match in re.finditer(pattern, data, re.DOTALL):
+                start = match.start() - 2
+                counter = int.from_bytes(data[start : start + width], "little")
+                if (
+                    start % width == 0
+                    and counter in piece
+                    and int.from_bytes(data[start + segment :][:2], "little")
+                    == arch.program_mode[1]
+                    and _EFLAGS_FIXED & int.from_bytes(data[start + flags :][:4], "little")
+                ):
+                    return True
+    return False

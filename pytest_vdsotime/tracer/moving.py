@@ -8,9 +8,7 @@ goes on to call the moved one.
 from __future__ import annotations
 
 import mmap
-import re
 import signal
-from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from pytest_vdsotime.kernel import procfs, ptrace
 from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
+from pytest_vdsotime.tracer.interrupted import returns_into
 from pytest_vdsotime.tracer.mapping import map_clock
 from pytest_vdsotime.tracer.native import Kind, NativeObjects, RealTime
 from pytest_vdsotime.tracer.remote import RemoteSyscalls
@@ -42,10 +41,6 @@ for _fault in (signal.SIGTRAP, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, sig
     _MASK_OF_STEPS &= ~(1 << (_fault - 1))
 #: Words on the stack of __kernel_vsyscall, its caller among them (vdso32/system_call.S).
 _VSYSCALL_FRAME = 4
-
-#: How far up its stack the frame of a signal handler is looked for.
-_HANDLERS_STACK = 256 * 1024
-_EFLAGS_FIXED = 2  # X86_EFLAGS_FIXED, asm/processor-flags.h
 
 Stops = dict[int, Stop]
 
@@ -147,18 +142,26 @@ class Moving:
         return Moved(tuple(areas.values()), base, way, fake_call)
 
     def follow(self, stopped: Stopped, process: Process) -> bool:
-        """At a SIGSEGV: whether it was in the copy, whose data are elsewhere: by a handler that has
-        returned there. Then the thread can go on in the moved one."""
+        """At a SIGSEGV: whether it was for the data of the copy, which are elsewhere: by a handler
+        that has returned there. Then the thread can go on in the moved one."""
         host, moved = process.host, process.moved
         if host is None or moved is None:
             return False
         registers = stopped.registers()
+        code = range(moved.base, moved.base + host.size)
+        copied = range(code.start + moved.way, code.stop + moved.way)
         counter = getattr(registers, host.arch.program_counter)
-        if counter not in range(moved.base, moved.base + host.size):
+        if counter not in code and counter not in copied:
             return False
-        setattr(registers, host.arch.program_counter, counter + moved.way)
+        names = [
+            name
+            for name in (host.arch.program_counter, *host.arch.zero_at_entry)
+            if any(getattr(registers, name) in area for area in moved.areas)
+        ]
+        for name in names:
+            setattr(registers, name, getattr(registers, name) + moved.way)
         stopped.set_registers(registers)
-        return True
+        return bool(names)
 
     def move_out(self, process: Process, stops: Stops, *, in_use: bool = False) -> None:
         """Gives it its own vDSO again. A program executed since it got the clock goes on with the
@@ -222,23 +225,26 @@ class Moving:
 
     # --- threads inside --------------------------------------------------------------------------
 
+    def to_move(self, process: Process, tid: int) -> list[range]:
+        """The code that a move takes away."""
+        host, mapped, moved = process.host, process.mapped, process.moved
+        if not mapped or host is None:
+            return [procfs.vdso_areas(tid).get("[vdso]", range(0))]
+        size = process.world.page.parts[host.arch.name].size
+        code = [range(mapped, mapped + size)]
+        if moved is not None:
+            code.append(range(process.vdso, process.vdso + host.size))
+            code.append(range(moved.base, moved.base + host.size))
+        return code
+
     def to_return(self, process: Process, stops: Stops) -> list[int]:
         """The threads in a signal handler that will return into what is to be moved."""
-        host, mapped, moved = process.host, process.mapped, process.moved
-        code: list[range] = []
-        if mapped and host is not None:
-            size = process.world.page.parts[host.arch.name].size
-            code.append(range(mapped, mapped + size))
-            if moved is not None:
-                code.append(range(process.vdso, process.vdso + host.size))
-                code.append(range(moved.base, moved.base + host.size))
         found = []
         for tid in stops:
             registers = Stopped(tid).registers()
             arch = arch_of(registers, self.native)
-            there = code or [procfs.vdso_areas(tid).get("[vdso]", range(0))]
             with ProcessMemory(tid) as memory:
-                if _returns_into(there, memory, registers, arch):
+                if returns_into(self.to_move(process, tid), memory, registers, arch):
                     found.append(tid)
         return found
 
@@ -255,43 +261,22 @@ class Moving:
 
     def _step_thread_out(self, tid: int, stops: Stops, arch: Arch, code: Sequence[range]) -> None:
         mask = Stopped(tid).signal_mask()
+        # A signal that has come is delivered outside.
+        delayed = Stopped(tid).signal() if stops[tid].kind == StopKind.SIGNAL else None
         Stopped(tid).set_signal_mask(_MASK_OF_STEPS)
         for _ in range(_MOST_STEPS):
             Stopped(tid).step()
             stop = self.next_stop(tid)
             if stop.kind == StopKind.SIGNAL and stop.value != signal.SIGTRAP:
                 stops[tid] = stop  # a fault of the program's
+                delayed = None
                 break
             counter = getattr(Stopped(tid).registers(), arch.program_counter)
             if not any(counter in piece for piece in code):
                 break
         Stopped(tid).set_signal_mask(mask)
-
-
-def _returns_into(code: Sequence[range], memory: ProcessMemory, registers: Any, arch: Arch) -> bool:
-    """Whether the stack holds the frame of a signal handler that was called in this code."""
-    width = array(arch.word).itemsize
-    stack = getattr(registers, arch.stack_pointer) // width * width
-    try:
-        data = memory.read(stack, _HANDLERS_STACK)
-    except OSError:
-        return False
-    segment, flags = (width * words for words in arch.frame_words)
-    for piece in code:
-        for upper in range(piece.start >> 16, (piece.stop - 1 >> 16) + 1):
-            pattern = re.escape(upper.to_bytes(width - 2, "little"))
-            for match in re.finditer(pattern, data, re.DOTALL):
-                start = match.start() - 2
-                counter = int.from_bytes(data[start : start + width], "little")
-                if (
-                    start % width == 0
-                    and counter in piece
-                    and int.from_bytes(data[start + segment :][:2], "little")
-                    == arch.program_mode[1]
-                    and _EFLAGS_FIXED & int.from_bytes(data[start + flags :][:4], "little")
-                ):
-                    return True
-    return False
+        if delayed is not None:
+            Stopped(tid).set_signal(delayed)
 
 
 def _serves_others(stopped: Stopped, registers: Any, host: HostVdso, code: Sequence[range]) -> bool:
