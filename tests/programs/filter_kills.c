@@ -1,6 +1,7 @@
-// run: start=1970-01-01T00:00:00Z bare=fails
+// run: start=1970-01-01T00:00:00Z as=root bare=fails
 /* A program that forbids itself to open or map anything, on pain of death, and then executes one that
- * does neither. Alone that one runs; so it does with the clock. */
+ * does neither. Alone that one runs; so it does with the clock.
+ * As root: an ordinary user may not suspend filters (PTRACE_O_SUSPEND_SECCOMP, ptrace(2)), and the program is killed. */
 #include "check.h"
 #include <linux/filter.h>
 #include <linux/seccomp.h>
