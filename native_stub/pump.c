@@ -167,6 +167,9 @@ static int handles(struct pump *pump, uint64_t tid, int status)
 {
     int event = status >> 16, signal = status >> 8 & 0xff;
     int is_first = was_expected(pump, tid);
+    /* Whoever handles it: perhaps the first of a task whose birth will be seen to here. */
+    if (event == EVENT_STOP && !is_first)
+        pump->early[pump->early_count++ % PUMP_LIST] = tid;
     if (pump->hands_over_all || is_full(pump) || is_among(pump->special, pump->special_count, tid))
         return 0;
     if ((status & 0xff) != 0x7f) {
@@ -190,10 +193,8 @@ static int handles(struct pump *pump, uint64_t tid, int status)
     case EVENT_EXEC:
         return sees_exec(pump, tid);
     case EVENT_STOP:
-        if (signal != SIGTRAP || !is_first) {
-            pump->early[pump->early_count++ % PUMP_LIST] = tid;
+        if (signal != SIGTRAP || !is_first)
             return 0;
-        }
         go_on(tid, 0);
         return 1;
     case EVENT_SECCOMP:
