@@ -61,6 +61,7 @@ TRACER = [
     *("-O2", "-shared", "-fPIC", "-Wl,-Bsymbolic", "-fvisibility=hidden"),
     "-fno-asynchronous-unwind-tables",
 ]
+TRACER_SOURCES = "takeover.c", "pump.c", "waits.c", "look.c"
 LAUNCH = ["-Os", "-static", "-fno-pie", "-fno-asynchronous-unwind-tables"]
 
 
@@ -86,7 +87,7 @@ def build(destination: Path = DESTINATION) -> list[Path]:
         if has_tracer:
             tracer = directory / "tracer.so"
             compile_object(target, [*flags, *LAUNCH], launch, "launch.c")
-            compile_object(target, [*flags, *TRACER], tracer, "takeover.c", "pump.c")
+            compile_object(target, [*flags, *TRACER], tracer, *TRACER_SOURCES)
             built += [launch, tracer]
     return built
 

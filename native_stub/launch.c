@@ -12,7 +12,8 @@
  *   launch PARENT
  *
  * is the doorbell: it does nothing but wait. A signal sent to it is a stop for the tracer, which so
- * wakes up from waitpid.
+ * wakes up from waitpid. When the time of its alarm has come, which the tracer writes while it is stopped, it sends
+ * itself one.
  *
  * PARENT is the pid of the process that starts it. Neither form outlives that process.
  */
@@ -29,6 +30,9 @@
 #define PR_SET_PDEATHSIG 1
 #define PR_GET_PDEATHSIG 2
 #define SIGKILL 9
+#define SIGUSR1 10
+#define CLOCK_MONOTONIC 1 /* linux/time.h */
+#define TIMER_ABSTIME 1
 #define ENOENT 2
 #define ENOTDIR 20
 #define SIGSET_SIZE 8
@@ -40,11 +44,13 @@
 #define SPINS 2000 /* some 50 microseconds */
 #define MAX_GROUPS 65536 /* NGROUPS_MAX, linux/limits.h */
 
-/* How long to wait for the tracer; it releases the launcher by writing 0 into the seconds, and if it then
- * finds it asleep, by a ptrace stop. The kernel reads the seconds when the sleep begins, so a release
- * that comes just before is not missed. */
-__attribute__((used)) volatile struct { int64_t sec, nsec; } patience = {INT32_MAX, 0};
+/* Whether to wait for the tracer; it releases the launcher by writing 0, and if it then finds it asleep, by a ptrace
+ * stop. Each writes before it reads what the other writes: a release is not missed. */
+__attribute__((used)) volatile uint64_t patience = 1;
 __attribute__((used)) volatile enum : uint64_t { NOT_BEGUN, AWAKE, ASLEEP } state;
+
+/* By CLOCK_MONOTONIC; years ahead: none. */
+__attribute__((used)) volatile struct { int64_t sec, nsec; } alarm_time = {INT32_MAX, 0};
 
 /* struct sock_filter (seccomp(2)) */
 struct instruction { uint16_t code; uint8_t if_true, if_false; uint32_t operand; };
@@ -73,16 +79,27 @@ static long number(const char *digits)
 /* The tracer is on its way: going to sleep and being woken would take longer than it does. (To yield
  * instead would be to wait for whoever else has work, a slice each time.) Then
  * rt_sigtimedwait for no signal at all: unlike pause it is not restarted after a ptrace stop
- * (signal(7)), so the tracer need not touch registers. */
+ * (signal(7)), so the tracer need not touch registers. A time to wait would stop it at its own filter. */
 static void wait_for_tracer(void)
 {
     static const uint64_t no_signals;
-    for (int i = 0; patience.sec && i < SPINS; i++)
+    for (int i = 0; patience && i < SPINS; i++)
         cpu_relax();
-    while (patience.sec) {
+    while (patience) {
         __atomic_store_n(&state, ASLEEP, __ATOMIC_SEQ_CST);
-        syscall4(NR_rt_sigtimedwait, (long)&no_signals, 0, (long)&patience, SIGSET_SIZE);
+        if (__atomic_load_n(&patience, __ATOMIC_SEQ_CST))
+            syscall4(NR_rt_sigtimedwait, (long)&no_signals, 0, 0, SIGSET_SIZE);
     }
+}
+
+/* An absolute sleep is called anew after a stop, and reads its memory again (hrtimer_nanosleep,
+ * kernel/time/hrtimer.c). */
+static void be_doorbell(void)
+{
+    syscall3(NR_close_range, 0, ~0u, 0);
+    for (;;)
+        if (!syscall4(NR_clock_nanosleep, CLOCK_MONOTONIC, TIMER_ABSTIME, (long)&alarm_time, 0))
+            syscall2(NR_kill, syscall0(NR_getpid), SIGUSR1);
 }
 
 static unsigned hexadecimal(char digit)
@@ -154,9 +171,8 @@ __attribute__((used)) void start(long *stack)
     if (parent && parent != number(argv[1]))
         exit_with(125);
     if (argc == 2)
-        syscall3(NR_close_range, 0, ~0u, 0);
-    else
-        install_filter(argv[2]);
+        be_doorbell();
+    install_filter(argv[2]);
 
     wait_for_tracer();
 

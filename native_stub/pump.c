@@ -17,7 +17,10 @@
 #define SIGSTOP 19 /* and SIGTSTP, SIGTTIN, */
 #define SIGTTOU 22
 #define EINTR 4
-#define ERESTARTNOHAND 514 /* include/linux/errno.h */
+#define SI_TIMER -2 /* asm-generic/siginfo.h */
+/* include/linux/errno.h */
+#define ERESTARTNOHAND 514
+#define ERESTART_RESTARTBLOCK 516
 #define SYSCALL_TRAP (SIGTRAP | 0x80)
 #define EVENT_FORK 1
 #define EVENT_VFORK 2
@@ -25,6 +28,10 @@
 #define EVENT_EXEC 4
 #define EVENT_SECCOMP 7
 #define EVENT_STOP 128
+#define PR_SET_TIMERSLACK 29 /* linux/prctl.h */
+#define CLOCK_MONOTONIC 1
+#define BRIEF_NS 30000 /* to sleep takes longer */
+#define NAP_NS 20000
 #define PTRACE_CONT 7
 #define PTRACE_GETEVENTMSG 0x4201
 #define PTRACE_GETSIGINFO 0x4202
@@ -35,15 +42,6 @@
 #define S_ISUID 04000
 #define S_ISGID 02000
 
-/* struct ptrace_syscall_info (linux/ptrace.h) */
-struct syscall_info {
-    uint8_t op, pad[3];
-    uint32_t arch;
-    uint64_t instruction_pointer, stack_pointer, nr, args[6], rest;
-};
-
-struct timespec { int64_t sec, nsec; };
-struct span { void *address; uint64_t size; };
 typedef long clock_fn(int, struct timespec *);
 
 static int is_among(const uint64_t *list, uint64_t count, uint64_t tid)
@@ -63,32 +61,37 @@ static void go_on(uint64_t tid, uint64_t signal)
 /* Some calls end with EINTR when they are woken up for anything, such as a signal that is ignored and that only a tracer
  * hears of (signal(7)): now it takes one with a handler for that, as it would alone. close(2) has given up the
  * descriptor by then. */
-static void hide_interrupt(uint64_t tid)
+static int hides_interrupt(const struct pump *pump, uint64_t tid)
 {
     struct registers registers;
-    if (get_registers(tid, &registers) >= 0 && (int64_t)registers.INTERRUPTED_SYSCALL >= 0
-        && (int64_t)registers.SYSCALL_RESULT == -EINTR && registers.INTERRUPTED_SYSCALL != NR_close) {
+    if (get_registers(tid, &registers) < 0 || (int64_t)registers.INTERRUPTED_SYSCALL < 0)
+        return 1;
+    const struct wait_record *wait = find_record(&pump->waits, tid);
+    int is_timed = wait && wait->nr == registers.INTERRUPTED_SYSCALL;
+    if (is_timed && wait->has_rest && (int64_t)registers.SYSCALL_RESULT == -ERESTART_RESTARTBLOCK)
+        return 0; /* what was left has been told, which is for those alone who have a handler */
+    if ((int64_t)registers.SYSCALL_RESULT == -EINTR && registers.INTERRUPTED_SYSCALL != NR_close) {
+        if (is_timed)
+            return 0; /* called again, it would begin anew */
         registers.SYSCALL_RESULT = -ERESTARTNOHAND;
         set_registers(tid, &registers);
     }
+    return 1;
 }
 
 /* A raw clock_gettime of a clock that the page has. */
-static int answers(struct pump *pump, uint64_t tid)
+static int answers(struct pump *pump, uint64_t tid, const struct syscall_info *info)
 {
-    struct syscall_info info;
     struct registers registers;
     struct timespec ts;
 
+    uint32_t id = info->args[0];
     if (!pump->read_clock || pump->reader_count == PUMP_LIST)
         return 0;
-    if (syscall4(NR_ptrace, PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) < 0)
-        return 0;
-    uint32_t id = info.args[0];
-    if (info.arch != AUDIT_ARCH || info.nr != NR_clock_gettime || id > 31 || !(pump->served >> id & 1))
+    if (info->arch != AUDIT_ARCH || info->nr != NR_clock_gettime || id > 31 || !(pump->served >> id & 1))
         return 0;
     ((clock_fn *)pump->read_clock)(id, &ts);
-    struct span here = {&ts, sizeof ts}, there = {(void *)info.args[1], sizeof ts};
+    struct span here = {&ts, sizeof ts}, there = {(void *)info->args[1], sizeof ts};
     if (syscall6(NR_process_vm_writev, tid, (long)&here, 1, (long)&there, 1, 0) != sizeof ts)
         return 0; /* the tracer knows what to do */
     if (get_registers(tid, &registers) < 0)
@@ -101,6 +104,29 @@ static int answers(struct pump *pump, uint64_t tid)
         pump->readers[pump->reader_count++] = tid;
     go_on(tid, 0);
     return 1;
+}
+
+static int sees_call(struct pump *pump, uint64_t tid)
+{
+    struct syscall_info info;
+    if (syscall4(NR_ptrace, PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) < 0)
+        return 0;
+    if (begins_wait(&pump->waits, tid, &info)) {
+        go_on(tid, 0);
+        return 1;
+    }
+    return answers(pump, tid, &info);
+}
+
+/* A signal that stops the process ends such calls too, and SIGCONT must not begin them anew. */
+static void ends_interrupted(uint64_t tid)
+{
+    struct registers registers;
+    if (get_registers(tid, &registers) >= 0 && (int64_t)registers.INTERRUPTED_SYSCALL >= 0
+        && (int64_t)registers.SYSCALL_RESULT == -EINTR) {
+        registers.INTERRUPTED_SYSCALL = -1;
+        set_registers(tid, &registers);
+    }
 }
 
 static int is_full(const struct pump *pump)
@@ -163,13 +189,28 @@ static int was_expected(struct pump *pump, uint64_t tid)
     return 0;
 }
 
-static int handles(struct pump *pump, uint64_t tid, int status)
+/* It may not say yet all that it should. */
+static int is_of_timer(uint64_t tid)
 {
-    int event = status >> 16, signal = status >> 8 & 0xff;
-    int is_first = was_expected(pump, tid);
-    /* Whoever handles it: perhaps the first of a task whose birth will be seen to here. */
+    struct { int32_t signo, error, code, rest[29]; } info;
+    return syscall4(NR_ptrace, PTRACE_GETSIGINFO, tid, 0, &info) >= 0 && info.code == SI_TIMER;
+}
+
+/* What is to be known of a report, whoever handles it. Returns whether it is the expected first of its task. */
+static int takes_note(struct pump *pump, uint64_t tid, int status)
+{
+    int event = status >> 16, is_first = was_expected(pump, tid);
+    if ((status & 0xff) != 0x7f || event == EVENT_EXEC)
+        drop_record(&pump->waits, tid);
+    /* Perhaps the first of a task whose birth will be seen to here. */
     if (event == EVENT_STOP && !is_first)
         pump->early[pump->early_count++ % PUMP_LIST] = tid;
+    return is_first;
+}
+
+static int handles(struct pump *pump, uint64_t tid, int status, int is_first)
+{
+    int event = status >> 16, signal = status >> 8 & 0xff;
     if (pump->hands_over_all || is_full(pump) || is_among(pump->special, pump->special_count, tid))
         return 0;
     if ((status & 0xff) != 0x7f) {
@@ -182,8 +223,12 @@ static int handles(struct pump *pump, uint64_t tid, int status)
     case 0:
         if (signal == SYSCALL_TRAP || signal == SIGSEGV)
             return 0;
-        if (signal < SIGSTOP || signal > SIGTTOU)
-            hide_interrupt(tid);
+        if (is_of_timer(tid))
+            return 0;
+        if (signal >= SIGSTOP && signal <= SIGTTOU)
+            ends_interrupted(tid);
+        else if (!hides_interrupt(pump, tid))
+            return 0;
         go_on(tid, signal);
         return 1;
     case EVENT_FORK:
@@ -198,7 +243,7 @@ static int handles(struct pump *pump, uint64_t tid, int status)
         go_on(tid, 0);
         return 1;
     case EVENT_SECCOMP:
-        return answers(pump, tid);
+        return sees_call(pump, tid);
     }
     return 0;
 }
@@ -214,6 +259,33 @@ static int has_passed(const struct pump_report *report)
         && info.code == (SIGTRAP | EVENT_EXEC << 8);
 }
 
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    syscall2(NR_clock_gettime, CLOCK_MONOTONIC, &now);
+    return now.sec * 1000000000ULL + now.nsec;
+}
+
+/* The next report, or 0 if there is none in this time. Nothing ends a wait4 but a report or a signal: so it is asked for
+ * again and again, which is for the moments when the tracer wants the programs to come to rest. */
+static long wait_patiently(uint64_t patience_ns, int *status)
+{
+    const struct timespec nap = {0, NAP_NS};
+    uint64_t start_ns = now_ns(), passed_ns;
+    syscall2(NR_prctl, PR_SET_TIMERSLACK, 1);
+    do {
+        long tid = syscall4(NR_wait4, -1, status, WALL | WNOTHREAD | WNOHANG, 0);
+        if (tid)
+            return tid;
+        passed_ns = now_ns() - start_ns;
+        if (passed_ns > BRIEF_NS)
+            syscall2(NR_nanosleep, &nap, 0);
+        else
+            cpu_relax();
+    } while (passed_ns < patience_ns);
+    return 0;
+}
+
 /* All that is to be reported, once: Linux looks through the tracees in the same order at each wait, and busy
  * ones would let the others starve, the tracer's doorbell among them. */
 static long take_reports(struct pump *pump, int spins)
@@ -225,9 +297,11 @@ static long take_reports(struct pump *pump, int spins)
     /* Whoever reads a clock by a system call does so again soon: to sleep and be woken takes longer. */
     for (int i = 0; i < spins && !tid; i++)
         tid = syscall4(NR_wait4, -1, &status, WALL | WNOTHREAD | WNOHANG, 0);
-    if (!tid)
+    if (!tid && pump->patience_ns)
+        tid = wait_patiently(pump->patience_ns, &status);
+    else if (!tid)
         tid = syscall4(NR_wait4, -1, &status, WALL | WNOTHREAD, 0);
-    if (tid < 0)
+    if (tid <= 0)
         return tid;
     while (tid > 0) {
         reports[count++] = (struct pump_report){tid, status};
@@ -236,6 +310,20 @@ static long take_reports(struct pump *pump, int spins)
         tid = syscall4(NR_wait4, -1, &status, WALL | WNOTHREAD | WNOHANG, 0);
     }
     return count;
+}
+
+/* A system call that is stopped at its entry has this result, without the kernel; its task goes on. */
+__attribute__((visibility("default")))
+long end_call(uint64_t tid, long result)
+{
+    struct registers registers;
+    long error = get_registers(tid, &registers);
+    if (error < 0)
+        return error;
+    registers.INTERRUPTED_SYSCALL = -1;
+    registers.SYSCALL_RESULT = result;
+    error = set_registers(tid, &registers);
+    return error < 0 ? error : syscall4(NR_ptrace, PTRACE_CONT, tid, 0, 0);
 }
 
 /* Returns with stops for the tracer to handle, or news that somebody waits for. Whatever else was seen to is told
@@ -250,13 +338,16 @@ long pump(struct pump *pump)
         int has_news = 0, was_read = 0;
         if (count < 0)
             return count;
+        if (count == 0)
+            return NOTHING;
         for (long i = 0; i < count; i++) {
             struct pump_report report = pump->reports[i];
             uint64_t entries = pump->entry_count;
             if (i && has_passed(&report))
                 continue;
+            int is_first = takes_note(pump, report.tid, report.status);
             /* Behind one that is the tracer's all are: it may be about them. */
-            if (pump->report_count || !handles(pump, report.tid, report.status)) {
+            if (pump->report_count || !handles(pump, report.tid, report.status, is_first)) {
                 pump->reports[pump->report_count++] = report;
                 continue;
             }

@@ -2,12 +2,12 @@
 #ifndef VDSOTIME_PUMP_H
 #define VDSOTIME_PUMP_H
 
-#include <stdint.h>
+#include "waits.h"
 
 #define PUMP_LIST 64
 #define PUMP_BATCH 256
 
-enum pump_result { STOP, NEWS }; /* or a negative errno */
+enum pump_result { STOP, NEWS, NOTHING }; /* or a negative errno */
 
 /* What the pump has seen to: the event (PTRACE_EVENT_FORK to _EXEC, or 0 for an end) of task `tid`, and of a birth the
  * child, of an exec the former id and where the vDSO is, of an end the status. */
@@ -27,6 +27,7 @@ struct pump {
     uint64_t asks_privilege; /* those of set-user-ID programs are */
     uint64_t read_clock;     /* clock_gettime for all programs, in the tracer's process; 0: the tracer answers */
     uint64_t served;         /* bit per clock id that it answers */
+    uint64_t patience_ns;    /* how long to wait for a report; 0: until there is one */
     /* Told by the pump. */
     uint64_t report_count;   /* the tracer's to handle: the first, and what came with it */
     struct pump_report reports[PUMP_BATCH];
@@ -39,6 +40,7 @@ struct pump {
     uint64_t expected[PUMP_LIST]; /* tasks that were born and have yet to have their first stop */
     uint64_t early_count;
     uint64_t early[PUMP_LIST]; /* the last tasks whose stop, perhaps the first, came before any parent's report */
+    struct wait_table waits; /* no records: every timed wait is the tracer's */
 };
 
 #endif

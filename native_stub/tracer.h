@@ -11,21 +11,41 @@
 #define AT_FDCWD (-100) /* linux/fcntl.h */
 #define PROCESS_PATH 40
 
-/* "/proc/PID/..." */
-static inline void process_path(char *path, uint64_t pid, const char *end)
+static inline char *put_text(char *to, const char *text)
+{
+    while (*text)
+        *to++ = *text++;
+    return to;
+}
+
+static inline char *put_number(char *to, uint64_t number)
 {
     char digits[20];
     int count = 0;
-    for (const char *start = "/proc/"; *start; start++)
-        *path++ = *start;
     do
-        digits[count++] = '0' + pid % 10;
-    while (pid /= 10);
+        digits[count++] = '0' + number % 10;
+    while (number /= 10);
     while (count)
-        *path++ = digits[--count];
-    while ((*path++ = *end++))
-        ;
+        *to++ = digits[--count];
+    return to;
 }
+
+/* "/proc/PID/..." */
+static inline void process_path(char *path, uint64_t pid, const char *end)
+{
+    path = put_number(put_text(path, "/proc/"), pid);
+    *put_text(path, end) = 0;
+}
+
+/* struct ptrace_syscall_info (linux/ptrace.h) */
+struct syscall_info {
+    uint8_t op, pad[3];
+    uint32_t arch;
+    uint64_t instruction_pointer, stack_pointer, nr, args[6], rest;
+};
+
+struct timespec { int64_t sec, nsec; };
+struct span { void *address; uint64_t size; }; /* struct iovec (process_vm_readv(2)) */
 
 struct takeover_block;
 long take_over(long tid, long pid, const struct takeover_block *block, uint64_t *base);

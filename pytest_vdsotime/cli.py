@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="vdsotime",
         usage="%(prog)s [--at WHEN] [--rate R] [--monotonic flow|freeze|rate] "
-        "[--waits follow|real] [--] COMMAND [ARG...]\n       %(prog)s --check",
+        "[--waits follow|real] [--autojump] [--] COMMAND [ARG...]\n       %(prog)s --check",
         description="Run COMMAND, and all that it starts, with a clock of its own.",
         epilog="COMMAND behaves as if it ran alone, its clock apart. Exit status: that of COMMAND, "
         "or 2 bad usage, 125 vdsotime failed, 126 COMMAND not executable, 127 COMMAND not found.",
@@ -109,8 +109,12 @@ def _parser() -> argparse.ArgumentParser:
         "--waits",
         choices=("follow", "real"),
         default="follow",
-        help="timed waits follow their clock (default; in this release they take real time), "
-        "or are the kernel's own (not in this release)",
+        help="timed waits follow their clock (default), or are left to the kernel",
+    )
+    parser.add_argument(
+        "--autojump",
+        action="store_true",
+        help="whenever all wait, jump to the next deadline; monotonic clocks stand still otherwise",
     )
     parser.add_argument(
         "--check", action="store_true", help="say what works on this machine, line by line"
@@ -141,6 +145,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "rate": options.rate,
         "monotonic": options.monotonic,
         "waits": options.waits,
+        "autojump": options.autojump,
     }
     try:
         validate_options(**options.parameters)
@@ -307,7 +312,7 @@ def _trace(program: int, parameters: Mapping[str, Any], is_ready: int, go: int) 
         return
     world.warnings = _Spoken()
     world.errors = _Spoken()
-    code = tracer.load().calls.filter.hex().encode()
+    code = tracer.load().calls.filters[world.follows].hex().encode()
     os.write(is_ready, b"ready\0%b\0%d\0%b" % (os.fsencode(launcher), os.getpid(), code))
     os.close(is_ready)
     if os.read(go, 1) == b"" or os.read(go, 1) or _has_ended(pidfd):

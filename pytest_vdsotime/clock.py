@@ -7,11 +7,10 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
 
 from pytest_vdsotime import timeline
@@ -21,13 +20,18 @@ from pytest_vdsotime.options import check_timeout, validate_options
 from pytest_vdsotime.page import ClockPage
 from pytest_vdsotime.processes import (
     AttachedProcess,
+    PendingWait,
     TracedProcess,
     attached,
     check_pid,
+    described,
     explained,
+    pending_waits,
     snapshot,
 )
+from pytest_vdsotime.starter import Starter
 from pytest_vdsotime.timeline import Instant, Line, Lines, Rate
+from pytest_vdsotime.tracer.passing import Passing
 from pytest_vdsotime.tracer.tasks import Process, Reply, World
 from pytest_vdsotime.tracer.thread import Tracer
 
@@ -37,9 +41,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CLOSE_TIMEOUT_S = 10.0
+_SETTLE_TIMEOUT_S = 5.0
 
 
-class FrozenClock:
+class FrozenClock(Starter):
     """A clock for real programs: two lines over real time, which the test controls.
 
     Programs started through it, and all that they start, read it. The wall line starts at `start`
@@ -49,6 +54,12 @@ class FrozenClock:
 
     `start` is an ISO 8601 string, an aware or naive (UTC) datetime, a date, seconds since the
     epoch, a timedelta from now, or None for now; any instant from the year 0001 to 9999.
+
+    Timed waits of the programs and their timers follow the lines (``waits="follow"``), or are left
+    to the kernel (``"real"``). On a frozen monotonic line, waits of at most `grace` seconds pass in
+    real time while nobody moves it. With `autojump` the clock jumps to the next deadline whenever
+    all programs wait, or have waited for that many real seconds; its monotonic line stands still
+    otherwise.
 
     Usable from any thread, and as a context manager: leaving it kills what is left. `tracer` lets
     several clocks share one tracer thread; without it the clock has its own.
@@ -83,12 +94,12 @@ class FrozenClock:
         self._first_lines = timeline.initial_lines(
             start_ns, options.rate, options.monotonic, host_ns
         )
+        self._options = options
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._owns_tracer = tracer is None
         self._tracer = tracer or Tracer()
         self._world: World | None = None
-        self._functions: Mapping[str, Callable[..., Any]] | None = None
         self._programs: WeakSet[FrozenPopen] = WeakSet()
         self._warnings: deque[str] = deque()
         self._is_closed = False
@@ -134,25 +145,58 @@ class FrozenClock:
     ) -> None:
         """Time passes: both lines move on by seconds, a timedelta, or ``hours=1`` and the like.
 
+        The programs settle first (see `settle`). Then whatever is due by the new time ends or
+        fires, one deadline after the other, and the programs settle after each.
+
         Raises:
             ValueError: negative, not finite, or beyond the year 9999.
             TypeError: no or several amounts, unknown keywords.
+            NotSettled: the programs did not, `timeout` real seconds long after one of the
+                deadlines; the clock stays where it got to.
         """
         span_ns = timeline.parse_delta(delta, timedelta_kwargs)
         check_timeout(timeout)
-        self._change(lambda lines, host_ns: lines.advanced(host_ns, span_ns))
+        self._pass(
+            lambda passing, world: passing.advance(world, span_ns, timeout),
+            lambda lines, host_ns: lines.advanced(host_ns, span_ns),
+        )
+
+    def advance_to_next(self) -> datetime | None:
+        """On to the earliest pending deadline, as `advance` does; returns the wall line's reading,
+        None if nothing waits for a deadline.
+
+        Raises:
+            NotSettled, ValueError: as `advance`.
+        """
+        found = self._ask(lambda passing, world: passing.advance_to_next(world, _SETTLE_TIMEOUT_S))
+        return self.now if found else None
+
+    def settle(self, timeout: float = _SETTLE_TIMEOUT_S) -> None:
+        """Returns when every traced thread is blocked or stopped.
+
+        Raises NotSettled, which names the busy ones, after `timeout` real seconds.
+        """
+        check_timeout(timeout)
+        self._pass(lambda passing, world: passing.settle(world, timeout), None)
+
+    @property
+    def waits(self) -> list[PendingWait]:
+        """What the traced threads wait for that a deadline will end, the soonest first."""
+        return self._ask(pending_waits) or []
 
     def move_to(self, when: Instant) -> None:
-        """Somebody sets the clock: the wall line is at `when`, the monotonic one stays.
+        """Somebody sets the clock: the wall line is at `when`, the monotonic one stays. Waits until
+        a point of the wall clock notice; returns when the programs have settled.
 
         Takes every form of `start`; a timedelta counts from the clock's own now, None is the
         host's now.
 
-        Raises TypeError, ValueError.
+        Raises TypeError, ValueError, NotSettled.
         """
         now_ns = self.time_ns() if isinstance(when, timedelta) else None
         instant_ns = timeline.parse_instant(when, now_ns)
-        self._change(lambda lines, host_ns: lines.moved_to(host_ns, instant_ns))
+        self._move(lambda lines, host_ns: lines.moved_to(host_ns, instant_ns), is_set=True)
+        self.settle()
 
     @property
     def rate(self) -> float:
@@ -162,64 +206,38 @@ class FrozenClock:
     @rate.setter
     def rate(self, value: float) -> None:
         rate = Rate.of(value)
-        self._change(lambda lines, host_ns: lines.at_rate(host_ns, rate))
+        self._move(lambda lines, host_ns: lines.at_rate(host_ns, rate))
 
-    def _change(self, to: Callable[[Lines, int], Lines]) -> None:
+    def _move(self, to: Callable[[Lines, int], Lines], *, is_set: bool = False) -> None:
+        self._pass(lambda passing, world: passing.move(world, to, is_set=is_set), to)
+
+    def _ask(self, have: Callable[[Passing, World], T]) -> T | None:
+        """What the tracer says of this clock's programs; None if there are none yet."""
+        self._check_open()
+        world = self._world
+        if world is None:
+            return None
+        found = self._tracer.call_later(lambda loop: have(loop.passing, world))
+        self.raise_news()
+        return found
+
+    def _pass(
+        self,
+        have: Callable[[Passing, World], object],
+        to: Callable[[Lines, int], Lines] | None,
+    ) -> None:
+        """Has the tracer move this clock, or if there is none yet moves its lines."""
         self._check_open()
         with self._lock:
             world = self._world
-            if world is None:
+            if world is None and to is not None:
                 host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
                 self._first_lines = to(self._first_lines, host_ns)
         if world is not None:
-            page = world.page
-            self._tracer.call(lambda _loop: page.change(lambda host_ns: to(page.lines, host_ns)))
+            self._tracer.call_later(lambda loop: have(loop.passing, world))
             self.raise_news()
 
     # --- programs --------------------------------------------------------------------------------
-
-    def popen(self, args: Any, *more: Any, **keywords: Any) -> FrozenPopen:
-        """Starts a program on this clock: a `subprocess.Popen`, with the same parameters and
-        exceptions.
-
-        Raises:
-            TracingUnavailable: programs cannot be traced here.
-            UnsupportedProgram: it could not be given the clock, and was killed.
-        """
-        from pytest_vdsotime.popen import FrozenPopen
-
-        return FrozenPopen(args, *more, clock=self, **keywords)
-
-    def run(self, *args: Any, **keywords: Any) -> Any:
-        """`subprocess.run` on this clock; `timeout` is real time."""
-        return self._subprocess("run")(*args, **keywords)
-
-    def call(self, *args: Any, **keywords: Any) -> int:
-        """`subprocess.call` on this clock."""
-        status: int = self._subprocess("call")(*args, **keywords)
-        return status
-
-    def check_call(self, *args: Any, **keywords: Any) -> int:
-        """`subprocess.check_call` on this clock."""
-        status: int = self._subprocess("check_call")(*args, **keywords)
-        return status
-
-    def check_output(self, *args: Any, **keywords: Any) -> Any:
-        """`subprocess.check_output` on this clock."""
-        return self._subprocess("check_output")(*args, **keywords)
-
-    def _subprocess(self, name: str) -> Callable[..., Any]:
-        if self._functions is None:
-            from pytest_vdsotime.patching import subprocess_functions
-
-            self._functions = subprocess_functions(self)
-        return self._functions[name]
-
-    def patch_subprocess(self) -> AbstractContextManager[None]:
-        """Inside it, `subprocess.Popen`, `run` and the like start programs on this clock."""
-        from pytest_vdsotime.patching import patch_subprocess
-
-        return patch_subprocess(self)
 
     def attach(self, pid: int) -> AttachedProcess:
         """Takes over a running process, all its threads and what they start from now on.
@@ -241,12 +259,12 @@ class FrozenClock:
         process = Process(pid, world)
         process.origin = process
         with explained(process):
-            tracer.call_later(lambda loop: loop.attach(process))
+            tracer.call_later(lambda loop: loop.clocks.attach(process))
         return attached(process, lambda: self._release(process))
 
     def _release(self, process: Process) -> None:
         if not self._is_closed:
-            self._tracer.call_later(lambda loop: loop.release(process))
+            self._tracer.call_later(lambda loop: loop.clocks.release(process))
             self.raise_news()
 
     @property
@@ -268,10 +286,7 @@ class FrozenClock:
 
         Raises what was still to be told: UnsupportedProgram for a program that was killed unseen.
         """
-        if os.getpid() != self._owner:
-            raise ClockClosed(
-                "this clock belongs to the parent process: after os.fork(), make a new one"
-            )
+        self._check_owner()
         with self._lock:
             if self._is_closed:
                 return
@@ -291,7 +306,7 @@ class FrozenClock:
 
     def _end_programs(self, world: World) -> None:
         closed: Reply[None] = Reply()
-        self._tracer.post(lambda loop: loop.close_world(world, closed), closed)
+        self._tracer.post(lambda loop: loop.clocks.close(world, closed), closed)
         try:
             if not closed.wait(_CLOSE_TIMEOUT_S):
                 left = ", ".join(f"{procfs.name(pid)} (pid {pid})" for pid in list(world.processes))
@@ -319,6 +334,10 @@ class FrozenClock:
         now_ns = self._lines.wall.at(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
         return f"<FrozenClock {timeline.format_instant(now_ns)} rate={self.rate:g}>"
 
+    def describe(self) -> str:
+        """Where it stands, and what each traced thread does now, for people."""
+        return described(self.time_ns(), self._ask(Passing.doings) or [])
+
     # --- for popen.py ----------------------------------------------------------------------------
 
     def load(self) -> None:
@@ -336,11 +355,14 @@ class FrozenClock:
             "run the tests as root"
         )
 
-    def _check_open(self) -> None:
+    def _check_owner(self) -> None:
         if os.getpid() != self._owner:
             raise ClockClosed(
                 "this clock belongs to the parent process: after os.fork(), make a new one"
             )
+
+    def _check_open(self) -> None:
+        self._check_owner()
         if self._is_closed:
             raise ClockClosed("the clock is closed")
 
@@ -353,8 +375,15 @@ class FrozenClock:
         self._tracer.start()
         with self._lock:
             if self._world is None:
-                world = World(ClockPage(self._first_lines, self._tracer.load().images))
-                self._tracer.call(lambda loop: loop.add_world(world))
+                page = ClockPage(self._first_lines, self._tracer.load().images)
+                options = self._options
+                world = World(
+                    page,
+                    follows=options.follows,
+                    grace_ns=options.grace_ns,
+                    jump_after_ns=options.jump_after_ns,
+                )
+                self._tracer.call(lambda loop: loop.clocks.add(world))
                 self._world = world
             return self._tracer, self._world
 

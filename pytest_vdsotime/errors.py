@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+_MOST_NAMED = 5
+
 
 class VdsoTimeError(Exception):
     """Base of every error that this package raises on its own account."""
@@ -20,7 +24,20 @@ class TracingUnavailable(VdsoTimeError):
 
 
 class NotSettled(VdsoTimeError):
-    """Some thread was still busy when the time to settle was up; the text names it."""
+    """Some thread was still busy when the time to settle was up; the text names it.
+
+    `threads` says for each which it is, and what it does.
+    """
+
+    def __init__(self, threads: Sequence[str], timeout_s: float) -> None:
+        named = "; ".join(threads[:_MOST_NAMED]) or "a thread was, and now is not any more"
+        if len(threads) > _MOST_NAMED:
+            named += f"; and {len(threads) - _MOST_NAMED} more"
+        super().__init__(
+            f"still busy after {timeout_s:g} s of real time: {named}; the clock stays where it got "
+            "to; wait for what the program does, or give it more time: timeout=..."
+        )
+        self.threads = tuple(threads)
 
 
 class ClockClosed(VdsoTimeError):

@@ -75,6 +75,7 @@ class Launcher:
     path: str
     patience: int
     state: int
+    alarm_time: int
     AWAKE: ClassVar[int] = 1
 
     @classmethod
@@ -83,7 +84,7 @@ class Launcher:
         path = _native(arch, "launch")
         with path.open("rb") as file:
             symbols = _local_symbols(ELFFile(file))
-        return cls(str(path), symbols["patience"], symbols["state"])
+        return cls(str(path), *(symbols[name] for name in ("patience", "state", "alarm_time")))
 
 
 def _loaded_bytes(elf: ELFFile) -> bytes:

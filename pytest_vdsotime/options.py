@@ -15,6 +15,10 @@ class Options:
     start: Instant
     rate: Rate
     monotonic: str
+    follows: bool
+    grace_ns: int
+    jump_after_ns: int | None
+    """None: it does not jump."""
 
 
 def validate_options(
@@ -42,14 +46,27 @@ def validate_options(
         raise TypeError(f"grace is a number of seconds, not {grace!r}")
     if not 0 <= grace < float("inf"):
         raise ValueError(f"grace is finite and not negative, not {grace!r}")
-    for name, is_asked in (
-        ("waits='real'", waits == "real"),
-        ("autojump", autojump),
-        ("python", python),
-    ):
-        if is_asked:
-            raise ValueError(f"{name} is not in this release: waits take real time in it")
-    return Options(start, checked_rate, monotonic)
+    jump_after_ns = _jump_after_ns(autojump)
+    if jump_after_ns is not None:
+        if waits == "real":
+            raise ValueError("autojump has waits follow the clock: it cannot be with waits='real'")
+        if monotonic == "rate" and checked_rate.mult:
+            raise ValueError("autojump has the monotonic line stand still: not monotonic='rate'")
+        monotonic = "freeze"
+    if python:
+        raise ValueError("python is not in this release")
+    grace_ns = timeline.seconds_to_ns(grace, "grace")
+    return Options(start, checked_rate, monotonic, waits == "follow", grace_ns, jump_after_ns)
+
+
+def _jump_after_ns(autojump: bool | float) -> int | None:
+    if not isinstance(autojump, (bool, int, float)):
+        raise TypeError(f"autojump is a bool or a number of real seconds, not {autojump!r}")
+    if isinstance(autojump, bool):
+        return 0 if autojump else None
+    if not 0 <= autojump < float("inf"):
+        raise ValueError(f"autojump is finite and not negative, not {autojump!r}")
+    return timeline.seconds_to_ns(autojump, "autojump")
 
 
 def check_timeout(timeout: float) -> None:

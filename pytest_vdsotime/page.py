@@ -29,13 +29,12 @@ COOKIE_SIZE = 16
 MARK_OFFSET, PROCESS_SIZE, SLOT_SIZE, SLOTS = 48, 64, 96, 42
 
 _SEQUENCE = struct.Struct("=I")
-_SERVED = struct.Struct("=I")
-_LINE = struct.Struct("=QQII")
-_CLOCK = struct.Struct("=qIHH")
 _CLOCK_IDS = 12
+#: The bits of served ids, the lines, the clocks
+_BODY = struct.Struct("=I" + 2 * "QQII" + _CLOCK_IDS * "qIHH")
 _READ_MOVING, _READ_PRIVATE, _READ_TICKING = 1, 2, 4
 BODY_OFFSET = _SEQUENCE.size
-BODY_SIZE = _SERVED.size + len(LineName) * _LINE.size + _CLOCK_IDS * _CLOCK.size
+BODY_SIZE = _BODY.size
 
 _MFD_EXEC = 0x10  # linux/memfd.h, since Linux 6.3
 _F_SEAL_FUTURE_WRITE = 0x10  # linux/fcntl.h, since Linux 5.1
@@ -47,21 +46,23 @@ def pack_body(lines: Lines, host: HostClocks, *, private: bool) -> bytes:
 
     `private` is for a copy of the page: its readers also touch the marker page.
     """
-    pair = {LineName.WALL: lines.wall, LineName.MONOTONIC: lines.monotonic}
+    pair = lines.wall, lines.monotonic
     flags = _READ_PRIVATE if private else 0
-    reads = {name: flags | _way_of_reading(line.rate) for name, line in pair.items()}
-    served = 0
-    clocks = [bytes(_CLOCK.size)] * _CLOCK_IDS
-    for clock_id, (name, reading_ns) in host.readings(lines).items():
-        served |= 1 << clock_id
-        if reads[name] & _READ_TICKING:
-            reading_ns -= pair[name].start_ns
-        seconds, nanoseconds = divmod(reading_ns, _NS_PER_S)
-        clocks[clock_id] = _CLOCK.pack(seconds, nanoseconds, reads[name], name)
-    packed = [
-        _LINE.pack(line.start_ns, line.rate.mult, line.rate.shift, 0) for line in pair.values()
+    reads = [flags | _way_of_reading(line.rate) for line in pair]
+    bases_ns = [
+        line.base_ns - line.start_ns if read & _READ_TICKING else line.base_ns
+        for line, read in zip(pair, reads, strict=True)
     ]
-    return b"".join((_SERVED.pack(served), *packed, *clocks))
+    served, clocks = 0, [0] * (4 * _CLOCK_IDS)
+    for clock_id, offset_ns in host.offsets_ns.items():
+        served |= 1 << clock_id
+        name = CLOCKS[clock_id].line
+        seconds, nanoseconds = divmod(bases_ns[name] + offset_ns, _NS_PER_S)
+        clocks[4 * clock_id : 4 * clock_id + 4] = seconds, nanoseconds, reads[name], name
+    values = [served]
+    for line in pair:
+        values += line.start_ns, line.rate.mult, line.rate.shift, 0
+    return _BODY.pack(*values, *clocks)
 
 
 def _way_of_reading(rate: Rate) -> int:
@@ -142,6 +143,10 @@ class ClockPage:
         """Whether programs read a line by this id; if not, it is the kernel's to answer or
         refuse."""
         return clock_id in self._host.offsets_ns
+
+    def offset_ns(self, clock_id: int) -> int:
+        """How far a served clock is from its line."""
+        return self._host.offsets_ns[clock_id]
 
     def reading_ns(self, clock_id: int) -> int:
         """What a program reads from a served clock now."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from pytest_vdsotime.errors import VdsoTimeError
@@ -101,7 +101,8 @@ class FrozenPopen(subprocess.Popen[Any]):
             if identity != AS_IT_IS and env is None:
                 # Without an identity to change, subprocess may take posix_spawn, and os.environ.
                 env = c_environment()
-        arguments = launcher_arguments(os.getpid(), native.calls.filter, identity, candidates, argv)
+        code = native.calls.filters[world.follows]
+        arguments = launcher_arguments(os.getpid(), code, identity, candidates, argv)
         if preexec_fn is not None:
             kept_fds = pass_fds if close_fds else None
             preexec_fn = with_launcher_in_reach(launcher, preexec_fn, arguments, env, kept_fds)
@@ -186,9 +187,24 @@ class FrozenPopen(subprocess.Popen[Any]):
         self._clock.raise_news()
         return status
 
+    def communicate(self, input: Any = None, timeout: float | None = None) -> Any:
+        """As `subprocess.Popen.communicate`; `timeout` is real time."""
+        with self._explained():
+            return super().communicate(input, timeout)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """A timeout says what the programs wait for."""
+        try:
+            yield
+        except subprocess.TimeoutExpired as error:
+            error.add_note(self._clock.describe())
+            raise
+
     def wait(self, timeout: float | None = None) -> int:
         """As `subprocess.Popen.wait`; `timeout` is real time."""
-        status = super().wait(timeout)
+        with self._explained():
+            status = super().wait(timeout)
         self._clock.raise_news()
         return status
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,7 +12,11 @@ from pytest_vdsotime.availability import explain_seizing
 from pytest_vdsotime.errors import TracingUnavailable
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.page import CLOCK_PAGE, MARKER_PAGE, PAGE_SIZE
-from pytest_vdsotime.tracer.tasks import Process
+from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, format_instant
+from pytest_vdsotime.tracer.passing import Passing
+from pytest_vdsotime.tracer.tasks import Process, World
+
+_MOST_DESCRIBED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,24 @@ class TracedProcess:
     argv: list[str]
     has_read_clock: bool
     """It has read this clock since its exec."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingWait:
+    """What a thread waits for that a deadline will end."""
+
+    pid: int
+    tid: int
+    command: str
+    """The program's name."""
+    syscall: str
+    """The kernel's name of what it waits in."""
+    clock: str
+    """Such as ``CLOCK_MONOTONIC``."""
+    deadline_ns: int
+    """A reading of that clock."""
+    remaining: float
+    """Seconds that this clock has to move on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +62,31 @@ def snapshot(process: Process) -> TracedProcess | None:
     if stat is None or stat[0] in "ZX":
         return None
     return TracedProcess(process.pid, stat[1], procfs.argv(process.pid), _has_read_clock(process))
+
+
+def pending_waits(passing: Passing, world: World) -> list[PendingWait]:
+    """Of all threads on a clock, the soonest first. On the tracer thread."""
+    page = world.page
+    return [
+        PendingWait(
+            task.process.pid,
+            task.tid,
+            procfs.command(task.process.pid),
+            wait.row.name,
+            CLOCKS[wait.clock_id].name,
+            wait.deadlines[0][1] + page.offset_ns(wait.clock_id),
+            max(left_ns, 0) / NS_PER_S,
+        )
+        for left_ns, task, wait in passing.waits(world)
+    ]
+
+
+def described(wall_ns: int, doings: Sequence[str]) -> str:
+    """Where a clock stands, and what each of its threads does."""
+    text = f"frozen clock at {format_instant(wall_ns)}"
+    more = len(doings) - _MOST_DESCRIBED
+    listed = [*doings[:_MOST_DESCRIBED], *([f"and {more} threads more"] if more > 0 else [])]
+    return "\n  ".join([f"{text}, with" if listed else text, *listed])
 
 
 def check_pid(pid: int) -> None:

@@ -170,6 +170,7 @@ class Rate:
 
 
 _LONGEST_WAY_NS = 2**63 - 1
+_CREEP_NS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +197,13 @@ class Line:
         return Line(self.at(host_ns) + by_ns, host_ns, rate or self.rate)
 
 
+class LineName(IntEnum):
+    """Which line; the value is its index in the shared page."""
+
+    WALL = 0
+    MONOTONIC = 1
+
+
 @dataclass(frozen=True, slots=True)
 class Lines:
     """Both lines of a clock. `monotonic_follows_rate` is monotonic="rate"."""
@@ -204,11 +212,20 @@ class Lines:
     monotonic: Line
     monotonic_follows_rate: bool
 
+    def line(self, name: LineName) -> Line:
+        """The line of this name."""
+        return self.wall if name is LineName.WALL else self.monotonic
+
     def advanced(self, host_ns: int, by_ns: int) -> Lines:
         """Time passes: both lines move. Raises ValueError beyond the year 9999."""
         wall = self.wall.rebased(host_ns, by_ns=by_ns)
         check_range(wall.base_ns, timedelta(microseconds=by_ns // 1000))
-        return replace(self, wall=wall, monotonic=self.monotonic.rebased(host_ns, by_ns=by_ns))
+        monotonic = self.monotonic.rebased(host_ns, by_ns=by_ns)
+        return Lines(wall, monotonic, self.monotonic_follows_rate)
+
+    def crept(self, host_ns: int) -> Lines:
+        """A little later on the monotonic line: no kernel wakes a program at just its deadline."""
+        return replace(self, monotonic=self.monotonic.rebased(host_ns, by_ns=_CREEP_NS))
 
     def moved_to(self, host_ns: int, instant_ns: int) -> Lines:
         """Somebody sets the clock: the wall line alone moves."""
@@ -220,13 +237,6 @@ class Lines:
         if self.monotonic_follows_rate:
             monotonic = monotonic.rebased(host_ns, rate=rate)
         return replace(self, wall=self.wall.rebased(host_ns, rate=rate), monotonic=monotonic)
-
-
-class LineName(IntEnum):
-    """Which line; the value is its index in the shared page."""
-
-    WALL = 0
-    MONOTONIC = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,14 +296,6 @@ class HostClocks:
                 continue
             offsets_ns[clock_id] = row.host_offset_ns(clock_id)
         return cls(offsets_ns)
-
-    def readings(self, lines: Lines) -> Mapping[int, tuple[LineName, int]]:
-        """For each served id its line and its reading at that line's start."""
-        bases_ns = {LineName.WALL: lines.wall.base_ns, LineName.MONOTONIC: lines.monotonic.base_ns}
-        return {
-            clock_id: (CLOCKS[clock_id].line, bases_ns[CLOCKS[clock_id].line] + offset_ns)
-            for clock_id, offset_ns in self.offsets_ns.items()
-        }
 
 
 MONOTONIC_MODES = ("flow", "freeze", "rate")

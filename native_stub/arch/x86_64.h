@@ -14,8 +14,13 @@
 #define NR_munmap 11
 #define NR_pread64 17
 #define NR_pwrite64 18
+#define NR_nanosleep 35
+#define NR_getpid 39
+#define NR_clone 56
+#define NR_vfork 58
 #define NR_execve 59
 #define NR_wait4 61
+#define NR_kill 62
 #define NR_ptrace 101
 #define NR_getppid 110
 #define NR_rt_sigtimedwait 128
@@ -24,14 +29,18 @@
 #define NR_setgroups 116
 #define NR_prctl 157
 #define NR_gettimeofday 96
+#define NR_futex 202
 #define NR_clock_gettime 228
 #define NR_clock_getres 229
+#define NR_clock_nanosleep 230
 #define NR_exit_group 231
 #define NR_openat 257
 #define NR_getcpu 309
+#define NR_process_vm_readv 310
 #define NR_process_vm_writev 311
 #define NR_seccomp 317
 #define NR_statx 332
+#define NR_clone3 435
 #define NR_close_range 436
 
 /* Loads are not reordered with loads (Intel SDM vol. 3, 9.2): the compiler alone must be held. */

@@ -94,6 +94,16 @@ def write_word(tid: int, address: int, value: int) -> None:
     _transfer(_libc.process_vm_writev, tid, address, ctypes.c_uint64(value), 8)
 
 
+def read_running(tid: int, address: int, size: int) -> bytes:
+    """Of a task that may be running; empty where it has no such memory, or is closed to this way.
+
+    Raises OSError when it is gone.
+    """
+    buffer = ctypes.create_string_buffer(size)
+    count = _transfer(_libc.process_vm_readv, tid, address, buffer, size)
+    return buffer.raw if count == size else b""
+
+
 def map_stub(fd: int, size: int, process_page: bytes, page_size: int) -> int:
     """Maps a part of a clock's memfd here as the loader does in a program (native_stub/loader.c);
     returns where, or 0 where that cannot be."""

@@ -4,6 +4,7 @@ ended."""
 from __future__ import annotations
 
 import os
+import re
 import stat
 import struct
 
@@ -42,6 +43,11 @@ def name(pid: int) -> str:
             return file.read().rstrip("\n")
     except OSError:
         return "?"
+
+
+def command(tid: int) -> str:
+    """The name of a process or thread, as ps(1) has it."""
+    return read_text(f"/proc/{tid}/comm").rstrip("\n") or "?"
 
 
 def stat_fields(pid: int) -> tuple[str, int] | None:
@@ -130,6 +136,57 @@ def _status_fields(tid: int) -> dict[str, str]:
 def has_filter(tid: int) -> bool:
     """Whether seccomp decides on a thread's system calls, by filters or its strict mode."""
     return _status_fields(tid).get("Seccomp", "0") != "0"
+
+
+def descriptor_table_size(tid: int) -> int:
+    """How many descriptors its table has room for."""
+    return int(_status_fields(tid).get("FDSize", "0"))
+
+
+def catches(tid: int, number: int) -> bool:
+    """Whether a thread has a handler for a signal."""
+    return bool(int(_status_fields(tid).get("SigCgt", "0"), 16) >> (number - 1) & 1)
+
+
+def is_pending(tid: int, number: int, *, shared: bool) -> bool:
+    """Whether a signal waits to be delivered to a thread, or `shared` to its process."""
+    pending = _status_fields(tid).get("ShdPnd" if shared else "SigPnd", "0")
+    return bool(int(pending, 16) >> (number - 1) & 1)
+
+
+def timerfd_clock(tid: int, fd: int) -> int | None:
+    """The clock id of a timerfd; None if the descriptor is none."""
+    text = read_text(f"/proc/{tid}/fdinfo/{fd}")
+    found = re.search(r"^clockid: (\d+)$", text, re.MULTILINE)
+    return int(found[1]) if found else None
+
+
+def timerfds(pid: int) -> list[int]:
+    """The descriptors of a process that are timerfds."""
+    found = []
+    try:
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            if os.readlink(f"/proc/{pid}/fd/{name}") == "anon_inode:[timerfd]":
+                found.append(int(name))
+    except OSError:
+        pass  # it, or one of them, is gone
+    return found
+
+
+def socket_inode(tid: int, descriptor: int) -> int | None:
+    """The number of a socket; None if the descriptor is none."""
+    try:
+        found = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(f"/proc/{tid}/fd/{descriptor}"))
+    except OSError:
+        return None
+    return int(found[1]) if found else None
+
+
+def posix_timer_clock(tid: int, number: int) -> int | None:
+    """The clock id of a timer made by timer_create(2); None if there is none that is known."""
+    text = read_text(f"/proc/{tid}/timers")
+    found = re.search(rf"^ID: {number}\n(?:.+\n)*?ClockID: (\d+)$", text, re.MULTILINE)
+    return int(found[1]) if found else None
 
 
 def tracer_of(tid: int) -> int:

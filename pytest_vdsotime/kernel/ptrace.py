@@ -24,6 +24,8 @@ with warnings.catch_warnings():
 _PTRACE_SEIZE = 0x4206
 _PTRACE_INTERRUPT = 0x4207
 _PTRACE_LISTEN = 0x4208
+_PTRACE_PEEKSIGINFO = 0x4209
+_PEEKSIGINFO_SHARED = 1
 _PTRACE_GETSIGMASK = 0x420A
 _PTRACE_SETSIGMASK = 0x420B
 _PTRACE_GET_SYSCALL_INFO = 0x420E
@@ -113,6 +115,24 @@ def signal_info(tid: int) -> tuple[int, int] | None:
     except ProcessLookupError:
         return None
     return info.si_signo, info.si_code
+
+
+class _PeekArguments(ctypes.Structure):
+    """struct ptrace_peeksiginfo_args (ptrace(2))."""
+
+    _fields_ = (("off", ctypes.c_uint64), ("flags", ctypes.c_uint32), ("nr", ctypes.c_int32))
+
+
+def has_signals(tid: int) -> bool:
+    """Whether signals wait for a stopped task or for its process, blocked ones too; false when it
+    is gone."""
+    info = _SignalInfo()
+    arguments = _PeekArguments(0, 0, 1)
+    for arguments.flags in (0, _PEEKSIGINFO_SHARED):
+        address, data = ctypes.addressof(arguments), ctypes.addressof(info)
+        if _ptrace(_PTRACE_PEEKSIGINFO, tid, address, data) > 0:
+            return True
+    return False
 
 
 class Stopped:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pytest_vdsotime.kernel.takeover import Block
 from pytest_vdsotime.kernel.wait import Stop, decode
 
 _LIST, _BATCH = 64, 256
-_NEWS = 1  # enum pump_result
+_NEWS, _NOTHING = 1, 2  # enum pump_result
+_RECORDS = 1 << 14
 
 
 END = 0
@@ -47,6 +48,33 @@ class _Report(ctypes.Structure):
     _fields_ = (("tid", ctypes.c_int64), ("status", ctypes.c_int64))
 
 
+class Record(ctypes.Structure):
+    """struct wait_record of native_stub/waits.h: a timed wait that the kernel times."""
+
+    _fields_ = (
+        ("tid", ctypes.c_uint64),
+        ("nr", ctypes.c_uint64),
+        ("arguments", ctypes.c_uint64 * 6),
+        *((name, ctypes.c_uint64) for name in ("stack", "counter", "is_point")),
+        *((name, ctypes.c_uint64) for name in ("began_ns", "ahead_ns")),
+        ("timeout", ctypes.c_uint64 * 2),
+        ("has_rest", ctypes.c_uint64),
+        ("rest", ctypes.c_uint64 * 2),
+    )
+
+
+_TABLE = ("mask", "count", "records", "begins", "ahead_ns", "clocks")
+
+
+class _Waits(ctypes.Structure):
+    """struct wait_table of native_stub/waits.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_uint64) for name in _TABLE),
+        ("kinds", ctypes.c_uint8 * 512),
+    )
+
+
 class _Pump(ctypes.Structure):
     """struct pump of native_stub/pump.h."""
 
@@ -60,6 +88,7 @@ class _Pump(ctypes.Structure):
         ("asks_privilege", ctypes.c_uint64),
         ("read_clock", ctypes.c_uint64),
         ("served", ctypes.c_uint64),
+        ("patience_ns", ctypes.c_uint64),
         ("report_count", ctypes.c_uint64),
         ("reports", _Report * _BATCH),
         ("entry_count", ctypes.c_uint64),
@@ -70,6 +99,7 @@ class _Pump(ctypes.Structure):
         ("expected", ctypes.c_uint64 * _LIST),
         ("early_count", ctypes.c_uint64),
         ("early", ctypes.c_uint64 * _LIST),
+        ("waits", _Waits),
     )
 
 
@@ -77,25 +107,36 @@ class Pump:
     """Waits for the next stop that is the tracer's to handle."""
 
     def __init__(self, path: str) -> None:
-        self._function = ctypes.CDLL(path).pump
+        library = ctypes.CDLL(path)
+        self._function = library.pump
         self._function.argtypes = (ctypes.POINTER(_Pump),)
         self._function.restype = ctypes.c_long
         self.structure = _Pump()
+        self._waits = self.structure.waits
+        quick = ctypes.PyDLL(path)  # keeps the interpreter lock
+        self._find_record, self._drop_record = quick.find_record, quick.drop_record
+        self._end_call = quick.end_call
+        self._end_call.argtypes = ctypes.c_uint64, ctypes.c_long
+        self._find_record.restype = ctypes.POINTER(Record)
+        for function in (self._find_record, self._drop_record):
+            function.argtypes = (ctypes.POINTER(_Waits), ctypes.c_uint64)
         self.structure.asks_privilege = os.geteuid() != 0
         self._special: set[int] = set()
         self._watched: set[int] = set()
         self.hands_over_all = self.was_interrupted = False
 
-    def hand_over(self, tid: int) -> None:
-        """From now on every stop of a task is the tracer's."""
-        self._special.add(tid)
-        self._write()
+    def hand_over(self, tid: int, is_special: bool = True) -> None:
+        """Whether every stop of a task is the tracer's from now on."""
+        if is_special != (tid in self._special):
+            if is_special:
+                self._special.add(tid)
+            else:
+                self._special.remove(tid)
+            self._write()
 
     def keep(self, tid: int) -> None:
         """Ends that."""
-        if tid in self._special:
-            self._special.remove(tid)
-            self._write()
+        self.hand_over(tid, False)
 
     def watch(self, tid: int) -> None:
         """The end of a task is the tracer's, and its execs are news."""
@@ -129,17 +170,53 @@ class Pump:
         tracer."""
         self.structure.read_clock, self.structure.served = read_clock, served
 
-    def wait(self) -> Sequence[Stop]:
-        """The next stops, in the order of their reports. Empty: there are none but news, or a
-        signal to this thread ended the waiting (`was_interrupted`).
+    def record_waits(self, kinds: Mapping[int, int], clocks: int) -> None:
+        """From now on the pump lets timed waits begin, by system call number: 1 where the timeout
+        stands in the call, 2 and more where argument 0 and so on leads to it. `clocks`: a bit per
+        clock id."""
+        self._records = (Record * _RECORDS)()
+        self._waits.mask, self._waits.clocks = _RECORDS - 1, clocks
+        self._waits.records = ctypes.addressof(self._records)
+        for number, kind in kinds.items():
+            self._waits.kinds[number] = kind
+
+    def let_waits_begin(self, ahead_ns: int | None) -> None:
+        """Whether it does, with the monotonic line this far ahead of the host's; None: they are
+        the tracer's. What is recorded stays."""
+        self._waits.begins = ahead_ns is not None
+        self._waits.ahead_ns = ahead_ns or 0
+
+    def record_of(self, tid: int) -> Record | None:
+        """The wait that a task began last, if it was not the tracer's."""
+        found = self._find_record(self._waits, tid)
+        return found[0] if found else None
+
+    def end_call(self, tid: int, result: int) -> None:
+        """A task that is stopped at the entry of a system call goes on behind it.
+
+        Raises ProcessLookupError when it was killed.
+        """
+        error: int = self._end_call(tid, result)
+        if error:
+            raise OSError(-error, f"ending a system call of {tid}: {os.strerror(-error)}")
+
+    def drop_record(self, tid: int) -> None:
+        """The tracer knows better."""
+        self._drop_record(self._waits, tid)
+
+    def wait(self, patience_ns: int = 0) -> Sequence[Stop]:
+        """The next stops, in the order of their reports. Empty: there are none but news, or none
+        within `patience_ns` (0: it waits until there are), or a signal to this thread ended the
+        waiting (`was_interrupted`).
 
         Raises ChildProcessError when there is no tracee.
         """
         structure = self.structure
         structure.hands_over_all = self.hands_over_all or self._is_full()
+        structure.patience_ns = patience_ns
         result: int = self._function(structure)
         self.was_interrupted = result == -errno.EINTR
-        if self.was_interrupted or result == _NEWS:
+        if self.was_interrupted or result in (_NEWS, _NOTHING):
             return ()
         if result < 0:
             raise OSError(-result, f"waiting for tracees: {os.strerror(-result)}")

@@ -30,6 +30,7 @@ _INSTRUCTION = struct.Struct("=HBBI")
 INSTRUCTION_SIZE = _INSTRUCTION.size
 _LONGEST_LIST = 2
 _WORD_BITS = 32
+_SIGN = 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,14 @@ class Match:
     """whatever these bits are."""
     any_bits: int = 0
     """Or, where there are no values, it has one of these bits."""
+    is_positive: bool = False
+    """Or, as an int, it is above zero."""
 
     def holds(self, arguments: Sequence[int]) -> bool:
         """What the filter decides."""
         value = arguments[self.argument] & 0xFFFFFFFF
+        if self.is_positive:
+            return 0 < value < _SIGN
         if self.values:
             return value & ~self.ignored_bits in self.values
         return bool(value & self.any_bits)
@@ -153,6 +158,10 @@ def _test(
     if match is None:
         return
     code.add(_LOAD, _ARGUMENTS + 8 * match.argument)
+    if match.is_positive:
+        code.add(_JUMP_ANY_BIT, _SIGN, allow)
+        code.add(_JUMP_ANY_BIT, -1, trace, allow)
+        return
     if not match.values:
         code.add(_JUMP_ANY_BIT, match.any_bits, trace, allow)
         return

@@ -8,27 +8,57 @@ it is.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 
 from pytest_vdsotime.arch import Abi, Arch
 from pytest_vdsotime.kernel import memory
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
-from pytest_vdsotime.kernel.seccomp import Rule, assemble
+from pytest_vdsotime.kernel.seccomp import Match, Rule, assemble
 from pytest_vdsotime.page import COOKIE_SIZE, MARK_OFFSET, PAGE_SIZE, PROCESS_PAGE
+from pytest_vdsotime.tracer import parking
 from pytest_vdsotime.tracer.clockcalls import CLOCK_CALLS
-from pytest_vdsotime.tracer.deadlines import DEADLINE_CALLS
 from pytest_vdsotime.tracer.processcalls import PROCESS_CALLS
 from pytest_vdsotime.tracer.request import CallRow, NotThere, Refused, Request, Substitute
-from pytest_vdsotime.tracer.tasks import Process
+from pytest_vdsotime.tracer.sockets import SOCKET_CALLS
+from pytest_vdsotime.tracer.tasks import Process, Task
+from pytest_vdsotime.tracer.timercalls import TIMER_CALLS
+from pytest_vdsotime.waits import WAITS
 
-CALLS = (*CLOCK_CALLS, *DEADLINE_CALLS, *PROCESS_CALLS)
+WAIT_CALLS = tuple(
+    CallRow(row.name, partial(parking.begin, row), row.condition, row.wide, row.pointer)
+    for row in WAITS
+)
+#: Those of them whose timeout is a point of a clock.
+POINT_CALLS = tuple(
+    CallRow(
+        row.name,
+        partial(parking.begin, row),
+        row.points if isinstance(row.points, Match) else None,
+        row.wide,
+        row.pointer,
+    )
+    for row in WAITS
+    if row.points
+)
+OTHER_CALLS = (*CLOCK_CALLS, *TIMER_CALLS, *SOCKET_CALLS, *PROCESS_CALLS)
+CALLS = (*OTHER_CALLS, *WAIT_CALLS)
 _MINUS_ONE = 2**64 - 1
+
+
+def _signed(register: int) -> int:
+    return register - 2**64 if register >= 2**63 else register
 
 
 #: What the loader says when it fails (native_stub/loader_failed.h).
 LOADER_FAILED = 32080
 #: Below the stack pointer, beyond what functions may use there (System V ABI x86-64, 3.2.2).
 _BELOW_STACK, _ALIGNMENT = 192, 16
+
+
+def _rules(abi: Abi, rows: Iterable[CallRow]) -> Iterator[Rule]:
+    numbers = abi.syscalls
+    return (Rule(numbers[row.name], row.match, row.pointer) for row in rows if row.name in numbers)
 
 
 class Calls:
@@ -44,24 +74,25 @@ class Calls:
             for abi in arch.abis
         }
         own = Rule(LOADER_FAILED)
-        self.filter = assemble(
-            (
-                abi.audit_arch,
-                abi.refused_bit,
-                [own, *(Rule(nr, row.match, row.pointer) for nr, row in rows.items())],
+        self.filters: Mapping[bool, bytes] = {
+            follows: assemble(
+                (abi.audit_arch, abi.refused_bit, [own, *_rules(abi, rows)]) for abi in arch.abis
             )
-            for abi, rows in self._rows.values()
-        )
+            for follows, rows in ((True, CALLS), (False, (*OTHER_CALLS, *POINT_CALLS)))
+        }
+        """By whether waits follow the clock."""
         self._timezone = memory.kernel_timezone(arch.abis[0].syscalls["gettimeofday"])
 
     def answer(
-        self, stopped: Stopped, process: Process, call: SystemCall
+        self, stopped: Stopped, task: Task, call: SystemCall
     ) -> Callable[[Stopped], None] | None:
         """Decides one stopped call; returns what is to be done at its exit, if anything.
 
         Requires: the task is at a seccomp stop.
-        Leaves: it stopped, its call answered or left to the kernel. ProcessLookupError: killed.
+        Leaves: it stopped, its call answered or left to the kernel, or the task held.
+        ProcessLookupError: killed.
         """
+        process = task.process
         if process.is_in_real_time or self._is_of_vdso(stopped, process, call):
             return None
         abi, rows = self._rows[call.arch]
@@ -72,25 +103,27 @@ class Calls:
             if process.traces_calls:
                 return None
             # A filter of the program's own wants it traced, which nobody does (seccomp(2)).
-            self._return(stopped, -errno.ENOSYS)
+            self.give(stopped, -errno.ENOSYS)
             return None
-        request = Request(process, stopped, call.stack, abi, row.wide, arguments, self._timezone)
+        place = call.stack, call.counter
+        request = Request(task, stopped, call.nr, place, abi, row.wide, arguments, self._timezone)
         try:
             answer = row.answer(request)
             if isinstance(answer, Substitute):
-                return self._substitute(request, answer)
+                return self.substitute(request, answer)
         except Refused as refusal:
             answer = -refusal.number
         except NotThere:
             if not row.may_run_first:
                 answer = -errno.EFAULT
             else:
-                return self._at_exit(request, lambda result: self._again(row, request, result))
+                again = partial(self._again, row, request)
+                return self.at_exit(again, request)
         if answer is None:
             return None
         if not isinstance(answer, int):
-            return self._at_exit(request, answer)
-        self._return(stopped, answer)
+            return self.at_exit(answer, request)
+        self.give(stopped, answer)
         return None
 
     def _again(self, row: CallRow, request: Request, result: int) -> int:
@@ -101,7 +134,8 @@ class Calls:
             answer = None
         return answer if isinstance(answer, int) else result
 
-    def _return(self, stopped: Stopped, result: int) -> None:
+    def give(self, stopped: Stopped, result: int) -> None:
+        """The call's result, without the kernel."""
         registers = stopped.registers()
         setattr(registers, self._arch.interrupted_syscall, _MINUS_ONE)
         setattr(registers, self._arch.syscall_result, result % 2**64)
@@ -120,9 +154,10 @@ class Calls:
             return False  # the program jumped there, without a stack
         return 0 <= int.from_bytes(caller, "little") - process.vdso < host.size
 
-    def _substitute(
+    def substitute(
         self, request: Request, substitute: Substitute
     ) -> Callable[[Stopped], None] | None:
+        """Has the kernel find another argument; returns what is to be done at the call's exit."""
         name = request.abi.arguments[substitute.argument]
         value = substitute.value
         if substitute.data:
@@ -138,9 +173,14 @@ class Calls:
         setattr(registers, name, value)
         request.stopped.set_registers(registers)
 
+        result_name, then = self._arch.syscall_result, substitute.then
+
         def put_back(stopped: Stopped) -> None:
             registers = stopped.registers()
             setattr(registers, name, own)
+            if then is not None:
+                result = then(stopped, _signed(getattr(registers, result_name)))
+                setattr(registers, result_name, result % 2**64)
             stopped.set_registers(registers)
 
         return put_back
@@ -156,17 +196,35 @@ class Calls:
                     return process.next_slot()
             except MemoryError:
                 pass
-        return (request.stack - _BELOW_STACK - size) & -_ALIGNMENT
+        return (request.place[0] - _BELOW_STACK - size) & -_ALIGNMENT
 
-    def _at_exit(self, request: Request, answer: Callable[[int], int]) -> Callable[[Stopped], None]:
+    def is_read(self, call: SystemCall) -> bool:
+        """Whether it is read(2)."""
+        return call.nr == self._rows[call.arch][0].syscalls["read"]
+
+    def ended_read(self, stopped: Stopped) -> int | None:
+        """The descriptor that a task has just read, if it was stopped at the end of that."""
+        registers, arch = stopped.registers(), self._arch
+        kinds = (arch, *arch.runs_too)
+        abi = next((one for one in kinds if one.runs_in(registers)), arch).abis[0]
+        if getattr(registers, arch.interrupted_syscall) != abi.syscalls["read"]:
+            return None
+        fd: int = getattr(registers, abi.arguments[0]) & 0xFFFFFFFF
+        return fd if 0 < getattr(registers, arch.syscall_result) < 2**31 else None
+
+    def at_exit(
+        self, answer: Callable[[int], int], request: Request | None = None
+    ) -> Callable[[Stopped], None]:
+        """What puts the result of a call right by `answer`."""
         name = self._arch.syscall_result
 
         def put_right(stopped: Stopped) -> None:
-            request.stopped = stopped
+            if request is not None:
+                request.stopped = stopped
             registers = stopped.registers()
             result = getattr(registers, name)
             try:
-                result = answer(result - 2**64 if result >= 2**63 else result)
+                result = answer(_signed(result))
             except Refused as refusal:
                 result = -refusal.number
             setattr(registers, name, result % 2**64)

@@ -78,9 +78,13 @@ def _set_wall(request: Request, instant_ns: int) -> int:
     if not 0 <= instant_ns // NS_PER_S < _LATEST_SETTABLE_S:
         raise Refused(errno.EINVAL)
     _require_right(request)
-    page = request.process.world.page
-    page.change(lambda host_ns: page.lines.moved_to(host_ns, instant_ns))
+    _move_wall_to(request, instant_ns)
     return 0
+
+
+def _move_wall_to(request: Request, instant_ns: int) -> None:
+    """Before the program goes on."""
+    request.process.world.new_wall_ns = instant_ns
 
 
 def _clock_settime(request: Request) -> Answer:
@@ -122,10 +126,9 @@ def _stime(request: Request) -> Answer:
 
 
 def _move_wall_by(request: Request, way_ns: int) -> None:
-    page = request.process.world.page
-    wall = page.lines.wall
-    instant_ns = wall.at(time.clock_gettime_ns(time.CLOCK_MONOTONIC)) + way_ns
-    page.change(lambda host_ns: page.lines.moved_to(host_ns, instant_ns))
+    wall = request.process.world.page.lines.wall
+    now_ns = wall.at(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+    _move_wall_to(request, now_ns + way_ns)
 
 
 def _adjtimex(request: Request, argument: int = 0) -> Answer:
@@ -153,7 +156,8 @@ def _adjtimex(request: Request, argument: int = 0) -> Answer:
         seconds, fraction = fields[Timex.SECONDS], fields[Timex.FRACTION]
         _move_wall_by(request, seconds * NS_PER_S + fraction * unit_ns)
     state, told = memory.kernel_timex()
-    seconds, nanoseconds = divmod(request.now_ns(CLOCK_REALTIME), NS_PER_S)
+    now_ns, new_ns = request.now_ns(CLOCK_REALTIME), request.process.world.new_wall_ns
+    seconds, nanoseconds = divmod(now_ns if new_ns is None else new_ns, NS_PER_S)
     is_nano = told[Timex.STATUS] & _STA_NANO
     told[Timex.SECONDS], told[Timex.FRACTION] = (
         seconds,

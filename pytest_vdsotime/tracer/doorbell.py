@@ -16,26 +16,31 @@ import ctypes
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 
 from pytest_vdsotime.availability import explain
 from pytest_vdsotime.errors import TracingUnavailable
-from pytest_vdsotime.kernel import procfs, ptrace, wait
+from pytest_vdsotime.image import Launcher
+from pytest_vdsotime.kernel import memory, procfs, ptrace, wait
 from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.timeline import NS_PER_S
 
 RING = signal.SIGUSR1
 LOOK_AROUND = signal.SIGUSR2
 #: Ignored by default, so it does no harm wherever it may go; the tracer thread must not block it.
 INTERRUPT = signal.SIGURG
 _WATCH_INTERVAL_S = 0.25
+_YEARS_NS = (2**31 - 1) * NS_PER_S
 
 
 class Doorbell:
     """The doorbell process. `ring` is for any thread, the rest for the tracer thread."""
 
-    def __init__(self, launcher: str) -> None:
+    def __init__(self, launcher: Launcher) -> None:
         """Raises TracingUnavailable when it cannot be traced."""
         self._launcher = launcher
+        self._alarm_ns = _YEARS_NS
         self._lock = threading.Lock()
         self.answers = 0
         """How often the tracer has come to the door."""
@@ -43,7 +48,7 @@ class Doorbell:
 
     def _start(self) -> int:
         arguments = ["vdsotime-doorbell", str(os.getpid())]
-        pid = os.posix_spawn(self._launcher, arguments, {}, setsigmask=())
+        pid = os.posix_spawn(self._launcher.path, arguments, {}, setsigmask=())
         try:
             ptrace.seize(pid)
         except OSError as error:
@@ -63,13 +68,28 @@ class Doorbell:
             except ProcessLookupError:
                 return  # the tracer finds out when it looks around
 
+    def set_alarm(self, at_ns: int) -> None:
+        """It rings at this time of CLOCK_MONOTONIC by itself."""
+        self._alarm_ns = min(at_ns, _YEARS_NS)
+        self.ring()
+
+    def go_on(self) -> None:
+        """Ends its stop. What the alarm was is read anew then (native_stub/launch.c)."""
+        address = self._launcher.alarm_time
+        seconds, nanoseconds = divmod(self._alarm_ns, NS_PER_S)
+        if self._alarm_ns <= time.clock_gettime_ns(time.CLOCK_MONOTONIC):
+            seconds = _YEARS_NS // NS_PER_S  # it rang
+        memory.write_word(self.pid, address, seconds)
+        memory.write_word(self.pid, address + 8, nanoseconds)
+        Stopped(self.pid).resume()
+
     def repair(self) -> None:
         """After another thread took a stop of the doorbell away, or its end."""
         if procfs.stat_fields(self.pid) is None:
             with self._lock:
                 self.pid = self._start()
         elif ptrace.signal_info(self.pid) is not None:
-            Stopped(self.pid).resume()
+            self.go_on()
 
     def close(self) -> None:
         """Ends and reaps it; idempotent."""

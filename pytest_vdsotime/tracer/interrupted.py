@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import re
+import signal
 from array import array
 from collections.abc import Sequence
 from typing import Any
@@ -19,8 +20,12 @@ from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.ptrace import Stopped
 
 # include/linux/errno.h
-_ERESTARTSYS, _ERESTARTNOINTR, _ERESTARTNOHAND, _ERESTART_RESTARTBLOCK = 512, 513, 514, 516
-_MADE_AGAIN = errno.EINTR, _ERESTARTSYS, _ERESTARTNOINTR, _ERESTARTNOHAND
+_ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, _ERESTART_RESTARTBLOCK = 512, 513, 514, 516
+_MADE_AGAIN = errno.EINTR, _ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND
+#: The errors of calls that are not over, as long as no handler ends them.
+GOES_ON = frozenset((*_MADE_AGAIN, _ERESTART_RESTARTBLOCK))
+#: Signals that stop a process, which end some calls with EINTR (signal(7)).
+STOPPING = signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU
 _WORD = 2**64
 _MAX_ERRNO = 4095
 #: How far up its stack the frame of a signal handler is looked for.
@@ -28,7 +33,7 @@ _HANDLERS_STACK = 256 * 1024
 _EFLAGS_FIXED = 2  # X86_EFLAGS_FIXED, asm/processor-flags.h
 
 
-def _error_of(registers: Any, arch: Arch) -> int:
+def error_of(registers: Any, arch: Arch) -> int:
     """The errno of the system call that a thread was stopped in; 0 if it was in none."""
     if getattr(registers, arch.interrupted_syscall) >= _WORD // 2:
         return 0
@@ -38,13 +43,13 @@ def _error_of(registers: Any, arch: Arch) -> int:
 
 def is_in_call(registers: Any, arch: Arch) -> bool:
     """Whether a thread stopped in a system call will go on with it."""
-    return _error_of(registers, arch) in (*_MADE_AGAIN, _ERESTART_RESTARTBLOCK)
+    return error_of(registers, arch) in GOES_ON
 
 
 def called_again(registers: Any, arch: Arch) -> int:
     """The program counter behind a call that a thread will make again with the same arguments; 0
     if it will not."""
-    again = _error_of(registers, arch) in _MADE_AGAIN
+    again = error_of(registers, arch) in _MADE_AGAIN
     return int(getattr(registers, arch.program_counter)) if again else 0
 
 
@@ -54,10 +59,10 @@ def hide_interrupt(stopped: Stopped, arch: Arch) -> None:
     registers = stopped.registers()
     # close(2) has given up the descriptor by then
     if (
-        _error_of(registers, arch) == errno.EINTR
+        error_of(registers, arch) == errno.EINTR
         and getattr(registers, arch.interrupted_syscall) != arch.syscalls["close"]
     ):
-        setattr(registers, arch.syscall_result, -_ERESTARTNOHAND % _WORD)
+        setattr(registers, arch.syscall_result, -ERESTARTNOHAND % _WORD)
         stopped.set_registers(registers)
 
 

@@ -12,34 +12,40 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Mapping
-from functools import partial
 
 from pytest_vdsotime import image
 from pytest_vdsotime.errors import ClockClosed, UnsupportedProgram
+from pytest_vdsotime.kernel.look import LookAt
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.pump import END, Pump
+from pytest_vdsotime.kernel.signals import SI_TIMER
 from pytest_vdsotime.kernel.wait import Stop, StopKind
+from pytest_vdsotime.tracer.alarms import Alarms
 from pytest_vdsotime.tracer.attaching import Attaching
 from pytest_vdsotime.tracer.calls import LOADER_FAILED
+from pytest_vdsotime.tracer.canceled import CanceledReads
+from pytest_vdsotime.tracer.clocks import Clocks
 from pytest_vdsotime.tracer.doorbell import Doorbell
-from pytest_vdsotime.tracer.interrupted import hide_interrupt, is_in_call
+from pytest_vdsotime.tracer.interrupted import STOPPING, hide_interrupt, is_in_call
 from pytest_vdsotime.tracer.launching import Launching
 from pytest_vdsotime.tracer.lookout import Lookout, is_thread_of
 from pytest_vdsotime.tracer.mapping import inherit_copy
 from pytest_vdsotime.tracer.moving import Moving
 from pytest_vdsotime.tracer.native import NativeObjects, RealTime
+from pytest_vdsotime.tracer.parking import Parking
+from pytest_vdsotime.tracer.passing import Passing
+from pytest_vdsotime.tracer.quiet import Quiet
+from pytest_vdsotime.tracer.shortcuts import Shortcuts, own_rows, tell_of_waits
 from pytest_vdsotime.tracer.stops import Stops
 from pytest_vdsotime.tracer.takeover import Takeover, reservations
 from pytest_vdsotime.tracer.tasks import (
     Process,
-    Reply,
     Tables,
     Task,
     TaskState,
     World,
 )
-
-_STOPPING = signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU
+from pytest_vdsotime.tracer.timers import Timers
 
 
 class Loop:
@@ -58,13 +64,33 @@ class Loop:
         self._stops = Stops(tables, self._pump, bell, lookout, self._pumped, rung)
         self._launching = Launching(native.launcher, tables, self._pump)
         self._takeover = Takeover(native, self._stops.next_of)
-        self._needs_care = False
-        """Of some process of any clock."""
+        self._shortcuts = Shortcuts(tables, self._pump, native, self._takeover)
+        own_waits = own_rows(native.arch.abis[0])
+        tell_of_waits(self._pump, own_waits)
+        self._parking = Parking(native.arch, self._pump, own_waits)
+        quiet = Quiet(tables, self._pump, self._parking, LookAt(image.tracer_path(native.arch)))
+        alarms = Alarms(bell)
+        self._timers = Timers(alarms)
+        self._canceled = CanceledReads(self._calls, self._timers)
+        self.passing = Passing(
+            *(
+                tables,
+                self._pump,
+                self._stops,
+                quiet,
+                self._parking,
+                self._calls,
+                alarms,
+                self._timers,
+            ),
+            *(self._canceled, self._handle, self._resume, self._shortcuts.lines_moved),
+        )
         self._moving = Moving(native, self._stops.next_of)
         self._attaching = Attaching(native, tables, self._moving, self._stops.next, self._handle)
         self._leaving = tables.leaving
         self.later: deque[Callable[[], None]] = deque()
         """Actions for when no stop is being handled."""
+        self.clocks = Clocks(tables, self._pump, self._attaching, self._shortcuts, self.later)
         self.is_done = False
         self._handlers: Mapping[int, Callable[[Task, Stop], None]] = {
             int(StopKind.FORK): self._on_new_task,
@@ -84,9 +110,10 @@ class Loop:
         while not self.is_done:
             while self.later:
                 self.later.popleft()()
-            stop = self._stops.next()
+            stop = self._stops.next(self.passing.tick())
             if stop is not None:
                 self._handle(stop)
+                self.passing.was_active()
 
     def _handle(self, stop: Stop) -> None:
         task = self._tasks.get(stop.tid)
@@ -103,6 +130,7 @@ class Loop:
                 self._newborn[stop.tid] = stop
                 return
         task.move(TaskState.GONE if stop.kind == StopKind.EXITED else TaskState.STOPPED)
+        self._canceled.has_stopped(task)
         launch = task.process.launch
         try:
             handler = self._handlers[stop.kind]
@@ -122,22 +150,6 @@ class Loop:
             raise ClockClosed("the clock is closed")
         self._launching.launch(process)
 
-    def attach(self, process: Process) -> None:
-        """Takes over a running process; see Attaching.attach. For `later`."""
-        self._pump.hands_over_all = True
-        try:
-            self._attaching.attach(process)
-        finally:
-            self._end_world_if_empty(process.world)
-            self._choose_shortcuts()
-
-    def release(self, process: Process) -> None:
-        """Lets a process that was attached to, and what it has started, go; see Attaching.release.
-        For `later`."""
-        process.world.errors.extend(self._attaching.release(process))
-        self._end_world_if_empty(process.world)
-        self._choose_shortcuts()
-
     def _on_new_task(self, task: Task, stop: Stop) -> None:
         stopped = Stopped(task.tid)
         tid = stopped.event_message()
@@ -152,6 +164,8 @@ class Loop:
                 self._handle(Stop(entry.tid, StopKind.EXITED.value, entry.what))
             elif entry.event == StopKind.EXEC:
                 task = self._tasks.get(entry.tid) or self._leader_reborn(entry.tid, entry.what)
+                if task.state != TaskState.RUNNING:
+                    task.move(TaskState.RUNNING)  # a leader that was killed while it was stopped
                 self._begin_program(task)
                 self._takeover.was_at_exec(task.process, self._native.own, entry.base)
                 self._has_begun(task.process)
@@ -163,32 +177,6 @@ class Loop:
         for tid in self._pump.readers:
             if tid in self._tasks:
                 self._tasks[tid].process.has_read_clock = True
-
-    def add_world(self, world: World) -> None:
-        """A clock's first program is to come."""
-        self.worlds.append(world)
-        self._choose_shortcuts()
-
-    def _take_care(self, process: Process) -> None:
-        if process.needs_care and not self._needs_care:
-            self._choose_shortcuts()
-
-    def _choose_shortcuts(self) -> None:
-        """What the pump may see to: with one clock, on which nothing is out of the ordinary."""
-        everyone = [one for world in self.worlds for one in world.processes.values()]
-        self._needs_care = any(one.needs_care for one in everyone)
-        self._pump.hands_over_all = (
-            bool(self._leaving)
-            or any(one.origin is not None for one in everyone)
-            or any(world.closed is not None for world in self.worlds)
-        )
-        kind, block, reader = self._native.own, None, (0, 0)
-        if len(self.worlds) == 1 and not self._needs_care:
-            page = self.worlds[0].page
-            block = self._takeover.block(kind, page)
-            reader = page.reader(kind.arch.name, kind.fake, kind.host)
-        self._pump.take_over_with(block)
-        self._pump.answer_reads(*reader)
 
     def _place(self, parent: Task, tid: int, kind: int, state: TaskState) -> None:
         if tid in self._tasks:
@@ -221,7 +209,8 @@ class Loop:
 
     def _resume(self, task: Task, stopped: Stopped, number: int = 0) -> None:
         task.move(TaskState.RUNNING)
-        if task.at_exit is None and not task.process.traces_calls:
+        process = task.process
+        if task.at_exit is None and not process.traces_calls and not process.world.is_canceled:
             stopped.resume(number)
         else:
             stopped.resume_to_syscall(number)
@@ -240,7 +229,8 @@ class Loop:
         process.threads = {task.tid}
         process.drop_copy()
         process.execute()
-        task.at_exit = None  # of the leader, whose place another thread may have taken
+        self._timers.has_ended(process, ("timer",))
+        task.at_exit = task.wait = None  # of the leader, whose place another may have taken
 
     def _on_exec(self, task: Task, _stop: Stop) -> None:
         stopped, process = Stopped(task.tid), task.process
@@ -250,7 +240,7 @@ class Loop:
         except RealTime as reason:
             process.is_in_real_time = True
             process.world.warnings.append(f"{process.describe()} runs in real time: {reason}")
-            self._choose_shortcuts()
+            self._shortcuts.choose()
             self._resume(task, stopped)
         except ProcessLookupError:
             raise
@@ -278,7 +268,10 @@ class Loop:
         process.kill()
 
     def _on_trap(self, task: Task, _stop: Stop) -> None:
-        self._resume(task, Stopped(task.tid))
+        stopped = Stopped(task.tid)
+        self._parking.at_stop(task, stopped, goes_on=True)
+        self._canceled.at_stop(task, stopped)
+        self._resume(task, stopped)
 
     def _on_call(self, task: Task, _stop: Stop) -> None:
         stopped, process = Stopped(task.tid), task.process
@@ -287,11 +280,21 @@ class Loop:
             self._on_loader_failure(task, stopped, call)
             return
         process.loader_failed_at = 0
-        task.at_exit = self._calls.answer(stopped, process, call)
-        if task.at_exit is not None:
-            self._pump.hand_over(task.tid)
-        self._take_care(process)
-        self._resume(task, stopped)
+        task.at_exit = self._calls.answer(stopped, task, call)
+        if task.wait is not None:
+            self._pump.drop_record(task.tid)
+        self._pump.hand_over(task.tid, task.at_exit is not None or task.wait is not None)
+        self._shortcuts.take_care(process)
+        if process.world.new_wall_ns is not None:
+            self.passing.set_wall(process.world)
+        if task.held is None:
+            self._resume(task, stopped)
+        self._revise(process.world)
+
+    def _revise(self, world: World) -> None:
+        """After a call that may have changed timers."""
+        if world.timers_changed:
+            self._timers.revise(world)
 
     def _on_loader_failure(self, task: Task, stopped: Stopped, call: SystemCall) -> None:
         process = task.process
@@ -315,18 +318,27 @@ class Loop:
                 task.began_alone = 0
                 self._on_call(task, stop)
                 return
+        elif task.process.world.is_canceled or task.at_exit is None:
+            call = stopped.system_call()
+            if call.is_entry:
+                self._canceled.at_call(task, call)
+                self._resume(task, stopped)
+                return
         if task.began_alone and not is_in_call(stopped.registers(), self._native.arch):
             task.began_alone = 0
         at_exit, task.at_exit = task.at_exit, None
         if at_exit is not None:
-            self._pump.keep(task.tid)
             at_exit(stopped)
-            self._take_care(task.process)
+            self._pump.hand_over(task.tid, task.is_to_go_on)
+            self._shortcuts.take_care(task.process)
         self._resume(task, stopped)
+        self._revise(task.process.world)
 
     def _on_group_stop(self, task: Task, _stop: Stop) -> None:
+        stopped = Stopped(task.tid)
+        self._parking.at_stop(task, stopped)
         task.move(TaskState.LISTENING)
-        Stopped(task.tid).listen()
+        stopped.listen()
 
     def _on_signal(self, task: Task, stop: Stop) -> None:
         stopped = Stopped(task.tid)
@@ -337,8 +349,14 @@ class Loop:
             or self._takeover.follow_moved_vdso(stopped, process)
         ):
             number = 0
-        elif number not in _STOPPING:
-            hide_interrupt(stopped, self._native.arch)  # the signal may be ignored
+        else:
+            self._parking.at_signal(task, stopped, number)
+            info = stopped.signal()
+            if info.si_code == SI_TIMER:
+                self._timers.correct(process, info)
+                stopped.set_signal(info)
+            if number not in STOPPING:
+                hide_interrupt(stopped, self._native.arch)  # the signal may be ignored
         self._resume(task, stopped, number)
 
     # --- programs go -----------------------------------------------------------------------------
@@ -356,6 +374,7 @@ class Loop:
         world = process.world
         del world.processes[process.pid]
         process.drop_copy()
+        self._timers.has_ended(process)
         if process.launch is not None:
             # The launcher's exit status is the errno of execve; a signal killed it as it would have
             # killed the program.
@@ -363,25 +382,7 @@ class Loop:
             process.launch.ended.give(os.WEXITSTATUS(status) if failed else 0)
         if process.exited is not None:
             process.exited.give(status)
-        self._end_world_if_empty(world)
-
-    def close_world(self, world: World, closed: Reply[None]) -> None:
-        """Kills every process of a clock; answers `closed` when the last one has ended."""
-        world.closed = closed
-        self._choose_shortcuts()
-        for process in tuple(world.processes.values()):
-            if process.origin is None:
-                process.kill()
-            else:
-                self.later.append(partial(self.release, process.origin))
-        self._end_world_if_empty(world)
-
-    def _end_world_if_empty(self, world: World) -> None:
-        if world.closed is not None and not world.processes:
-            world.closed.give(None)
-            if world in self.worlds:
-                self.worlds.remove(world)
-                self._choose_shortcuts()
+        self.clocks.end_if_empty(world)
 
     def kill_all(self) -> None:
         """The tracer's end: kills what is left, and reaps it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from pytest_vdsotime.kernel.seccomp import Match
@@ -82,7 +83,14 @@ def _changes_time_namespace(request: Request) -> Answer:
     return None
 
 
+def _io_uring_setup(request: Request) -> Answer:
+    """Waits in it are not seen: while waits follow the clock there is none, as under many
+    sandboxes, and programs use their other path."""
+    return -errno.ENOSYS if request.process.world.follows else None
+
+
 PROCESS_CALLS = (
+    CallRow("io_uring_setup", _io_uring_setup),
     CallRow(
         "prctl",
         _prctl,

@@ -11,7 +11,7 @@ from pytest_vdsotime.arch import Abi
 from pytest_vdsotime.kernel import memory, procfs
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.seccomp import Match
-from pytest_vdsotime.tracer.tasks import Process
+from pytest_vdsotime.tracer.tasks import Process, Task
 
 
 class Refused(Exception):
@@ -30,16 +30,22 @@ class NotThere(Exception):
 class Request:
     """One stopped system call."""
 
-    process: Process
+    task: Task
     stopped: Stopped
-    stack: int
-    """The stack pointer."""
+    nr: int
+    place: tuple[int, int]
+    """The stack pointer and the program counter."""
     abi: Abi
     wide: bool
     """Its time structures have 64-bit fields."""
     arguments: tuple[int, ...]
     timezone: bytes
     """The kernel's struct timezone."""
+
+    @property
+    def process(self) -> Process:
+        """Of the task."""
+        return self.task.process
 
     def number(self, argument: int) -> int:
         """An int argument."""
@@ -100,10 +106,13 @@ class Substitute:
     argument: int
     data: bytes = b""
     value: int = 0
+    then: Callable[[Stopped, int], int] | None = None
+    """Called at its exit with its result, returns what the program gets instead."""
 
 
 #: What becomes of a call: its result, or None (it runs as it is), or it runs and then this is
-#: called with its result and returns what the program gets instead, or it runs on other data.
+#: called with its result and returns what the program gets instead, or it runs on other data. (Or
+#: None, and the task is held: its clock decides when it goes on.)
 Answer: TypeAlias = int | Callable[[int], int] | Substitute | None
 
 

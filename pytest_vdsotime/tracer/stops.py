@@ -39,11 +39,11 @@ class Stops:
         self._lookout = lookout
         self._rung = rung
 
-    def next(self) -> Stop | None:
-        """Waits for the next stop; None when it was the doorbell, news from the pump, or a stop
-        that has passed."""
+    def next(self, patience_ns: int = 0) -> Stop | None:
+        """Waits for the next stop, `patience_ns` at most unless that is 0; None when there was
+        none, or it was the doorbell, news from the pump, or a stop that has passed."""
         if not self._postponed:
-            self._postponed.extend(self._pump.wait())
+            self._postponed.extend(self._pump.wait(patience_ns))
             self._pumped()
             if not self._postponed:
                 if self._pump.was_interrupted:
@@ -89,7 +89,7 @@ class Stops:
             elif stop.kind == StopKind.EXITED:
                 left.pop(stop.tid, None)
             elif stop.tid == self._bell.pid:
-                Stopped(stop.tid).resume()
+                self._bell.go_on()
                 left = {pid: one for pid, one in left.items() if is_thread_of(pid, pid)}
             else:
                 with suppress(ProcessLookupError):
@@ -107,7 +107,7 @@ class Stops:
         elif stop.kind == StopKind.GROUP_STOP:
             Stopped(stop.tid).listen()
         else:
-            Stopped(stop.tid).resume()
+            self._bell.go_on()
             if stop.kind == StopKind.SIGNAL and stop.value == LOOK_AROUND:
                 self._lookout.look_around()
         self._rung()

@@ -255,6 +255,7 @@ class Takeover:
                     memory.write(slot, image_address.to_bytes(width, "little"))
                     memory.write(base + host.image.table_offset, kind.detour(image_address))
                     process.mapped = mapped
+                process.host, process.vdso = host, base
         if process.has_own_filter:
             self._may_suspend_filters(remote.stopped, process, is_suspended=False)
         return remote.stopped

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from itertools import count
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from pytest_vdsotime.image import HostVdso
 from pytest_vdsotime.kernel import procfs
@@ -31,6 +31,7 @@ from pytest_vdsotime.page import (
     SLOTS,
     ClockPage,
 )
+from pytest_vdsotime.waits import SocketTimeouts, Timer, TimerKey, Wait
 
 T = TypeVar("T")
 
@@ -124,6 +125,38 @@ class World:
     """Programs that were killed because they could not be taken over."""
     closed: Reply[None] | None = None
     """Once set, everything is killed, what comes to life later too."""
+    follows: bool = True
+    """Waits follow the lines."""
+    grace_ns: int = 0
+    """Waits that are no longer pass in real time on a frozen monotonic line."""
+    jump_after_ns: int | None = None
+    """How long all is to be idle for the clock to jump to the next deadline; None: it does not."""
+    timers: dict[TimerKey, Timer] = field(default_factory=dict)
+    sockets: dict[int, SocketTimeouts] = field(default_factory=dict)
+    """By their number (inode)."""
+    timers_changed: bool = False
+    is_canceled: bool = False
+    """Some timer is, and whoever reads it is to be told: all its tasks stop at system calls."""
+    to_stop: set[int] = field(default_factory=set)
+    """Those that have yet to stop for that."""
+    new_wall_ns: int | None = None
+    """A program sets the clock to this."""
+    idle: tuple[int, int] = 0, 0
+    """How often its tasks had run when that last changed, and since when they have not."""
+    has_crept: bool = False
+    """Its monotonic line has gone on a little for a busy program."""
+    is_advancing: bool = False
+    """The test has it advance, from one deadline to the next."""
+
+    @property
+    def is_frozen(self) -> bool:
+        """Its monotonic line stands still."""
+        return not self.page.lines.monotonic.rate.mult
+
+    @property
+    def is_passing(self) -> bool:
+        """Sleeps may pass at once."""
+        return self.is_advancing or self.jump_after_ns == 0
 
 
 class Moved(NamedTuple):
@@ -248,6 +281,12 @@ class Process:
         return f"{procfs.name(self.pid)} (pid {self.pid})"
 
 
+class HeldCall(Protocol):
+    """A system call at its entry: a Request (tracer/request.py)."""
+
+    stopped: Stopped
+
+
 @dataclass(slots=True)
 class Task:
     """One traced thread. `move` is the only way to change its state."""
@@ -260,6 +299,15 @@ class Task:
     began_alone: int = 0
     """The program counter behind the system call that it was in when it was attached to, which is
     to go on by the host's time."""
+    wait: Wait | None = None
+    """The timed wait that it is in, or was the last time, if that followed the clock."""
+    held: HeldCall | None = None
+    """At the entry of a sleep, which may pass without the kernel."""
+
+    @property
+    def is_to_go_on(self) -> bool:
+        """Whether its wait was interrupted, and is to go on unless a handler ends it."""
+        return self.wait is not None and self.wait.is_continued
 
     def move(self, state: TaskState) -> None:
         """Changes the state, by MOVES."""

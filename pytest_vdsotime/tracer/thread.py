@@ -158,7 +158,7 @@ class Tracer:
             kept.add(signal.SIGCHLD)
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - kept)
         try:
-            bell = self._bell = Doorbell(native.launcher.path)
+            bell = self._bell = Doorbell(native.launcher)
         except BaseException as error:
             ready.fail(error)
             return

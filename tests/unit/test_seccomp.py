@@ -66,10 +66,12 @@ def calls_of(abi: Abi) -> Iterator[tuple[int, CallRow]]:
 
 ABIS = host_arch().abis
 ROWS = [(abi, nr, row) for abi in ABIS for nr, row in calls_of(abi)]
-FILTER = Calls(host_arch()).filter
+FILTER = Calls(host_arch()).filters[True]
 
 
 def holds(match: Match, value: int) -> bool:
+    if match.is_positive:
+        return 0 < value < 2**31
     if match.values:
         return value & ~match.ignored_bits in match.values
     return bool(value & match.any_bits)

@@ -11,12 +11,10 @@ import pytest
 
 from pytest_vdsotime import timeline
 from pytest_vdsotime.timeline import (
-    CLOCKS,
     EARLIEST_NS,
     LATEST_NS,
     HostClocks,
     Line,
-    LineName,
     Rate,
     format_instant,
     initial_lines,
@@ -201,15 +199,6 @@ def test_host_offsets() -> None:
     assert offsets[time.CLOCK_TAI] % S == 0
     boot = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     assert abs(offsets[time.CLOCK_BOOTTIME] - boot) < S
-
-
-def test_every_clock_reads_its_line() -> None:
-    lines = initial_lines(123 * S, Rate.of(0), "freeze", host_ns=77 * S)
-    readings = HostClocks(dict.fromkeys(CLOCKS, 3)).readings(lines)
-    assert readings == {
-        clock_id: (row.line, (123 if row.line is LineName.WALL else 77) * S + 3)
-        for clock_id, row in CLOCKS.items()
-    }
 
 
 def test_now_rounds_down_to_microseconds() -> None:

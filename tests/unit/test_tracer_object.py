@@ -13,8 +13,9 @@ from elftools.elf.elffile import ELFFile
 
 from pytest_vdsotime import image
 from pytest_vdsotime.arch import host_arch
+from pytest_vdsotime.kernel.look import Look
 from pytest_vdsotime.kernel.ptrace import Stopped
-from pytest_vdsotime.kernel.pump import Pump
+from pytest_vdsotime.kernel.pump import Pump, Record
 from pytest_vdsotime.kernel.takeover import Block, Result, TakeOver
 
 NATIVE_STUB = Path(__file__).parents[2] / "native_stub"
@@ -44,9 +45,16 @@ def block() -> Block:
             block().structure,
             {one.name: one.value for one in Result},
         ),
-        ("pump.h", "pump", Pump(image.tracer_path(host_arch())).structure, {"STOP": 0, "NEWS": 1}),
+        (
+            "pump.h",
+            "pump",
+            Pump(image.tracer_path(host_arch())).structure,
+            {"STOP": 0, "NEWS": 1, "NOTHING": 2},
+        ),
+        ("waits.h", "wait_record", Record(), {"WAIT_BY_VALUE": 1, "WAIT_BY_POINTER": 2}),
+        ("look.h", "look", Look(), {}),
     ],
-    ids=["takeover", "pump"],
+    ids=["takeover", "pump", "waits", "look"],
 )
 def test_the_header_agrees(
     tmp_path: Path, header: str, name: str, structure: ctypes.Structure, values: dict[str, int]

@@ -1,0 +1,88 @@
+"""Descriptors of other processes: pidfd_getfd(2), kcmp(2), and the ioctl of timerfd_create(2)."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import re
+import struct
+
+from pytest_vdsotime.arch import host_arch
+from pytest_vdsotime.kernel import procfs
+from pytest_vdsotime.timeline import NS_PER_S
+
+_PIDFD_THREAD = os.O_EXCL  # linux/pidfd.h, since Linux 6.9
+_KCMP_FILE = 0  # linux/kcmp.h
+_ITIMERSPEC = struct.Struct("=qqqq")  # interval, then value
+_TFD_IOC_SET_TICKS = 0x40085400  # linux/timerfd.h
+
+_libc = ctypes.PyDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+def _call(name: str, *arguments: int) -> int:
+    number = host_arch().syscalls[name]
+    result: int = _libc.syscall(*(ctypes.c_long(one) for one in (number, *arguments)))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{name}: {os.strerror(code)}")
+    return result
+
+
+def copy_of(tid: int, fd: int) -> int:
+    """A copy of a thread's descriptor. Raises OSError: before Linux 6.9, for a thread with
+    descriptors of its own."""
+    try:
+        pidfd = os.pidfd_open(tid, _PIDFD_THREAD)
+    except OSError:
+        pidfd = os.pidfd_open(tid)
+    try:
+        return _call("pidfd_getfd", pidfd, fd, 0)
+    finally:
+        os.close(pidfd)
+
+
+def is_copy(copy: int, tid: int, fd: int) -> bool:
+    """Whether a descriptor of this process and one of another are of one open file."""
+    try:
+        return _call("kcmp", os.getpid(), tid, _KCMP_FILE, copy, fd) == 0
+    except OSError:
+        return False
+
+
+def add_ticks(copy: int, count: int) -> None:
+    """A timerfd has expired that often; whoever waits for it is woken.
+
+    Raises OSError: ENOTTY on a kernel without CONFIG_CHECKPOINT_RESTORE.
+    """
+    _set_ticks(copy, _unread_ticks(copy) + count)
+
+
+def _unread_ticks(copy: int) -> int:
+    text = procfs.read_text(f"/proc/self/fdinfo/{copy}")
+    found = re.search(r"^ticks: (\d+)$", text, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def _set_ticks(copy: int, count: int) -> None:
+    fcntl.ioctl(copy, _TFD_IOC_SET_TICKS, struct.pack("=Q", count))
+
+
+def arm_timerfd(copy: int, value_ns: int, interval_ns: int) -> None:
+    """Has a timerfd expire in `value_ns`, and keeps what is unread, which setting one forgets."""
+    spec = _ITIMERSPEC.pack(*divmod(interval_ns, NS_PER_S), *divmod(value_ns, NS_PER_S))
+    unread = _unread_ticks(copy)
+    if _libc.timerfd_settime(copy, 0, spec, None) < 0:
+        raise OSError(ctypes.get_errno(), "timerfd_settime")
+    if unread:
+        _set_ticks(copy, unread)
+
+
+def timerfd_left_ns(copy: int) -> int:
+    """Until its next expiration; 0 if there will be none."""
+    spec = ctypes.create_string_buffer(_ITIMERSPEC.size)
+    if _libc.timerfd_gettime(copy, spec) < 0:
+        raise OSError(ctypes.get_errno(), "timerfd_gettime")
+    _, _, seconds, nanoseconds = _ITIMERSPEC.unpack(spec.raw)
+    return int(seconds * NS_PER_S + nanoseconds)

@@ -1,0 +1,369 @@
+"""A wait that follows the clock: how it begins, and how it is brought to its end.
+
+The kernel times it as long as that is right: it gets the timeout after which, by the lines as they
+are, the wait will be over, and none on a frozen line. Where the program's own says that already,
+the call runs untouched. Once somebody moves the lines, a wait that is over by them is interrupted,
+and ends as it does when its time is up; if it has ended for real at that moment, that stands.
+
+The program's memory is written only where the kernel writes it: what is left of a timeout, the sets
+of select(2).
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pytest_vdsotime.arch import Arch
+from pytest_vdsotime.kernel import memory, procfs, ptrace
+from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.kernel.pump import Pump, Record
+from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, LineName
+from pytest_vdsotime.tracer.interrupted import (
+    ERESTARTNOHAND,
+    ERESTARTNOINTR,
+    GOES_ON,
+    STOPPING,
+    error_of,
+    hide_interrupt,
+)
+from pytest_vdsotime.tracer.request import Answer, Request, Substitute
+from pytest_vdsotime.tracer.tasks import Task, World
+from pytest_vdsotime.waits import NEVER_NS, Unit, Wait, WaitRow, deadlines
+
+_LONGEST_S = _LONGEST_MS = 2**31 - 1
+_SET_WORD_BITS = 64
+#: How much longer than it says a wait may last for its own timeout to be left to the kernel.
+_TOLERANCE_NS = 200_000
+
+
+def now_ns() -> int:
+    """The host's CLOCK_MONOTONIC."""
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+
+
+# --- it begins -----------------------------------------------------------------------------------
+
+
+def begin(row: WaitRow, request: Request) -> Answer:
+    """At the entry of a call. On a clock that leaves waits to the kernel, points of a line alone
+    are translated."""
+    task, world = request.task, request.process.world
+    wait, task.wait = task.wait, None
+    is_new = (
+        wait is None
+        or not wait.is_continued
+        or not wait.is_same(request.nr, request.arguments, request.place)
+    )
+    if is_new:
+        wait = _new(row, request)
+    if wait is None:
+        return None
+    wait.is_anew = False
+    if world.follows:
+        task.wait = wait
+        if row.is_sleep and world.is_passing:
+            task.held = request
+            return None
+    elif not wait.is_absolute:
+        return None
+    return in_kernel(request, wait)
+
+
+def _new(row: WaitRow, request: Request) -> Wait | None:
+    page, basis = request.process.world.page, row.basis(request.arguments)
+    if basis is None or not page.serves(basis[0]):
+        return None
+    if row.unit is Unit.MILLISECONDS:
+        timeout_ns: int | None = request.number(row.argument) * Unit.MILLISECONDS
+    elif request.arguments[row.argument] == 0:
+        return None
+    else:
+        timeout_ns = row.timeout_ns(*request.read_pair(request.arguments[row.argument]))
+    if timeout_ns is None or timeout_ns < 0 or (timeout_ns == 0 and not row.is_sleep):
+        return None
+    clock_id, is_absolute = basis
+    host_ns, name, left_ns = now_ns(), CLOCKS[clock_id].line, timeout_ns
+    if is_absolute:
+        left_ns -= page.reading_ns(clock_id)
+    return Wait(
+        row,
+        *(request.nr, request.arguments, request.place, request.abi),
+        *(clock_id, is_absolute, timeout_ns, left_ns),
+        deadlines(page.lines, host_ns, name, left_ns),
+        rest_was=_rest(row, request),
+    )
+
+
+def _rest(row: WaitRow, request: Request) -> bytes:
+    """What stands where a signal leaves the rest."""
+    if row.rest is None or not request.arguments[row.rest]:
+        return b""
+    size = request.abi.pair(request.wide).size
+    return memory.read_running(request.stopped.tid, request.arguments[row.rest], size)
+
+
+def in_kernel(request: Request, wait: Wait) -> Answer:
+    """How the kernel is to time it."""
+    is_new, wait.is_continued = not wait.is_continued, False
+    world, lines, host_ns = request.process.world, request.process.world.page.lines, now_ns()
+    as_written_ns = host_ns + wait.timeout_ns
+    if wait.is_absolute:
+        as_written_ns -= time.clock_gettime_ns(wait.clock_id)
+    if is_brief(wait, world) and not world.is_advancing:
+        wait.host_due_ns = host_ns + wait.left_ns(lines, host_ns)
+    else:
+        wait.host_due_ns = wait.due_ns(lines, host_ns)
+    if is_new and 0 <= as_written_ns - wait.host_due_ns <= _TOLERANCE_NS:
+        wait.host_due_ns = as_written_ns
+        return None
+    return _substitute(request, wait, host_ns)
+
+
+def _substitute(request: Request, wait: Wait, host_ns: int) -> Substitute:
+    row = wait.row
+    left_ns = max(wait.host_due_ns - host_ns, 0)
+    is_endless = wait.host_due_ns >= NEVER_NS
+    then = partial(_at_exit, request, wait)
+    if row.unit is Unit.MILLISECONDS:
+        value = -1 if is_endless else min(-(-left_ns // Unit.MILLISECONDS), _LONGEST_MS)
+        return Substitute(row.argument, value=value & request.abi.mask, then=then)
+    if is_endless and not row.is_sleep:
+        return Substitute(row.argument, value=0, then=then)
+    if wait.is_absolute:
+        left_ns += time.clock_gettime_ns(wait.clock_id)
+    seconds, rest_ns = divmod(left_ns, NS_PER_S)
+    if seconds > _LONGEST_S:
+        seconds, rest_ns = _LONGEST_S, 0
+    data = request.abi.pair(row.wide).pack(seconds, -(-rest_ns // row.unit))
+    return Substitute(row.argument, data, then=then)
+
+
+def is_brief(wait: Wait, world: World) -> bool:
+    """Whether it passes in real time on a frozen monotonic line (`grace`)."""
+    return (
+        world.is_frozen
+        and wait.length_ns <= world.grace_ns
+        and wait.deadlines[-1][0] is LineName.MONOTONIC
+    )
+
+
+# --- it ends -------------------------------------------------------------------------------------
+
+
+def _at_exit(request: Request, wait: Wait, stopped: Stopped, result: int) -> int:
+    task = request.task
+    if task.wait is not wait:  # its clock leaves waits to the kernel
+        return result
+    return _finish(task, wait, stopped, result)
+
+
+def _finish(task: Task, wait: Wait, stopped: Stopped, result: int) -> int:
+    """What a call returns that the kernel has ended with `result`, or interrupted; and what it
+    leaves in memory."""
+    row, lines = wait.row, task.process.world.page.lines
+    left_ns = max(wait.left_ns(lines, now_ns()), 0)
+    is_expiring, is_anew = wait.is_expiring, wait.is_anew
+    wait.is_expiring = wait.is_anew = False
+    if -result not in GOES_ON:
+        task.wait = None
+        if row.writes_back:
+            _write_rest(wait, stopped, row.argument, 0 if result == row.expired else left_ns)
+        return result
+    if is_expiring:
+        task.wait = None
+        if row.writes_back:
+            _write_rest(wait, stopped, row.argument, 0)
+        _clear_sets(wait, stopped)
+        _restore_rest(wait, stopped)
+        return row.expired
+    wait.is_continued = True
+    if is_anew:
+        _restore_rest(wait, stopped)
+    elif row.rest is not None and not wait.is_absolute:
+        _write_rest(wait, stopped, row.rest, left_ns)
+    if row.writes_back:
+        wait.cannot_tell_rest = not _write_rest(wait, stopped, row.argument, left_ns)
+    if row.writes_back and result == -errno.EINTR:
+        result = -ERESTARTNOHAND  # it could not write into the process page (poll_select_finish)
+    is_ended_by_handlers = not row.keeps_restarting and -result not in (
+        errno.EINTR,
+        ERESTARTNOINTR,
+    )
+    return -ERESTARTNOHAND if is_anew or is_ended_by_handlers else result
+
+
+def _write_rest(wait: Wait, stopped: Stopped, argument: int, left_ns: int) -> bool:
+    seconds, rest_ns = divmod(left_ns, NS_PER_S)
+    pair = wait.abi.pair(wait.row.wide)
+    data = pair.pack(min(seconds, _LONGEST_S), rest_ns // wait.row.unit)
+    return _write(wait, stopped, argument, data)
+
+
+def _restore_rest(wait: Wait, stopped: Stopped) -> None:
+    if wait.rest_was and wait.row.rest is not None:
+        _write(wait, stopped, wait.row.rest, wait.rest_was)
+
+
+def _clear_sets(wait: Wait, stopped: Stopped) -> None:
+    """Those of select(2), up to its first argument."""
+    if wait.row.sets:
+        count = min(wait.arguments[0] & 0xFFFFFFFF, procfs.descriptor_table_size(stopped.tid))
+        size = -(-count // _SET_WORD_BITS) * _SET_WORD_BITS // 8
+        for argument in wait.row.sets:
+            _write(wait, stopped, argument, bytes(size))
+
+
+def _write(wait: Wait, stopped: Stopped, argument: int, data: bytes) -> bool:
+    """False where it cannot be written, of which the kernel says nothing either
+    (poll_select_finish, fs/select.c)."""
+    try:
+        if wait.arguments[argument]:
+            memory.write_as_program(stopped, wait.arguments[argument], data)
+    except MemoryError:
+        return False
+    return True
+
+
+@dataclass(slots=True)
+class Parking:
+    """Brings waits to their end; one per tracer, on its thread."""
+
+    arch: Arch
+    pump: Pump
+    rows: Mapping[int, WaitRow]
+    """Of the host's own system calls, by number."""
+
+    def recorded(self, record: Record) -> Wait | None:
+        """The wait that the pump has recorded, which the kernel times as it is written."""
+        nr, arguments, abi = record.nr, tuple(record.arguments), self.arch.abis[0]
+        row = self.rows[nr]
+        timeout_ns: int | None = (arguments[row.argument] & 0xFFFFFFFF) * Unit.MILLISECONDS
+        if row.unit is not Unit.MILLISECONDS:
+            timeout_ns = row.timeout_ns(*abi.pair(True).unpack(bytes(record.timeout)))
+        if not timeout_ns:
+            return None
+        deadline_ns, due_ns = timeout_ns, timeout_ns
+        if not record.is_point:
+            due_ns += record.began_ns
+            deadline_ns += record.began_ns + record.ahead_ns
+        return Wait(
+            row,
+            *(nr, arguments, (record.stack, record.counter), abi),
+            *(time.CLOCK_MONOTONIC, bool(record.is_point), timeout_ns, due_ns - record.began_ns),
+            ((LineName.MONOTONIC, deadline_ns),),
+            due_ns,
+            rest_was=bytes(record.rest) if record.has_rest else b"",
+        )
+
+    def expire(self, task: Task, wait: Wait) -> None:
+        """Its time is up: ends it, soon."""
+        wait.is_expiring = True
+        self._interrupt(task, wait)
+
+    def call_anew(self, task: Task, wait: Wait) -> None:
+        """The kernel is to time it otherwise from now on: has it called again, soon."""
+        wait.is_anew = True
+        self._interrupt(task, wait)
+
+    def _interrupt(self, task: Task, wait: Wait) -> None:
+        task.wait = wait
+        self.pump.drop_record(task.tid)
+        self.pump.hand_over(task.tid)
+        ptrace.interrupt(task.tid)
+
+    def at_stop(self, task: Task, stopped: Stopped, *, goes_on: bool = False) -> None:
+        """At a stop other than the exit of its call: does what is due to a wait. `goes_on`: its
+        process may have been stopped, and the lines have moved meanwhile.
+
+        Requires: the task is at a trap, at a group stop, or about to get a signal.
+        Leaves: it there.
+        """
+        wait = task.wait
+        record = self.pump.record_of(task.tid)
+        if record is not None:
+            wait = self.recorded(record)
+        if wait is None:
+            return
+        registers = stopped.registers()
+        if not (wait.is_expiring or wait.is_anew):
+            if not goes_on or not self.is_in(wait, registers):
+                return
+            lines, host_ns = task.process.world.page.lines, now_ns()
+            wait.is_expiring = wait.left_ns(lines, host_ns) <= 0
+            is_sooner = wait.due_ns(lines, host_ns) < wait.host_due_ns - _TOLERANCE_NS
+            wait.is_anew = is_sooner and not wait.row.is_of_socket
+            if not (wait.is_expiring or wait.is_anew):
+                return
+        task.wait = wait
+        self.pump.drop_record(task.tid)
+        if not self.is_in(wait, registers):  # it has ended, for real
+            task.wait = None
+            hide_interrupt(stopped, self.arch)
+            return
+        result = _finish(task, wait, stopped, -error_of(registers, self.arch))
+        setattr(registers, self.arch.syscall_result, result % 2**64)
+        # not restart_syscall, by which the kernel goes on as it was told before
+        setattr(registers, self.arch.interrupted_syscall, wait.nr)
+        stopped.set_registers(registers)
+
+    def at_signal(self, task: Task, stopped: Stopped, number: int) -> None:
+        """About to get a signal: as `at_stop`; and whether the wait that it has interrupted is to
+        go on, which the kernel knows, or the tracer by the call being made again."""
+        record = self.pump.record_of(task.tid)
+        if record is not None:
+            task.wait = self.recorded(record)
+            self.pump.drop_record(task.tid)
+        self.at_stop(task, stopped)
+        wait = task.wait
+        if wait is None:
+            return
+        registers = stopped.registers()
+        if self.is_in(wait, registers):
+            wait.is_continued = self._goes_on(task, wait, stopped, registers, number)
+        else:
+            task.wait = None
+        self.pump.hand_over(task.tid, task.is_to_go_on or task.at_exit is not None)
+
+    def _goes_on(
+        self, task: Task, wait: Wait, stopped: Stopped, registers: Any, number: int
+    ) -> bool:
+        """Whether a wait does after a signal. What is made again is the call itself: not
+        restart_syscall, of which the tracer would not hear."""
+        error = error_of(registers, self.arch)
+        is_stopping, is_caught = number in STOPPING, procfs.catches(task.tid, number)
+        is_over = (
+            # As with a timeout, whatever the handler says (sock_intr_errno, net/sock.h).
+            (wait.row.is_of_socket and (is_stopping or is_caught))
+            # What was left cannot be told (poll_select_finish, fs/select.c).
+            or (is_stopping and (wait.cannot_tell_rest or error == errno.EINTR))
+        )
+        if is_over:
+            setattr(registers, self.arch.syscall_result, -errno.EINTR % 2**64)
+            setattr(registers, self.arch.interrupted_syscall, 2**64 - 1)
+        elif is_caught:
+            if wait.row.rest is not None and not wait.is_absolute:
+                left_ns = wait.left_ns(task.process.world.page.lines, now_ns())
+                _write_rest(wait, stopped, wait.row.rest, max(left_ns, 0))
+            return False
+        else:
+            if not is_stopping:
+                _restore_rest(wait, stopped)
+            setattr(registers, self.arch.interrupted_syscall, wait.nr)
+            setattr(registers, self.arch.syscall_result, -ERESTARTNOHAND % 2**64)
+        stopped.set_registers(registers)
+        return not is_over
+
+    def is_in(self, wait: Wait, registers: Any) -> bool:
+        """Whether a stopped task will go on with this wait."""
+        abi, arch = wait.abi, self.arch
+        nr = getattr(registers, arch.interrupted_syscall) & 0xFFFFFFFF
+        arguments = [getattr(registers, name) & abi.mask for name in abi.arguments]
+        place = getattr(registers, arch.stack_pointer), getattr(registers, arch.program_counter)
+        if nr == abi.syscalls["restart_syscall"]:
+            nr = wait.nr
+        return error_of(registers, arch) in GOES_ON and wait.is_same(nr, arguments, place)

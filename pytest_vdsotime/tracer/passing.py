@@ -1,0 +1,373 @@
+"""How time passes: from one deadline to the next, with the programs at rest in between.
+
+`advance` lets the programs settle, moves both lines to the earliest deadline, has what is due there
+end, lets them settle again, and so on; then the lines go the rest of the way. So a loop of sleeps
+runs as often, and at as many different times, as it would in all that time.
+
+Everything here runs on the tracer thread, between two stops: it handles stops itself meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import NamedTuple
+
+from pytest_vdsotime.errors import ClockClosed
+from pytest_vdsotime.kernel import procfs
+from pytest_vdsotime.kernel.look import Look
+from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.kernel.pump import Pump
+from pytest_vdsotime.kernel.wait import Stop
+from pytest_vdsotime.timeline import LATEST_NS, NS_PER_S, Lines, check_range
+from pytest_vdsotime.tracer import sockets
+from pytest_vdsotime.tracer.alarms import Alarms
+from pytest_vdsotime.tracer.calls import Calls
+from pytest_vdsotime.tracer.canceled import CanceledReads
+from pytest_vdsotime.tracer.parking import Parking, in_kernel, is_brief, now_ns
+from pytest_vdsotime.tracer.quiet import Quiet
+from pytest_vdsotime.tracer.request import Request, Substitute
+from pytest_vdsotime.tracer.stops import Stops
+from pytest_vdsotime.tracer.tasks import Tables, Task, TaskState, World
+from pytest_vdsotime.tracer.timers import Timers
+from pytest_vdsotime.waits import Timer, Wait
+
+_FIRST_NAP_NS, _LAST_NAP_NS = 20_000, 2_000_000
+#: How long a sleep is held at its entry for the others to come to rest.
+_LONGEST_HOLD_NS = 300_000
+#: Timers of the kernel and of the tracer are never compared more closely.
+_TOLERANCE_NS = 200_000
+
+
+#: How far a deadline may be missed for the wall line to read a whole millisecond.
+_ROUNDING_NS = 200_000
+_GRAIN_NS = 10**6
+
+
+#: Deadlines one after the other without any time between them: in a flowing world, and for ever.
+_FEW_IN_PLACE, _MOST_IN_PLACE = 3, 100_000
+#: Who is busy for longer may wait for the time to be later than his deadline, not just there.
+_LATE_NS = 100 * 10**6
+
+
+class Pending(NamedTuple):
+    """What is to end at a deadline."""
+
+    left_ns: int
+    what: Timer | tuple[Task, Wait]
+
+    def describe(self) -> str:
+        """Whose it is, for people."""
+        pid = self.what.key[1] if isinstance(self.what, Timer) else self.what[0].process.pid
+        return f"{procfs.command(pid)} (pid {pid}) waits for no time, again and again"
+
+
+class Passing:
+    """Moves the lines of clocks; one per tracer, on its thread."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        pump: Pump,
+        stops: Stops,
+        quiet: Quiet,
+        parking: Parking,
+        calls: Calls,
+        alarms: Alarms,
+        timers: Timers,
+        canceled: CanceledReads,
+        handle: Callable[[Stop], None],
+        resume: Callable[[Task, Stopped], None],
+        changed: Callable[[], None],
+    ) -> None:
+        """`resume` lets a held task go on, `changed` is called when what the pump may see to has
+        changed."""
+        self._tables = tables
+        self._pump = pump
+        self._stops = stops
+        self._quiet = quiet
+        self._parking = parking
+        self._calls = calls
+        self._handle = handle
+        self._resume = resume
+        self.changed = changed
+        self._alarms = alarms
+        self._timers = timers
+        self._canceled = canceled
+        self._nap_ns = _FIRST_NAP_NS
+
+    # --- what the test asks for ------------------------------------------------------------------
+
+    def advance(self, world: World, by_ns: int, timeout_s: float) -> None:
+        """Time passes. Raises ValueError beyond the year 9999, NotSettled, ClockClosed."""
+        world.page.lines.advanced(now_ns(), by_ns)
+        with self._advancing(world, timeout_s):
+            looks = self.settle(world, timeout_s)
+            in_place = 0
+            while pending := self._due_within(world, looks, by_ns):
+                step_ns = _rounded(world, max(pending[0].left_ns, 0), by_ns)
+                in_place = 0 if step_ns else in_place + 1
+                if in_place > _MOST_IN_PLACE:
+                    raise self._quiet.not_settled(world, timeout_s, [pending[0].describe()])
+                if in_place > _FEW_IN_PLACE and not world.is_frozen:
+                    # It counts by a wall clock that stands still while its waits come to an end.
+                    step_ns = min(by_ns, _ROUNDING_NS)
+                is_last = not by_ns and not world.is_frozen
+                by_ns -= step_ns
+                self._fire(world, step_ns, pending)
+                looks = self.settle(world, timeout_s)
+                if is_last:
+                    break  # what comes due now does so in real time
+            self.change(world, lambda lines, host_ns: lines.advanced(host_ns, by_ns))
+            self.settle(world, timeout_s)
+
+    @contextmanager
+    def _advancing(self, world: World, timeout_s: float) -> Iterator[None]:
+        self._timers.suspend(world)
+        world.is_advancing = True
+        self._timers.revise(world)
+        self.changed()
+        try:
+            yield
+        finally:
+            world.is_advancing = False
+            self.changed()
+            self.let_in(world)
+            is_to_settle = world.closed is None and self.revise(world)
+        if is_to_settle:
+            self.settle(world, timeout_s)
+
+    def advance_to_next(self, world: World, timeout_s: float) -> bool:
+        """To the earliest deadline; whether there was one."""
+        looks = self.settle(world, timeout_s)
+        self._timers.suspend(world)
+        pending = self.pending(world, looks)
+        left_ns = max(pending[0].left_ns, 0) if pending else 0
+        check_range(world.page.lines.wall.at(now_ns()) + left_ns, "the next deadline")
+        with self._advancing(world, timeout_s):
+            if pending:
+                self._fire(world, left_ns, pending)
+                self.settle(world, timeout_s)
+        return bool(pending)
+
+    def move(
+        self, world: World, to: Callable[[Lines, int], Lines], *, is_set: bool = False
+    ) -> None:
+        """Somebody sets the clock, or its rate."""
+        self._timers.suspend(world)
+        self.change(world, to)
+        sockets.revise(world)
+        self.revise(world, is_set=is_set)
+
+    def set_wall(self, world: World) -> None:
+        """A program does."""
+        instant_ns, world.new_wall_ns = world.new_wall_ns, None
+        assert instant_ns is not None
+        self.move(world, lambda lines, host_ns: lines.moved_to(host_ns, instant_ns), is_set=True)
+
+    def settle(self, world: World, timeout_s: float) -> Mapping[int, Look]:
+        """Returns when every task of a clock is blocked. Raises NotSettled, ClockClosed."""
+        began_ns, nap_ns, has_crept = now_ns(), _FIRST_NAP_NS, False
+        timeout_ns = round(timeout_s * NS_PER_S)
+        while True:
+            stop = self._stops.next(nap_ns)
+            self._alarms.ring()
+            if stop is not None:
+                self._handle(stop)
+                nap_ns = _FIRST_NAP_NS
+                task = self._tables.tasks.get(stop.tid)
+                if (task is None or task.held is None) and now_ns() - began_ns < timeout_ns:
+                    continue
+            if world.closed is not None:
+                raise ClockClosed("the clock is closed")
+            looks = self._quiet.looks(world)
+            if looks is not None:
+                return looks
+            nap_ns = min(2 * nap_ns, _LAST_NAP_NS)
+            if nap_ns > _LONGEST_HOLD_NS:
+                self.let_in(world)
+            if not has_crept and now_ns() - began_ns > _LATE_NS and world.is_frozen:
+                has_crept = world.has_crept = True
+                self.change(world, Lines.crept)
+            if now_ns() - began_ns > timeout_ns:
+                raise self._quiet.not_settled(world, timeout_s)
+
+    def waits(
+        self, world: World, looks: Mapping[int, Look] | None = None
+    ) -> Sequence[tuple[int, Task, Wait]]:
+        """Who waits for a deadline, and how far it is, the soonest first. Waits that pass in real
+        time are not among them while nobody moves the lines."""
+        if looks is None:
+            looks = self._quiet.look(world)
+        lines, host_ns = world.page.lines, now_ns()
+        is_all = world.is_advancing or world.jump_after_ns is not None
+        found = [
+            (wait.left_ns(lines, host_ns), task, wait)
+            for task in self._quiet.tasks(world)
+            if (wait := self._quiet.wait_of(task, looks.get(task.tid))) is not None
+            and not wait.is_expiring
+            and (is_all or not is_brief(wait, world))
+        ]
+        return sorted(found, key=lambda one: one[0])
+
+    def pending(self, world: World, looks: Mapping[int, Look]) -> Sequence[Pending]:
+        """All that a deadline will end, the soonest first."""
+        lines, host_ns = world.page.lines, now_ns()
+        found: list[Pending] = [
+            Pending(left_ns, (task, wait)) for left_ns, task, wait in self.waits(world, looks)
+        ]
+        found += [
+            Pending(timer.left_ns(lines, host_ns), timer) for timer in self._timers.armed(world)
+        ]
+        return sorted(found, key=lambda one: one.left_ns)
+
+    def doings(self, world: World) -> list[str]:
+        """What each thread does now, for people."""
+        return self._quiet.doings(world)
+
+    # --- the lines move ---------------------------------------------------------------------------
+
+    def change(self, world: World, to: Callable[[Lines, int], Lines]) -> None:
+        """Moves the lines, and nothing else. Raises as ClockPage.change."""
+        try:
+            world.page.change(lambda host_ns: to(world.page.lines, host_ns))
+        finally:
+            self.changed()
+
+    def _due_within(
+        self, world: World, looks: Mapping[int, Look], by_ns: int
+    ) -> Sequence[Pending] | None:
+        pending = self.pending(world, looks)
+        return pending if pending and pending[0].left_ns <= by_ns else None
+
+    def _fire(self, world: World, step_ns: int, pending: Sequence[Pending]) -> None:
+        self.change(world, lambda lines, host_ns: lines.advanced(host_ns, step_ns))
+        due = [one.what for one in pending if one.left_ns <= step_ns]
+        self.let_in(world, {one[0].tid for one in due if isinstance(one, tuple)})
+        for one in due:
+            with suppress(ProcessLookupError):
+                if isinstance(one, Timer):
+                    self._timers.expire(world, one)
+                elif one[0].held is not None:
+                    self._end_held(*one)
+                else:
+                    self._parking.expire(*one)
+
+    def _end_held(self, task: Task, wait: Wait) -> None:
+        world, request = task.process.world, task.held
+        assert isinstance(request, Request)
+        task.held = task.wait = None
+        if task.process.traces_calls or world.is_canceled:
+            self._calls.give(request.stopped, wait.row.expired)
+            self._resume(task, request.stopped)
+        else:
+            task.move(TaskState.RUNNING)
+            self._pump.end_call(task.tid, wait.row.expired)
+
+    def let_in(self, world: World, but: Container[int] = ()) -> None:
+        """Sleeps that are held enter the kernel."""
+        for task in self._quiet.held(world):
+            if task.tid in but:
+                continue
+            request, task.held = task.held, None
+            assert isinstance(request, Request) and task.wait is not None
+            with suppress(ProcessLookupError):
+                answer = in_kernel(request, task.wait)
+                if isinstance(answer, Substitute):
+                    task.at_exit = self._calls.substitute(request, answer)
+                self._resume(task, request.stopped)
+
+    def revise(self, world: World, *, is_set: bool = False) -> bool:
+        """After the lines were moved: has every wait and timer end when it now should. Returns
+        whether some program has to do with it."""
+        if is_set:
+            self._timers.cancel(world)
+        has_stopped = is_set and world.is_canceled
+        if has_stopped:
+            self._canceled.interrupt(world, self._quiet.tasks(world))
+        for timer in self._timers.armed(world):
+            self._timers.expire(world, timer)
+        self._timers.revise(world)
+        lines, host_ns = world.page.lines, now_ns()
+        for _, task, wait in self.waits(world):
+            due_ns = wait.due_ns(lines, host_ns)
+            if is_brief(wait, world):
+                due_ns = host_ns + max(wait.left_ns(lines, host_ns), 0)
+            is_later = due_ns > wait.host_due_ns + _TOLERANCE_NS
+            is_sooner = due_ns < wait.host_due_ns - _TOLERANCE_NS
+            with suppress(ProcessLookupError):
+                if due_ns <= host_ns:
+                    self._parking.expire(task, wait)
+                    has_stopped = True
+                elif wait.row.is_of_socket and is_later:
+                    pass
+                elif is_later or (is_sooner and wait.tells_rest):
+                    self._parking.call_anew(task, wait)
+                    has_stopped = True
+                elif is_sooner:
+                    self._alarms.set(task.tid, due_ns, partial(self._rings, task))
+
+        return has_stopped
+
+    def _rings(self, task: Task) -> None:
+        """The kernel's time for a wait is not up, but its own."""
+        wait = self._quiet.wait_of(task, self._quiet.look_at(task))
+        if wait is None or wait.is_expiring:
+            return
+        world, host_ns = task.process.world, now_ns()
+        left_ns = wait.left_ns(world.page.lines, host_ns)
+        if left_ns <= 0 or is_brief(wait, world):
+            self._parking.expire(task, wait)
+
+    # --- without being asked ----------------------------------------------------------------------
+
+    def tick(self) -> int:
+        """Between two stops: rings alarms, jumps. Returns how long to wait for the next stop, in
+        nanoseconds; 0: until it comes."""
+        self._alarms.ring()
+        patiences = [
+            self._jump(world)
+            for world in self._tables.worlds
+            if world.jump_after_ns is not None and world.closed is None and world.processes
+        ]
+        return min(filter(None, patiences), default=0)
+
+    def was_active(self) -> None:
+        """Some task had a stop."""
+        self._nap_ns = _FIRST_NAP_NS
+
+    def _jump(self, world: World) -> int:
+        looks = self._quiet.looks(world)
+        if looks is None:
+            self._nap_ns = min(2 * self._nap_ns, _LAST_NAP_NS)
+            if self._nap_ns > _LONGEST_HOLD_NS:
+                self.let_in(world)
+            return self._nap_ns
+        pending = self.pending(world, looks)
+        if not pending:
+            return 0  # whoever is woken from outside has a stop before he waits
+        if world.jump_after_ns:
+            runs = sum(look.runs for look in looks.values())
+            if runs != world.idle[0]:
+                world.idle = runs, now_ns()
+            idle_ns = now_ns() - world.idle[1]
+            if idle_ns < world.jump_after_ns:
+                return max(world.jump_after_ns - idle_ns, _FIRST_NAP_NS)
+        step_ns = max(pending[0].left_ns, 0)
+        if world.page.lines.wall.at(now_ns()) + step_ns > LATEST_NS:
+            self.let_in(world)
+            return 0
+        self._fire(world, step_ns, pending)
+        self._nap_ns = _FIRST_NAP_NS
+        return _FIRST_NAP_NS
+
+
+def _rounded(world: World, step_ns: int, most_ns: int) -> int:
+    """A step to a deadline. While a program works between two sleeps the monotonic line flows, and
+    a frozen wall line does not: a loop of sleeps would meet it a little earlier each time."""
+    lines = world.page.lines
+    if lines.wall.rate.mult or (world.is_frozen and not world.has_crept):
+        return step_ns
+    missing_ns = -(lines.wall.base_ns + step_ns) % _GRAIN_NS
+    return step_ns + missing_ns if missing_ns <= min(_ROUNDING_NS, most_ns - step_ns) else step_ns

@@ -1,0 +1,172 @@
+"""Is every thread blocked? And in what wait."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pytest_vdsotime.errors import NotSettled
+from pytest_vdsotime.kernel import procfs, ptrace
+from pytest_vdsotime.kernel.look import Look, LookAt
+from pytest_vdsotime.kernel.pump import Pump
+from pytest_vdsotime.timeline import CLOCKS, NS_PER_S
+from pytest_vdsotime.tracer.parking import Parking, now_ns
+from pytest_vdsotime.tracer.sockets import SocketWaits
+from pytest_vdsotime.tracer.tasks import Tables, Task, TaskState, World
+from pytest_vdsotime.waits import Wait
+
+_ENDED = frozenset(b"ZX")
+
+
+def _leads_others(task: Task) -> bool:
+    """Whether it is a process's first thread, whose end is told after that of the others."""
+    return task.tid == task.process.pid and len(task.process.threads) > 1
+
+
+class Quiet:
+    """Looks at the tasks of a clock; one per tracer, on its thread."""
+
+    def __init__(self, tables: Tables, pump: Pump, parking: Parking, look_at: LookAt) -> None:
+        self._tables = tables
+        self._pump = pump
+        self._parking = parking
+        self._look_at = look_at
+        self._sockets = SocketWaits(pump)
+
+    def tasks(self, world: World) -> Sequence[Task]:
+        """Of all its processes."""
+        tasks = self._tables.tasks
+        return [
+            tasks[tid]
+            for process in world.processes.values()
+            for tid in process.threads
+            if tid in tasks
+        ]
+
+    def held(self, world: World) -> Sequence[Task]:
+        """Those at the entry of a sleep."""
+        return [task for task in self.tasks(world) if task.held is not None]
+
+    def looks(self, world: World) -> Mapping[int, Look] | None:
+        """A look at each task that is not stopped, if every one is blocked; else None."""
+        to_see = []
+        for task in self.tasks(world):
+            if task.held is not None:
+                if ptrace.has_signals(task.tid):
+                    return None  # which the sleep is to notice
+                continue
+            if task.state == TaskState.LISTENING:
+                continue
+            if task.state != TaskState.RUNNING or task.process.launch is not None:
+                return None
+            to_see.append(task)
+        if not to_see:
+            return {}
+        busy, looks = self._look_at([task.tid for task in to_see], is_brief=True)
+        if busy < 0 or (busy and not self._are_brief(to_see, looks)):
+            return None
+        if any(
+            look.state in _ENDED and not _leads_others(task)
+            for task, look in zip(to_see, looks, strict=True)
+        ):
+            return None  # whoever waits for its end has yet to hear of it
+        return {look.tid: look for look in looks}
+
+    def _are_brief(self, tasks: Sequence[Task], looks: Sequence[Look]) -> bool:
+        """Whether whoever has run is now in a wait as short as `grace`, which he ends himself: he
+        counts as blocked, or there would be no rest with him."""
+        return all(
+            look.has_run
+            and look.state == ord("S")
+            and (wait := self.wait_of(task, look)) is not None
+            and wait.length_ns <= task.process.world.grace_ns
+            for task, look in zip(tasks, looks, strict=True)
+            if look.is_busy
+        )
+
+    def look(self, world: World) -> Mapping[int, Look]:
+        """At each of its tasks, whatever they do."""
+        tids = [task.tid for task in self.tasks(world) if task.state == TaskState.RUNNING]
+        return {look.tid: look for look in self._look_at(tids, is_brief=False)[1]}
+
+    def look_at(self, task: Task) -> Look | None:
+        """At one task."""
+        if task.state != TaskState.RUNNING:
+            return None
+        return self._look_at([task.tid], is_brief=False)[1][0]
+
+    def wait_of(self, task: Task, look: Look | None) -> Wait | None:
+        """The timed wait that a task is in."""
+        if task.held is not None or task.at_exit is not None:
+            return task.wait
+        if look is None:
+            return None
+        record = self._pump.record_of(task.tid)
+        if record is None and (task.wait is None or task.wait.row.is_of_socket):
+            return self._sockets.wait_of(task, look)
+        wait = self._parking.recorded(record) if record is not None else task.wait
+        if wait is None:
+            return None
+        nr = look.nr
+        if nr == wait.abi.syscalls["restart_syscall"]:
+            nr = wait.nr
+        arguments = [argument & wait.abi.mask for argument in look.arguments]
+        if wait.is_same(nr, arguments, (look.stack, look.counter)):
+            return wait
+        return self._sockets.wait_of(task, look)
+
+    def not_settled(self, world: World, timeout_s: float, others: Sequence[str] = ()) -> NotSettled:
+        """Names the busy threads, and what they do."""
+        tasks = {task.tid: task for task in self.tasks(world)}
+        busy = [
+            self._describe(tasks[look.tid], look)
+            for look in self.look(world).values()
+            if look.is_busy and look.tid in tasks
+        ]
+        busy += [
+            f"{task.process.describe()} is being started"
+            for task in tasks.values()
+            if task.state != TaskState.LISTENING
+            and task.held is None
+            and (task.state != TaskState.RUNNING or task.process.launch is not None)
+        ]
+        return NotSettled([*others, *busy], timeout_s)
+
+    def _describe(self, task: Task, look: Look) -> str:
+        doing = "runs" if look.state == ord("R") else "is woken again and again"
+        if look.state == ord("D"):
+            doing = "waits for a device"
+        return f"{_name(task)} {doing}"
+
+    def doings(self, world: World) -> list[str]:
+        """What each thread does now, for people."""
+        return [self._doing(task, self.look_at(task)) for task in self.tasks(world)]
+
+    def _doing(self, task: Task, look: Look | None) -> str:
+        if look is None:
+            return f"{_name(task)} is stopped"
+        wait = self.wait_of(task, look)
+        if wait is not None:
+            clock = CLOCKS[wait.clock_id].name
+            left_ns = max(wait.left_ns(task.process.world.page.lines, now_ns()), 0)
+            return (
+                f"{_name(task)} waits in {wait.row.name} for {clock} to go on by "
+                f"{left_ns / NS_PER_S:g} s: advance() or advance_to_next() ends that"
+            )
+        if look.state == ord("R"):
+            return f"{_name(task)} runs"
+        if look.state in _ENDED:
+            return f"{_name(task)} has ended"
+        host = task.process.host
+        names = (
+            {} if host is None else {nr: name for name, nr in host.arch.abis[0].syscalls.items()}
+        )
+        call = names.get(look.nr, f"system call {look.nr}")
+        if look.nr == 2**64 - 1:
+            return f"{_name(task)} waits"
+        return f"{_name(task)} waits in {call}, for no time"
+
+
+def _name(task: Task) -> str:
+    pid = task.process.pid
+    thread = "" if task.tid == pid else f", thread {task.tid}"
+    return f"{procfs.command(pid)} (pid {pid}{thread})"

@@ -1,0 +1,83 @@
+"""What the pump may see to by itself: with one clock, on which nothing is out of the ordinary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pytest_vdsotime.arch import Abi
+from pytest_vdsotime.kernel.pump import Pump
+from pytest_vdsotime.tracer.native import NativeObjects
+from pytest_vdsotime.tracer.takeover import Takeover
+from pytest_vdsotime.tracer.tasks import Process, Tables, World
+from pytest_vdsotime.waits import CLOCKS_TO_SLEEP_BY, WAITS, Unit, WaitRow
+
+_BY_VALUE, _BY_POINTER = 1, 2  # enum wait_kind of native_stub/waits.h
+#: Calls that wait for a time or until a point, which the pump can tell.
+_TOLD_APART = "futex", "clock_nanosleep"
+
+
+def own_rows(abi: Abi) -> Mapping[int, WaitRow]:
+    """The rows of WAITS for one kind of system call, by number."""
+    return {abi.syscalls[row.name]: row for row in WAITS if row.name in abi.syscalls}
+
+
+def tell_of_waits(pump: Pump, rows: Mapping[int, WaitRow]) -> None:
+    """Which waits the pump may let begin, as long as they last what they say."""
+    kinds = {
+        nr: _BY_VALUE if row.unit is Unit.MILLISECONDS else _BY_POINTER + row.argument
+        for nr, row in rows.items()
+        if not row.points or row.name in _TOLD_APART
+    }
+    pump.record_waits(kinds, sum(1 << clock_id for clock_id in CLOCKS_TO_SLEEP_BY))
+
+
+@dataclass(slots=True)
+class Shortcuts:
+    """Tells the pump; one per tracer, on its thread."""
+
+    tables: Tables
+    pump: Pump
+    native: NativeObjects
+    takeover: Takeover
+    needs_care: bool = False
+    """Of some process of any clock."""
+
+    def take_care(self, process: Process) -> None:
+        """Of a process whose state may have changed."""
+        if process.needs_care and not self.needs_care:
+            self.choose()
+
+    def choose(self) -> None:
+        """After something has changed that this depends on."""
+        worlds = self.tables.worlds
+        everyone = [one for world in worlds for one in world.processes.values()]
+        self.needs_care = any(one.needs_care for one in everyone)
+        self.pump.hands_over_all = (
+            bool(self.tables.leaving)
+            or any(one.origin is not None for one in everyone)
+            or any(world.closed is not None for world in worlds)
+        )
+        kind, block, reader, ahead_ns = self.native.own, None, (0, 0), None
+        if len(worlds) == 1 and not self.needs_care:
+            page = worlds[0].page
+            block = self.takeover.block(kind, page)
+            reader = page.reader(kind.arch.name, kind.fake, kind.host)
+            ahead_ns = _ahead_ns(worlds[0])
+        self.pump.take_over_with(block)
+        self.pump.answer_reads(*reader)
+        self.pump.let_waits_begin(ahead_ns)
+
+    def lines_moved(self) -> None:
+        """The lines of some clock have changed, or what moves them."""
+        worlds = self.tables.worlds
+        is_alone = len(worlds) == 1 and not self.needs_care
+        self.pump.let_waits_begin(_ahead_ns(worlds[0]) if is_alone else None)
+
+
+def _ahead_ns(world: World) -> int | None:
+    """How far the monotonic line is ahead of the host's clock, where it goes at its pace and
+    nobody moves it."""
+    line = world.page.lines.monotonic
+    is_plain = world.follows and not world.is_advancing and line.rate.value == 1
+    return line.base_ns - line.start_ns if is_plain else None

@@ -1,0 +1,248 @@
+"""Timeouts of sockets (SO_RCVTIMEO, SO_SNDTIMEO, socket(7)).
+
+A call that waits for a socket names no time, so nobody hears when it begins. But on a line that
+goes at the host's pace the kernel's own timeout is right until somebody moves the line, and on one
+that stands still, where the kernel's socket has none, a wait that is found has begun at the time
+that it is now. So sockets with timeouts are remembered, and whoever is found waiting for one waits
+for its timeout from then on. The kernel's sockets are set through copies of their descriptors
+(pidfd_getfd(2)).
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from pytest_vdsotime.arch import Abi
+from pytest_vdsotime.kernel import descriptors, memory, procfs
+from pytest_vdsotime.kernel.look import Look
+from pytest_vdsotime.kernel.pump import Pump
+from pytest_vdsotime.kernel.seccomp import Match
+from pytest_vdsotime.timeline import NS_PER_S, LineName
+from pytest_vdsotime.tracer.parking import now_ns
+from pytest_vdsotime.tracer.request import Answer, CallRow, Request
+from pytest_vdsotime.tracer.tasks import Task, World
+from pytest_vdsotime.waits import NEVER_NS, SocketTimeouts, Wait, WaitRow, real_wait_ns
+
+# asm-generic/socket.h; those with 64-bit times for 32-bit programs differ by one bit
+_OPTIONS = socket.SO_RCVTIMEO, socket.SO_SNDTIMEO
+_NEW_OPTIONS, _NEW_BIT = {66: socket.SO_RCVTIMEO, 67: socket.SO_SNDTIMEO}, 64
+_SETSOCKOPT, _GETSOCKOPT = 14, 15  # linux/net.h: of socketcall(2)
+_TIMEVAL = struct.Struct("=qq")
+
+_RECEIVING = "read", "readv", "recvfrom", "recvmsg", "recvmmsg", "accept", "accept4"
+_SENDING = "write", "writev", "sendto", "sendmsg", "sendmmsg", "connect"
+_MULTIPLEXED = {
+    **{3: "connect", 5: "accept", 9: "sendto", 10: "recvfrom", 11: "sendto", 12: "recvfrom"},
+    **{16: "sendmsg", 17: "recvmsg", 18: "accept4", 19: "recvmmsg", 20: "sendmmsg"},
+}
+_ROWS = {
+    name: WaitRow(
+        name,
+        0,
+        expired=-errno.EAGAIN,
+        is_of_socket=True,
+    )
+    for name in (*_RECEIVING, *_SENDING)
+}
+#: A connection over a network is being made for as long as it takes (connect(2)).
+_CONNECT_ELSEWHERE = WaitRow("connect", 0, expired=-errno.EINPROGRESS, is_of_socket=True)
+
+
+# --- the options are set -------------------------------------------------------------------------
+
+
+def _option(request: Request) -> tuple[int, int] | None:
+    """(descriptor, SO_RCVTIMEO or SO_SNDTIMEO) that a call is about."""
+    if not request.process.world.follows:
+        return None
+    descriptor, level, option = (argument & 0xFFFFFFFF for argument in request.arguments[:3])
+    if request.nr == request.abi.syscalls.get("socketcall"):
+        data = request.read(request.arguments[1], 12)
+        descriptor, level, option = struct.unpack("=3I", data)
+    option = _NEW_OPTIONS.get(option, option)
+    return (descriptor, option) if level == socket.SOL_SOCKET and option in _OPTIONS else None
+
+
+@contextmanager
+def _copy(pid: int, descriptor: int) -> Iterator[socket.socket | None]:
+    try:
+        copy = socket.socket(fileno=descriptors.copy_of(pid, descriptor))
+    except OSError:
+        yield None  # it is no socket
+        return
+    with copy:
+        yield copy
+
+
+def _setsockopt(request: Request) -> Answer:
+    found = _option(request)
+    if found is None:
+        return None
+    pid, (descriptor, option) = request.process.pid, found
+
+    def was_set(result: int) -> int:
+        if result == 0:
+            _remember(request.process.world, pid, descriptor, option)
+        return result
+
+    return was_set
+
+
+def _remember(world: World, pid: int, descriptor: int, option: int) -> None:
+    inode = procfs.socket_inode(pid, descriptor)
+    with _copy(pid, descriptor) as copy:
+        if copy is None or inode is None:
+            return
+        timeouts = world.sockets.setdefault(inode, SocketTimeouts(pid, descriptor))
+        seconds, microseconds = _TIMEVAL.unpack(
+            copy.getsockopt(socket.SOL_SOCKET, option, _TIMEVAL.size)
+        )
+        timeouts.by_option[option] = seconds * NS_PER_S + microseconds * 1000
+        if timeouts.by_option[option]:  # else none, or none at all: of the negative that is told
+            _tell_kernel(copy, world, timeouts, option)
+
+
+def _tell_kernel(copy: socket.socket, world: World, timeouts: SocketTimeouts, option: int) -> None:
+    timeout_ns = timeouts.by_option[option]
+    real_ns = real_wait_ns(world.page.lines, LineName.MONOTONIC, timeout_ns)
+    if world.is_frozen and timeout_ns <= world.grace_ns:
+        real_ns = timeout_ns
+    if real_ns >= NEVER_NS:
+        real_ns = 0
+    _set(copy, option, real_ns)
+
+
+def _set(copy: socket.socket, option: int, timeout_ns: int) -> None:
+    seconds, rest_ns = divmod(timeout_ns, NS_PER_S)
+    copy.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(seconds, -(-rest_ns // 1000)))
+
+
+def _getsockopt(request: Request) -> Answer:
+    """The kernel tells it what the program has set."""
+    world, found = request.process.world, _option(request)
+    if found is None:
+        return None
+    pid, (descriptor, option) = request.process.pid, found
+    timeouts = world.sockets.get(procfs.socket_inode(pid, descriptor) or 0)
+    if timeouts is None or not timeouts.by_option.get(option):
+        return None
+    with _copy(pid, descriptor) as copy:
+        if copy is not None:
+            _set(copy, option, timeouts.by_option[option])
+
+    def was_told(result: int) -> int:
+        with _copy(pid, descriptor) as copy:
+            if copy is not None:
+                _tell_kernel(copy, world, timeouts, option)
+        return result
+
+    return was_told
+
+
+def revise(world: World) -> None:
+    """After the lines have changed their rate."""
+    for inode, timeouts in tuple(world.sockets.items()):
+        pid, descriptor = timeouts.pid, timeouts.descriptor
+        if procfs.socket_inode(pid, descriptor) != inode:
+            continue
+        with _copy(pid, descriptor) as copy:
+            for option, timeout_ns in timeouts.by_option.items():
+                if copy is not None and timeout_ns:
+                    _tell_kernel(copy, world, timeouts, option)
+
+
+_ABOUT_TIME = Match(
+    argument=2,
+    values=(*_OPTIONS, *(option & ~_NEW_BIT for option in _NEW_OPTIONS)),
+    ignored_bits=_NEW_BIT,
+)
+SOCKET_CALLS = (
+    CallRow("setsockopt", _setsockopt, _ABOUT_TIME),
+    CallRow("getsockopt", _getsockopt, _ABOUT_TIME),
+    CallRow(
+        "socketcall",
+        lambda request: (
+            _setsockopt(request) if request.arguments[0] == _SETSOCKOPT else _getsockopt(request)
+        ),
+        Match(argument=0, values=(_SETSOCKOPT, _GETSOCKOPT)),
+    ),
+)
+
+
+# --- and somebody waits --------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class SocketWaits:
+    """Finds who waits for a socket with a timeout; one per tracer, on its thread."""
+
+    pump: Pump
+    names: dict[int, Mapping[int, str]] = field(default_factory=dict)
+    """Of the calls that wait for sockets, by kind of call and number."""
+
+    def _names(self, abi: Abi) -> Mapping[int, str]:
+        if abi.audit_arch not in self.names:
+            waiting = (*_ROWS, "socketcall")
+            self.names[abi.audit_arch] = {
+                abi.syscalls[name]: name for name in waiting if name in abi.syscalls
+            }
+        return self.names[abi.audit_arch]
+
+    def wait_of(self, task: Task, look: Look) -> Wait | None:
+        """The wait that a task is in, if it is such a one."""
+        process = task.process
+        world, host = process.world, process.host
+        if not world.sockets or host is None:
+            return None
+        abi = host.arch.abis[0]
+        arguments = tuple([argument & abi.mask for argument in look.arguments])
+        name, descriptor = self._names(abi).get(look.nr, ""), arguments[0]
+        if name == "socketcall":
+            name = _MULTIPLEXED.get(arguments[0], "")
+            data = memory.read_running(task.tid, arguments[1], 4)
+            descriptor = int.from_bytes(data, "little")
+        row = _ROWS.get(name)
+        inode = procfs.socket_inode(task.tid, descriptor) if row is not None else None
+        timeouts = world.sockets.get(inode or 0)
+        if row is None or timeouts is None:
+            return None
+        timeout_ns = timeouts.by_option.get(_OPTIONS[name in _SENDING], 0)
+        if not timeout_ns:
+            return None
+        wait, place = task.wait, (look.stack, look.counter)
+        if (
+            wait is None
+            or not wait.is_same(look.nr, arguments, place)
+            or (wait.runs != look.runs and not wait.is_continued)
+        ):
+            if name == "connect" and not _is_local(task.tid, descriptor):
+                row = _CONNECT_ELSEWHERE
+            wait = task.wait = _begun_now(row, task, look, arguments, timeout_ns)
+            self.pump.hand_over(task.tid)  # for signals not to change its deadline
+        wait.runs, wait.is_continued = look.runs, False
+        return wait
+
+
+def _is_local(tid: int, descriptor: int) -> bool:
+    with _copy(tid, descriptor) as copy:
+        return copy is None or copy.family == socket.AF_UNIX
+
+
+def _begun_now(
+    row: WaitRow, task: Task, look: Look, arguments: tuple[int, ...], timeout_ns: int
+) -> Wait:
+    world, host_ns = task.process.world, now_ns()
+    assert task.process.host is not None
+    wait = Wait(
+        row,
+        *(look.nr, arguments, (look.stack, look.counter), task.process.host.arch.abis[0]),
+        *(1, False, timeout_ns, timeout_ns),
+        ((LineName.MONOTONIC, world.page.lines.monotonic.at(host_ns) + timeout_ns),),
+    )
+    wait.host_due_ns = wait.due_ns(world.page.lines, host_ns)
+    return wait

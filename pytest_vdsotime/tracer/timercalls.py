@@ -1,0 +1,305 @@
+"""System calls about timers. On a clock that waits follow, the kernel's are never armed: the clock
+has one in place of each (tracer/timers.py).
+
+Where the kernel would have checked arguments, it does: the call runs, on a value that disarms.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from pytest_vdsotime.kernel import descriptors, procfs
+from pytest_vdsotime.kernel.seccomp import Match
+from pytest_vdsotime.timeline import CLOCKS, NS_PER_S
+from pytest_vdsotime.tracer.deadlines import translated_itimerspec
+from pytest_vdsotime.tracer.parking import now_ns
+from pytest_vdsotime.tracer.request import Answer, CallRow, Refused, Request, Substitute
+from pytest_vdsotime.tracer.timers import find_fd_timer, forget, kernel_may_run
+from pytest_vdsotime.waits import Timer, deadlines
+
+_ABSTIME = 1  # TIMER_ABSTIME, TFD_TIMER_ABSTIME
+_CANCEL_ON_SET = 2  # linux/timerfd.h
+_ITIMER_REAL = 0
+_NS_PER_US = 1000
+_SIGALRM = 14
+# asm-generic/siginfo.h
+_SIGEV_SIGNAL, _SIGEV_NONE, _SIGEV_THREAD_ID = 0, 1, 4
+_LONGEST_S = 2**31 - 1
+
+
+def _follows(request: Request) -> bool:
+    return request.process.world.follows
+
+
+def _changed(request: Request) -> None:
+    request.process.world.timers_changed = True
+
+
+def _left(timer: Timer | None, request: Request) -> tuple[int, int]:
+    """(nanoseconds until it expires, its interval), as the kernel tells them: an armed timer never
+    has nothing left."""
+    if timer is None or not timer.deadlines:
+        return 0, 0 if timer is None else timer.interval_ns
+    left_ns = timer.left_ns(request.process.world.page.lines, now_ns())
+    return max(left_ns, 1), timer.interval_ns
+
+
+def _arm(
+    request: Request, timer: Timer, value_ns: int, interval_ns: int, *, is_absolute: bool
+) -> None:
+    """A value of zero disarms it."""
+    page = request.process.world.page
+    timer.interval_ns, timer.overrun, timer.deadlines = interval_ns, 0, ()
+    timer.is_absolute = is_absolute
+    if value_ns or is_absolute:
+        left_ns = value_ns - page.reading_ns(timer.clock_id) if is_absolute else value_ns
+        line = CLOCKS[timer.clock_id if is_absolute else 1].line
+        timer.deadlines = deadlines(page.lines, now_ns(), line, left_ns)
+    _changed(request)
+
+
+# --- setitimer(2), alarm(2) ----------------------------------------------------------------------
+
+
+def _itimer(request: Request) -> Timer:
+    key = ("itimer", request.process.pid, 0)
+    timers = request.process.world.timers
+    return timers.setdefault(key, Timer(key, 1, signal=_SIGALRM))
+
+
+def _write_itimerval(request: Request, address: int, left: tuple[int, int]) -> None:
+    """Interval, then value; what is less than a microsecond counts as one (itimer_get_remtime,
+    kernel/time/itimer.c)."""
+    pair = request.abi.pair(request.wide)
+    value_us, interval_us = (-(-ns // _NS_PER_US) for ns in left)
+    data = b"".join(
+        pair.pack(min(us // 10**6, _LONGEST_S), us % 10**6) for us in (interval_us, value_us)
+    )
+    request.write(address, data)
+
+
+def _setitimer(request: Request) -> Answer:
+    if not _follows(request):
+        return None
+    value_ns = interval_ns = 0
+    if request.arguments[1]:
+        pair = request.abi.pair(request.wide)
+        data = request.read(request.arguments[1], 2 * pair.size)
+        interval, value = (request.pair_in(data[i * pair.size :][: pair.size]) for i in (0, 1))
+        if any(seconds < 0 or not 0 <= us < 10**6 for seconds, us in (interval, value)):
+            raise Refused(errno.EINVAL)
+        interval_ns, value_ns = (s * NS_PER_S + us * _NS_PER_US for s, us in (interval, value))
+    timer = _itimer(request)
+    left = _left(timer, request)
+    _arm(request, timer, value_ns, interval_ns if value_ns else 0, is_absolute=False)
+    if request.arguments[2]:
+        _write_itimerval(request, request.arguments[2], left)
+    return 0
+
+
+def _getitimer(request: Request) -> Answer:
+    if not _follows(request):
+        return None
+    _write_itimerval(request, request.arguments[1], _left(_itimer(request), request))
+    return 0
+
+
+def _alarm(request: Request) -> Answer:
+    """Returns what was left in seconds, to the nearest but never 0 (alarm_setitimer)."""
+    if not _follows(request):
+        return None
+    timer = _itimer(request)
+    left_ns, _ = _left(timer, request)
+    _arm(request, timer, request.arguments[0] % 2**32 * NS_PER_S, 0, is_absolute=False)
+    return max((left_ns + NS_PER_S // 2) // NS_PER_S, 1) if left_ns else 0
+
+
+# --- timerfd_create(2) --------------------------------------------------------------------------
+
+
+def _fd_timer(request: Request) -> Timer | None:
+    tid, fd = request.stopped.tid, request.number(0)
+    clock_id = procfs.timerfd_clock(tid, fd)
+    if clock_id is None or not request.process.world.page.serves(clock_id):
+        return None
+    found = find_fd_timer(request.process.world, tid, fd)
+    return found or Timer(("fd", tid, fd), clock_id)
+
+
+def _timerfd_settime(request: Request) -> Answer:
+    timer = _fd_timer(request)
+    if timer is None or not request.arguments[2]:
+        return None
+    if not _follows(request):
+        is_absolute = request.arguments[1] & _ABSTIME
+        return translated_itimerspec(request, timer.clock_id) if is_absolute else None
+    spec = _read_itimerspec(request)
+    if spec is None:
+        return None  # the kernel refuses it
+    world = request.process.world
+    if timer.copy < 0:
+        try:
+            timer.copy = descriptors.copy_of(request.stopped.tid, request.number(0))
+        except OSError as error:
+            world.warnings.append(
+                f"a timerfd of {request.process.describe()} is in real time: {error}; "
+                "allow pidfd_getfd"
+            )
+            return None
+        former = world.timers.get(timer.key)
+        if former is not None:  # closed meanwhile
+            forget(world, former)
+        world.timers[timer.key] = timer
+    flags = request.arguments[1]
+    is_absolute = bool(flags & _ABSTIME and spec[0])
+    runs = kernel_may_run(request.process.world)
+    left = None if timer.is_running else _left(timer, request)
+
+    def armed(_stopped: object, result: int) -> int:
+        if result == 0:
+            timer.is_canceled = False
+            timer.is_canceled_when_set = flags & 3 == 3 and timer.clock_id in (0, 8)
+            _arm(request, timer, *spec, is_absolute=is_absolute)
+            timer.is_running = runs and kernel_may_run(world)
+            if runs and not timer.is_running:  # an advance has begun meanwhile
+                descriptors.arm_timerfd(timer.copy, 0, 0)
+            if left is not None:
+                _tell_left(request, request.arguments[3], left, result)
+        return result
+
+    if runs:
+        translated = translated_itimerspec(request, timer.clock_id) if is_absolute else None
+        if isinstance(translated, Substitute):
+            return replace(translated, then=armed)
+        return lambda result: armed(None, result)
+    size = 2 * request.abi.pair(request.wide).size
+    return Substitute(2, bytes(size), then=armed)
+
+
+def _timerfd_gettime(request: Request) -> Answer:
+    timer = _fd_timer(request)
+    if timer is None or timer.is_running or not _follows(request):
+        return None
+    return lambda result: (
+        _tell_left(request, request.arguments[1], _left(timer, request), result)
+        if result == 0
+        else result
+    )
+
+
+def _read_itimerspec(request: Request) -> tuple[int, int] | None:
+    """(value, interval) in nanoseconds; None where the kernel refuses it."""
+    pair = request.abi.pair(request.wide)
+    data = request.read(request.arguments[2], 2 * pair.size)
+    interval, value = (request.pair_in(data[i * pair.size :][: pair.size]) for i in (0, 1))
+    if any(seconds < 0 or not 0 <= ns < NS_PER_S for seconds, ns in (interval, value)):
+        return None
+    value_ns, interval_ns = (seconds * NS_PER_S + ns for seconds, ns in (value, interval))
+    return value_ns, interval_ns
+
+
+def _tell_left(request: Request, address: int, left: tuple[int, int], result: int) -> int:
+    if address:
+        pair = request.abi.pair(request.wide)
+        value_ns, interval_ns = left
+        parts = (divmod(ns, NS_PER_S) for ns in (interval_ns, value_ns))
+        request.write(address, b"".join(pair.pack(min(s, _LONGEST_S), ns) for s, ns in parts))
+    return result
+
+
+# --- timer_create(2) -----------------------------------------------------------------------------
+
+
+def _timer_create(request: Request) -> Answer:
+    """CLOCK_REALTIME and the like; those of processors are the kernel's."""
+    process, clock_id = request.process, request.number(0)
+    if not _follows(request) or not process.world.page.serves(clock_id):
+        return None
+
+    def created(result: int) -> int:
+        if result != 0:
+            return result
+        number = int.from_bytes(request.read(request.arguments[2], 4), "little", signed=True)
+        key = ("timer", process.pid, number)
+        timer = process.world.timers[key] = Timer(key, clock_id, signal=_SIGALRM, value=number)
+        if request.arguments[1]:
+            _read_event(request, timer)
+        return result
+
+    return created
+
+
+def _read_event(request: Request, timer: Timer) -> None:
+    """struct sigevent (sigevent(3type)): the value, a long, comes first."""
+    long = request.abi.long_size
+    data = request.read(request.arguments[1], long + 12)
+    timer.value = int.from_bytes(data[:long], "little")
+    signal, notify, tid = struct.unpack_from("<3i", data, long)
+    timer.signal = 0 if notify & ~_SIGEV_THREAD_ID == _SIGEV_NONE else signal
+    timer.tid = tid if notify == _SIGEV_THREAD_ID else 0
+
+
+def _posix_timer(request: Request) -> Timer | None:
+    key = ("timer", request.process.pid, request.number(0))
+    return request.process.world.timers.get(key)
+
+
+def _timer_settime(request: Request) -> Answer:
+    timer = _posix_timer(request)
+    if timer is None:
+        clock_id = procfs.posix_timer_clock(request.stopped.tid, request.number(0))
+        is_absolute = request.arguments[1] & _ABSTIME
+        return translated_itimerspec(request, clock_id) if is_absolute else None
+    if not request.arguments[2]:
+        return None
+    spec = _read_itimerspec(request)
+    if spec is None:
+        return None
+    left = _left(timer, request)
+    _arm(request, timer, *spec, is_absolute=bool(request.arguments[1] & _ABSTIME and spec[0]))
+    return _tell_left(request, request.arguments[3], left, 0)
+
+
+def _timer_gettime(request: Request) -> Answer:
+    timer = _posix_timer(request)
+    if timer is None:
+        return None
+    return _tell_left(request, request.arguments[1], _left(timer, request), 0)
+
+
+def _timer_getoverrun(request: Request) -> Answer:
+    timer = _posix_timer(request)
+    return None if timer is None else timer.overrun
+
+
+def _timer_delete(request: Request) -> Answer:
+    timer = _posix_timer(request)
+    if timer is not None:
+        del request.process.world.timers[timer.key]
+        _changed(request)
+    return None
+
+
+_REAL = Match(argument=0, values=(_ITIMER_REAL,))
+_SUFFIXES: Sequence[str] = ("", "64")
+
+
+def _rows(name: str, answer: Callable[[Request], Answer]) -> list[CallRow]:
+    return [CallRow(name + suffix, answer, wide=bool(suffix)) for suffix in _SUFFIXES]
+
+
+TIMER_CALLS = (
+    CallRow("alarm", _alarm),
+    CallRow("setitimer", _setitimer, _REAL),
+    CallRow("getitimer", _getitimer, _REAL),
+    *_rows("timerfd_settime", _timerfd_settime),
+    *_rows("timerfd_gettime", _timerfd_gettime),
+    CallRow("timer_create", _timer_create),
+    *_rows("timer_settime", _timer_settime),
+    *_rows("timer_gettime", _timer_gettime),
+    CallRow("timer_getoverrun", _timer_getoverrun),
+    CallRow("timer_delete", _timer_delete),
+)

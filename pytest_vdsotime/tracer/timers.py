@@ -1,0 +1,227 @@
+"""Timers that follow the clock: the kernel has them disarmed, and the tracer has them expire.
+
+A timerfd gets its count of expirations through a copy of its descriptor (pidfd_getfd(2),
+TFD_IOC_SET_TICKS). The others are signals, with what the kernel says of its own (SI_TIMER).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pytest_vdsotime.kernel import descriptors, procfs, signals
+from pytest_vdsotime.timeline import NS_PER_S
+from pytest_vdsotime.tracer.alarms import Alarms
+from pytest_vdsotime.tracer.parking import now_ns
+from pytest_vdsotime.tracer.tasks import Process, Task, World
+from pytest_vdsotime.waits import NEVER_NS, Timer
+
+_MOMENT_NS, _MOST_TRIES = 200_000, 5
+#: What the signals of setitimer(2) say, in place of a number, until they are delivered.
+_OF_ITIMER = -1
+
+
+def kernel_may_run(world: World) -> bool:
+    """Whether a timer of the kernel expires when one of the clock does, as long as nobody moves the
+    lines."""
+    lines = world.page.lines
+    return (
+        not world.is_advancing
+        and lines.monotonic.rate.value == 1
+        and lines.wall.rate.value in (0, 1)
+    )
+
+
+def find_fd_timer(world: World, pid: int, fd: int) -> Timer | None:
+    """The timer behind a descriptor, which may have come from another process."""
+    for timer in tuple(world.timers.values()):
+        if timer.copy >= 0 and descriptors.is_copy(timer.copy, pid, fd):
+            return timer
+    return None
+
+
+def forget(world: World, timer: Timer) -> None:
+    """It is gone."""
+    world.timers.pop(timer.key, None)
+    timer.deadlines = ()
+    if timer.copy >= 0:
+        os.close(timer.copy)
+        timer.copy = -1
+
+
+@dataclass(slots=True)
+class Timers:
+    """Has them expire; one per tracer, on its thread."""
+
+    alarms: Alarms
+
+    def armed(self, world: World) -> Iterator[Timer]:
+        """Those of a clock that will expire; those that nobody has any more are forgotten."""
+        for timer in tuple(world.timers.values()):
+            if timer.deadlines:
+                if timer.copy >= 0 and not self._is_held(world, timer):
+                    self._forget(world, timer)
+                else:
+                    yield timer
+
+    def revise(self, world: World) -> None:
+        """After a change of the timers, or of the lines: sets their alarms."""
+        world.timers_changed = False
+        if world.is_advancing:  # they expire as the lines move
+            for timer in world.timers.values():
+                self.alarms.cancel(timer)
+            return
+        host_ns = now_ns()
+        for timer in tuple(world.timers.values()):
+            if (
+                timer.deadlines
+                and not timer.is_running
+                and timer.left_ns(world.page.lines, host_ns) <= 0
+            ):
+                self.expire(world, timer)
+            due_ns = timer.due_ns(world.page.lines, host_ns) if timer.deadlines else NEVER_NS
+            if timer.is_running:
+                continue
+            if due_ns >= NEVER_NS:
+                self.alarms.cancel(timer)
+            elif timer.copy >= 0 and kernel_may_run(world):
+                self.alarms.cancel(timer)
+                timer.is_running = True
+                descriptors.arm_timerfd(timer.copy, max(due_ns - host_ns, 1), timer.interval_ns)
+            else:
+                self.alarms.set(timer, due_ns, partial(self._rings, world, timer))
+
+    def suspend(self, world: World) -> None:
+        """Before the lines move: the timers that the kernel runs are the clock's again."""
+        for timer in tuple(world.timers.values()):
+            if timer.is_running and timer.copy >= 0:
+                timer.is_running = False
+                self._suspend(world, timer)
+
+    def _suspend(self, world: World, timer: Timer) -> None:
+        left_ns = descriptors.timerfd_left_ns(timer.copy)
+        for _ in range(_MOST_TRIES):
+            if not 0 < left_ns < _MOMENT_NS:
+                break
+            time.sleep(left_ns / NS_PER_S)  # not to miss it
+            left_ns = descriptors.timerfd_left_ns(timer.copy)
+        descriptors.arm_timerfd(timer.copy, 0, 0)
+        if not left_ns:
+            timer.deadlines = ()
+        elif timer.is_absolute:
+            timer.pass_by(world.page.lines, now_ns())  # of which the kernel has told
+        else:
+            way_ns = left_ns - timer.left_ns(world.page.lines, now_ns())
+            timer.deadlines = tuple([(name, end + way_ns) for name, end in timer.deadlines])
+
+    def _rings(self, world: World, timer: Timer) -> None:
+        if world.closed is None and world.timers.get(timer.key) is timer:
+            self.expire(world, timer)
+            self.revise(world)
+
+    def expire(self, world: World, timer: Timer) -> None:
+        """What is due by now."""
+        count = timer.pass_by(world.page.lines, now_ns())
+        if not count:
+            return
+        with suppress(ProcessLookupError):
+            if timer.copy >= 0:
+                descriptors.add_ticks(timer.copy, count)
+            elif timer.signal:
+                self._signal(timer, count)
+
+    def _signal(self, timer: Timer, count: int) -> None:
+        kind, pid, number = timer.key
+        number = _OF_ITIMER if kind == "itimer" else number
+        if procfs.is_pending(timer.tid or pid, timer.signal, shared=not timer.tid):
+            timer.overrun += count
+            return
+        timer.overrun = count - 1
+        try:
+            signals.queue(
+                pid,
+                timer.tid,
+                timer.signal,
+                number=number,
+                overrun=timer.overrun,
+                value=timer.value,
+            )
+        except OSError as error:
+            if error.errno != errno.EAGAIN:  # RLIMIT_SIGPENDING
+                raise
+            timer.overrun += 1
+
+    def _is_held(self, world: World, timer: Timer) -> bool:
+        """Whether some process has its descriptor: the one that set it, or whoever got it since."""
+        _, pid, fd = timer.key
+        if descriptors.is_copy(timer.copy, pid, fd):
+            return True
+        for one in world.processes:
+            for other in procfs.timerfds(one):
+                if descriptors.is_copy(timer.copy, one, other):
+                    del world.timers[timer.key]
+                    timer.key = "fd", one, other
+                    world.timers[timer.key] = timer
+                    return True
+        return False
+
+    def _forget(self, world: World, timer: Timer) -> None:
+        forget(world, timer)
+        self.alarms.cancel(timer)
+
+    def has_ended(self, process: Process, kinds: Sequence[str] = ("itimer", "timer")) -> None:
+        """Its timers end with it; at an exec those of timer_create(2) do."""
+        world = process.world
+        for key in [key for key in world.timers if key[0] in kinds and key[1] == process.pid]:
+            self._forget(world, world.timers[key])
+        if not world.processes:
+            for timer in tuple(world.timers.values()):
+                self._forget(world, timer)
+
+    def cancel(self, world: World) -> None:
+        """Somebody has set the wall clock (TFD_TIMER_CANCEL_ON_SET)."""
+        for timer in tuple(world.timers.values()):
+            if timer.is_canceled_when_set and timer.copy >= 0 and self._is_held(world, timer):
+                timer.is_canceled = world.is_canceled = True
+
+    def wake_canceled(self, world: World) -> None:
+        """Those who poll canceled timers read them next."""
+        for timer in world.timers.values():
+            if timer.is_canceled:
+                descriptors.add_ticks(timer.copy, 1)
+
+    def at_read(self, task: Task, fd: int) -> Callable[[int], int] | None:
+        """What a read(2) returns in place of its own result, if it is of a canceled timer."""
+        world = task.process.world
+        timer = find_fd_timer(world, task.tid, fd)
+        if timer is None or not timer.is_canceled:
+            return None
+
+        def canceled(result: int) -> int:
+            if result <= 0:
+                return result
+            timer.is_canceled = False
+            world.is_canceled = any(one.is_canceled for one in world.timers.values())
+            return -errno.ECANCELED
+
+        return canceled
+
+    def correct(self, process: Process, info: Any) -> None:
+        """What a signal that a timer has sent says when it is delivered: how often it has expired
+        meanwhile, and setitimer's is the kernel's own."""
+        number, _ = signals.TIMER_FIELDS.unpack_from(bytes(info.rest), signals.TIMER_OFFSET)
+        if number == _OF_ITIMER:
+            info.si_code = signals.SI_KERNEL
+            ctypes.memset(info.rest, 0, ctypes.sizeof(info.rest))
+            return
+        timer = process.world.timers.get(("timer", process.pid, number))
+        if timer is not None:
+            fields = signals.TIMER_FIELDS.pack(number, timer.overrun)
+            ctypes.memmove(ctypes.addressof(info.rest) + signals.TIMER_OFFSET, fields, len(fields))

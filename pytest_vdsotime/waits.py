@@ -1,0 +1,348 @@
+"""Timed waits as rows: where a system call has its timeout, by which clock it counts, and how it
+ends when that is up (man 2 of each; kernel/time/, fs/select.c, kernel/futex/).
+
+WAITS is the table: a new wait is a row and a test program. Nothing here touches a program.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TypeAlias
+
+from pytest_vdsotime.arch import Abi
+from pytest_vdsotime.kernel.seccomp import Match
+from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, LineName, Lines
+
+_ABSTIME = 1  # TIMER_ABSTIME
+# linux/futex.h
+_WAIT, _LOCK_PI, _WAIT_BITSET, _WAIT_REQUEUE_PI, _LOCK_PI2 = 0, 6, 9, 11, 13
+_PRIVATE, _CLOCK_REALTIME = 128, 256
+_SEMTIMEDOP = 4  # linux/ipc.h
+#: Of those on a line (clock_nanosleep(2)).
+CLOCKS_TO_SLEEP_BY = CLOCKS.keys() - {4, 5, 6}
+_NS_PER_MS, _NS_PER_US = 10**6, 1000
+NEVER_NS = 2**63 - 1  # KTIME_MAX
+
+
+class Unit(IntEnum):
+    """How a timeout is written; the value is its unit in nanoseconds."""
+
+    MILLISECONDS = _NS_PER_MS
+    """In the argument itself, an int."""
+    TIMEVAL = _NS_PER_US
+    TIMESPEC = 1
+
+
+#: (clock id, whether the timeout is a point of it), from a call's arguments; None: neither line's.
+Basis: TypeAlias = tuple[int, bool] | None
+
+
+def _relative(_arguments: Sequence[int]) -> Basis:
+    return time.CLOCK_MONOTONIC, False
+
+
+def _wall_point(_arguments: Sequence[int]) -> Basis:
+    return time.CLOCK_REALTIME, True
+
+
+def _sleep(arguments: Sequence[int]) -> Basis:
+    """Clocks that measure a process, and those that nobody can sleep on, are the kernel's."""
+    clock_id = arguments[0] & 0xFFFFFFFF
+    if clock_id not in CLOCKS_TO_SLEEP_BY:
+        return None
+    is_absolute = bool(arguments[1] & _ABSTIME)
+    return clock_id if is_absolute else time.CLOCK_MONOTONIC, is_absolute
+
+
+def _futex(arguments: Sequence[int]) -> Basis:
+    operation = arguments[1] & ~_PRIVATE
+    if operation & ~_CLOCK_REALTIME == _WAIT:
+        return time.CLOCK_MONOTONIC, False
+    is_wall = operation & _CLOCK_REALTIME or operation == _LOCK_PI
+    return time.CLOCK_REALTIME if is_wall else time.CLOCK_MONOTONIC, True
+
+
+def _futex_wait(arguments: Sequence[int]) -> Basis:
+    return arguments[5] & 0xFFFFFFFF, True
+
+
+def _futex_waitv(arguments: Sequence[int]) -> Basis:
+    return arguments[4] & 0xFFFFFFFF, True
+
+
+@dataclass(frozen=True, slots=True)
+class WaitRow:
+    """One system call that may wait for a time."""
+
+    name: str
+    argument: int
+    """Which one is the timeout, or points to it; NULL or a negative number: for ever."""
+    unit: Unit = Unit.TIMESPEC
+    expired: int = 0
+    """Its result when the time is up."""
+    basis: Callable[[Sequence[int]], Basis] = _relative
+    match: Match | None = None
+    points: Match | bool = False
+    """When its timeout is, or may be, a point of a clock."""
+    wide: bool = False
+    """Its time structures have 64-bit fields whatever the architecture."""
+    is_sleep: bool = False
+    """It waits for nothing else, and NULL is no timeout to it."""
+    rest: int | None = None
+    """The argument that says where a signal leaves what was left."""
+    writes_back: bool = False
+    """What was left is left where the timeout stood."""
+    sets: tuple[int, ...] = ()
+    """Sets of descriptors, which are cleared when the time is up; their size is argument 0."""
+    keeps_restarting: bool = False
+    """A handler with SA_RESTART does not end it."""
+    is_of_socket: bool = False
+    """It waits for the timeout of a socket."""
+
+    @property
+    def pointer(self) -> int | None:
+        """The argument that must not be NULL for the call to be of interest."""
+        return None if self.unit is Unit.MILLISECONDS or self.is_sleep else self.argument
+
+    @property
+    def condition(self) -> Match | None:
+        """When the filter stops the call."""
+        if self.unit is Unit.MILLISECONDS:
+            return Match(self.argument, is_positive=True)
+        return self.match
+
+    def timeout_ns(self, first: int, second: int) -> int | None:
+        """Of a timeout's fields; None where the kernel refuses them. A second count may be above
+        its range in a timeval alone (kern_select, fs/select.c)."""
+        per_second = NS_PER_S // self.unit
+        is_valid = first >= 0 and second >= 0 and (self.unit is Unit.TIMEVAL or second < per_second)
+        return first * NS_PER_S + second * self.unit if is_valid else None
+
+
+_POINT_OPERATIONS = _LOCK_PI, _WAIT_BITSET, _WAIT_REQUEUE_PI, _LOCK_PI2
+_FUTEX, _FUTEX_POINT = (
+    Match(argument=1, values=values, ignored_bits=_PRIVATE | _CLOCK_REALTIME)
+    for values in ((_WAIT, *_POINT_OPERATIONS), _POINT_OPERATIONS)
+)
+_SLEEP_POINT = Match(argument=1, any_bits=_ABSTIME)
+_SUFFIXES = "", "_time64"
+_AGAIN, _TIMED_OUT = -errno.EAGAIN, -errno.ETIMEDOUT
+
+WAITS = (
+    WaitRow("nanosleep", 0, is_sleep=True, rest=1),
+    *(
+        WaitRow(
+            f"clock_nanosleep{suffix}",
+            2,
+            basis=_sleep,
+            points=_SLEEP_POINT,
+            wide=bool(suffix),
+            is_sleep=True,
+            rest=3,
+        )
+        for suffix in _SUFFIXES
+    ),
+    WaitRow("poll", 2, Unit.MILLISECONDS),
+    WaitRow("epoll_wait", 3, Unit.MILLISECONDS),
+    WaitRow("epoll_pwait", 3, Unit.MILLISECONDS),
+    WaitRow("epoll_pwait2", 3, wide=True),
+    WaitRow("ppoll", 2, writes_back=True),
+    WaitRow("ppoll_time64", 2, wide=True, writes_back=True),
+    WaitRow("select", 4, Unit.TIMEVAL, writes_back=True, sets=(1, 2, 3)),
+    WaitRow("pselect6", 4, writes_back=True, sets=(1, 2, 3)),
+    WaitRow("pselect6_time64", 4, wide=True, writes_back=True, sets=(1, 2, 3)),
+    *(
+        WaitRow(
+            f"futex{suffix}",
+            3,
+            expired=_TIMED_OUT,
+            basis=_futex,
+            match=_FUTEX,
+            points=_FUTEX_POINT,
+            wide=bool(suffix),
+        )
+        for suffix in _SUFFIXES
+    ),
+    *(
+        WaitRow(
+            name,
+            argument,
+            expired=_TIMED_OUT,
+            basis=basis,
+            points=True,
+            wide=True,
+            keeps_restarting=True,
+        )
+        for name, argument, basis in (
+            ("futex_wait", 4, _futex_wait),
+            ("futex_waitv", 3, _futex_waitv),
+        )
+    ),
+    WaitRow("rt_sigtimedwait", 2, expired=_AGAIN),
+    WaitRow("rt_sigtimedwait_time64", 2, expired=_AGAIN, wide=True),
+    WaitRow("semtimedop", 3, expired=_AGAIN),
+    WaitRow("ipc", 5, expired=_AGAIN, match=Match(argument=0, values=(_SEMTIMEDOP,))),
+    WaitRow("semtimedop_time64", 3, expired=_AGAIN, wide=True),
+    *(
+        WaitRow(
+            f"{name}{suffix}",
+            4,
+            expired=_TIMED_OUT,
+            basis=_wall_point,
+            points=True,
+            wide=bool(suffix),
+            keeps_restarting=True,
+        )
+        for name in ("mq_timedsend", "mq_timedreceive")
+        for suffix in _SUFFIXES
+    ),
+    WaitRow("io_getevents", 4),
+    WaitRow("io_pgetevents", 4),
+    WaitRow("io_pgetevents_time64", 4, wide=True),
+)
+
+
+class Deadlines:
+    """What ends at points of lines, the first that comes."""
+
+    __slots__ = ()
+    deadlines: tuple[tuple[LineName, int], ...]
+
+    def left_ns(self, lines: Lines, host_ns: int) -> int:
+        """How far the lines have to go until it ends."""
+        return min(end_ns - lines.line(name).at(host_ns) for name, end_ns in self.deadlines)
+
+    def due_ns(self, lines: Lines, host_ns: int) -> int:
+        """When it ends if nobody moves the lines, by the host's CLOCK_MONOTONIC."""
+        waits_ns = (
+            real_wait_ns(lines, name, deadline_ns - lines.line(name).at(host_ns))
+            for name, deadline_ns in self.deadlines
+        )
+        return min(host_ns + min(waits_ns), NEVER_NS)
+
+
+@dataclass(slots=True)
+class SocketTimeouts:
+    """Of one socket, as a program has set them."""
+
+    pid: int
+    descriptor: int
+    """Of the process that did."""
+    by_option: dict[int, int] = field(default_factory=dict)
+    """SO_RCVTIMEO, SO_SNDTIMEO: nanoseconds."""
+
+
+#: ("itimer", pid, 0), ("timer", pid, its number), ("fd", pid, descriptor)
+TimerKey: TypeAlias = tuple[str, int, int]
+
+
+@dataclass(slots=True, eq=False)
+class Timer(Deadlines):
+    """One timer of a program."""
+
+    key: TimerKey
+    clock_id: int
+    signal: int = 0
+    """0: it sends none."""
+    tid: int = 0
+    """The thread that it goes to; 0: the process."""
+    value: int = 0
+    """What it says beside."""
+    deadlines: tuple[tuple[LineName, int], ...] = ()
+    """Empty: it is not armed."""
+    interval_ns: int = 0
+    is_absolute: bool = False
+    is_canceled_when_set: bool = False
+    """TFD_TIMER_CANCEL_ON_SET (timerfd_create(2))."""
+    is_canceled: bool = False
+    """The next to read it is told so."""
+    copy: int = -1
+    """Of a timerfd, in this process."""
+    is_running: bool = False
+    """The kernel's is armed too, and does the rest, until somebody moves the lines."""
+    overrun: int = 0
+    """How often it has expired again before its signal was delivered."""
+
+    def pass_by(self, lines: Lines, host_ns: int) -> int:
+        """How often it has expired by now; its next time is set, if there is one."""
+        over_ns = -self.left_ns(lines, host_ns) if self.deadlines else -1
+        if over_ns < 0:
+            return 0
+        if not self.interval_ns:
+            self.deadlines = ()
+            return 1
+        count = 1 + over_ns // self.interval_ns
+        way_ns = count * self.interval_ns
+        self.deadlines = tuple([(name, end_ns + way_ns) for name, end_ns in self.deadlines])
+        return count
+
+
+@dataclass(slots=True, eq=False)
+class Wait(Deadlines):
+    """One such call that a task is in, or was the last time it waited."""
+
+    row: WaitRow
+    nr: int
+    arguments: tuple[int, ...]
+    place: tuple[int, int]
+    """The stack pointer and the program counter."""
+    abi: Abi
+    clock_id: int
+    """The one it counts by."""
+    is_absolute: bool
+    timeout_ns: int
+    """As the program wrote it."""
+    length_ns: int
+    """What was left of it when it began."""
+    deadlines: tuple[tuple[LineName, int], ...]
+    """Points of lines; the first that comes ends it."""
+    host_due_ns: int = NEVER_NS
+    """When the kernel ends it, by the host's CLOCK_MONOTONIC."""
+    runs: int = 0
+    """How often its task had run when it was found."""
+    is_expiring: bool = False
+    """Its time is up: at the next stop of its task it ends so."""
+    is_anew: bool = False
+    """At the next stop of its task it is to be called again, for another timeout."""
+    is_continued: bool = False
+    """The call that its task makes next with the same arguments is this one."""
+    cannot_tell_rest: bool = False
+    """The memory for what is left cannot be written."""
+    rest_was: bytes = b""
+    """What stood where a signal leaves the rest."""
+
+    @property
+    def tells_rest(self) -> bool:
+        """Whether the kernel leaves in memory what is left of it."""
+        row = self.row
+        return row.writes_back or (row.rest is not None and bool(self.arguments[row.rest]))
+
+    def is_same(self, nr: int, arguments: Sequence[int], place: tuple[int, int]) -> bool:
+        """Whether a call is this one."""
+        return self.nr == nr and self.place == place and self.arguments == tuple(arguments)
+
+
+def real_wait_ns(lines: Lines, name: LineName, left_ns: int) -> int:
+    """In how much real time `left_ns` of a line will have passed; years on a frozen one."""
+    rate = lines.line(name).rate
+    if left_ns <= 0:
+        return 0
+    return -(-(left_ns << rate.shift) // rate.mult) if rate.mult else NEVER_NS
+
+
+def deadlines(
+    lines: Lines, host_ns: int, name: LineName, left_ns: int
+) -> tuple[tuple[LineName, int], ...]:
+    """Of a wait that begins now, for `left_ns` of a line.
+
+    One exception serves the programs that wait until now + 2 s and mean two seconds: on a frozen
+    wall line what is left passes on the monotonic line too.
+    """
+    names = [name]
+    if name is LineName.WALL and not lines.wall.rate.mult:
+        names.append(LineName.MONOTONIC)
+    return tuple([(one, lines.line(one).at(host_ns) + left_ns) for one in names])
