@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import glob
 import os
 import re
 import shutil
@@ -19,6 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from pytest_vdsotime import FrozenClock
 
 pytest_plugins = ["pytester"]
 
@@ -44,9 +47,11 @@ C_FLAGS = (
 PACKAGES = {
     "/lib/ld-linux.so.2": "libc6-i386",
     "/lib32/libgcc_s.so.1": "lib32gcc-s1",
+    "/usr/lib/postgresql/*/bin/postgres": "postgresql",
     "/usr/lib/python3.11/test/test_time.py": "libpython3.11-testsuite",
     "bash": "bash",
     "busybox": "busybox-static",
+    "cron": "cron",
     "date": "coreutils",
     "env": "coreutils",
     "find": "findutils",
@@ -54,6 +59,7 @@ PACKAGES = {
     "java": "default-jdk-headless",
     "javac": "default-jdk-headless",
     "make": "make",
+    "nginx": "nginx-light",
     "node": "nodejs",
     "perl": "perl",
     "redis-cli": "redis-tools",
@@ -62,6 +68,7 @@ PACKAGES = {
     "strace": "strace",
     "stress-ng": "stress-ng",
     "tar": "tar",
+    "timeout": "coreutils",
     "unshare": "util-linux",
 }
 # What Debian has not, and how it comes.
@@ -154,13 +161,34 @@ def real_program() -> Callable[[str], str]:
     test fails."""
 
     def find(name: str) -> str:
-        path = shutil.which(name, mode=os.R_OK if name.startswith("/") else os.X_OK)
+        if name.startswith("/"):
+            path = max(glob.glob(name), default=None)
+        else:  # an ordinary user's PATH may lack the directories of servers
+            path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
         if path is None:
             remedy = REMEDIES.get(name) or f"apt-get install {PACKAGES[name]}"
             pytest.fail(f"{name} is missing: {remedy}")
         return path
 
     return find
+
+
+MoveLines = Callable[[FrozenClock, int], None]
+
+
+@pytest.fixture
+def move_lines() -> MoveLines:
+    """`move_lines(clock, by_ns)` moves both lines, under programs that never come to rest too."""
+
+    def move(clock: FrozenClock, by_ns: int) -> None:
+        tracer, world = clock.start_tracing()
+        tracer.call_later(
+            lambda loop: loop.passing.move(
+                world, lambda lines, host_ns: lines.advanced(host_ns, by_ns)
+            )
+        )
+
+    return move
 
 
 @pytest.fixture

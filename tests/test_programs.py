@@ -4,21 +4,29 @@ A program states its runs in its first lines:
 
     // run: start=1970-01-01T00:00:00Z on=static,dynamic bare=fails
 
-start, rate, monotonic   of the clock
+start, rate, monotonic   of the clock, as are waits, grace and autojump (yes, or real seconds)
 on                       how it is linked (default: static); a run for each
 args                     further arguments
+bare-args                other ones without a clock, where what lasts hours must not
 as                       root, if only root can start it
 bare                     whether it says EXIT-SUCCESS without a clock too. A program about the clock
                          must not, one about how programs behave otherwise must. So each is known to
-                         be able to fail, or to be true of Linux.
+                         be able to fail, or to be true of Linux. `never` is for what would move the
+                         host's clock, and where another run of the program has said it already.
 
-A program that prints MOVE has the clock moved by an hour, then gets a line on its standard input.
+What a program prints before that, it asks of the driver, and gets a line on its standard input when
+it is done:
+
+    MOVE                 the clock is moved by an hour
+    ADVANCE SECONDS      clock.advance(SECONDS)
+    MOVE_TO SECONDS      clock.move_to(SECONDS), since the epoch
 """
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import PIPE
@@ -30,14 +38,22 @@ from pytest_vdsotime import FrozenClock
 from pytest_vdsotime.timeline import parse_instant
 
 if TYPE_CHECKING:
-    from conftest import Builder
+    from conftest import Builder, MoveLines
 
 DIRECTORY = Path(__file__).parent / "programs"
 CEILING_S = 30
 HOUR_NS = 3600 * 10**9
 TORN_STEP_NS = 10**9 + 1  # keeps seconds and nanoseconds equal: see seqlock.c
 TORN_STEPS = 1000
-CLOCK_PARAMETERS = {"start": str, "rate": float, "monotonic": str}
+CLOCK_PARAMETERS: dict[str, Callable[[str], Any]] = {
+    "start": str,
+    "rate": float,
+    "monotonic": str,
+    "waits": str,
+    "grace": float,
+    "autojump": lambda text: text == "yes" or float(text),
+}
+IN_ID = ["start", "rate", "monotonic", "args"]
 
 
 @dataclass
@@ -68,12 +84,12 @@ class Run:
     def is_torn_test(self) -> bool:
         return self.fields.get("script") == "advance"
 
-    def command(self, build: Builder) -> list[str]:
+    def command(self, build: Builder, arguments: str = "args") -> list[str]:
         language, _, goarch = self.target.partition("-")
         is_go = language == "go"
         path = build.go(self.program, goarch) if is_go else build.c(self.program, self.target)
-        arguments = filter(None, self.fields.get("args", "").split(","))
-        return [path, str(self.start_ns), str(self.moved_ns), *arguments]
+        further = self.fields.get(arguments, self.fields.get("args", ""))
+        return [path, str(self.start_ns), str(self.moved_ns), *filter(None, further.split(","))]
 
 
 def runs() -> Iterator[object]:
@@ -83,7 +99,7 @@ def runs() -> Iterator[object]:
         for line in header:
             fields = dict(word.split("=", 1) for word in line.removeprefix("// run: ").split())
             for target in fields.pop("on", "static").split(","):
-                words = [source.stem, target, *(fields[k] for k in CLOCK_PARAMETERS if k in fields)]
+                words = [source.stem, target, *(fields[k] for k in IN_ID if k in fields)]
                 yield pytest.param(Run(source.stem, target, fields), id="-".join(words))
 
 
@@ -91,7 +107,9 @@ RUNS: list[Any] = list(runs())
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_program(run: Run, build: Builder, request: pytest.FixtureRequest) -> None:
+def test_program(
+    run: Run, build: Builder, move_lines: MoveLines, request: pytest.FixtureRequest
+) -> None:
     if run.fields.get("as") == "root":
         request.getfixturevalue("as_root")
     command = run.command(build)
@@ -99,23 +117,42 @@ def test_program(run: Run, build: Builder, request: pytest.FixtureRequest) -> No
         program = clock.popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True)
         assert program.stdin and program.stdout
         line = program.stdout.readline()
-        if line == "MOVE\n":
-            if run.is_torn_test:
-                for _ in range(TORN_STEPS):
-                    clock.advance(TORN_STEP_NS / 10**9)
-            else:
-                clock.advance(hours=1)
-            line = ""
-        output, errors = program.communicate("\n", timeout=CEILING_S)
+        while obey(line, clock, run, move_lines):
+            with suppress(BrokenPipeError):  # it has found a fault meanwhile, and says so below
+                program.stdin.write("\n")
+                program.stdin.flush()
+            line = program.stdout.readline()
+        output, errors = program.communicate(timeout=CEILING_S)
         assert errors == ""
         assert (line + output, program.returncode) == ("EXIT-SUCCESS\n", 0)
+
+
+def obey(line: str, clock: FrozenClock, run: Run, move_lines: MoveLines) -> bool:
+    """Does what a program asks for by a line; false if it is not such a line."""
+    match line.split():
+        case ["MOVE"] if run.is_torn_test:
+            for _ in range(TORN_STEPS):
+                move_lines(clock, TORN_STEP_NS)
+        case ["MOVE"]:
+            clock.advance(hours=1)
+        case ["ADVANCE", seconds]:
+            clock.advance(int(seconds))
+        case ["MOVE_TO", seconds]:
+            clock.move_to(int(seconds))
+        case _:
+            return False
+    return True
 
 
 @pytest.mark.parametrize("run", [one for one in RUNS if one.values[0].fields["bare"] != "never"])
 def test_program_without_a_clock(run: Run, build: Builder) -> None:
     """The other half of the program's promise: what it says when nothing is done to it."""
     bare = subprocess.run(
-        run.command(build), input="\n", capture_output=True, text=True, timeout=CEILING_S
+        run.command(build, "bare-args"),
+        input="\n",
+        capture_output=True,
+        text=True,
+        timeout=CEILING_S,
     )
     succeeds = "EXIT-SUCCESS\n" in bare.stdout
     assert succeeds is (run.fields["bare"] == "passes"), bare.stderr

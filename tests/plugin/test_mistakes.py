@@ -40,7 +40,7 @@ def test_option_names_the_accepted_forms(run: Run) -> None:
         ("vdso_monotonic", "backwards", "*'flow', 'freeze' or 'rate'*"),
         ("vdso_waits", "never", "*'follow' or 'real'*"),
         ("vdso_autojump", "sometimes", "*true, false or seconds*"),
-        ("vdso_autojump", "true", "*not in this release*"),
+        ("vdso_autojump", "-1", "*not negative*"),
         ("vdso_grace", "short", "*seconds*"),
         ("vdso_grace", "-1", "*not negative*"),
         ("vdso_unavailable", "ignore", "*'error' or 'skip'*"),

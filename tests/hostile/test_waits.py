@@ -1,0 +1,169 @@
+"""What a test may do wrong while programs wait, and what may happen to them.
+
+Each ends in its result or in an error that names it, and the clock stays usable.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from subprocess import PIPE
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vdsotime import ClockClosed, FrozenClock, NotSettled
+
+if TYPE_CHECKING:
+    from conftest import Builder
+
+CEILING_S = 30
+MANY_THREADS = 10_000
+
+
+@pytest.mark.timeout(120)
+def test_ten_thousand_threads(build: Builder) -> None:
+    with FrozenClock(0, monotonic="freeze") as clock:
+        command = [build.c("helpers/many_sleepers"), str(MANY_THREADS)]
+        program = clock.popen(command, stdin=PIPE, stdout=PIPE, text=True)
+        assert program.stdin and program.stdout
+        assert program.stdout.readline() == "up\n"
+        clock.settle(timeout=CEILING_S)
+        assert len(clock.waits) == MANY_THREADS
+        clock.advance(3599, timeout=CEILING_S)
+        clock.advance(1, timeout=CEILING_S)
+        program.stdin.write("\n")
+        program.stdin.flush()
+        assert program.stdout.readline() == f"{MANY_THREADS}\n"
+        program.communicate(timeout=CEILING_S)
+        assert program.returncode == 0
+
+
+@pytest.mark.parametrize("monotonic", ["flow", "freeze"])
+def test_a_program_is_killed_while_it_waits(monotonic: str) -> None:
+    with FrozenClock(0, monotonic=monotonic) as clock:
+        victim, other = (clock.popen(["sleep", "3600"]) for _ in range(2))
+        clock.settle()
+        victim.kill()
+        assert victim.wait(CEILING_S) == -signal.SIGKILL
+        assert [wait.pid for wait in clock.waits] == [other.pid]
+        clock.advance(hours=1)
+        assert other.poll() == 0
+
+
+def test_a_program_spins_on_the_clock() -> None:
+    script = "import time\nprint('up', flush=True)\nwhile True: time.time()"
+    with FrozenClock(0) as clock:
+        program = clock.popen([sys.executable, "-c", script], stdout=PIPE, text=True)
+        assert program.stdout and program.stdout.readline() == "up\n"
+        with pytest.raises(NotSettled, match=rf"python\S* \(pid {program.pid}\) runs") as caught:
+            clock.advance(hours=1, timeout=0.2)
+        assert len(caught.value.threads) == 1
+        assert clock.time_ns() == 0  # it stays where it got to
+        program.kill()
+        program.communicate()
+        clock.advance(hours=1)
+        assert clock.time() == 3600
+
+
+def test_advancing_from_two_threads() -> None:
+    """One after the other."""
+    script = "for i in $(seq 100); do sleep 60; done"
+    with FrozenClock(0, monotonic="freeze") as clock:
+        program = clock.popen(["bash", "-c", script])
+        threads = [threading.Thread(target=clock.advance, args=(3600,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(CEILING_S)
+        assert clock.time() == 7200
+        assert program.poll() == 0
+
+
+def test_the_clock_is_closed_while_it_advances() -> None:
+    """A year of seconds would take its time."""
+    errors: list[BaseException] = []
+    with FrozenClock(0, monotonic="freeze") as clock:
+        program = clock.popen(["bash", "-c", "while :; do sleep 1; done"])
+
+        def advance() -> None:
+            try:
+                clock.advance(days=365)
+            except ClockClosed as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=advance)
+        thread.start()
+        while clock.time() < 10:
+            time.sleep(0.001)
+    thread.join(CEILING_S)
+    assert len(errors) == 1
+    assert program.returncode == -signal.SIGKILL
+
+
+def test_somebody_keeps_a_program_busy() -> None:
+    """Whom the clock knows nothing of; now and then he is too slow, and waited for."""
+    with FrozenClock(0) as clock, subprocess.Popen(["yes"], stdout=PIPE) as feeder:
+        program = clock.popen(["cat"], stdin=feeder.stdout, stdout=subprocess.DEVNULL)
+        try:
+            clock.advance(1, timeout=0.3)
+        except NotSettled as error:
+            assert "cat" in str(error)
+        feeder.kill()
+        assert feeder.stdout
+        feeder.stdout.close()
+        assert program.wait(CEILING_S) == 0
+        clock.advance(1)
+
+
+def test_beyond_the_year_9999() -> None:
+    with FrozenClock("9999-12-31", monotonic="freeze") as clock:
+        program = clock.popen(["sleep", "1000000"])
+        clock.settle()
+        assert clock.waits[0].remaining == 1_000_000
+        with pytest.raises(ValueError, match="9999"):
+            clock.advance_to_next()
+        with pytest.raises(ValueError, match="9999"):
+            clock.advance(days=2)
+        clock.advance(hours=1)
+        assert program.poll() is None
+
+
+def test_a_jump_beyond_the_year_9999() -> None:
+    """It is not made: the program goes on waiting, and the clock stays usable."""
+    with FrozenClock("9999-12-31", autojump=True) as clock:
+        sleep = clock.popen(["sleep", "1000000"])
+        clock.run(["true"], check=True)
+        clock.settle()
+        assert sleep.poll() is None
+        assert clock.now.isoformat() == "9999-12-31T00:00:00+00:00"
+
+
+@pytest.mark.parametrize("delta", [-1, float("inf"), float("nan")])
+def test_time_that_cannot_pass(delta: float) -> None:
+    with FrozenClock(0) as clock:
+        sleep = clock.popen(["sleep", "10"])
+        with pytest.raises(ValueError):
+            clock.advance(delta)
+        clock.advance(11)
+        assert sleep.poll() == 0
+
+
+def test_nobody_is_left(build: Builder) -> None:
+    """Timers that were set, and their descriptors, end with the clock."""
+    script = (
+        "import os, signal, time\nsignal.setitimer(signal.ITIMER_REAL, 3600)\n"
+        "print('up', flush=True)\ntime.sleep(7200)"
+    )
+    with FrozenClock(0) as clock:
+        before = set(os.listdir("/proc/self/fd"))
+        program = clock.popen([sys.executable, "-c", script], stdout=PIPE, text=True)
+        assert program.stdout and program.stdout.readline() == "up\n"
+        clock.advance(hours=1)
+        assert program.wait(CEILING_S) == -signal.SIGALRM
+        program.stdout.close()
+    assert set(os.listdir("/proc/self/fd")) <= before
