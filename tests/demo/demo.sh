@@ -25,6 +25,6 @@ say "2. Static programs, in which no library can be replaced:"
 show 'vdsotime --at 2038-01-19T03:14:07Z -- ./hello-c'
 show 'vdsotime --at 2038-01-19T03:14:07Z -- ./hello-go'
 
-say "3. A test: redis-server forgets a key after an hour that takes no time:"
+say "3. A test: redis-server forgets a key after five minutes that take a second:"
 show "sed -n '/^@pytest.mark/,\$p' test_redis_expiry.py"
 show 'pytest -q --no-header -p no:cacheprovider test_redis_expiry.py'
