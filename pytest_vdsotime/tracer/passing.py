@@ -104,6 +104,7 @@ class Passing:
         world.page.lines.advanced(now_ns(), by_ns)
         with self._advancing(world, timeout_s):
             looks = self.settle(world, timeout_s)
+            self._timers.suspend(world)  # nobody is in a call about a timer now
             in_place = 0
             while pending := self._due_within(world, looks, by_ns):
                 step_ns = _rounded(world, max(pending[0].left_ns, 0), by_ns)
@@ -124,7 +125,6 @@ class Passing:
 
     @contextmanager
     def _advancing(self, world: World, timeout_s: float) -> Iterator[None]:
-        self._timers.suspend(world)
         world.is_advancing = True
         self._timers.revise(world)
         self.changed()
