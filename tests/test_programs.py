@@ -8,6 +8,8 @@ start, rate, monotonic   of the clock, as are waits, grace and autojump (yes, or
 on                       how it is linked (default: static); a run for each
 args                     further arguments
 bare-args                other ones without a clock, where what lasts hours must not
+company                  how many other programs sleep beside it (default: none). From 65 on every
+                         stop is handled in Python, as it may be with fewer on a busy machine
 as                       root, if only root can start it
 bare                     whether it says EXIT-SUCCESS without a clock too. A program about the clock
                          must not, one about how programs behave otherwise must. So each is known to
@@ -53,7 +55,7 @@ CLOCK_PARAMETERS: dict[str, Callable[[str], Any]] = {
     "grace": float,
     "autojump": lambda text: text == "yes" or float(text),
 }
-IN_ID = ["start", "rate", "monotonic", "args"]
+IN_ID = ["start", "rate", "monotonic", "args", "company"]
 
 
 @dataclass
@@ -114,6 +116,7 @@ def test_program(
         request.getfixturevalue("as_root")
     command = run.command(build)
     with FrozenClock(**run.clock_parameters) as clock:
+        company = [clock.popen(["sleep", "inf"]) for _ in range(int(run.fields.get("company", 0)))]
         program = clock.popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True)
         assert program.stdin and program.stdout
         line = program.stdout.readline()
@@ -125,6 +128,7 @@ def test_program(
         output, errors = program.communicate(timeout=CEILING_S)
         assert errors == ""
         assert (line + output, program.returncode) == ("EXIT-SUCCESS\n", 0)
+        assert all(one.poll() is None for one in company)
 
 
 def obey(line: str, clock: FrozenClock, run: Run, move_lines: MoveLines) -> bool:

@@ -66,6 +66,14 @@ def hide_interrupt(stopped: Stopped, arch: Arch) -> None:
         stopped.set_registers(registers)
 
 
+def end_interrupted(stopped: Stopped, arch: Arch) -> None:
+    """A signal that stops its process ends such calls too, and SIGCONT must not begin them anew."""
+    registers = stopped.registers()
+    if error_of(registers, arch) == errno.EINTR:
+        setattr(registers, arch.interrupted_syscall, _WORD - 1)
+        stopped.set_registers(registers)
+
+
 def returns_into(code: Sequence[range], memory: ProcessMemory, registers: Any, arch: Arch) -> bool:
     """Whether the stack holds the frame of a signal handler that was called in this code."""
     width = array(arch.word).itemsize

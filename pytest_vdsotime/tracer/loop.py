@@ -26,7 +26,12 @@ from pytest_vdsotime.tracer.calls import LOADER_FAILED
 from pytest_vdsotime.tracer.canceled import CanceledReads
 from pytest_vdsotime.tracer.clocks import Clocks
 from pytest_vdsotime.tracer.doorbell import Doorbell
-from pytest_vdsotime.tracer.interrupted import STOPPING, hide_interrupt, is_in_call
+from pytest_vdsotime.tracer.interrupted import (
+    STOPPING,
+    end_interrupted,
+    hide_interrupt,
+    is_in_call,
+)
 from pytest_vdsotime.tracer.launching import Launching
 from pytest_vdsotime.tracer.lookout import Lookout, is_thread_of
 from pytest_vdsotime.tracer.mapping import inherit_copy
@@ -355,7 +360,9 @@ class Loop:
             if info.si_code == SI_TIMER:
                 self._timers.correct(process, info)
                 stopped.set_signal(info)
-            if number not in STOPPING:
+            if number in STOPPING:
+                end_interrupted(stopped, self._native.arch)
+            else:
                 hide_interrupt(stopped, self._native.arch)  # the signal may be ignored
         self._resume(task, stopped, number)
 
