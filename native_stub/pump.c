@@ -106,11 +106,27 @@ static int answers(struct pump *pump, uint64_t tid, const struct syscall_info *i
     return 1;
 }
 
+/* A system call that is stopped at its entry has this result, without the kernel; its task goes on. */
+__attribute__((visibility("default")))
+long end_call(uint64_t tid, long result)
+{
+    struct registers registers;
+    long error = get_registers(tid, &registers);
+    if (error < 0)
+        return error;
+    registers.INTERRUPTED_SYSCALL = -1;
+    registers.SYSCALL_RESULT = result;
+    error = set_registers(tid, &registers);
+    return error < 0 ? error : syscall4(NR_ptrace, PTRACE_CONT, tid, 0, 0);
+}
+
 static int sees_call(struct pump *pump, uint64_t tid)
 {
     struct syscall_info info;
     if (syscall4(NR_ptrace, PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) < 0)
         return 0;
+    if (passes_sleep(&pump->sleeper, tid, &info))
+        return end_call(tid, 0) == 0;
     if (begins_wait(&pump->waits, tid, &info)) {
         go_on(tid, 0);
         return 1;
@@ -136,6 +152,7 @@ static int is_full(const struct pump *pump)
 
 static void record(struct pump *pump, uint64_t event, uint64_t tid, uint64_t what, uint64_t base)
 {
+    pump->sleeper.tid = 0;
     pump->entries[pump->entry_count++] = (struct pump_entry){event, tid, what, base};
 }
 
@@ -312,26 +329,10 @@ static long take_reports(struct pump *pump, int spins)
     return count;
 }
 
-/* A system call that is stopped at its entry has this result, without the kernel; its task goes on. */
-__attribute__((visibility("default")))
-long end_call(uint64_t tid, long result)
-{
-    struct registers registers;
-    long error = get_registers(tid, &registers);
-    if (error < 0)
-        return error;
-    registers.INTERRUPTED_SYSCALL = -1;
-    registers.SYSCALL_RESULT = result;
-    error = set_registers(tid, &registers);
-    return error < 0 ? error : syscall4(NR_ptrace, PTRACE_CONT, tid, 0, 0);
-}
-
-/* Returns with stops for the tracer to handle, or news that somebody waits for. Whatever else was seen to is told
- * then: nobody asks before. */
-__attribute__((visibility("default")))
-long pump(struct pump *pump)
+static long wait_for_news(struct pump *pump)
 {
     int spins = 0;
+    pump->sleeper.passed_ns = 0;
     pump->entry_count = pump->reader_count = pump->report_count = 0;
     for (;;) {
         long count = take_reports(pump, spins);
@@ -361,4 +362,14 @@ long pump(struct pump *pump)
             return NEWS;
         spins = was_read ? SPINS : 0;
     }
+}
+
+/* Returns with stops for the tracer to handle, or news that somebody waits for. Whatever else was seen to is told
+ * then: nobody asks before. */
+__attribute__((visibility("default")))
+long pump(struct pump *pump)
+{
+    long result = wait_for_news(pump);
+    pump->sleeper.tid = 0;
+    return result;
 }

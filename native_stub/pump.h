@@ -2,6 +2,7 @@
 #ifndef VDSOTIME_PUMP_H
 #define VDSOTIME_PUMP_H
 
+#include "sleeper.h"
 #include "waits.h"
 
 #define PUMP_LIST 64
@@ -28,6 +29,7 @@ struct pump {
     uint64_t read_clock;     /* clock_gettime for all programs, in the tracer's process; 0: the tracer answers */
     uint64_t served;         /* bit per clock id that it answers */
     uint64_t patience_ns;    /* how long to wait for a report; 0: until there is one */
+    struct sleeper sleeper;  /* of this wait alone, and until anything but a sleep happens */
     /* Told by the pump. */
     uint64_t report_count;   /* the tracer's to handle: the first, and what came with it */
     struct pump_report reports[PUMP_BATCH];

@@ -7,6 +7,7 @@ process only through the mapping made before the seal (F_SEAL_FUTURE_WRITE, fcnt
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import mmap
 import os
@@ -177,6 +178,16 @@ class ClockPage:
         if self._failure is not None:
             raise self._failure
         return self.lines
+
+    @property
+    def address(self) -> int:
+        """Of the page in this process, for the native part to write to (native_stub/sleeper.c)."""
+        return ctypes.addressof(ctypes.c_char.from_buffer(self._view))
+
+    def was_advanced(self, by_ns: int) -> None:
+        """The native part has moved both lines on."""
+        (self._sequence,) = _SEQUENCE.unpack(self._view[:BODY_OFFSET])
+        self.lines = self.lines.shifted(by_ns)
 
     def _publish(self, sequence: int) -> None:
         self._sequence = sequence % 2**32

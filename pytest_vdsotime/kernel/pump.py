@@ -75,6 +75,14 @@ class _Waits(ctypes.Structure):
     )
 
 
+class _Sleeper(ctypes.Structure):
+    """struct sleeper of native_stub/sleeper.h."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_uint64) for name in ("tid", "page", "most_ns", "rounds_ns", "passed_ns")
+    )
+
+
 class _Pump(ctypes.Structure):
     """struct pump of native_stub/pump.h."""
 
@@ -89,6 +97,7 @@ class _Pump(ctypes.Structure):
         ("read_clock", ctypes.c_uint64),
         ("served", ctypes.c_uint64),
         ("patience_ns", ctypes.c_uint64),
+        ("sleeper", _Sleeper),
         ("report_count", ctypes.c_uint64),
         ("reports", _Report * _BATCH),
         ("entry_count", ctypes.c_uint64),
@@ -185,6 +194,21 @@ class Pump:
         the tracer's. What is recorded stays."""
         self._waits.begins = ahead_ns is not None
         self._waits.ahead_ns = ahead_ns or 0
+
+    def pass_sleeps(self, tid: int, page: int, most_ns: int, rounds_ns: int) -> None:
+        """While the next wait lasts, and no task is born, executes or ends, the sleeps of a task
+        pass at once: the lines of the page at this address in this process go on, by `most_ns` in
+        all. `rounds_ns`: how much longer than it says a sleep may be for the wall line, which is
+        frozen, to read a whole millisecond."""
+        sleeper = self.structure.sleeper
+        sleeper.page, sleeper.most_ns, sleeper.rounds_ns = page, most_ns, rounds_ns
+        sleeper.tid = tid
+
+    @property
+    def passed_ns(self) -> int:
+        """How far the lines have gone so in the last wait."""
+        passed_ns: int = self.structure.sleeper.passed_ns
+        return passed_ns
 
     def record_of(self, tid: int) -> Record | None:
         """The wait that a task began last, if it was not the tracer's."""

@@ -20,18 +20,14 @@ from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.pump import END, Pump
 from pytest_vdsotime.kernel.signals import SI_TIMER
 from pytest_vdsotime.kernel.wait import Stop, StopKind
+from pytest_vdsotime.tracer import interrupted
 from pytest_vdsotime.tracer.alarms import Alarms
 from pytest_vdsotime.tracer.attaching import Attaching
 from pytest_vdsotime.tracer.calls import LOADER_FAILED
 from pytest_vdsotime.tracer.canceled import CanceledReads
 from pytest_vdsotime.tracer.clocks import Clocks
 from pytest_vdsotime.tracer.doorbell import Doorbell
-from pytest_vdsotime.tracer.interrupted import (
-    STOPPING,
-    end_interrupted,
-    hide_interrupt,
-    is_in_call,
-)
+from pytest_vdsotime.tracer.jumping import Jumping
 from pytest_vdsotime.tracer.launching import Launching
 from pytest_vdsotime.tracer.lookout import Lookout, is_thread_of
 from pytest_vdsotime.tracer.mapping import inherit_copy
@@ -43,13 +39,7 @@ from pytest_vdsotime.tracer.quiet import Quiet
 from pytest_vdsotime.tracer.shortcuts import Shortcuts, own_rows, tell_of_waits
 from pytest_vdsotime.tracer.stops import Stops
 from pytest_vdsotime.tracer.takeover import Takeover, reservations
-from pytest_vdsotime.tracer.tasks import (
-    Process,
-    Tables,
-    Task,
-    TaskState,
-    World,
-)
+from pytest_vdsotime.tracer.tasks import Process, Tables, Task, TaskState, World
 from pytest_vdsotime.tracer.timers import Timers
 
 
@@ -78,18 +68,10 @@ class Loop:
         self._timers = Timers(alarms)
         self._canceled = CanceledReads(self._calls, self._timers)
         self.passing = Passing(
-            *(
-                tables,
-                self._pump,
-                self._stops,
-                quiet,
-                self._parking,
-                self._calls,
-                alarms,
-                self._timers,
-            ),
-            *(self._canceled, self._handle, self._resume, self._shortcuts.lines_moved),
+            *(tables, self._pump, self._stops, quiet, self._parking, self._calls, alarms),
+            *(self._timers, self._canceled, self._shortcuts, self._handle, self._resume),
         )
+        self._jumping = Jumping(tables, alarms, quiet, self.passing, self._shortcuts)
         self._moving = Moving(native, self._stops.next_of)
         self._attaching = Attaching(native, tables, self._moving, self._stops.next, self._handle)
         self._leaving = tables.leaving
@@ -115,10 +97,10 @@ class Loop:
         while not self.is_done:
             while self.later:
                 self.later.popleft()()
-            stop = self._stops.next(self.passing.tick())
+            stop = self._stops.next(self._jumping.tick())
             if stop is not None:
                 self._handle(stop)
-                self.passing.was_active()
+                self._jumping.was_active()
 
     def _handle(self, stop: Stop) -> None:
         task = self._tasks.get(stop.tid)
@@ -164,6 +146,7 @@ class Loop:
 
     def _pumped(self) -> None:
         """What the pump has seen to already."""
+        self._shortcuts.sleeps_passed()
         for entry in self._pump.entries:
             if entry.event == END:
                 self._handle(Stop(entry.tid, StopKind.EXITED.value, entry.what))
@@ -329,7 +312,7 @@ class Loop:
                 self._canceled.at_call(task, call)
                 self._resume(task, stopped)
                 return
-        if task.began_alone and not is_in_call(stopped.registers(), self._native.arch):
+        if task.began_alone and not interrupted.is_in_call(stopped.registers(), self._native.arch):
             task.began_alone = 0
         at_exit, task.at_exit = task.at_exit, None
         if at_exit is not None:
@@ -360,10 +343,10 @@ class Loop:
             if info.si_code == SI_TIMER:
                 self._timers.correct(process, info)
                 stopped.set_signal(info)
-            if number in STOPPING:
-                end_interrupted(stopped, self._native.arch)
+            if number in interrupted.STOPPING:
+                interrupted.end_interrupted(stopped, self._native.arch)
             else:
-                hide_interrupt(stopped, self._native.arch)  # the signal may be ignored
+                interrupted.hide_interrupt(stopped, self._native.arch)  # the signal may be ignored
         self._resume(task, stopped, number)
 
     # --- programs go -----------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from pytest_vdsotime.kernel.look import Look
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.pump import Pump
 from pytest_vdsotime.kernel.wait import Stop
-from pytest_vdsotime.timeline import LATEST_NS, NS_PER_S, Lines, check_range
+from pytest_vdsotime.timeline import NS_PER_S, Lines, check_range
 from pytest_vdsotime.tracer import sockets
 from pytest_vdsotime.tracer.alarms import Alarms
 from pytest_vdsotime.tracer.calls import Calls
@@ -28,22 +28,19 @@ from pytest_vdsotime.tracer.canceled import CanceledReads
 from pytest_vdsotime.tracer.parking import Parking, in_kernel, is_brief, now_ns
 from pytest_vdsotime.tracer.quiet import Quiet
 from pytest_vdsotime.tracer.request import Request, Substitute
+from pytest_vdsotime.tracer.shortcuts import Shortcuts
 from pytest_vdsotime.tracer.stops import Stops
 from pytest_vdsotime.tracer.tasks import Tables, Task, TaskState, World
 from pytest_vdsotime.tracer.timers import Timers
 from pytest_vdsotime.waits import Timer, Wait
 
-_FIRST_NAP_NS, _LAST_NAP_NS = 20_000, 2_000_000
+FIRST_NAP_NS, LAST_NAP_NS = 20_000, 2_000_000
 #: How long a sleep is held at its entry for the others to come to rest.
-_LONGEST_HOLD_NS = 300_000
+LONGEST_HOLD_NS = 300_000
 #: Timers of the kernel and of the tracer are never compared more closely.
 _TOLERANCE_NS = 200_000
-
-
-#: How far a deadline may be missed for the wall line to read a whole millisecond.
-_ROUNDING_NS = 200_000
+_MOST_ROUNDING_NS = 200_000
 _GRAIN_NS = 10**6
-
 
 #: Deadlines one after the other without any time between them: in a flowing world, and for ever.
 _FEW_IN_PLACE, _MOST_IN_PLACE = 3, 100_000
@@ -77,12 +74,11 @@ class Passing:
         alarms: Alarms,
         timers: Timers,
         canceled: CanceledReads,
+        shortcuts: Shortcuts,
         handle: Callable[[Stop], None],
         resume: Callable[[Task, Stopped], None],
-        changed: Callable[[], None],
     ) -> None:
-        """`resume` lets a held task go on, `changed` is called when what the pump may see to has
-        changed."""
+        """`resume` lets a held task go on."""
         self._tables = tables
         self._pump = pump
         self._stops = stops
@@ -91,11 +87,10 @@ class Passing:
         self._calls = calls
         self._handle = handle
         self._resume = resume
-        self.changed = changed
+        self._shortcuts = shortcuts
         self._alarms = alarms
         self._timers = timers
         self._canceled = canceled
-        self._nap_ns = _FIRST_NAP_NS
 
     # --- what the test asks for ------------------------------------------------------------------
 
@@ -105,7 +100,7 @@ class Passing:
         with self._advancing(world, timeout_s):
             looks = self.settle(world, timeout_s)
             self._timers.suspend(world)  # nobody is in a call about a timer now
-            in_place = 0
+            in_place, goal_ns = 0, world.passed_ns + by_ns
             while pending := self._due_within(world, looks, by_ns):
                 step_ns = _rounded(world, max(pending[0].left_ns, 0), by_ns)
                 in_place = 0 if step_ns else in_place + 1
@@ -113,11 +108,12 @@ class Passing:
                     raise self._quiet.not_settled(world, timeout_s, [pending[0].describe()])
                 if in_place > _FEW_IN_PLACE and not world.is_frozen:
                     # It counts by a wall clock that stands still while its waits come to an end.
-                    step_ns = min(by_ns, _ROUNDING_NS)
+                    step_ns = min(by_ns, _MOST_ROUNDING_NS)
                 is_last = not by_ns and not world.is_frozen
-                by_ns -= step_ns
-                self._fire(world, step_ns, pending)
+                self.fire(world, step_ns, pending)
+                self._shortcuts.pass_sleeps(world, goal_ns - world.passed_ns, rounding_ns(world))
                 looks = self.settle(world, timeout_s)
+                by_ns = goal_ns - world.passed_ns
                 if is_last:
                     break  # what comes due now does so in real time
             self.change(world, lambda lines, host_ns: lines.advanced(host_ns, by_ns))
@@ -127,12 +123,12 @@ class Passing:
     def _advancing(self, world: World, timeout_s: float) -> Iterator[None]:
         world.is_advancing = True
         self._timers.revise(world)
-        self.changed()
+        self._shortcuts.lines_moved()
         try:
             yield
         finally:
             world.is_advancing = False
-            self.changed()
+            self._shortcuts.lines_moved()
             self.let_in(world)
             is_to_settle = world.closed is None and self.revise(world)
         if is_to_settle:
@@ -147,7 +143,7 @@ class Passing:
         check_range(world.page.lines.wall.at(now_ns()) + left_ns, "the next deadline")
         with self._advancing(world, timeout_s):
             if pending:
-                self._fire(world, left_ns, pending)
+                self.fire(world, left_ns, pending)
                 self.settle(world, timeout_s)
         return bool(pending)
 
@@ -168,14 +164,16 @@ class Passing:
 
     def settle(self, world: World, timeout_s: float) -> Mapping[int, Look]:
         """Returns when every task of a clock is blocked. Raises NotSettled, ClockClosed."""
-        began_ns, nap_ns, has_crept = now_ns(), _FIRST_NAP_NS, False
-        timeout_ns = round(timeout_s * NS_PER_S)
+        began_ns, nap_ns, has_crept = now_ns(), FIRST_NAP_NS, False
+        passed_ns, timeout_ns = world.passed_ns, round(timeout_s * NS_PER_S)
         while True:
             stop = self._stops.next(nap_ns)
             self._alarms.ring()
+            if world.passed_ns != passed_ns:  # from one deadline to another
+                passed_ns, began_ns = world.passed_ns, now_ns()
             if stop is not None:
                 self._handle(stop)
-                nap_ns = _FIRST_NAP_NS
+                nap_ns = FIRST_NAP_NS
                 task = self._tables.tasks.get(stop.tid)
                 if (task is None or task.held is None) and now_ns() - began_ns < timeout_ns:
                     continue
@@ -184,8 +182,8 @@ class Passing:
             looks = self._quiet.looks(world)
             if looks is not None:
                 return looks
-            nap_ns = min(2 * nap_ns, _LAST_NAP_NS)
-            if nap_ns > _LONGEST_HOLD_NS:
+            nap_ns = min(2 * nap_ns, LAST_NAP_NS)
+            if nap_ns > LONGEST_HOLD_NS:
                 self.let_in(world)
             if not has_crept and now_ns() - began_ns > _LATE_NS and world.is_frozen:
                 has_crept = world.has_crept = True
@@ -233,7 +231,7 @@ class Passing:
         try:
             world.page.change(lambda host_ns: to(world.page.lines, host_ns))
         finally:
-            self.changed()
+            self._shortcuts.lines_moved()
 
     def _due_within(
         self, world: World, looks: Mapping[int, Look], by_ns: int
@@ -241,8 +239,10 @@ class Passing:
         pending = self.pending(world, looks)
         return pending if pending and pending[0].left_ns <= by_ns else None
 
-    def _fire(self, world: World, step_ns: int, pending: Sequence[Pending]) -> None:
+    def fire(self, world: World, step_ns: int, pending: Sequence[Pending]) -> None:
+        """The lines go on, and what is due then comes to its end, soon."""
         self.change(world, lambda lines, host_ns: lines.advanced(host_ns, step_ns))
+        world.passed_ns += step_ns
         due = [one.what for one in pending if one.left_ns <= step_ns]
         self.let_in(world, {one[0].tid for one in due if isinstance(one, tuple)})
         for one in due:
@@ -263,6 +263,7 @@ class Passing:
             self._resume(task, request.stopped)
         else:
             task.move(TaskState.RUNNING)
+            self._pump.keep(task.tid)
             self._pump.end_call(task.tid, wait.row.expired)
 
     def let_in(self, world: World, but: Container[int] = ()) -> None:
@@ -320,54 +321,17 @@ class Passing:
         if left_ns <= 0 or is_brief(wait, world):
             self._parking.expire(task, wait)
 
-    # --- without being asked ----------------------------------------------------------------------
 
-    def tick(self) -> int:
-        """Between two stops: rings alarms, jumps. Returns how long to wait for the next stop, in
-        nanoseconds; 0: until it comes."""
-        self._alarms.ring()
-        patiences = [
-            self._jump(world)
-            for world in self._tables.worlds
-            if world.jump_after_ns is not None and world.closed is None and world.processes
-        ]
-        return min(filter(None, patiences), default=0)
-
-    def was_active(self) -> None:
-        """Some task had a stop."""
-        self._nap_ns = _FIRST_NAP_NS
-
-    def _jump(self, world: World) -> int:
-        looks = self._quiet.looks(world)
-        if looks is None:
-            self._nap_ns = min(2 * self._nap_ns, _LAST_NAP_NS)
-            if self._nap_ns > _LONGEST_HOLD_NS:
-                self.let_in(world)
-            return self._nap_ns
-        pending = self.pending(world, looks)
-        if not pending:
-            return 0  # whoever is woken from outside has a stop before he waits
-        if world.jump_after_ns:
-            runs = sum(look.runs for look in looks.values())
-            if runs != world.idle[0]:
-                world.idle = runs, now_ns()
-            idle_ns = now_ns() - world.idle[1]
-            if idle_ns < world.jump_after_ns:
-                return max(world.jump_after_ns - idle_ns, _FIRST_NAP_NS)
-        step_ns = max(pending[0].left_ns, 0)
-        if world.page.lines.wall.at(now_ns()) + step_ns > LATEST_NS:
-            self.let_in(world)
-            return 0
-        self._fire(world, step_ns, pending)
-        self._nap_ns = _FIRST_NAP_NS
-        return _FIRST_NAP_NS
+def rounding_ns(world: World) -> int:
+    """How far a deadline may be missed for the wall line to read a whole millisecond. While a
+    program works between two sleeps the monotonic line flows, and a frozen wall line does not: a
+    loop of sleeps would meet it a little earlier each time."""
+    lines = world.page.lines
+    is_apart = not lines.wall.rate.mult and (not world.is_frozen or world.has_crept)
+    return _MOST_ROUNDING_NS if is_apart else 0
 
 
 def _rounded(world: World, step_ns: int, most_ns: int) -> int:
-    """A step to a deadline. While a program works between two sleeps the monotonic line flows, and
-    a frozen wall line does not: a loop of sleeps would meet it a little earlier each time."""
-    lines = world.page.lines
-    if lines.wall.rate.mult or (world.is_frozen and not world.has_crept):
-        return step_ns
-    missing_ns = -(lines.wall.base_ns + step_ns) % _GRAIN_NS
-    return step_ns + missing_ns if missing_ns <= min(_ROUNDING_NS, most_ns - step_ns) else step_ns
+    missing_ns = -(world.page.lines.wall.base_ns + step_ns) % _GRAIN_NS
+    is_near = missing_ns <= min(rounding_ns(world), most_ns - step_ns)
+    return step_ns + missing_ns if is_near else step_ns

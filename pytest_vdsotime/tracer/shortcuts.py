@@ -9,7 +9,7 @@ from pytest_vdsotime.arch import Abi
 from pytest_vdsotime.kernel.pump import Pump
 from pytest_vdsotime.tracer.native import NativeObjects
 from pytest_vdsotime.tracer.takeover import Takeover
-from pytest_vdsotime.tracer.tasks import Process, Tables, World
+from pytest_vdsotime.tracer.tasks import Process, Tables, TaskState, World
 from pytest_vdsotime.waits import CLOCKS_TO_SLEEP_BY, WAITS, Unit, WaitRow
 
 _BY_VALUE, _BY_POINTER = 1, 2  # enum wait_kind of native_stub/waits.h
@@ -73,6 +73,34 @@ class Shortcuts:
         worlds = self.tables.worlds
         is_alone = len(worlds) == 1 and not self.needs_care
         self.pump.let_waits_begin(_ahead_ns(worlds[0]) if is_alone else None)
+
+    def pass_sleeps(self, world: World, most_ns: int, rounds_ns: int) -> None:
+        """Until its next stop of any other kind, the sleeps of a program that is alone pass at
+        once. `rounds_ns`: see Pump.pass_sleeps."""
+        tables = self.tables
+        is_lone = len(tables.worlds) == len(tables.tasks) == len(world.processes) == 1
+        if not is_lone or self.needs_care or self.pump.hands_over_all or tables.postponed:
+            return
+        (task,) = tables.tasks.values()
+        is_plain = (
+            task.state == TaskState.RUNNING
+            and not task.process.traces_calls
+            and not world.is_canceled
+            and not world.page.copies
+            and not world.page.lines.wall.rate.mult
+            and not any(timer.deadlines for timer in world.timers.values())
+        )
+        if is_plain:
+            self.pump.pass_sleeps(task.tid, world.page.address, most_ns, rounds_ns)
+
+    def sleeps_passed(self) -> None:
+        """After each wait of the pump: some may have."""
+        passed_ns = self.pump.passed_ns
+        if passed_ns:
+            (world,) = self.tables.worlds
+            world.page.was_advanced(passed_ns)
+            world.passed_ns += passed_ns
+            self.lines_moved()
 
 
 def _ahead_ns(world: World) -> int | None:

@@ -147,6 +147,8 @@ class World:
     """Its monotonic line has gone on a little for a busy program."""
     is_advancing: bool = False
     """The test has it advance, from one deadline to the next."""
+    passed_ns: int = 0
+    """How far its lines have gone from deadline to deadline."""
 
     @property
     def is_frozen(self) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from subprocess import PIPE
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -45,6 +45,39 @@ def test_many_sleeps_of_one_shell() -> None:
         output = clock.check_output(["bash", "-c", script], text=True, timeout=CEILING_S)
         assert output == "2030-01-05 04:00:00\n"
         assert after(clock) == timedelta(hours=100)
+
+
+READ_BETWEEN_SLEEPS = 'for (1..200) { sleep 61; print time, "\n" }'
+ADVANCES = timedelta(minutes=10), timedelta(hours=3), timedelta(seconds=1), timedelta(hours=1)
+
+
+@pytest.mark.parametrize("parameters", [{"autojump": True}, {"monotonic": "freeze"}, {}], ids=str)
+def test_sleeps_of_a_program_that_is_alone(parameters: dict[str, Any]) -> None:
+    """They pass without a word to the tracer, but for the last one before an advance ends."""
+    with FrozenClock(START, **parameters) as clock:
+        program = clock.popen(["perl", "-e", READ_BETWEEN_SLEEPS], stdout=PIPE, text=True)
+        if "autojump" not in parameters:
+            # Between two advances the monotonic line flows on, where it is not frozen.
+            for delta in ADVANCES if parameters else [sum(ADVANCES, timedelta())]:
+                before = clock.now
+                clock.advance(delta)
+                assert clock.now == before + delta
+        output, _ = program.communicate(timeout=CEILING_S)
+        start = datetime.fromisoformat(START).timestamp()
+        assert [float(line) - start for line in output.split()] == [61 * i for i in range(1, 201)]
+
+
+def test_a_signal_among_sleeps() -> None:
+    script = (
+        '$SIG{TERM} = sub { print "caught\n"; exit 3 }; $| = 1; print "ready\n"; sleep 1 while 1'
+    )
+    with FrozenClock(START, autojump=True) as clock:
+        program = clock.popen(["perl", "-e", script], stdout=PIPE, text=True)
+        assert program.stdout
+        assert program.stdout.readline() == "ready\n"
+        program.terminate()
+        assert program.communicate(timeout=CEILING_S) == ("caught\n", None)
+        assert program.returncode == 3
 
 
 TURNS = """
