@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import struct
+import time
 
 from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.kernel import procfs
@@ -51,11 +52,20 @@ def is_copy(copy: int, tid: int, fd: int) -> bool:
         return False
 
 
-def add_ticks(copy: int, count: int) -> None:
-    """A timerfd has expired that often; whoever waits for it is woken.
+def check_ticks() -> None:
+    """Raises OSError where a timerfd's expirations cannot be set: ENOTTY on a kernel without
+    CONFIG_CHECKPOINT_RESTORE."""
+    timer = _libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_CLOEXEC)
+    if timer < 0:
+        raise OSError(ctypes.get_errno(), "timerfd_create")
+    try:
+        _set_ticks(timer, 1)
+    finally:
+        os.close(timer)
 
-    Raises OSError: ENOTTY on a kernel without CONFIG_CHECKPOINT_RESTORE.
-    """
+
+def add_ticks(copy: int, count: int) -> None:
+    """A timerfd has expired that often; whoever waits for it is woken."""
     _set_ticks(copy, _unread_ticks(copy) + count)
 
 
@@ -66,7 +76,11 @@ def _unread_ticks(copy: int) -> int:
 
 
 def _set_ticks(copy: int, count: int) -> None:
-    fcntl.ioctl(copy, _TFD_IOC_SET_TICKS, struct.pack("=Q", count))
+    try:
+        fcntl.ioctl(copy, _TFD_IOC_SET_TICKS, struct.pack("=Q", count))
+    except OSError as error:
+        number = error.errno or 0
+        raise OSError(number, f"TFD_IOC_SET_TICKS: {os.strerror(number)}") from None
 
 
 def arm_timerfd(copy: int, value_ns: int, interval_ns: int) -> None:

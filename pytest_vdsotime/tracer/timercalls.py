@@ -142,11 +142,17 @@ def _timerfd_settime(request: Request) -> Answer:
     world = request.process.world
     if timer.copy < 0:
         try:
+            descriptors.check_ticks()
             timer.copy = descriptors.copy_of(request.stopped.tid, request.number(0))
         except OSError as error:
+            needs_kernel = error.errno == errno.ENOTTY
             world.warnings.append(
-                f"a timerfd of {request.process.describe()} is in real time: {error}; "
-                "allow pidfd_getfd"
+                f"a timerfd of {request.process.describe()} is in real time: {error.strerror}; "
+                + (
+                    "it takes a kernel with CONFIG_CHECKPOINT_RESTORE"
+                    if needs_kernel
+                    else "allow pidfd_getfd"
+                )
             )
             return None
         former = world.timers.get(timer.key)

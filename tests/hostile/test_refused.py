@@ -58,9 +58,50 @@ def test_traced_already(real_program: Callable[[str], str], tmp_path: Path) -> N
 
 
 def test_refused_by_a_sandbox(build: Builder) -> None:
-    reason, remedy = refusal(build.c("helpers/refuse_ptrace"))
+    reason, remedy = refusal(build.c("helpers/refuse"), "ptrace")
     assert "ptrace" in reason.lower() or "PTRACE" in reason
     assert "SYS_PTRACE" in remedy or "seccomp" in remedy
+
+
+TIMER = """
+import os, sys, warnings
+from pytest_vdsotime import FrozenClock, RealTimeWarning
+program = (
+    "import os, ctypes, struct; libc = ctypes.CDLL(None);"
+    "fd = libc.timerfd_create(1, 0);"
+    "libc.timerfd_settime(fd, 0, struct.pack('=qqqq', 0, 0, 0, 20_000_000), None);"
+    "os.read(fd, 8)"
+)
+with FrozenClock(monotonic="freeze") as clock:
+    timer = clock.popen([sys.executable, "-c", program])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert timer.wait() == 0
+        clock.settle()
+assert [one.category for one in caught] == [RealTimeWarning]
+print(caught[0].message)
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "remedy"),
+    [
+        ("pidfd_getfd", "allow pidfd_getfd"),
+        ("TFD_IOC_SET_TICKS", "a kernel with CONFIG_CHECKPOINT_RESTORE"),
+    ],
+)
+def test_timers_that_the_tracer_cannot_reach(build: Builder, call: str, remedy: str) -> None:
+    """They take real time, under a warning, and the tracer goes on."""
+    done = subprocess.run(
+        [build.c("helpers/refuse"), call, sys.executable, "-W", "error", "-c", TIMER],
+        timeout=CEILING_S,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert "is in real time" in done.stdout
+    assert call in done.stdout
+    assert remedy in done.stdout
 
 
 def test_the_script_works_elsewhere() -> None:
