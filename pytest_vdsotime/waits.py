@@ -102,11 +102,15 @@ class WaitRow:
     """A handler with SA_RESTART does not end it."""
     is_of_socket: bool = False
     """It waits for the timeout of a socket."""
+    is_block: bool = False
+    """Its arguments stand in memory, where its only one points."""
 
     @property
     def pointer(self) -> int | None:
         """The argument that must not be NULL for the call to be of interest."""
-        return None if self.unit is Unit.MILLISECONDS or self.is_sleep else self.argument
+        if self.unit is Unit.MILLISECONDS or self.is_sleep:
+            return None
+        return 0 if self.is_block else self.argument
 
     @property
     def condition(self) -> Match | None:
@@ -153,6 +157,8 @@ WAITS = (
     WaitRow("ppoll", 2, writes_back=True),
     WaitRow("ppoll_time64", 2, wide=True, writes_back=True),
     WaitRow("select", 4, Unit.TIMEVAL, writes_back=True, sets=(1, 2, 3)),
+    # The first of 32-bit x86 (struct sel_arg_struct, fs/select.c).
+    WaitRow("old_select", 4, Unit.TIMEVAL, writes_back=True, sets=(1, 2, 3), is_block=True),
     WaitRow("pselect6", 4, writes_back=True, sets=(1, 2, 3)),
     WaitRow("pselect6_time64", 4, wide=True, writes_back=True, sets=(1, 2, 3)),
     *(
@@ -223,6 +229,19 @@ class Deadlines:
             for name, deadline_ns in self.deadlines
         )
         return min(host_ns + min(waits_ns), NEVER_NS)
+
+
+@dataclass(slots=True)
+class Receipt:
+    """One call of recvmmsg(2) with a timeout."""
+
+    arguments: tuple[int, ...]
+    """As the program made it,"""
+    timeout: bytes
+    """and what stood there."""
+    end_ns: int
+    """On the monotonic line."""
+    received: int = 0
 
 
 @dataclass(slots=True)
@@ -314,6 +333,13 @@ class Wait(Deadlines):
     """The memory for what is left cannot be written."""
     rest_was: bytes = b""
     """What stood where a signal leaves the rest."""
+    block: tuple[int, ...] = ()
+    """Its arguments, if they stand in memory."""
+
+    @property
+    def words(self) -> tuple[int, ...]:
+        """Its arguments as the row counts them."""
+        return self.block or self.arguments
 
     @property
     def tells_rest(self) -> bool:

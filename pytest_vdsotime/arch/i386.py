@@ -50,6 +50,7 @@ I386_CALLS = Abi(
         "mq_timedsend": 279,
         "mq_timedsend_time64": 418,
         "nanosleep": 162,
+        "old_select": 82,
         "pause": 29,
         "poll": 168,
         "ppoll": 309,

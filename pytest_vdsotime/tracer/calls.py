@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from typing import Any
 
 from pytest_vdsotime.arch import Abi, Arch
 from pytest_vdsotime.kernel import memory
@@ -18,8 +19,16 @@ from pytest_vdsotime.kernel.seccomp import Match, Rule, assemble
 from pytest_vdsotime.page import COOKIE_SIZE, MARK_OFFSET, PAGE_SIZE, PROCESS_PAGE
 from pytest_vdsotime.tracer import parking
 from pytest_vdsotime.tracer.clockcalls import CLOCK_CALLS
+from pytest_vdsotime.tracer.datagrams import DATAGRAM_CALLS
 from pytest_vdsotime.tracer.processcalls import PROCESS_CALLS
-from pytest_vdsotime.tracer.request import CallRow, NotThere, Refused, Request, Substitute
+from pytest_vdsotime.tracer.request import (
+    CallRow,
+    Exit,
+    NotThere,
+    Refused,
+    Request,
+    Substitute,
+)
 from pytest_vdsotime.tracer.sockets import SOCKET_CALLS
 from pytest_vdsotime.tracer.tasks import Process, Task
 from pytest_vdsotime.tracer.timercalls import TIMER_CALLS
@@ -42,7 +51,7 @@ POINT_CALLS = tuple(
     if row.points
 )
 OTHER_CALLS = (*CLOCK_CALLS, *TIMER_CALLS, *SOCKET_CALLS, *PROCESS_CALLS)
-CALLS = (*OTHER_CALLS, *WAIT_CALLS)
+CALLS = (*OTHER_CALLS, *WAIT_CALLS, *DATAGRAM_CALLS)
 _MINUS_ONE = 2**64 - 1
 
 
@@ -164,8 +173,12 @@ class Calls:
             value = self._room_for(request, len(substitute.data))
             if value > request.abi.mask:
                 return None  # a 32-bit call by a 64-bit program: its pointer does not reach there
+            data = bytearray(substitute.data)
+            if substitute.points is not None:
+                at, to = substitute.points
+                data[at : at + 4] = (value + to).to_bytes(4, "little")
             try:
-                request.stopped.poke_bytes(value, substitute.data)
+                request.stopped.poke_bytes(value, bytes(data))
             except MemoryError:
                 raise Refused(errno.EFAULT) from None
         registers = request.stopped.registers()
@@ -180,10 +193,23 @@ class Calls:
             setattr(registers, name, own)
             if then is not None:
                 result = then(stopped, _signed(getattr(registers, result_name)))
+                if isinstance(result, Exit):
+                    result = self._leave(request, registers, result)
                 setattr(registers, result_name, result % 2**64)
             stopped.set_registers(registers)
 
         return put_back
+
+    def _leave(self, request: Request, registers: Any, leaving: Exit) -> int:
+        arch = self._arch
+        for argument, value in leaving.arguments.items():
+            setattr(registers, request.abi.arguments[argument], value)
+        if leaving.result is not None:
+            return leaving.result
+        counter = getattr(registers, arch.program_counter) - len(arch.syscall_instruction)
+        setattr(registers, arch.program_counter, counter)
+        setattr(registers, arch.interrupted_syscall, _MINUS_ONE)
+        return request.nr  # in the register of the result
 
     def _room_for(self, request: Request, size: int) -> int:
         """Where the kernel finds what it is to read in place of the program's own: in the process

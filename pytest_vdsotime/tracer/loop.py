@@ -218,7 +218,8 @@ class Loop:
         process.drop_copy()
         process.execute()
         self._timers.has_ended(process, ("timer",))
-        task.at_exit = task.wait = None  # of the leader, whose place another may have taken
+        # Of the leader, whose place another may have taken.
+        task.at_exit = task.wait = task.receipt = None
 
     def _on_exec(self, task: Task, _stop: Stop) -> None:
         stopped, process = Stopped(task.tid), task.process

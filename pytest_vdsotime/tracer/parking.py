@@ -12,6 +12,7 @@ of select(2).
 from __future__ import annotations
 
 import errno
+import struct
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from pytest_vdsotime.waits import NEVER_NS, Unit, Wait, WaitRow, deadlines
 
 _LONGEST_S = _LONGEST_MS = 2**31 - 1
 _SET_WORD_BITS = 64
+_BLOCK = struct.Struct("<5I")  # that of select(2)
 #: How much longer than it says a wait may last for its own timeout to be left to the kernel.
 _TOLERANCE_NS = 200_000
 
@@ -76,14 +78,16 @@ def begin(row: WaitRow, request: Request) -> Answer:
 
 def _new(row: WaitRow, request: Request) -> Wait | None:
     page, basis = request.process.world.page, row.basis(request.arguments)
+    block = _BLOCK.unpack(request.read(request.arguments[0], _BLOCK.size)) if row.is_block else ()
+    words = block or request.arguments
     if basis is None or not page.serves(basis[0]):
         return None
     if row.unit is Unit.MILLISECONDS:
         timeout_ns: int | None = request.number(row.argument) * Unit.MILLISECONDS
-    elif request.arguments[row.argument] == 0:
+    elif words[row.argument] == 0:
         return None
     else:
-        timeout_ns = row.timeout_ns(*request.read_pair(request.arguments[row.argument]))
+        timeout_ns = row.timeout_ns(*request.read_pair(words[row.argument]))
     if timeout_ns is None or timeout_ns < 0 or (timeout_ns == 0 and not row.is_sleep):
         return None
     clock_id, is_absolute = basis
@@ -96,6 +100,7 @@ def _new(row: WaitRow, request: Request) -> Wait | None:
         *(clock_id, is_absolute, timeout_ns, left_ns),
         deadlines(page.lines, host_ns, name, left_ns),
         rest_was=_rest(row, request),
+        block=block,
     )
 
 
@@ -132,6 +137,8 @@ def _substitute(request: Request, wait: Wait, host_ns: int) -> Substitute:
     if row.unit is Unit.MILLISECONDS:
         value = -1 if is_endless else min(-(-left_ns // Unit.MILLISECONDS), _LONGEST_MS)
         return Substitute(row.argument, value=value & request.abi.mask, then=then)
+    if is_endless and row.is_block:
+        return Substitute(0, _BLOCK.pack(*wait.block[: row.argument], 0), then=then)
     if is_endless and not row.is_sleep:
         return Substitute(row.argument, value=0, then=then)
     if wait.is_absolute:
@@ -140,6 +147,9 @@ def _substitute(request: Request, wait: Wait, host_ns: int) -> Substitute:
     if seconds > _LONGEST_S:
         seconds, rest_ns = _LONGEST_S, 0
     data = request.abi.pair(row.wide).pack(seconds, -(-rest_ns // row.unit))
+    if row.is_block:
+        pointer = _BLOCK.size // len(wait.block) * row.argument, _BLOCK.size
+        return Substitute(0, _BLOCK.pack(*wait.block) + data, then=then, points=pointer)
     return Substitute(row.argument, data, then=then)
 
 
@@ -159,10 +169,10 @@ def _at_exit(request: Request, wait: Wait, stopped: Stopped, result: int) -> int
     task = request.task
     if task.wait is not wait:  # its clock leaves waits to the kernel
         return result
-    return _finish(task, wait, stopped, result)
+    return finish(task, wait, stopped, result)
 
 
-def _finish(task: Task, wait: Wait, stopped: Stopped, result: int) -> int:
+def finish(task: Task, wait: Wait, stopped: Stopped, result: int) -> int:
     """What a call returns that the kernel has ended with `result`, or interrupted; and what it
     leaves in memory."""
     row, lines = wait.row, task.process.world.page.lines
@@ -212,7 +222,7 @@ def _restore_rest(wait: Wait, stopped: Stopped) -> None:
 def _clear_sets(wait: Wait, stopped: Stopped) -> None:
     """Those of select(2), up to its first argument."""
     if wait.row.sets:
-        count = min(wait.arguments[0] & 0xFFFFFFFF, procfs.descriptor_table_size(stopped.tid))
+        count = min(wait.words[0] & 0xFFFFFFFF, procfs.descriptor_table_size(stopped.tid))
         size = -(-count // _SET_WORD_BITS) * _SET_WORD_BITS // 8
         for argument in wait.row.sets:
             _write(wait, stopped, argument, bytes(size))
@@ -222,8 +232,8 @@ def _write(wait: Wait, stopped: Stopped, argument: int, data: bytes) -> bool:
     """False where it cannot be written, of which the kernel says nothing either
     (poll_select_finish, fs/select.c)."""
     try:
-        if wait.arguments[argument]:
-            memory.write_as_program(stopped, wait.arguments[argument], data)
+        if wait.words[argument]:
+            memory.write_as_program(stopped, wait.words[argument], data)
     except MemoryError:
         return False
     return True
@@ -305,7 +315,9 @@ class Parking:
             task.wait = None
             hide_interrupt(stopped, self.arch)
             return
-        result = _finish(task, wait, stopped, -error_of(registers, self.arch))
+        result = finish(task, wait, stopped, -error_of(registers, self.arch))
+        if wait.is_continued:
+            self.pump.hand_over(task.tid)  # to whom it would be a new one
         setattr(registers, self.arch.syscall_result, result % 2**64)
         # not restart_syscall, by which the kernel goes on as it was told before
         setattr(registers, self.arch.interrupted_syscall, wait.nr)

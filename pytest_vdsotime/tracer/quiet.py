@@ -96,7 +96,7 @@ class Quiet:
 
     def wait_of(self, task: Task, look: Look | None) -> Wait | None:
         """The timed wait that a task is in."""
-        if task.held is not None or task.at_exit is not None:
+        if task.wait is not None and (task.held is not None or task.at_exit is not None):
             return task.wait
         if look is None:
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -100,14 +100,25 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Exit:
+    """What a call leaves: other arguments, by their number, and its result; without one it is made
+    again."""
+
+    arguments: Mapping[int, int]
+    result: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Substitute:
     """The call runs with another argument: a value, or a pointer to data."""
 
     argument: int
     data: bytes = b""
     value: int = 0
-    then: Callable[[Stopped, int], int] | None = None
+    then: Callable[[Stopped, int], int | Exit] | None = None
     """Called at its exit with its result, returns what the program gets instead."""
+    points: tuple[int, int] | None = None
+    """Where in the data the address of another place in it is to stand, of 32 bits."""
 
 
 #: What becomes of a call: its result, or None (it runs as it is), or it runs and then this is

@@ -34,7 +34,9 @@ _NEW_OPTIONS, _NEW_BIT = {66: socket.SO_RCVTIMEO, 67: socket.SO_SNDTIMEO}, 64
 _SETSOCKOPT, _GETSOCKOPT = 14, 15  # linux/net.h: of socketcall(2)
 _TIMEVAL = struct.Struct("=qq")
 
-_RECEIVING = "read", "readv", "recvfrom", "recvmsg", "recvmmsg", "accept", "accept4"
+_RECEIVING = (
+    *("read", "readv", "recvfrom", "recvmsg", "recvmmsg", "recvmmsg_time64", "accept", "accept4"),
+)
 _SENDING = "write", "writev", "sendto", "sendmsg", "sendmmsg", "connect"
 _MULTIPLEXED = {
     **{3: "connect", 5: "accept", 9: "sendto", 10: "recvfrom", 11: "sendto", 12: "recvfrom"},

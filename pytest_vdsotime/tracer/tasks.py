@@ -31,7 +31,7 @@ from pytest_vdsotime.page import (
     SLOTS,
     ClockPage,
 )
-from pytest_vdsotime.waits import SocketTimeouts, Timer, TimerKey, Wait
+from pytest_vdsotime.waits import Receipt, SocketTimeouts, Timer, TimerKey, Wait
 
 T = TypeVar("T")
 
@@ -305,6 +305,9 @@ class Task:
     """The timed wait that it is in, or was the last time, if that followed the clock."""
     held: HeldCall | None = None
     """At the entry of a sleep, which may pass without the kernel."""
+
+    receipt: Receipt | None = None
+    """The call that it makes again for the rest (tracer/datagrams.py)."""
 
     @property
     def is_to_go_on(self) -> bool:

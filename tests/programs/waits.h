@@ -222,8 +222,7 @@ static inline void add_polls(void)
     writes_rest(ADD("pselect6", NARROW, RELATIVE, 4, 0, PIPE, 1, NARROW_PSELECT6, SELECTED + 1, set, 0, 0, 0, mask));
     writes_rest(ADD("_newselect", TIMEVAL, RELATIVE, 4, 0, PIPE, 1, NEWSELECT, SELECTED + 1, set));
     /* select takes its arguments in memory. */
-    if (course == BARE) /* elsewhere too its time is real */
-        writes_rest(ADD("select", TIMEVAL, RELATIVE, -1, 0, PIPE, 1, NARROW_SELECT, P(&scene->select)));
+    writes_rest(ADD("select", TIMEVAL, RELATIVE, -1, 0, PIPE, 1, NARROW_SELECT, P(&scene->select)));
 #else
     writes_rest(ADD("select", TIMEVAL, RELATIVE, 4, 0, PIPE, 1, SYS_select, SELECTED + 1, set));
     writes_rest(ADD("select of nothing", TIMEVAL, RELATIVE, 4, 0, NOTHING, 0, SYS_select, 0));
