@@ -144,11 +144,12 @@ def test_asyncio_for_weeks() -> None:
 
 
 def test_go_by_itself(build: Builder) -> None:
-    """Work and waits mixed: the wall clock shows the waits alone."""
+    """Work and waits mixed: the wall clock shows the waits alone, and of those of Go's own runtime
+    (20 us) what it met when nothing else was to be done."""
     with FrozenClock(START, autojump=True) as clock:
         output = clock.check_output([build.go("helpers/timers")], text=True, timeout=CEILING_S)
         assert output.splitlines()[-1] == "tick 60 60"
-        assert after(clock) == timedelta(hours=1)
+        assert timedelta(0) <= after(clock) - timedelta(hours=1) < timedelta(milliseconds=20)
 
 
 def test_node_and_java_by_themselves(real_program: Find, tmp_path: Path) -> None:
