@@ -9,13 +9,11 @@ import warnings
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
 
 from pytest_vdsotime import timeline
-from pytest_vdsotime.errors import ClockClosed, RealTimeWarning, VdsoTimeError
-from pytest_vdsotime.kernel import procfs
+from pytest_vdsotime.errors import ClockClosed, RealTimeWarning
 from pytest_vdsotime.options import check_timeout, validate_options
 from pytest_vdsotime.page import ClockPage
 from pytest_vdsotime.processes import (
@@ -25,14 +23,16 @@ from pytest_vdsotime.processes import (
     attached,
     check_pid,
     described,
+    end_programs,
     explained,
     pending_waits,
     snapshot,
 )
+from pytest_vdsotime.python_clock import PythonClock
 from pytest_vdsotime.starter import Starter
 from pytest_vdsotime.timeline import Instant, Line, Lines, Rate
 from pytest_vdsotime.tracer.passing import Passing
-from pytest_vdsotime.tracer.tasks import Process, Reply, World
+from pytest_vdsotime.tracer.tasks import Process, World
 from pytest_vdsotime.tracer.thread import Tracer
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_CLOSE_TIMEOUT_S = 10.0
 _SETTLE_TIMEOUT_S = 5.0
 
 
@@ -61,11 +60,15 @@ class FrozenClock(Starter):
     all programs wait, or have waited for that many real seconds; its monotonic line stands still
     otherwise.
 
+    With `python`, the test process's own Python clock (`time.time`, `datetime.now` and the like)
+    reads the wall line too, until `close`; that takes time-machine, ``pytest-vdsotime[python]``.
+
     Usable from any thread, and as a context manager: leaving it kills what is left. `tracer` lets
     several clocks share one tracer thread; without it the clock has its own.
 
     Raises:
         TypeError, ValueError: bad parameters, before anything is started.
+        ImportError: `python` without time-machine, likewise.
     """
 
     def __init__(
@@ -103,6 +106,7 @@ class FrozenClock(Starter):
         self._programs: WeakSet[FrozenPopen] = WeakSet()
         self._warnings: deque[str] = deque()
         self._is_closed = False
+        self._python = PythonClock(self._wall_ns) if options.python else None
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -115,6 +119,9 @@ class FrozenClock(Starter):
     def _read(self, line: Line) -> int:
         self._check_open()
         return line.at(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+
+    def _wall_ns(self) -> int:
+        return self._lines.wall.at(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
 
     @property
     def now(self) -> datetime:
@@ -291,10 +298,12 @@ class FrozenClock(Starter):
             if self._is_closed:
                 return
             self._is_closed = True
+        if self._python is not None:
+            self._python.stop()
         world = self._world
         try:
             if world is not None:
-                self._end_programs(world)
+                end_programs(self._tracer, world)
         finally:
             for program in tuple(self._programs):
                 program.end()
@@ -304,35 +313,16 @@ class FrozenClock(Starter):
                 world.page.close()
         self.raise_news()
 
-    def _end_programs(self, world: World) -> None:
-        closed: Reply[None] = Reply()
-        self._tracer.post(lambda loop: loop.clocks.close(world, closed), closed)
-        try:
-            if not closed.wait(_CLOSE_TIMEOUT_S):
-                left = ", ".join(f"{procfs.name(pid)} (pid {pid})" for pid in list(world.processes))
-                raise VdsoTimeError(
-                    f"closing the clock: still alive {_CLOSE_TIMEOUT_S:.0f} s after SIGKILL: {left}"
-                )
-            closed.result()
-        finally:
-            self._tracer.forget(closed)
-
     def __enter__(self) -> FrozenClock:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
         if self._is_closed:
             return "<FrozenClock closed>"
-        now_ns = self._lines.wall.at(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
-        return f"<FrozenClock {timeline.format_instant(now_ns)} rate={self.rate:g}>"
+        return f"<FrozenClock {timeline.format_instant(self._wall_ns())} rate={self.rate:g}>"
 
     def describe(self) -> str:
         """Where it stands, and what each traced thread does now, for people."""

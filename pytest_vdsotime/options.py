@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pytest_vdsotime import timeline
+from pytest_vdsotime.python_clock import check_python
 from pytest_vdsotime.timeline import Instant, Rate
 
 
@@ -19,6 +20,7 @@ class Options:
     grace_ns: int
     jump_after_ns: int | None
     """None: it does not jump."""
+    python: bool
 
 
 def validate_options(
@@ -35,6 +37,7 @@ def validate_options(
 
     Raises:
         TypeError, ValueError: naming the parameter and what it accepts.
+        ImportError: naming the extra that `python` needs.
     """
     timeline.parse_instant(start)
     checked_rate = Rate.of(rate)
@@ -53,10 +56,10 @@ def validate_options(
         if monotonic == "rate" and checked_rate.mult:
             raise ValueError("autojump has the monotonic line stand still: not monotonic='rate'")
         monotonic = "freeze"
-    if python:
-        raise ValueError("python is not in this release")
+    check_python(python)
     grace_ns = timeline.seconds_to_ns(grace, "grace")
-    return Options(start, checked_rate, monotonic, waits == "follow", grace_ns, jump_after_ns)
+    follows = waits == "follow"
+    return Options(start, checked_rate, monotonic, follows, grace_ns, jump_after_ns, python)
 
 
 def _jump_after_ns(autojump: bool | float) -> int | None:

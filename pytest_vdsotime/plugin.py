@@ -173,7 +173,7 @@ def _validate(config: pytest.Config, where: str, given: dict[str, Any]) -> None:
             from pytest_vdsotime.options import validate_options
 
             validate_options(**given)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ImportError) as error:
         raise pytest.UsageError(f"{where}: {error}") from None
 
 

@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pytest_vdsotime.availability import explain_seizing
-from pytest_vdsotime.errors import TracingUnavailable
+from pytest_vdsotime.errors import TracingUnavailable, VdsoTimeError
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.page import CLOCK_PAGE, MARKER_PAGE, PAGE_SIZE
 from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, format_instant
 from pytest_vdsotime.tracer.passing import Passing
-from pytest_vdsotime.tracer.tasks import Process, World
+from pytest_vdsotime.tracer.tasks import Process, Reply, World
+from pytest_vdsotime.tracer.thread import Tracer
 
+_CLOSE_TIMEOUT_S = 10.0
 _MOST_DESCRIBED = 20
 
 
@@ -124,6 +126,21 @@ def attached(process: Process, close: Callable[[], None]) -> AttachedProcess:
     """Of a process that was attached to."""
     _, ppid = procfs.stat_fields(process.pid) or ("", 0)
     return AttachedProcess(process.pid, ppid, procfs.argv(process.pid), False, close)
+
+
+def end_programs(tracer: Tracer, world: World) -> None:
+    """Kills and reaps every program on a clock, for good. Raises VdsoTimeError."""
+    closed: Reply[None] = Reply()
+    tracer.post(lambda loop: loop.clocks.close(world, closed), closed)
+    try:
+        if not closed.wait(_CLOSE_TIMEOUT_S):
+            left = ", ".join(f"{procfs.name(pid)} (pid {pid})" for pid in list(world.processes))
+            raise VdsoTimeError(
+                f"closing the clock: still alive {_CLOSE_TIMEOUT_S:.0f} s after SIGKILL: {left}"
+            )
+        closed.result()
+    finally:
+        tracer.forget(closed)
 
 
 def _has_read_clock(process: Process) -> bool:

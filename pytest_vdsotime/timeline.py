@@ -8,8 +8,10 @@ that ``clock.time_ns()`` is what a program reads.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum
@@ -78,6 +80,16 @@ def _parse_text(text: str) -> int:
     return _since_epoch_ns(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 
+def host_wall_ns() -> int:
+    """The host's CLOCK_REALTIME, also while the Python clock of this process is another."""
+    time_machine = sys.modules.get("time_machine")
+    if time_machine is not None and time_machine.escape_hatch.is_travelling():
+        with suppress(ValueError):  # it has just ended
+            host_ns: int = time_machine.escape_hatch.time.time_ns()
+            return host_ns
+    return time.time_ns()
+
+
 def parse_instant(when: Instant, now_ns: int | None = None) -> int:
     """An instant in any accepted form, as nanoseconds since the epoch.
 
@@ -88,7 +100,7 @@ def parse_instant(when: Instant, now_ns: int | None = None) -> int:
         ValueError: one of them, but no instant from 0001 to 9999; the text names the forms.
     """
     if when is None or isinstance(when, timedelta):
-        start_ns = time.time_ns() if now_ns is None else now_ns
+        start_ns = host_wall_ns() if now_ns is None else now_ns
         instant_ns = start_ns if when is None else start_ns + delta_to_ns(when)
     elif isinstance(when, str):
         instant_ns = _parse_text(when)
@@ -266,7 +278,7 @@ def _from_monotonic(clock_id: int) -> int:
 def _whole_seconds_from_realtime(clock_id: int) -> int:
     # The TAI offset is a whole number of seconds (adjtimex(2)); two readings are never at one
     # instant.
-    distance_ns = time.clock_gettime_ns(clock_id) - time.clock_gettime_ns(time.CLOCK_REALTIME)
+    distance_ns = time.clock_gettime_ns(clock_id) - host_wall_ns()
     return (distance_ns + NS_PER_S // 2) // NS_PER_S * NS_PER_S
 
 

@@ -62,6 +62,7 @@ def test_ini(run: Run, pytester: pytest.Pytester, key: str, value: str, accepted
         ("monotonic='backwards'", "*'flow', 'freeze' or 'rate'*"),
         ("waits='never'", "*'follow' or 'real'*"),
         ("grace=-1", "*not negative*"),
+        ("python='yes'", "*a bool*"),
         ("0, 1", "*only start may be positional*"),
         ("0, start=1", "*only start may be positional*"),
         ("at=0", "*no parameter at: frozen_time(start=None, *"),
@@ -75,6 +76,13 @@ def test_marker(run: Run, arguments: str, accepted: str, place: str) -> None:
     test = "test_first" if place == "module" else "test_never_runs"
     shown = arguments.replace("[", "[[]")
     assert_usage_error(result, f"ERROR: *.py::{test}: marker frozen_time({shown}): {accepted}")
+
+
+def test_marker_without_time_machine(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("import sys\nsys.modules['time_machine'] = None")
+    result = run(f"@pytest.mark.frozen_time(python=True){ONE_TEST}", "-s")
+    accepted = "*time-machine*: pip install 'pytest-vdsotime[[]python]'"
+    assert_usage_error(result, f"ERROR: *marker frozen_time(python=True): {accepted}")
 
 
 def test_marker_on_a_worker(run: Run) -> None:

@@ -19,6 +19,7 @@ ROWS = [
     {"__init__", "plugin", "cli"},
     {"check", "clock", "patching", "popen", "starter"},
     {"launcher", "options", "processes"},
+    {"python_clock"},
     {"tracer.thread"},
     {"tracer.loop"},
     {"tracer.clocks"},
