@@ -4,9 +4,11 @@ it."""
 from __future__ import annotations
 
 import subprocess
+import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from pytest_vdsotime.popen import FrozenPopen
@@ -17,10 +19,9 @@ if TYPE_CHECKING:
 
 def subprocess_functions(clock: FrozenClock) -> Mapping[str, Callable[..., Any]]:
     """run, call, check_call and check_output of the standard library, on `clock`: its own code,
-    with
-    another Popen in its scope."""
+    with another Popen in its scope."""
     scope = dict(vars(subprocess))
-    scope["Popen"] = _bound_class(clock)
+    scope["Popen"] = partial(FrozenPopen, clock=clock)
     for name in ("run", "call", "check_call", "check_output"):
         function = getattr(subprocess, name)
         bound = types.FunctionType(
@@ -31,77 +32,60 @@ def subprocess_functions(clock: FrozenClock) -> Mapping[str, Callable[..., Any]]
     return scope
 
 
-def _bound_class(clock: FrozenClock) -> type[FrozenPopen]:
-    class Popen(FrozenPopen):
-        __doc__ = subprocess.Popen.__doc__
-
-        def __init__(self, *args: Any, **keywords: Any) -> None:
-            super().__init__(*args, clock=clock, **keywords)
-
-    return Popen
-
-
 @contextmanager
 def patch_subprocess(clock: FrozenClock) -> Iterator[None]:
-    """Inside it, whatever uses `subprocess.Popen` by that name starts programs on `clock`: run
-    and the
-    like, os.popen, asyncio's event loops."""
-    import asyncio.unix_events as unix_events
+    """Inside it, every `subprocess.Popen` that is made is on `clock`, under whatever name the class
+    or a function that uses it was imported, and objects of derived classes too; so are the
+    subprocesses of asyncio's event loops, and of uvloop's if that is loaded.
 
+    Methods of classes are patched, not names in modules. They get back what they were.
+    """
     clock.load()  # what the tracer reads first may itself use subprocess
-    loop_class: Any = unix_events._UnixSelectorEventLoop
-    popen, make_transport = subprocess.Popen, loop_class._make_subprocess_transport
-    subprocess.Popen = _bound_class(clock)  # type: ignore[misc]
-    loop_class._make_subprocess_transport = _make_subprocess_transport
-    try:
+    with ExitStack() as patched:
+        for owner, name, method in _methods(clock):
+            if name in vars(owner):
+                patched.callback(setattr, owner, name, vars(owner)[name])
+            else:
+                patched.callback(delattr, owner, name)
+            setattr(owner, name, method)
         yield
-    finally:
-        subprocess.Popen = popen  # type: ignore[misc]
-        loop_class._make_subprocess_transport = make_transport
 
 
-async def _make_subprocess_transport(
-    loop: Any,
-    protocol: Any,
-    args: Any,
-    shell: bool,
-    stdin: Any,
-    stdout: Any,
-    stderr: Any,
-    bufsize: int,
-    extra: Any = None,
-    **keywords: Any,
-) -> Any:
-    """asyncio's own, but for who tells of the end: its child watcher would wait for the pid, and
-    so take
-    away the tracer's stops."""
-    from asyncio.unix_events import _UnixSubprocessTransport  # type: ignore[attr-defined]
+def _methods(clock: FrozenClock) -> Iterator[tuple[type, str, Callable[..., Any]]]:
+    """(class, name, what is to have that name in it)"""
+    from asyncio.unix_events import _UnixSelectorEventLoop
 
-    waiter = loop.create_future()
-    transport = _UnixSubprocessTransport(
-        loop,
-        protocol,
-        args,
-        shell,
-        stdin,
-        stdout,
-        stderr,
-        bufsize,
-        waiter=waiter,
-        extra=extra,
-        **keywords,
-    )
-    process: FrozenPopen = transport.get_extra_info("subprocess")
+    from pytest_vdsotime import aio
 
-    def tell() -> None:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(transport._process_exited, process._internal_poll())
+    yield subprocess.Popen, "__init__", _frozen_init(clock)
 
-    process.when_exited(tell)
-    try:
-        await waiter
-    except BaseException:
-        transport.close()
-        await transport._wait()
-        raise
-    return transport
+    def make_transport(loop: Any, *args: Any, **keywords: Any) -> Any:
+        return aio.make_transport(clock, loop, *args, **keywords)
+
+    yield _UnixSelectorEventLoop, "_make_subprocess_transport", make_transport
+    if "uvloop" in sys.modules:
+        loop_class = sys.modules["uvloop"].Loop
+        for name in ("subprocess_exec", "subprocess_shell"):
+            yield loop_class, name, aio.loop_method(clock, name)
+
+
+def _frozen_init(clock: FrozenClock) -> Callable[..., None]:
+    """`subprocess.Popen.__init__` that has its object be a FrozenPopen on `clock`."""
+    init = subprocess.Popen.__init__
+
+    @wraps(init)
+    def __init__(self: Any, *args: Any, **keywords: Any) -> None:
+        if isinstance(self, FrozenPopen):
+            init(self, *args, **keywords)
+        else:
+            self.__class__ = _frozen_class(type(self))
+            FrozenPopen.__init__(self, *args, clock=clock, **keywords)
+
+    return __init__
+
+
+def _frozen_class(cls: type) -> type:
+    """`cls`, a class of Popen, that is also of FrozenPopen; whoever derived it goes first."""
+    bases = (FrozenPopen,) if cls is subprocess.Popen else (cls, FrozenPopen)
+    body = {name: getattr(cls, name) for name in ("__doc__", "__module__", "__qualname__")}
+    return type(cls.__name__, bases, body)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -147,11 +148,14 @@ class FrozenPopen(subprocess.Popen[Any]):
             return  # a set-user-ID program has become another user's
         except VdsoTimeError:
             pass  # the tracer has failed, and says so elsewhere
+        self._close_pipes()
+        self._wait(timeout=None)
+
+    def _close_pipes(self) -> None:
         for stream in (self.stdin, self.stdout, self.stderr):
             if stream is not None:
                 with suppress(BrokenPipeError):  # what was still to be written to it
                     stream.close()
-        self._wait(timeout=None)
 
     def _collect(self) -> None:
         """Takes over the status that has come."""
@@ -209,9 +213,17 @@ class FrozenPopen(subprocess.Popen[Any]):
         return status
 
     def when_exited(self, then: Callable[[], None]) -> None:
-        """Calls `then` on the tracer thread when the program has ended, at once if it has."""
+        """Calls `then` when the program has ended: on the tracer thread, at once if it has, or on
+        a thread of its own for a program that is not traced."""
         if self._exited is not None:
             self._exited.then(then)
+            return
+
+        def wait() -> None:
+            self._wait(timeout=None)
+            then()
+
+        threading.Thread(target=wait, name="vdsotime-wait", daemon=True).start()
 
 
 # Where subprocess has gid, gids and uid among the parameters behind `shell`.

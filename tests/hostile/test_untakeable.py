@@ -161,3 +161,26 @@ def test_another_time_namespace_is_told() -> None:
             said = clock.check_output([*command, "date", "+%s"], text=True)
         assert said == "0\n"
         assert clock.check_output(["nsenter", "--time=/proc/self/ns/time", "true"]) == b""
+
+
+RUN_IN_A_LOOP = """
+import asyncio, sys, warnings
+from pytest_vdsotime import FrozenClock
+async def main(clock):
+    pipe = asyncio.subprocess.PIPE
+    program = await clock.create_subprocess_exec(sys.argv[1], stdout=pipe)
+    output, _ = await program.communicate()
+    print(output.decode().split()[0], program.returncode)
+with warnings.catch_warnings(record=True) as caught, FrozenClock("1970-01-01") as clock:
+    warnings.simplefilter("always")
+    asyncio.run(main(clock))
+print([warning.category.__name__ for warning in caught])
+"""
+
+
+def test_a_setuid_program_in_an_event_loop(ordinary: Script, program: str) -> None:
+    """Nobody but the test process waits for it, so the loop is told by a thread that does."""
+    os.chmod(program, 0o4755)
+    done = ordinary(RUN_IN_A_LOOP, program)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [f"0 {STATUS}", "['RealTimeWarning']"]

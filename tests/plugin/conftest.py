@@ -45,14 +45,21 @@ NOW = year()
 '''
 
 
+# Plugins that are installed for the few tests which name them.
+COMPANY = ("anyio", "asyncio", "pytest_cov", "rerunfailures", "time_machine", "xprocess")
+
+
 @pytest.fixture
 def run(pytester: pytest.Pytester) -> Run:
-    """`run(source, *args, under=())` writes the test file and runs pytest on it, in the order of
-    the file; `under` is a command that starts another."""
+    """`run(source, *args, under=(), plugins=())` writes the test file and runs pytest on it, in the
+    order of the file; `under` is a command that starts another, `plugins` are of COMPANY."""
 
-    def run_pytest(source: str, *args: str, under: Sequence[str] = ()) -> pytest.RunResult:
+    def run_pytest(
+        source: str, *args: str, under: Sequence[str] = (), plugins: Sequence[str] = ()
+    ) -> pytest.RunResult:
         pytester.makepyfile(PRELUDE + source)
-        command = [*under, sys.executable, "-m", "pytest", "-p", "no:randomly"]
+        absent = [f"-pno:{name}" for name in ("randomly", *COMPANY) if name not in plugins]
+        command = [*under, sys.executable, "-m", "pytest", *absent]
         return pytester.run(*command, f"--basetemp={pytester.path}/basetemp", *args, timeout=50)
 
     return run_pytest

@@ -17,7 +17,7 @@ MODULES = {
 ROWS = [
     {"__main__"},
     {"__init__", "plugin", "cli"},
-    {"check", "clock", "patching", "popen", "starter"},
+    {"aio", "check", "clock", "patching", "popen", "starter"},
     {"launcher", "options", "processes"},
     {"python_clock"},
     {"tracer.thread"},
