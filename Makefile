@@ -27,6 +27,7 @@ installed := $(WORK)/installed-$(version).stamp
 libcs := $(WORK)/libcs-$(version).stamp
 checkout := $(WORK)/checkout-$(version)
 just := $(venv)/bin/just-i386
+suite := $(venv)/share/sarge
 bin := PATH="$(venv)/bin:$$PATH"
 
 # The installed package alone, with its bytecode, and no cache in a $HOME that may be read-only.
@@ -46,7 +47,7 @@ demo: $(installed)
 	@.ci/programs redis-server redis-cli
 	@cd $(checkout) && $(bin) tests/demo/demo.sh
 
-test: lint $(installed) $(libcs) $(just)
+test: lint $(installed) $(libcs) $(just) $(suite)
 	@.ci/programs busybox cron git javac nginx node perl redis-cli redis-server setpriv strace \
 	    stress-ng '/usr/lib/postgresql/*/bin/postgres' /usr/lib/python3.11/test/test_time.py \
 	    /lib/ld-linux.so.2 /lib32/libgcc_s.so.1
@@ -96,6 +97,12 @@ $(just): $(venv)/made
 	@$(venv)/bin/pip install -qq --no-deps --only-binary=:all: --platform manylinux_2_17_i686 \
 	    --upgrade --target $(WORK)/i386 --group i386
 	@cp $(WORK)/i386/bin/just $@
+
+# The tests of another project, which its sdist holds.
+$(suite): | $(venv)/made
+	@$(venv)/bin/pip download -qq --no-deps --no-binary=:all: -d $(WORK)/suite --group suite
+	@tar -xzf $(WORK)/suite/*.tar.gz -C $(WORK)/suite
+	@mkdir -p $(@D) && mv $(WORK)/suite/*/ $@
 
 # The tests run in a copy of the checkout without the package.
 $(installed): $(wheel) $(venv)/made

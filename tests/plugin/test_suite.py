@@ -1,0 +1,77 @@
+"""Another project's tests, which start programs, have the same results on a clock: those of sarge,
+a wrapper of subprocess with a Popen of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., dict[str, str]]
+
+SUITE = Path(sys.prefix, "share", "sarge")
+
+PLUGIN = "-p", "pytest_vdsotime.plugin"
+
+AT_2038 = """
+def test_it_is_on_the_clock():
+    assert sarge.get_stdout("date -u +%F") == "2038-01-19\\n"
+"""
+FROM_NOW = """
+def test_it_is_on_the_clock(frozen_clock):
+    assert frozen_clock.rate == 1
+    year = int(sarge.get_stdout("date -u +%Y"))
+    frozen_clock.advance(days=36525)
+    assert int(sarge.get_stdout("date -u +%Y")) - year == 100
+"""
+RATE_1 = """
+import pytest
+
+def pytest_itemcollected(item):
+    item.add_marker(pytest.mark.frozen_time(rate=1))
+"""
+
+
+@pytest.fixture
+def run_suite(tmp_path: Path) -> Run:
+    """`run_suite(*args)` is the outcome of each test by its name."""
+    if not SUITE.exists():
+        pytest.fail(f"{SUITE} is missing: make test sets it up, see the Makefile")
+    shutil.copytree(SUITE, tmp_path, dirs_exist_ok=True)
+
+    def run(*args: str) -> dict[str, str]:
+        command = [sys.executable, "-m", "pytest", "-vv", "-pno:cacheprovider", *args]
+        # Two tests wait for real seconds.
+        command += ["-k", "not test_timeout and not test_pipeline_async"]
+        alone = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        done = subprocess.run(
+            command, env=alone, cwd=tmp_path, capture_output=True, text=True, timeout=50
+        )
+        found = re.findall(r"^(\S+::\S+) ([A-Z]+)", done.stdout, re.MULTILINE)
+        assert len(found) > 50, done.stdout + done.stderr
+        return dict(found)
+
+    return run
+
+
+def test_same_results(run_suite: Run, tmp_path: Path) -> None:
+    alone = run_suite()
+    assert {*alone.values()} == {"PASSED"}
+    probe = tmp_path / "test_probe.py"
+
+    probe.write_text("import sarge\n" + AT_2038)
+    on_the_clock = run_suite(*PLUGIN, "--vdso-time=2038-01-19")
+    assert on_the_clock.pop("test_probe.py::test_it_is_on_the_clock") == "PASSED"
+    assert on_the_clock == alone
+
+    probe.write_text("import sarge\n" + FROM_NOW)
+    Path(tmp_path, "conftest.py").write_text(RATE_1)
+    on_the_clock = run_suite(*PLUGIN)
+    assert on_the_clock.pop("test_probe.py::test_it_is_on_the_clock") == "PASSED"
+    assert on_the_clock == alone
