@@ -1,0 +1,229 @@
+"""The plugin beside the others that people have: each does its work, and so does the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., pytest.RunResult]
+
+FROZEN = """
+@pytest.mark.frozen_time("1970-01-01")
+def test_frozen():
+    assert year() == 1970
+"""
+
+
+def test_who_starts_programs(run: Run) -> None:
+    """Neither imports Popen as the other does."""
+    source = """
+from xprocess import ProcessStarter
+
+pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.frozen_time("1970-01-01")
+
+def test_xprocess(xprocess, frozen_clock):
+    class Starter(ProcessStarter):
+        pattern = "year 1970"
+        args = ["sh", "-c", "date -u '+year %Y'; exec sleep 1d"]
+
+    pid, _ = xprocess.ensure("server", Starter)
+    assert pid in [process.pid for process in frozen_clock.processes]
+    frozen_clock.advance(hours=25)
+    assert pid not in [process.pid for process in frozen_clock.processes]
+
+def test_pytester(pytester, monkeypatch):
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makepyfile("import time\\ndef test_year(): assert time.gmtime().tm_year == 1970")
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)
+"""
+    run(source, plugins=["xprocess"]).assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize("plugin", ["asyncio", "anyio"])
+def test_event_loops(run: Run, pytester: pytest.Pytester, plugin: str) -> None:
+    if plugin == "asyncio":
+        pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
+    source = f"""
+import asyncio
+import time
+import anyio
+from asyncio.subprocess import PIPE
+pytestmark = [pytest.mark.{plugin}, pytest.mark.frozen_time("1970-01-01")]
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+async def test_own(frozen_clock):
+    program = await frozen_clock.create_subprocess_shell("date -u +%Y; sleep 1h", stdout=PIPE)
+    assert await program.stdout.readline() == b"1970\\n"
+    await asyncio.to_thread(frozen_clock.advance, hours=1)
+    assert await program.wait() == 0
+
+async def test_patched():
+    program = await asyncio.create_subprocess_exec("date", "-u", "+%Y", stdout=PIPE)
+    assert (await program.communicate())[0] == b"1970\\n"
+    done = await anyio.run_process(["date", "-u", "+%Y"])
+    assert done.stdout == b"1970\\n"
+
+@pytest.mark.frozen_time(python=True)
+async def test_python():
+    began = asyncio.get_running_loop().time()
+    await asyncio.sleep(0.001)
+    assert asyncio.get_running_loop().time() > began
+    assert time.gmtime().tm_year == 1970
+"""
+    run(source, "-W", "error", plugins=[plugin]).assert_outcomes(passed=3)
+
+
+@pytest.mark.parametrize("distribution", ["load", "loadgroup"])
+def test_xdist(run: Run, distribution: str) -> None:
+    source = """
+@pytest.mark.xdist_group("together")
+@pytest.mark.frozen_time("1970-01-01")
+@pytest.mark.parametrize("number", range(4))
+def test_grouped(number, frozen_clock):
+    frozen_clock.advance(days=366 * number)
+    assert year() == 1970 + number
+
+@pytest.mark.xdist_group("together")
+def test_last(frozen_clock):
+    assert year_of(frozen_clock) == NOW == year()
+"""
+    run(source + FROZEN, "-n", "2", "--dist", distribution).assert_outcomes(passed=6)
+
+
+def lives(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("method", ["signal", "thread"])
+def test_timeout(run: Run, pytester: pytest.Pytester, method: str) -> None:
+    """A test that waits for a program for ever: no program survives."""
+    source = """
+import pathlib
+
+@pytest.mark.timeout(1, func_only=True)
+@pytest.mark.frozen_time("1970-01-01", monotonic="freeze")
+def test_hangs(frozen_clock):
+    program = frozen_clock.popen(["sh", "-c", "sleep 1h & sleep 1h; wait"])
+    frozen_clock.settle()
+    pids = [str(process.pid) for process in frozen_clock.processes]
+    assert len(pids) == 3
+    pathlib.Path("pids").write_text(" ".join(pids))
+    program.wait()
+"""
+    result = run(FROZEN + source, "--timeout-method", method)
+    if method == "signal":
+        result.assert_outcomes(failed=1, passed=1)
+    else:  # it ends pytest
+        assert result.ret == 1
+    assert "Timeout" in result.stdout.str() + result.stderr.str()
+    assert not [pid for pid in pytester.path.joinpath("pids").read_text().split() if lives(pid)]
+
+
+def test_reruns(run: Run) -> None:
+    """Each has a clock of its own, at the start again."""
+    source = """
+runs = []
+
+@pytest.mark.flaky(reruns=2)
+@pytest.mark.frozen_time("1970-01-01")
+def test_third_time(frozen_clock):
+    runs.append(frozen_clock)
+    assert year() == 1970 and len(frozen_clock.processes) == 0
+    frozen_clock.popen(["sleep", "1d"])
+    frozen_clock.advance(days=1000)
+    assert len({*runs}) == 3
+"""
+    result = run(source, plugins=["rerunfailures"])
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*2 rerun*"])
+
+
+def test_coverage(run: Run, pytester: pytest.Pytester) -> None:
+    """A Python child on the clock is measured."""
+    pytester.makefile(".py", child="import time\nif time.gmtime().tm_year == 1970:\n    print()\n")
+    pytester.makefile(".coveragerc", "[run]\npatch = subprocess\n")
+    pytester.path.joinpath(".coveragerc").write_text("[run]\npatch = subprocess\n")
+    source = """
+import sys
+
+@pytest.mark.frozen_time("1970-01-01")
+def test_child():
+    subprocess.run([sys.executable, "child.py"], check=True)
+"""
+    arguments = ["--cov=.", "--cov-report=term"]
+    result = run(source, *arguments, plugins=["pytest_cov"])
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["child.py * 3 * 0 * 100%"])
+
+
+def test_durations_are_real(run: Run) -> None:
+    source = """
+@pytest.mark.frozen_time("1970-01-01")
+def test_years(frozen_clock):
+    program = frozen_clock.popen(["sleep", "30000d"])
+    frozen_clock.advance(days=30000)
+    assert program.wait() == 0
+
+@pytest.mark.frozen_time("1970-01-01", python=True)
+def test_python(frozen_clock):
+    frozen_clock.advance(days=30000)
+"""
+    result = run(source, "--durations=0", "-vv", "--junitxml=junit.xml")
+    result.assert_outcomes(passed=2)
+    durations = [line.split("s ")[0] for line in result.outlines if "s call " in line]
+    assert len(durations) == 2
+    assert all(float(duration) < 30 for duration in durations)
+
+
+def test_collecting_starts_nothing(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        """
+import sys
+
+def pytest_unconfigure():
+    print("loaded:", *(name for name in sys.modules if name.startswith("pytest_vdsotime.")))
+"""
+    )
+    result = run(
+        FROZEN.replace("():", "(frozen_clock):"), "--collect-only", "--vdso-time=2000-01-01"
+    )
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*<Function test_frozen>", "loaded: *pytest_vdsotime.plugin*"])
+    result.stdout.no_fnmatch_line("loaded: *.clock*")
+    result.stdout.no_fnmatch_line("loaded: *.thread*")
+
+
+def test_servers_of_many_tests(run: Run) -> None:
+    """A fixture of broader scope has a clock of its own, as the README shows."""
+    source = """
+from pytest_vdsotime import FrozenClock
+
+def serve():
+    with FrozenClock("1970-01-01") as clock, clock.patch_subprocess():
+        reader = Reader()
+        yield reader, clock
+        reader.close()
+
+of_module = pytest.fixture(scope="module")(serve)
+of_session = pytest.fixture(scope="session")(serve)
+
+@pytest.mark.parametrize("number", range(3))
+def test_servers(of_session, of_module, number):
+    for server, clock in (of_session, of_module):
+        assert server.year() == 1970 + number
+        clock.advance(days=366)
+
+@pytest.mark.frozen_time("2001-01-01")
+def test_beside_them(of_module):
+    assert (of_module[0].year(), year()) == (1973, 2001)
+"""
+    run(source).assert_outcomes(passed=4)
