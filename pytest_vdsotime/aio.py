@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytest_vdsotime.clock import FrozenClock
 
 
-class _Program(FrozenPopen):
+class _Program(FrozenPopen[bytes]):
     """The program of a transport, which has its pipes."""
 
     def _close_pipes(self) -> None:

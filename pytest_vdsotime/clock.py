@@ -9,7 +9,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
 from pytest_vdsotime import timeline
@@ -103,7 +103,7 @@ class FrozenClock(Starter):
         self._owns_tracer = tracer is None
         self._tracer = tracer or Tracer()
         self._world: World | None = None
-        self._programs: WeakSet[FrozenPopen] = WeakSet()
+        self._programs: WeakSet[FrozenPopen[Any]] = WeakSet()
         self._warnings: deque[str] = deque()
         self._is_closed = False
         self._python = PythonClock(self._wall_ns) if options.python else None
@@ -334,11 +334,11 @@ class FrozenClock(Starter):
         """Reads what the first program will need. Raises TracingUnavailable."""
         self._tracer.load()
 
-    def add(self, program: FrozenPopen) -> None:
+    def add(self, program: FrozenPopen[Any]) -> None:
         """`program` ends with the clock."""
         self._programs.add(program)
 
-    def leave_untraced(self, program: FrozenPopen, reason: str) -> None:
+    def leave_untraced(self, program: FrozenPopen[Any], reason: str) -> None:
         """`program` runs in real time, untouched; it ends with the clock like the others."""
         self._warnings.append(
             f"{program.args!r} (pid {program.pid}) runs in real time: {reason}; "

@@ -13,7 +13,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, AnyStr, cast
 
 from pytest_vdsotime.errors import VdsoTimeError
 from pytest_vdsotime.launcher import (
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pytest_vdsotime.clock import FrozenClock
 
 
-class FrozenPopen(subprocess.Popen[Any]):
+class FrozenPopen(subprocess.Popen[AnyStr]):
     """A program on a clock. Made by `FrozenClock.popen`; everything else is `subprocess.Popen`'s.
 
     Raises what `subprocess.Popen` raises, and TracingUnavailable, UnsupportedProgram, ClockClosed.
@@ -191,10 +191,13 @@ class FrozenPopen(subprocess.Popen[Any]):
         self._clock.raise_news()
         return status
 
-    def communicate(self, input: Any = None, timeout: float | None = None) -> Any:
+    def communicate(
+        self, input: AnyStr | None = None, timeout: float | None = None
+    ) -> tuple[AnyStr, AnyStr]:
         """As `subprocess.Popen.communicate`; `timeout` is real time."""
         with self._explained():
-            return super().communicate(input, timeout)
+            output = super().communicate(cast("Any", input), timeout)
+            return cast("tuple[AnyStr, AnyStr]", output)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
+    from subprocess import CompletedProcess
+
+    from typing_extensions import Buffer
 
     from pytest_vdsotime.clock import FrozenClock
+    from pytest_vdsotime.keywords import (
+        CallKeywords,
+        Command,
+        File,
+        OutputKeywords,
+        PopenKeywords,
+        RunKeywords,
+        Word,
+    )
     from pytest_vdsotime.popen import FrozenPopen
 
 
@@ -22,7 +33,79 @@ class Starter:
     def _clock(self) -> FrozenClock:
         return cast("FrozenClock", self)
 
-    def popen(self, args: Any, *more: Any, **keywords: Any) -> FrozenPopen:
+    @overload
+    def popen(
+        self,
+        args: Command,
+        *more: Any,
+        text: Literal[True],
+        universal_newlines: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        **keywords: Unpack[PopenKeywords],
+    ) -> FrozenPopen[str]: ...
+
+    @overload
+    def popen(
+        self,
+        args: Command,
+        *more: Any,
+        encoding: str,
+        text: bool | None = None,
+        universal_newlines: bool | None = None,
+        errors: str | None = None,
+        **keywords: Unpack[PopenKeywords],
+    ) -> FrozenPopen[str]: ...
+
+    @overload
+    def popen(
+        self,
+        args: Command,
+        *more: Any,
+        errors: str,
+        text: bool | None = None,
+        universal_newlines: bool | None = None,
+        encoding: str | None = None,
+        **keywords: Unpack[PopenKeywords],
+    ) -> FrozenPopen[str]: ...
+
+    @overload
+    def popen(
+        self,
+        args: Command,
+        *more: Any,
+        universal_newlines: Literal[True],
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        **keywords: Unpack[PopenKeywords],
+    ) -> FrozenPopen[str]: ...
+
+    @overload
+    def popen(
+        self,
+        args: Command,
+        *more: Any,
+        text: Literal[False] | None = None,
+        universal_newlines: Literal[False] | None = None,
+        encoding: None = None,
+        errors: None = None,
+        **keywords: Unpack[PopenKeywords],
+    ) -> FrozenPopen[bytes]: ...
+
+    @overload
+    def popen(
+        self,
+        args: Command,
+        *more: Any,
+        text: bool | None = None,
+        universal_newlines: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        **keywords: Unpack[PopenKeywords],
+    ) -> FrozenPopen[Any]: ...
+
+    def popen(self, args: Any, *more: Any, **keywords: Any) -> FrozenPopen[Any]:
         """Starts a program on this clock: a `subprocess.Popen`, with the same parameters and
         exceptions.
 
@@ -34,19 +117,175 @@ class Starter:
 
         return FrozenPopen(args, *more, clock=self._clock(), **keywords)
 
+    @overload
+    def run(
+        self,
+        args: Command,
+        *more: Any,
+        text: Literal[True],
+        universal_newlines: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        input: str | None = None,
+        **keywords: Unpack[RunKeywords],
+    ) -> CompletedProcess[str]: ...
+
+    @overload
+    def run(
+        self,
+        args: Command,
+        *more: Any,
+        encoding: str,
+        text: bool | None = None,
+        universal_newlines: bool | None = None,
+        errors: str | None = None,
+        input: str | None = None,
+        **keywords: Unpack[RunKeywords],
+    ) -> CompletedProcess[str]: ...
+
+    @overload
+    def run(
+        self,
+        args: Command,
+        *more: Any,
+        errors: str,
+        text: bool | None = None,
+        universal_newlines: bool | None = None,
+        encoding: str | None = None,
+        input: str | None = None,
+        **keywords: Unpack[RunKeywords],
+    ) -> CompletedProcess[str]: ...
+
+    @overload
+    def run(
+        self,
+        args: Command,
+        *more: Any,
+        universal_newlines: Literal[True],
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        input: str | None = None,
+        **keywords: Unpack[RunKeywords],
+    ) -> CompletedProcess[str]: ...
+
+    @overload
+    def run(
+        self,
+        args: Command,
+        *more: Any,
+        text: Literal[False] | None = None,
+        universal_newlines: Literal[False] | None = None,
+        encoding: None = None,
+        errors: None = None,
+        input: Buffer | None = None,
+        **keywords: Unpack[RunKeywords],
+    ) -> CompletedProcess[bytes]: ...
+
+    @overload
+    def run(
+        self,
+        args: Command,
+        *more: Any,
+        text: bool | None = None,
+        universal_newlines: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        input: str | Buffer | None = None,
+        **keywords: Unpack[RunKeywords],
+    ) -> CompletedProcess[Any]: ...
+
     def run(self, *args: Any, **keywords: Any) -> Any:
         """`subprocess.run` on this clock; `timeout` is real time."""
         return self._subprocess("run")(*args, **keywords)
 
-    def call(self, *args: Any, **keywords: Any) -> int:
+    def call(self, args: Command, *more: Any, **keywords: Unpack[CallKeywords]) -> int:
         """`subprocess.call` on this clock."""
-        status: int = self._subprocess("call")(*args, **keywords)
+        status: int = self._subprocess("call")(args, *more, **keywords)
         return status
 
-    def check_call(self, *args: Any, **keywords: Any) -> int:
+    def check_call(self, args: Command, *more: Any, **keywords: Unpack[CallKeywords]) -> int:
         """`subprocess.check_call` on this clock."""
-        status: int = self._subprocess("check_call")(*args, **keywords)
+        status: int = self._subprocess("check_call")(args, *more, **keywords)
         return status
+
+    @overload
+    def check_output(
+        self,
+        args: Command,
+        *more: Any,
+        text: Literal[True],
+        universal_newlines: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        input: str | None = None,
+        **keywords: Unpack[OutputKeywords],
+    ) -> str: ...
+
+    @overload
+    def check_output(
+        self,
+        args: Command,
+        *more: Any,
+        encoding: str,
+        text: bool | None = None,
+        universal_newlines: bool | None = None,
+        errors: str | None = None,
+        input: str | None = None,
+        **keywords: Unpack[OutputKeywords],
+    ) -> str: ...
+
+    @overload
+    def check_output(
+        self,
+        args: Command,
+        *more: Any,
+        errors: str,
+        text: bool | None = None,
+        universal_newlines: bool | None = None,
+        encoding: str | None = None,
+        input: str | None = None,
+        **keywords: Unpack[OutputKeywords],
+    ) -> str: ...
+
+    @overload
+    def check_output(
+        self,
+        args: Command,
+        *more: Any,
+        universal_newlines: Literal[True],
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        input: str | None = None,
+        **keywords: Unpack[OutputKeywords],
+    ) -> str: ...
+
+    @overload
+    def check_output(
+        self,
+        args: Command,
+        *more: Any,
+        text: Literal[False] | None = None,
+        universal_newlines: Literal[False] | None = None,
+        encoding: None = None,
+        errors: None = None,
+        input: Buffer | None = None,
+        **keywords: Unpack[OutputKeywords],
+    ) -> bytes: ...
+
+    @overload
+    def check_output(
+        self,
+        args: Command,
+        *more: Any,
+        text: bool | None = None,
+        universal_newlines: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        input: str | Buffer | None = None,
+        **keywords: Unpack[OutputKeywords],
+    ) -> Any: ...
 
     def check_output(self, *args: Any, **keywords: Any) -> Any:
         """`subprocess.check_output` on this clock."""
@@ -61,11 +300,11 @@ class Starter:
 
     async def create_subprocess_exec(
         self,
-        program: str | bytes | os.PathLike[Any],
-        *args: str | bytes | os.PathLike[Any],
-        stdin: Any = None,
-        stdout: Any = None,
-        stderr: Any = None,
+        program: Word,
+        *args: Word,
+        stdin: File = None,
+        stdout: File = None,
+        stderr: File = None,
         limit: int = 2**16,
         **keywords: Any,
     ) -> Process:
@@ -76,7 +315,7 @@ class Starter:
         """
         from pytest_vdsotime.aio import create_subprocess
 
-        pipes = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
+        pipes: dict[str, File] = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
         return await create_subprocess(
             self._clock(), "exec", program, *args, limit=limit, **pipes, **keywords
         )
@@ -84,16 +323,16 @@ class Starter:
     async def create_subprocess_shell(
         self,
         cmd: str | bytes,
-        stdin: Any = None,
-        stdout: Any = None,
-        stderr: Any = None,
+        stdin: File = None,
+        stdout: File = None,
+        stderr: File = None,
         limit: int = 2**16,
         **keywords: Any,
     ) -> Process:
         """`asyncio.create_subprocess_shell` on this clock, as `create_subprocess_exec`."""
         from pytest_vdsotime.aio import create_subprocess
 
-        pipes = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
+        pipes: dict[str, File] = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
         return await create_subprocess(
             self._clock(), "shell", cmd, limit=limit, **pipes, **keywords
         )

@@ -58,7 +58,7 @@ def test_a_closed_clock_leaves_the_others_alone() -> None:
         with FrozenClock("2001-01-01", tracer=tracer) as other:
             killed = other.popen(["sleep", "1000"])
         assert killed.returncode == -signal.SIGKILL
-        assert program.communicate(b"x", timeout=CEILING_S) == (b"x", None)
+        assert program.communicate(b"x", timeout=CEILING_S)[0] == b"x"
         assert date(one) == "2000-01-01"
     tracer.close()
 
@@ -107,7 +107,7 @@ def test_use_after_fork(use: str) -> None:
             finally:
                 os._exit(2)
         assert os.waitpid(child, 0) == (child, 0)
-        assert program.communicate(b"x", timeout=CEILING_S) == (b"x", None)
+        assert program.communicate(b"x", timeout=CEILING_S)[0] == b"x"
         assert date(clock) == "2000-01-01"
 
 

@@ -186,7 +186,16 @@ class Postgres:
             stdout=PIPE,
             timeout=CEILING_S,
         )
-        command = [programs / "postgres", "-D", data, "-k", self._home, "-h", "", "-F"]
+        command: list[str | Path] = [
+            programs / "postgres",
+            "-D",
+            data,
+            "-k",
+            self._home,
+            "-h",
+            "",
+            "-F",
+        ]
         self.server = clock.popen(command, **self._keywords, stderr=PIPE, text=True)
         assert self.server.stderr
         for line in self.server.stderr:
@@ -197,7 +206,7 @@ class Postgres:
 
     def ask(self, *queries: str) -> subprocess.Popen[str]:
         """A client that asks and prints the answers; as the server, it is on the clock."""
-        options = ["-h", self._home, "-U", "test", "-d", "postgres", "-XAtq"]
+        options: list[str | Path] = ["-h", self._home, "-U", "test", "-d", "postgres", "-XAtq"]
         options += [word for query in queries for word in ("-c", query)]
         command = [self._programs / "psql", *options]
         return self._clock.popen(command, **self._keywords, stdout=PIPE, stderr=STDOUT, text=True)

@@ -19,7 +19,7 @@ ROWS = [
     {"__init__", "plugin", "cli"},
     {"aio", "check", "clock", "patching", "popen", "starter"},
     {"launcher", "options", "processes"},
-    {"python_clock"},
+    {"keywords", "python_clock"},
     {"tracer.thread"},
     {"tracer.loop"},
     {"tracer.clocks"},
