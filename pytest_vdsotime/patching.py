@@ -8,7 +8,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from pytest_vdsotime.popen import FrozenPopen
@@ -72,13 +72,14 @@ def _methods(clock: FrozenClock) -> Iterator[tuple[type, str, Callable[..., Any]
 def _frozen_init(clock: FrozenClock) -> Callable[..., None]:
     """`subprocess.Popen.__init__` that has its object be a FrozenPopen on `clock`."""
     init = subprocess.Popen.__init__
+    frozen_class: Callable[[type], type] = cache(_frozen_class)
 
     @wraps(init)
     def __init__(self: Any, *args: Any, **keywords: Any) -> None:
         if isinstance(self, FrozenPopen):
             init(self, *args, **keywords)
         else:
-            self.__class__ = _frozen_class(type(self))
+            self.__class__ = frozen_class(type(self))
             FrozenPopen.__init__(self, *args, clock=clock, **keywords)
 
     return __init__

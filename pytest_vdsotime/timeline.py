@@ -87,7 +87,7 @@ def host_wall_ns() -> int:
         with suppress(ValueError):  # it has just ended
             host_ns: int = time_machine.escape_hatch.time.time_ns()
             return host_ns
-    return time.time_ns()
+    return time.clock_gettime_ns(time.CLOCK_REALTIME)
 
 
 def parse_instant(when: Instant, now_ns: int | None = None) -> int:
