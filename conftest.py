@@ -233,13 +233,13 @@ def describe_process(pid: str) -> str:
 def traced_processes() -> Iterator[str]:
     """Programs whose tracer is a thread of this process; a daemon is not its child any more."""
     threads = set(os.listdir("/proc/self/task"))
-    for status in Path("/proc").glob("[0-9]*/status"):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            tracer = status.read_text().partition("TracerPid:")[2].split(maxsplit=1)[0]
-        except OSError:
+            status = Path(f"/proc/{pid}/status").read_text()
+        except OSError:  # it has ended
             continue
-        if tracer in threads:
-            yield describe_process(status.parent.name)
+        if status.partition("TracerPid:")[2].split(maxsplit=1)[0] in threads:
+            yield describe_process(pid)
 
 
 def open_files() -> Iterator[str]:
