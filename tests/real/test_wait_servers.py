@@ -4,23 +4,23 @@ returns. redis-server is in test_redis.py."""
 from __future__ import annotations
 
 import os
-import shutil
-import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from subprocess import PIPE, STDOUT
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_vdsotime import FrozenClock
 
+if TYPE_CHECKING:
+    from tests.conftest import Postgres
+
 START = "2030-01-01T12:00:00Z"
 CEILING_S = 30  # of real time
-NOBODY: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []}
 
 Find = Callable[[str], str]
 
@@ -167,67 +167,9 @@ def test_busybox_crond(real_program: Find, public_dir: Path) -> None:
 # PostgreSQL
 
 
-class Postgres:
-    """A server that runs as nobody on `clock`, in a directory of its own."""
-
-    def __init__(self, clock: FrozenClock, programs: Path, directory: Path) -> None:
-        self._clock = clock
-        self._programs = programs
-        self._home = directory / "postgres"
-        self._home.mkdir()
-        shutil.chown(self._home, NOBODY["user"], NOBODY["group"])
-        self._keywords = {**NOBODY, "cwd": self._home}
-        data = str(self._home / "data")
-        options = ["--auth=trust", "--username=test", "--no-locale", "--encoding=UTF8", "--no-sync"]
-        subprocess.run(
-            [programs / "initdb", "-D", data, *options],
-            **self._keywords,
-            check=True,
-            stdout=PIPE,
-            timeout=CEILING_S,
-        )
-        command: list[str | Path] = [
-            programs / "postgres",
-            "-D",
-            data,
-            "-k",
-            self._home,
-            "-h",
-            "",
-            "-F",
-        ]
-        self.server = clock.popen(command, **self._keywords, stderr=PIPE, text=True)
-        assert self.server.stderr
-        for line in self.server.stderr:
-            if "ready to accept connections" in line:
-                break
-        else:
-            pytest.fail("postgres does not start")
-
-    def ask(self, *queries: str) -> subprocess.Popen[str]:
-        """A client that asks and prints the answers; as the server, it is on the clock."""
-        options: list[str | Path] = ["-h", self._home, "-U", "test", "-d", "postgres", "-XAtq"]
-        options += [word for query in queries for word in ("-c", query)]
-        command = [self._programs / "psql", *options]
-        return self._clock.popen(command, **self._keywords, stdout=PIPE, stderr=STDOUT, text=True)
-
-    def answer(self, *queries: str) -> str:
-        with self.ask(*queries) as client:
-            return client.communicate(timeout=CEILING_S)[0]
-
-    def close(self) -> None:
-        self.server.send_signal(signal.SIGINT)  # a fast shutdown
-        assert self.server.wait(CEILING_S) == 0
-        assert self.server.stderr
-        self.server.stderr.close()
-
-
 @pytest.fixture
-def postgres(clock: FrozenClock, real_program: Find, public_dir: Path) -> Iterator[Postgres]:
-    programs = Path(real_program("/usr/lib/postgresql/*/bin/postgres")).parent
-    server = Postgres(clock, programs, public_dir)
-    yield server
-    server.close()
+def postgres(clock: FrozenClock, start_postgres: Callable[[FrozenClock], Postgres]) -> Postgres:
+    return start_postgres(clock)
 
 
 def answer_of(client: subprocess.Popen[str]) -> tuple[str, int]:
