@@ -1,6 +1,7 @@
 # make demo    the main job, on a terminal, in under a minute after set-up
 # make test    everything: ruff, mypy, and the tests against the built and installed wheel
-# make bench   the table "Speed and memory" of the README
+# make bench   the table of pytest_vdsotime/docs/speed.md
+# make docs    the pages of pytest_vdsotime/docs as HTML; any warning fails
 # make lint    ruff and mypy alone
 # make clean   removes what the others made
 #
@@ -12,7 +13,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench docs lint clean
 
 PYTHON ?= python3
 version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2] * (sys.version_info >= (3, 11)))')
@@ -25,6 +26,7 @@ venv := $(WORK)/venv-$(version)
 wheel := $(WORK)/dist/wheel.stamp
 installed := $(WORK)/installed-$(version).stamp
 libcs := $(WORK)/libcs-$(version).stamp
+sphinx := $(WORK)/sphinx-$(version).stamp
 checkout := $(WORK)/checkout-$(version)
 just := $(venv)/bin/just-i386
 suite := $(venv)/share/sarge
@@ -58,6 +60,11 @@ bench: $(installed)
 	@.ci/programs faketime
 	@cd $(checkout) && $(bin) pytest tests/benchmarks -o python_files='bench_*.py' -o timeout=600 \
 	    -p no:randomly -q $(PYTEST_ARGS)
+
+docs: $(installed) $(sphinx)
+	@$(venv)/bin/sphinx-build -q -W --keep-going -c .ci/docs -d $(WORK)/doctrees \
+	    pytest_vdsotime/docs $(WORK)/docs
+	@echo "$(WORK)/docs/index.html"
 
 lint: $(venv)/made
 	@$(venv)/bin/ruff check --quiet --output-format=concise .
@@ -103,6 +110,10 @@ $(suite): | $(venv)/made
 	@$(venv)/bin/pip download -qq --no-deps --no-binary=:all: -d $(WORK)/suite --group suite
 	@tar -xzf $(WORK)/suite/*.tar.gz -C $(WORK)/suite
 	@mkdir -p $(@D) && mv $(WORK)/suite/*/ $@
+
+$(sphinx): $(venv)/made
+	@$(venv)/bin/pip install -qq --group docs
+	@touch $@
 
 # The tests run in a copy of the checkout without the package.
 $(installed): $(wheel) $(venv)/made

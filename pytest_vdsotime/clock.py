@@ -44,27 +44,29 @@ _SETTLE_TIMEOUT_S = 5.0
 
 
 class FrozenClock(Starter):
-    """A clock for real programs: two lines over real time, which the test controls.
+    """A clock for real programs, as a context manager or the fixture `frozen_clock`::
 
-    Programs started through it, and all that they start, read it. The wall line starts at `start`
-    and moves at `rate` seconds a second (0: frozen, 1: ticking); the monotonic line flows on from
-    the host's own value (``monotonic="flow"``), stands still (``"freeze"``) or moves at the
-    wall's rate (``"rate"``).
+        with FrozenClock("2038-01-19", monotonic="freeze") as clock:
+            server = clock.popen(["./server", "--ttl", "1h"], stdout=PIPE)
+            clock.advance(hours=1)  # its timers fire; returns when it waits again
 
-    `start` is an ISO 8601 string, an aware or naive (UTC) datetime, a date, seconds since the
-    epoch, a timedelta from now, or None for now; any instant from the year 0001 to 9999.
+    Programs started through it, and what they start, read two lines over real time: the wall line
+    and the monotonic one. Leaving it kills what is left. Any thread may use it.
 
-    Timed waits of the programs and their timers follow the lines (``waits="follow"``), or are left
-    to the kernel (``"real"``). On a frozen monotonic line, waits of at most `grace` seconds pass in
-    real time while nobody moves it. With `autojump` the clock jumps to the next deadline whenever
-    all programs wait, or have waited for that many real seconds; its monotonic line stands still
-    otherwise.
-
-    With `python`, the test process's own Python clock (`time.time`, `datetime.now` and the like)
-    reads the wall line too, until `close`; that takes time-machine, ``pytest-vdsotime[python]``.
-
-    Usable from any thread, and as a context manager: leaving it kills what is left. `tracer` lets
-    several clocks share one tracer thread; without it the clock has its own.
+    Args:
+        start: where the wall line is: ISO 8601 string, datetime (naive is UTC), date, seconds since
+            the epoch, timedelta from now, or None for now; any instant from 0001 to 9999.
+        rate: seconds of the wall line per real second: 0 frozen, 1 ticking, 60 a minute a second.
+        monotonic: the other line flows on from the host's own value at rate 1 (``"flow"``),
+            stands still (``"freeze"``), or moves at the wall's rate (``"rate"``).
+        waits: timed waits and timers obey their line (``"follow"``), or the kernel (``"real"``,
+            with points of the wall clock translated).
+        autojump: whenever all programs wait, or have for that many real seconds, on to the next
+            deadline; the monotonic line stands still otherwise.
+        grace: waits of at most so many seconds pass in real time while nobody moves a frozen line.
+        python: the test process's own Python clock (`time.time`, `datetime.now`) reads the wall
+            line too, until `close`; by time-machine, ``pytest-vdsotime[python]``.
+        tracer: lets several clocks share a tracer thread; without it the clock has its own.
 
     Raises:
         TypeError, ValueError: bad parameters, before anything is started.
@@ -125,7 +127,7 @@ class FrozenClock(Starter):
 
     @property
     def now(self) -> datetime:
-        """The wall line, as an aware UTC datetime rounded to microseconds."""
+        """The wall line, as an aware UTC datetime rounded to microseconds. Raises ClockClosed."""
         return timeline.to_datetime(self.time_ns())
 
     def time_ns(self) -> int:
@@ -188,7 +190,8 @@ class FrozenClock(Starter):
 
     @property
     def waits(self) -> list[PendingWait]:
-        """What the traced threads wait for that a deadline will end, the soonest first."""
+        """What the traced threads wait for that a deadline will end, the soonest first. Each has
+        `pid`, `tid`, `command`, `syscall`, `clock`, `deadline_ns` and `remaining` seconds."""
         return self._ask(pending_waits) or []
 
     def move_to(self, when: Instant) -> None:
@@ -196,9 +199,7 @@ class FrozenClock(Starter):
         a point of the wall clock notice; returns when the programs have settled.
 
         Takes every form of `start`; a timedelta counts from the clock's own now, None is the
-        host's now.
-
-        Raises TypeError, ValueError, NotSettled.
+        host's now. Raises TypeError, ValueError; NotSettled as `settle` does.
         """
         now_ns = self.time_ns() if isinstance(when, timedelta) else None
         instant_ns = timeline.parse_instant(when, now_ns)
@@ -207,7 +208,8 @@ class FrozenClock(Starter):
 
     @property
     def rate(self) -> float:
-        """Seconds of the wall line per real second; set it to go on at another rate from here."""
+        """Seconds of the wall line per real second; set it to go on at another rate from here.
+        It is finite and not negative, else TypeError or ValueError."""
         return self._lines.wall.rate.value
 
     @rate.setter
@@ -276,7 +278,8 @@ class FrozenClock(Starter):
 
     @property
     def processes(self) -> list[TracedProcess]:
-        """The processes on this clock that are alive, by pid."""
+        """The processes on this clock that are alive, by pid. Each has `pid`, `ppid`, `argv` and
+        `has_read_clock` ("did it take effect?")."""
         self._check_open()
         world = self._world
         if world is None:

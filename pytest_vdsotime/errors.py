@@ -12,7 +12,7 @@ class VdsoTimeError(Exception):
 
 
 class TracingUnavailable(VdsoTimeError):
-    """Programs cannot be traced here.
+    """Programs cannot be traced here: no Linux, no ptrace, or another tracer.
 
     `reason` says what is in the way, `remedy` what to change.
     """
@@ -24,7 +24,8 @@ class TracingUnavailable(VdsoTimeError):
 
 
 class NotSettled(VdsoTimeError):
-    """Some thread was still busy when the time to settle was up; the text names it.
+    """Some thread was still busy when the time to settle was up; the text names it. The clock stays
+    where it got to.
 
     `threads` says for each which it is, and what it does.
     """
@@ -45,7 +46,8 @@ class ClockClosed(VdsoTimeError):
 
 
 class UnsupportedProgram(VdsoTimeError):
-    """A program cannot be given the clock, and must not run on in real time."""
+    """A program cannot be given the clock, and must not run on in real time: one that was started
+    is killed, one to attach to stays as it was."""
 
 
 class RealTimeWarning(UserWarning):

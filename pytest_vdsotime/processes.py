@@ -23,18 +23,20 @@ _MOST_DESCRIBED = 20
 
 @dataclass(frozen=True, slots=True)
 class TracedProcess:
-    """A process on the clock, as it was when it was asked for."""
+    """A process on the clock, as it was when `FrozenClock.processes` was asked."""
 
     pid: int
     ppid: int
+    """Of its parent."""
     argv: list[str]
+    """Its command line."""
     has_read_clock: bool
-    """It has read this clock since its exec."""
+    """It has read this clock since its exec, by the page or by a system call."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingWait:
-    """What a thread waits for that a deadline will end."""
+    """What a thread waits for that a deadline will end; one of `FrozenClock.waits`."""
 
     pid: int
     tid: int
@@ -52,7 +54,7 @@ class PendingWait:
 
 @dataclass(frozen=True, slots=True)
 class AttachedProcess(TracedProcess):
-    """A process that ran before; `close` lets it go."""
+    """A process that ran before, by `FrozenClock.attach`; `close` lets it go."""
 
     close: Callable[[], None]
     """Lets it and what it has started go, as the clock's close does. Idempotent."""

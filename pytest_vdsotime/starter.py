@@ -107,10 +107,16 @@ class Starter:
 
     def popen(self, args: Any, *more: Any, **keywords: Any) -> FrozenPopen[Any]:
         """Starts a program on this clock: a `subprocess.Popen`, with the same parameters and
-        exceptions.
+        exceptions. It ends with the clock at the latest::
+
+            server = clock.popen(["redis-server", "--port", "0"], stdout=PIPE, text=True)
+
+        Warns with RealTimeWarning, here or in the next call, of a program that runs in real time.
 
         Raises:
-            TracingUnavailable: programs cannot be traced here.
+            ClockClosed: this clock is closed, or was inherited through fork.
+            FileNotFoundError, PermissionError, OSError: as `subprocess.Popen`.
+            TracingUnavailable: programs cannot be traced here; it has `reason` and `remedy`.
             UnsupportedProgram: it could not be given the clock, and was killed.
         """
         from pytest_vdsotime.popen import FrozenPopen
@@ -196,16 +202,23 @@ class Starter:
     ) -> CompletedProcess[Any]: ...
 
     def run(self, *args: Any, **keywords: Any) -> Any:
-        """`subprocess.run` on this clock; `timeout` is real time."""
+        """`subprocess.run` on this clock, for what ends without the test's help::
+
+            year = clock.run(["date", "+%Y"], capture_output=True, text=True).stdout
+
+        `timeout` is in real seconds; the TimeoutExpired has a note of what each thread waits for.
+        Raises what `subprocess.run` and `popen` raise.
+        """
         return self._subprocess("run")(*args, **keywords)
 
     def call(self, args: Command, *more: Any, **keywords: Unpack[CallKeywords]) -> int:
-        """`subprocess.call` on this clock."""
+        """`subprocess.call` on this clock: the exit status. Otherwise as `run`."""
         status: int = self._subprocess("call")(args, *more, **keywords)
         return status
 
     def check_call(self, args: Command, *more: Any, **keywords: Unpack[CallKeywords]) -> int:
-        """`subprocess.check_call` on this clock."""
+        """`subprocess.check_call` on this clock: CalledProcessError unless the program ends
+        with 0. Otherwise as `run`."""
         status: int = self._subprocess("check_call")(args, *more, **keywords)
         return status
 
@@ -288,7 +301,8 @@ class Starter:
     ) -> Any: ...
 
     def check_output(self, *args: Any, **keywords: Any) -> Any:
-        """`subprocess.check_output` on this clock."""
+        """`subprocess.check_output` on this clock: what the program printed, CalledProcessError
+        unless it ends with 0. Otherwise as `run`."""
         return self._subprocess("check_output")(*args, **keywords)
 
     def _subprocess(self, name: str) -> Callable[..., Any]:
@@ -339,8 +353,14 @@ class Starter:
 
     def patch_subprocess(self) -> AbstractContextManager[None]:
         """Inside it, the test process's subprocesses start on this clock: `subprocess.Popen`, `run`
-        and the like, under whatever name they were imported, classes derived from Popen, and
-        those of asyncio's event loops and uvloop's. Leaving it undoes it exactly."""
+        and the like, under whatever name they were imported, classes derived from Popen, and those
+        of asyncio's event loops and uvloop's. Leaving it undoes it exactly::
+
+            with clock.patch_subprocess():
+                subprocess.run(["./job.sh"])
+
+        Raises TracingUnavailable.
+        """
         from pytest_vdsotime.patching import patch_subprocess
 
         return patch_subprocess(self._clock())

@@ -47,7 +47,7 @@ class Table:
         self.rows.append((what, figures, f"{value:.3g}", ""))
 
     def lines(self) -> Iterator[str]:
-        """As Markdown, for the README."""
+        """As Markdown, for the page about speed."""
         head = ("what", "medians", "measured", "at most")
         widths = [max(map(len, column)) for column in zip(head, *self.rows, strict=True)]
         for cells in (head, tuple("-" * width for width in widths), *self.rows):

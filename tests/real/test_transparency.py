@@ -5,7 +5,7 @@ status or signal and output must be the same; of a test suite, every test's outc
 is skipped bare must fail or be skipped traced. A test of such a suite that is fragile by itself is
 reported as any other difference; nothing is tried twice.
 
-No program here needs an exception. Those that would are in the README's table of limits: a program
+No program here needs an exception. Those that would are in the table of limits: a program
 that traces others, or that looks at its own restrictions.
 """
 
