@@ -45,7 +45,16 @@ class Postgres:
             stdout=PIPE,
             timeout=CEILING_S,
         )
-        command = [programs / "postgres", "-D", data, "-k", self._home, "-h", "", "-F"]
+        command: list[str | Path] = [
+            programs / "postgres",
+            "-D",
+            data,
+            "-k",
+            self._home,
+            "-h",
+            "",
+            "-F",
+        ]
         self.server = clock.popen(command, **self._keywords, stderr=PIPE, text=True)
         assert self.server.stderr
         for line in self.server.stderr:

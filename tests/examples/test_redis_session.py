@@ -10,7 +10,7 @@ from pytest_vdsotime import FrozenClock
 def test_session_expires(frozen_clock: FrozenClock, tmp_path: Path) -> None:
     socket = tmp_path / "redis.sock"
     # By itself it wakes ten times a second to look after its keys, and does so in our hour too.
-    options = ["--port", "0", "--unixsocket", socket, "--dir", tmp_path, "--hz", "1"]
+    options = ["--port", "0", "--unixsocket", str(socket), "--dir", str(tmp_path), "--hz", "1"]
     server = frozen_clock.popen(["redis-server", *options], stdout=PIPE, text=True)
     assert server.stdout is not None
     for line in server.stdout:
