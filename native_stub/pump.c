@@ -150,10 +150,22 @@ static int is_full(const struct pump *pump)
     return pump->entry_count == PUMP_LIST;
 }
 
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    syscall2(NR_clock_gettime, CLOCK_MONOTONIC, &now);
+    return now.sec * 1000000000ULL + now.nsec;
+}
+
 static void record(struct pump *pump, uint64_t event, uint64_t tid, uint64_t what, uint64_t base)
 {
     pump->sleeper.tid = 0;
-    pump->entries[pump->entry_count++] = (struct pump_entry){event, tid, what, base};
+    struct pump_entry *entry = &pump->entries[pump->entry_count++];
+    entry->event = event;
+    entry->tid = tid;
+    entry->what = what;
+    entry->base = base;
+    entry->at_ns = now_ns();
 }
 
 static int sees_birth(struct pump *pump, uint64_t parent, uint64_t event)
@@ -188,7 +200,8 @@ static int sees_exec(struct pump *pump, uint64_t tid)
         return 0;
     if (syscall4(NR_ptrace, PTRACE_GETEVENTMSG, tid, 0, &former) < 0)
         return 0;
-    if (take_over(tid, tid, (const struct takeover_block *)pump->block, &base) != TAKEN_OVER)
+    struct arguments *arguments = &pump->entries[pump->entry_count].arguments; /* of the next one */
+    if (take_over(tid, tid, (const struct takeover_block *)pump->block, &base, arguments) != TAKEN_OVER)
         return 0;
     record(pump, EVENT_EXEC, tid, former, base);
     go_on(tid, 0);
@@ -274,13 +287,6 @@ static int has_passed(const struct pump_report *report)
         return 0;
     return syscall4(NR_ptrace, PTRACE_GETSIGINFO, report->tid, 0, &info) >= 0
         && info.code == (SIGTRAP | EVENT_EXEC << 8);
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    syscall2(NR_clock_gettime, CLOCK_MONOTONIC, &now);
-    return now.sec * 1000000000ULL + now.nsec;
 }
 
 /* The next report, or 0 if there is none in this time. Nothing ends a wait4 but a report or a signal: so it is asked for

@@ -3,6 +3,7 @@
 #define VDSOTIME_PUMP_H
 
 #include "sleeper.h"
+#include "takeover.h"
 #include "waits.h"
 
 #define PUMP_LIST 64
@@ -11,8 +12,12 @@
 enum pump_result { STOP, NEWS, NOTHING }; /* or a negative errno */
 
 /* What the pump has seen to: the event (PTRACE_EVENT_FORK to _EXEC, or 0 for an end) of task `tid`, and of a birth the
- * child, of an exec the former id and where the vDSO is, of an end the status. */
-struct pump_entry { uint64_t event, tid, what, base; };
+ * child, of an exec the former id, where the vDSO is and the arguments, of an end the status. When, by the host's
+ * CLOCK_MONOTONIC: the tracer hears of it later. */
+struct pump_entry {
+    uint64_t event, tid, what, base, at_ns;
+    struct arguments arguments;
+};
 
 /* What waitpid gave. */
 struct pump_report { int64_t tid, status; };

@@ -85,8 +85,21 @@ static long write_block(long memory, const struct takeover_block *block, uint64_
     return written < 0 ? written : written == (long)block->size ? 0 : -EIO;
 }
 
+/* For people: nobody may be there to ask any more when they want to know. The strings stand one behind the other. */
+static void read_arguments(struct stack *stack, uint64_t address, struct arguments *arguments)
+{
+    uint64_t count = read_word(stack, address), first = read_word(stack, address + stack->word_size);
+    arguments->size = 0;
+    if (!count)
+        return;
+    long size = syscall4(NR_pread64, stack->memory, arguments->bytes, sizeof arguments->bytes, first);
+    while ((long)arguments->size < size && count)
+        count -= !arguments->bytes[arguments->size++];
+}
+
+/* `arguments` may be NULL. */
 __attribute__((visibility("default")))
-long take_over(long tid, long pid, const struct takeover_block *block, uint64_t *base)
+long take_over(long tid, long pid, const struct takeover_block *block, uint64_t *base, struct arguments *arguments)
 {
     struct stack stack;
     struct registers registers;
@@ -103,6 +116,8 @@ long take_over(long tid, long pid, const struct takeover_block *block, uint64_t 
     stack.memory = syscall4(NR_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC, 0);
     if (stack.memory < 0)
         return stack.memory;
+    if (arguments)
+        read_arguments(&stack, registers.STACK_POINTER, arguments);
     uint64_t slot = find_vdso(&stack, registers.STACK_POINTER);
     *base = slot ? read_word(&stack, slot) : 0;
     result = NO_VDSO_FOUND;

@@ -23,4 +23,10 @@ struct takeover_block {
     uint64_t start;          /* where it is to begin, from the beginning of its vDSO */
 };
 
+/* How a program's arguments begin: one behind the other, each with its null byte. */
+struct arguments {
+    uint64_t size;
+    char bytes[128];
+};
+
 #endif

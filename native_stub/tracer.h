@@ -48,6 +48,7 @@ struct timespec { int64_t sec, nsec; };
 struct span { void *address; uint64_t size; }; /* struct iovec (process_vm_readv(2)) */
 
 struct takeover_block;
-long take_over(long tid, long pid, const struct takeover_block *block, uint64_t *base);
+struct arguments;
+long take_over(long tid, long pid, const struct takeover_block *block, uint64_t *base, struct arguments *arguments);
 
 #endif

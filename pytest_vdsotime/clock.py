@@ -12,19 +12,15 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
-from pytest_vdsotime import timeline
+from pytest_vdsotime import failure, timeline
+from pytest_vdsotime.attacher import Attacher
 from pytest_vdsotime.errors import ClockClosed, RealTimeWarning
 from pytest_vdsotime.options import check_timeout, validate_options
 from pytest_vdsotime.page import ClockPage
 from pytest_vdsotime.processes import (
-    AttachedProcess,
     PendingWait,
     TracedProcess,
-    attached,
-    check_pid,
-    described,
     end_programs,
-    explained,
     pending_waits,
     snapshot,
 )
@@ -32,7 +28,7 @@ from pytest_vdsotime.python_clock import PythonClock
 from pytest_vdsotime.starter import Starter
 from pytest_vdsotime.timeline import Instant, Line, Lines, Rate
 from pytest_vdsotime.tracer.passing import Passing
-from pytest_vdsotime.tracer.tasks import Process, World
+from pytest_vdsotime.tracer.tasks import World
 from pytest_vdsotime.tracer.thread import Tracer
 
 if TYPE_CHECKING:
@@ -43,7 +39,7 @@ T = TypeVar("T")
 _SETTLE_TIMEOUT_S = 5.0
 
 
-class FrozenClock(Starter):
+class FrozenClock(Attacher, Starter):
     """A clock for real programs, as a context manager or the fixture `frozen_clock`::
 
         with FrozenClock("2038-01-19", monotonic="freeze") as clock:
@@ -109,6 +105,8 @@ class FrozenClock(Starter):
         self._warnings: deque[str] = deque()
         self._is_closed = False
         self._python = PythonClock(self._wall_ns) if options.python else None
+        self._last_words = ""
+        """What was to be told of it when an exception ended it."""
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -166,6 +164,7 @@ class FrozenClock(Starter):
         span_ns = timeline.parse_delta(delta, timedelta_kwargs)
         check_timeout(timeout)
         self._pass(
+            f"advance({span_ns / timeline.NS_PER_S:.12g})",
             lambda passing, world: passing.advance(world, span_ns, timeout),
             lambda lines, host_ns: lines.advanced(host_ns, span_ns),
         )
@@ -177,7 +176,10 @@ class FrozenClock(Starter):
         Raises:
             NotSettled, ValueError: as `advance`.
         """
-        found = self._ask(lambda passing, world: passing.advance_to_next(world, _SETTLE_TIMEOUT_S))
+        found = self._ask(
+            lambda passing, world: passing.advance_to_next(world, _SETTLE_TIMEOUT_S),
+            "advance_to_next()",
+        )
         return self.now if found else None
 
     def settle(self, timeout: float = _SETTLE_TIMEOUT_S) -> None:
@@ -186,7 +188,7 @@ class FrozenClock(Starter):
         Raises NotSettled, which names the busy ones, after `timeout` real seconds.
         """
         check_timeout(timeout)
-        self._pass(lambda passing, world: passing.settle(world, timeout), None)
+        self._pass("settle()", lambda passing, world: passing.settle(world, timeout), None)
 
     @property
     def waits(self) -> list[PendingWait]:
@@ -203,8 +205,11 @@ class FrozenClock(Starter):
         """
         now_ns = self.time_ns() if isinstance(when, timedelta) else None
         instant_ns = timeline.parse_instant(when, now_ns)
-        self._move(lambda lines, host_ns: lines.moved_to(host_ns, instant_ns), is_set=True)
-        self.settle()
+        self._move(
+            f"move_to({timeline.format_instant(instant_ns)})",
+            lambda lines, host_ns: lines.moved_to(host_ns, instant_ns),
+            is_set=True,
+        )
 
     @property
     def rate(self) -> float:
@@ -215,23 +220,31 @@ class FrozenClock(Starter):
     @rate.setter
     def rate(self, value: float) -> None:
         rate = Rate.of(value)
-        self._move(lambda lines, host_ns: lines.at_rate(host_ns, rate))
+        self._move(f"rate = {value:g}", lambda lines, host_ns: lines.at_rate(host_ns, rate))
 
-    def _move(self, to: Callable[[Lines, int], Lines], *, is_set: bool = False) -> None:
-        self._pass(lambda passing, world: passing.move(world, to, is_set=is_set), to)
+    def _move(self, call: str, to: Callable[[Lines, int], Lines], is_set: bool = False) -> None:
+        def have(passing: Passing, world: World) -> None:
+            passing.move(world, to, is_set=is_set)
+            if is_set:
+                passing.settle(world, _SETTLE_TIMEOUT_S)
 
-    def _ask(self, have: Callable[[Passing, World], T]) -> T | None:
-        """What the tracer says of this clock's programs; None if there are none yet."""
+        self._pass(call, have, to)
+
+    def _ask(self, have: Callable[[Passing, World], T], call: str = "") -> T | None:
+        """What the tracer says of this clock's programs; None if there are none yet. `call` is
+        what the test has called, if that may move the clock."""
         self._check_open()
         world = self._world
         if world is None:
             return None
-        found = self._tracer.call_later(lambda loop: have(loop.passing, world))
+        with world.step(call):
+            found = self._tracer.call_later(lambda loop: have(loop.passing, world))
         self.raise_news()
         return found
 
     def _pass(
         self,
+        call: str,
         have: Callable[[Passing, World], object],
         to: Callable[[Lines, int], Lines] | None,
     ) -> None:
@@ -243,38 +256,9 @@ class FrozenClock(Starter):
                 host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
                 self._first_lines = to(self._first_lines, host_ns)
         if world is not None:
-            self._tracer.call_later(lambda loop: have(loop.passing, world))
-            self.raise_news()
+            self._ask(have, call)
 
     # --- programs --------------------------------------------------------------------------------
-
-    def attach(self, pid: int) -> AttachedProcess:
-        """Takes over a running process, all its threads and what they start from now on.
-
-        Kernel waits that are under way end in real time, the next ones follow the clock. The
-        returned object's `close`, or the clock's, lets the process and what it has started go,
-        alive, in real time, it itself with its own vDSO at its place again. Every system call of
-        them stops meanwhile, as a running program can be given no seccomp filter that it would be
-        rid of again. For a child of this process: only wait for it once it was let go.
-
-        Raises:
-            TypeError, ValueError: not the pid of another process that is on no clock yet.
-            ProcessLookupError: there is no such process.
-            TracingUnavailable: it may not be traced, or somebody else traces it.
-            UnsupportedProgram: it cannot be given the clock; it runs on as it was.
-        """
-        check_pid(pid)
-        tracer, world = self.start_tracing()
-        process = Process(pid, world)
-        process.origin = process
-        with explained(process):
-            tracer.call_later(lambda loop: loop.clocks.attach(process))
-        return attached(process, lambda: self._release(process))
-
-    def _release(self, process: Process) -> None:
-        if not self._is_closed:
-            self._tracer.call_later(lambda loop: loop.clocks.release(process))
-            self.raise_news()
 
     @property
     def processes(self) -> list[TracedProcess]:
@@ -319,7 +303,9 @@ class FrozenClock(Starter):
     def __enter__(self) -> FrozenClock:
         return self
 
-    def __exit__(self, *_error: object) -> None:
+    def __exit__(self, _kind: object, error: object, _trace: object) -> None:
+        if error is not None and not self._is_closed:
+            self._last_words = self.describe(events=failure.MOST_EVENTS)
         self.close()
 
     def __repr__(self) -> str:
@@ -327,15 +313,32 @@ class FrozenClock(Starter):
             return "<FrozenClock closed>"
         return f"<FrozenClock {timeline.format_instant(self._wall_ns())} rate={self.rate:g}>"
 
-    def describe(self) -> str:
-        """Where it stands, and what each traced thread does now, for people."""
-        return described(self.time_ns(), self._ask(Passing.doings) or [])
+    def describe(self, *, events: int = 0) -> str:
+        """Where it stands, what each traced thread does now, and the last `events` events, for
+        people. Never raises."""
 
-    # --- for popen.py ----------------------------------------------------------------------------
+        def text() -> str:
+            tracer, lines = self._tracer, self._lines
+            is_closed = self._is_closed
+            return failure.told(tracer, self._world, lines, is_closed=is_closed, events=events)
+
+        return self._last_words or failure.last_resort(text)
+
+    # --- for other modules -----------------------------------------------------------------------
 
     def load(self) -> None:
         """Reads what the first program will need. Raises TracingUnavailable."""
         self._tracer.load()
+
+    @property
+    def has_started(self) -> bool:
+        """It has had a program."""
+        return self._world is not None
+
+    @property
+    def is_closed(self) -> bool:
+        """Nothing can be asked of it any more."""
+        return self._is_closed
 
     def add(self, program: FrozenPopen[Any]) -> None:
         """`program` ends with the clock."""

@@ -36,7 +36,8 @@ class NotSettled(VdsoTimeError):
             named += f"; and {len(threads) - _MOST_NAMED} more"
         super().__init__(
             f"still busy after {timeout_s:g} s of real time: {named}; the clock stays where it got "
-            "to; wait for what the program does, or give it more time: timeout=..."
+            "to; have the test wait for what the program does (its output, its end), or give it "
+            "more time: timeout=..."
         )
         self.threads = tuple(threads)
 

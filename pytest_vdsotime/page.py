@@ -8,6 +8,7 @@ process only through the mapping made before the seal (F_SEAL_FUTURE_WRITE, fcnt
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import mmap
 import os
@@ -19,6 +20,7 @@ from typing import NamedTuple, Protocol
 
 from pytest_vdsotime.image import HostVdso, VdsoImage
 from pytest_vdsotime.kernel import memory, procfs
+from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.timeline import CLOCKS, HostClocks, LineName, Lines, Rate
 
 PAGE_SIZE = 4096
@@ -85,6 +87,32 @@ class Part(NamedTuple):
 
     offset: int
     size: int
+
+
+class PrivateCopy:
+    """The clock page of a program that cannot map the shared one, written through /proc/PID/mem.
+
+    It holds no descriptor: however many such programs there are, the test process keeps its own.
+    """
+
+    def __init__(self, pid: int, address: int, mark: bytes) -> None:
+        self.pid = pid
+        self.address = address
+        self._mark = mark
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Writes into the copy. Raises ProcessLookupError when its program is gone, or has just
+        executed another, whose memory is another; OSError when there is no descriptor for it."""
+        mark = self.address + PROCESS_PAGE * PAGE_SIZE + MARK_OFFSET
+        try:
+            with ProcessMemory(self.pid) as memory:
+                if memory.read(mark, len(self._mark)) == self._mark:
+                    memory.write(self.address + offset, data)
+                    return
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise
+        raise ProcessLookupError(errno.ESRCH, f"process {self.pid} has no copy of the clock")
 
 
 class ClockPage:

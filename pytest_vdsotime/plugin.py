@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from pytest_vdsotime.reporting import Reporting, note
+
 if TYPE_CHECKING:
     from pytest_vdsotime.clock import FrozenClock
     from pytest_vdsotime.errors import TracingUnavailable
@@ -79,6 +81,7 @@ def pytest_configure(config: pytest.Config) -> None:
         _validate(config, f"ini option {key} = {config.getini(key)}", {name: value})
     if (when := config.getoption("vdso_time")) is not None:
         _validate(config, f"--vdso-time={when}", {"start": when})
+    config.pluginmanager.register(Reporting(), "vdsotime-reporting")
     if (policy := config.getini("vdso_unavailable")) not in ("error", "skip"):
         raise pytest.UsageError(f"ini option vdso_unavailable = {policy}: it is 'error' or 'skip'")
 
@@ -284,6 +287,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         clock = _suite_clock(item.config)
     if clock is None:
         return (yield)
+    note(item, clock)
     with clock.patch_subprocess():
         return (yield)
 
@@ -345,6 +349,7 @@ def _vdsotime_clock(
     from pytest_vdsotime.clock import FrozenClock
 
     with FrozenClock(**_parameters(request.node), tracer=_vdsotime_tracer) as clock:
+        note(request.node, clock)
         yield clock
 
 
@@ -382,6 +387,8 @@ def frozen_clock_factory(
 
         def make(start: Instant = None, **parameters: Any) -> FrozenClock:
             given = {**defaults, "start": start, **parameters}
-            return clocks.enter_context(FrozenClock(**given, tracer=_vdsotime_tracer))
+            clock = clocks.enter_context(FrozenClock(**given, tracer=_vdsotime_tracer))
+            note(request.node, clock)
+            return clock
 
         yield make

@@ -116,7 +116,7 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
             if error.filename == launcher:
                 raise OSError(error.errno, error.strerror, program) from None
             raise
-        launch = Launch(may_precede_launcher=preexec_fn is not None)
+        launch = Launch(may_precede_launcher=preexec_fn is not None, argv=argv)
         self._follow(tracer, Process(self.pid, world, launch=launch), launch, program)
 
     def _follow(self, tracer: Tracer, process: Process, launch: Launch, program: Any) -> None:

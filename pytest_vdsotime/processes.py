@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,13 +12,12 @@ from pytest_vdsotime.availability import explain_seizing
 from pytest_vdsotime.errors import TracingUnavailable, VdsoTimeError
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.page import CLOCK_PAGE, MARKER_PAGE, PAGE_SIZE
-from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, format_instant
+from pytest_vdsotime.timeline import CLOCKS, NS_PER_S
 from pytest_vdsotime.tracer.passing import Passing
 from pytest_vdsotime.tracer.tasks import Process, Reply, World
 from pytest_vdsotime.tracer.thread import Tracer
 
 _CLOSE_TIMEOUT_S = 10.0
-_MOST_DESCRIBED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +82,6 @@ def pending_waits(passing: Passing, world: World) -> list[PendingWait]:
         )
         for left_ns, task, wait in passing.waits(world)
     ]
-
-
-def described(wall_ns: int, doings: Sequence[str]) -> str:
-    """Where a clock stands, and what each of its threads does."""
-    text = f"frozen clock at {format_instant(wall_ns)}"
-    more = len(doings) - _MOST_DESCRIBED
-    listed = [*doings[:_MOST_DESCRIBED], *([f"and {more} threads more"] if more > 0 else [])]
-    return "\n  ".join([f"{text}, with" if listed else text, *listed])
 
 
 def check_pid(pid: int) -> None:

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pytest_vdsotime.kernel.takeover import Block
-from pytest_vdsotime.kernel.wait import Stop, decode
+from pytest_vdsotime.kernel.wait import Stop, StopKind, decode
 
-_LIST, _BATCH = 64, 256
+_LIST, _BATCH, _ARGUMENTS = 64, 256, 128
 _NEWS, _NOTHING = 1, 2  # enum pump_result
 _RECORDS = 1 << 14
 
@@ -34,12 +34,20 @@ class Entry(NamedTuple):
     """At a birth the child, at an exec the former id, at an end the status."""
     base: int
     """At an exec where the vDSO is."""
+    at_ns: int
+    """When, by the host's CLOCK_MONOTONIC."""
+    argv: bytes
+    """At an exec how its arguments begin, each ended by a null byte."""
 
 
 class _Entry(ctypes.Structure):
     """struct pump_entry of native_stub/pump.h."""
 
-    _fields_ = tuple((name, ctypes.c_uint64) for name in Entry._fields)
+    _fields_ = (
+        *((name, ctypes.c_uint64) for name in ("event", "tid", "what", "base", "at_ns")),
+        ("argv_size", ctypes.c_uint64),
+        ("argv", ctypes.c_ubyte * _ARGUMENTS),
+    )
 
 
 class _Report(ctypes.Structure):
@@ -251,7 +259,8 @@ class Pump:
     def entries(self) -> Iterator[Entry]:
         """What was seen to since the last wait began, in its order."""
         for entry in self.structure.entries[: self.structure.entry_count]:
-            yield Entry(entry.event, entry.tid, entry.what, entry.base)
+            argv = bytes(entry.argv)[: entry.argv_size] if entry.event == StopKind.EXEC else b""
+            yield Entry(entry.event, entry.tid, entry.what, entry.base, entry.at_ns, argv)
 
     @property
     def readers(self) -> Iterator[int]:

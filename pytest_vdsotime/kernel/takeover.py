@@ -68,6 +68,7 @@ class TakeOver:
         self._function.argtypes = (
             *(ctypes.c_long, ctypes.c_long, ctypes.POINTER(_Block)),
             ctypes.POINTER(ctypes.c_uint64),
+            ctypes.c_void_p,
         )
         self._function.restype = ctypes.c_long
         self._base = ctypes.c_uint64()
@@ -79,7 +80,7 @@ class TakeOver:
 
         Raises OSError: PermissionError for a program closed to its tracer, ProcessLookupError.
         """
-        result: int = self._function(stopped.tid, pid, block.structure, self._base)
+        result: int = self._function(stopped.tid, pid, block.structure, self._base, None)
         if result < 0:
             raise OSError(-result, f"taking over process {pid}: {os.strerror(-result)}")
         return result, self._base.value

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from enum import IntEnum
 
+from pytest_vdsotime.events import Kind
 from pytest_vdsotime.kernel import memory, procfs
 from pytest_vdsotime.kernel.seccomp import Match
 from pytest_vdsotime.timeline import CLOCKS, NS_PER_S
@@ -84,7 +85,9 @@ def _set_wall(request: Request, instant_ns: int) -> int:
 
 def _move_wall_to(request: Request, instant_ns: int) -> None:
     """Before the program goes on."""
-    request.process.world.new_wall_ns = instant_ns
+    process = request.process
+    process.world.new_wall_ns = instant_ns
+    process.world.record(Kind.SET, process.pid, instant_ns, request.task.tid)
 
 
 def _clock_settime(request: Request) -> Answer:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from pytest_vdsotime.events import Kind
+from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.pump import Pump
 from pytest_vdsotime.tracer.attaching import Attaching
 from pytest_vdsotime.tracer.shortcuts import Shortcuts
@@ -35,6 +37,7 @@ class Clocks:
         self.pump.hands_over_all = True
         try:
             self.attaching.attach(process)
+            process.world.record(Kind.ATTACHED, process.pid, procfs.argv(process.pid))
         finally:
             self.end_if_empty(process.world)
             self.shortcuts.choose()

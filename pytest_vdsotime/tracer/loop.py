@@ -11,10 +11,12 @@ from __future__ import annotations
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from pytest_vdsotime import image
 from pytest_vdsotime.errors import ClockClosed, UnsupportedProgram
+from pytest_vdsotime.events import Kind
+from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.look import LookAt
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.pump import END, Pump
@@ -37,6 +39,7 @@ from pytest_vdsotime.tracer.parking import Parking
 from pytest_vdsotime.tracer.passing import Passing
 from pytest_vdsotime.tracer.quiet import Quiet
 from pytest_vdsotime.tracer.shortcuts import Shortcuts, own_rows, tell_of_waits
+from pytest_vdsotime.tracer.spans import follow_wait
 from pytest_vdsotime.tracer.stops import Stops
 from pytest_vdsotime.tracer.takeover import Takeover, reservations
 from pytest_vdsotime.tracer.tasks import Process, Tables, Task, TaskState, World
@@ -79,6 +82,7 @@ class Loop:
         """Actions for when no stop is being handled."""
         self.clocks = Clocks(tables, self._pump, self._attaching, self._shortcuts, self.later)
         self.is_done = False
+        self._happened_ns = 0  # when what is handled has, if that was a while ago
         self._handlers: Mapping[int, Callable[[Task, Stop], None]] = {
             int(StopKind.FORK): self._on_new_task,
             int(StopKind.VFORK): self._on_new_task,
@@ -148,6 +152,7 @@ class Loop:
         """What the pump has seen to already."""
         self._shortcuts.sleeps_passed()
         for entry in self._pump.entries:
+            self._happened_ns = entry.at_ns
             if entry.event == END:
                 self._handle(Stop(entry.tid, StopKind.EXITED.value, entry.what))
             elif entry.event == StopKind.EXEC:
@@ -156,12 +161,13 @@ class Loop:
                     task.move(TaskState.RUNNING)  # a leader that was killed while it was stopped
                 self._begin_program(task)
                 self._takeover.was_at_exec(task.process, self._native.own, entry.base)
-                self._has_begun(task.process)
+                self._has_begun(task.process, entry.argv)
             else:
                 parent = self._tasks.get(entry.tid)
                 if parent is not None:  # else the lookout finds out whose it is
                     self._place(parent, entry.what, entry.event, TaskState.RUNNING)
                 self._start_newborn(entry.what)
+        self._happened_ns = 0
         for tid in self._pump.readers:
             if tid in self._tasks:
                 self._tasks[tid].process.has_read_clock = True
@@ -172,6 +178,7 @@ class Loop:
         process = parent.process
         if kind == StopKind.CLONE and is_thread_of(process.pid, tid):
             process.threads.add(tid)
+            process.world.record(Kind.THREAD, process.pid, tid, at_ns=self._happened_ns)
         else:
             process = self._adopt(tid, process)
         self._tasks[tid] = Task(tid, process, state)
@@ -179,11 +186,12 @@ class Loop:
     def _adopt(self, pid: int, parent: Process) -> Process:
         world, process = parent.world, parent.born(pid)
         world.processes[pid] = process
+        world.record(Kind.BORN, parent.pid, pid, at_ns=self._happened_ns)
         if parent.copy is not None:
             try:
                 inherit_copy(parent.copy, process)
             except OSError as error:
-                self._kill_unsupported(process, error)
+                process.kill_unsupported(error)
         if world.closed is not None and process.origin is None:
             process.kill()
         return process
@@ -228,33 +236,29 @@ class Loop:
             stopped = self._takeover.at_exec(stopped, process)
         except RealTime as reason:
             process.is_in_real_time = True
-            process.world.warnings.append(f"{process.describe()} runs in real time: {reason}")
+            process.world.warn(process.pid, f"{process.describe()} runs in real time: {reason}")
             self._shortcuts.choose()
             self._resume(task, stopped)
         except ProcessLookupError:
             raise
         except (OSError, UnsupportedProgram) as error:
-            self._kill_unsupported(process, error)
+            process.kill_unsupported(error)
         else:
             self._resume(task, stopped)
-            process.world.warnings.extend(reservations(process))
-        self._has_begun(process)
+            for text in reservations(process):
+                process.world.warn(process.pid, text)
+        self._has_begun(process, procfs.argv(process.pid))
 
-    def _has_begun(self, process: Process) -> None:
+    def _has_begun(self, process: Process, argv: bytes | Sequence[str]) -> None:
         """Tells who waits for that."""
+        kind = Kind.EXECUTED
+        if process.launch is not None:
+            kind, argv = Kind.STARTED, process.launch.argv or argv
+        process.world.record(kind, process.pid, argv, at_ns=self._happened_ns)
         if process.launch is not None:
             process.launch.ended.give(0)
             process.launch = None
             self._pump.keep(process.pid)
-
-    def _kill_unsupported(self, process: Process, error: Exception) -> None:
-        process.world.errors.append(
-            UnsupportedProgram(
-                f"taking over {process.describe()} failed: {error}; "
-                "it was killed, as it would have run in real time"
-            )
-        )
-        process.kill()
 
     def _on_trap(self, task: Task, _stop: Stop) -> None:
         stopped = Stopped(task.tid)
@@ -270,6 +274,8 @@ class Loop:
             return
         process.loader_failed_at = 0
         task.at_exit = self._calls.answer(stopped, task, call)
+        if process.world.history.records:
+            follow_wait(task, call)
         if task.wait is not None:
             self._pump.drop_record(task.tid)
         self._pump.hand_over(task.tid, task.at_exit is not None or task.wait is not None)
@@ -292,7 +298,7 @@ class Loop:
         except ProcessLookupError:
             raise
         except (OSError, UnsupportedProgram) as error:
-            self._kill_unsupported(process, error)
+            process.kill_unsupported(error)
         else:
             self._resume(task, stopped)
 
@@ -360,9 +366,13 @@ class Loop:
         # The leader may have ended before the process was attached to.
         if task.tid == process.pid or not process.threads:
             self._ended(process, stop.value)
+        else:
+            at_ns = self._happened_ns
+            process.world.record(Kind.THREAD_ENDED, process.pid, tid=task.tid, at_ns=at_ns)
 
     def _ended(self, process: Process, status: int) -> None:
         world = process.world
+        world.record(Kind.ENDED, process.pid, status, at_ns=self._happened_ns)
         del world.processes[process.pid]
         process.drop_copy()
         self._timers.has_ended(process)

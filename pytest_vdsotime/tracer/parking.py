@@ -33,6 +33,7 @@ from pytest_vdsotime.tracer.interrupted import (
     hide_interrupt,
 )
 from pytest_vdsotime.tracer.request import Answer, Request, Substitute
+from pytest_vdsotime.tracer.spans import tell_expired
 from pytest_vdsotime.tracer.tasks import Task, World
 from pytest_vdsotime.waits import NEVER_NS, Unit, Wait, WaitRow, deadlines
 
@@ -272,6 +273,7 @@ class Parking:
 
     def expire(self, task: Task, wait: Wait) -> None:
         """Its time is up: ends it, soon."""
+        tell_expired(task, wait)
         wait.is_expiring = True
         self._interrupt(task, wait)
 

@@ -25,10 +25,12 @@ from pytest_vdsotime.tracer import sockets
 from pytest_vdsotime.tracer.alarms import Alarms
 from pytest_vdsotime.tracer.calls import Calls
 from pytest_vdsotime.tracer.canceled import CanceledReads
+from pytest_vdsotime.tracer.doings import Doing, doings
 from pytest_vdsotime.tracer.parking import Parking, in_kernel, is_brief, now_ns
 from pytest_vdsotime.tracer.quiet import Quiet
 from pytest_vdsotime.tracer.request import Request, Substitute
 from pytest_vdsotime.tracer.shortcuts import Shortcuts
+from pytest_vdsotime.tracer.spans import tell_expired
 from pytest_vdsotime.tracer.stops import Stops
 from pytest_vdsotime.tracer.tasks import Tables, Task, TaskState, World
 from pytest_vdsotime.tracer.timers import Timers
@@ -220,9 +222,9 @@ class Passing:
         ]
         return sorted(found, key=lambda one: one.left_ns)
 
-    def doings(self, world: World) -> list[str]:
+    def doings(self, world: World) -> list[Doing]:
         """What each thread does now, for people."""
-        return self._quiet.doings(world)
+        return doings(self._quiet, world)
 
     # --- the lines move ---------------------------------------------------------------------------
 
@@ -258,6 +260,7 @@ class Passing:
         world, request = task.process.world, task.held
         assert isinstance(request, Request)
         task.held = task.wait = None
+        tell_expired(task, wait)
         if task.process.traces_calls or world.is_canceled:
             self._calls.give(request.stopped, wait.row.expired)
             self._resume(task, request.stopped)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
+from pytest_vdsotime.events import Kind
 from pytest_vdsotime.kernel.seccomp import Match
 from pytest_vdsotime.tracer.request import Answer, CallRow, NotThere, Refused, Request, Substitute
 
@@ -73,6 +74,19 @@ def _clone3(request: Request) -> Answer:
     return Substitute(0, data=changed + arguments[_CLONE_ARGS_FLAGS_SIZE:])
 
 
+def _ptrace(request: Request) -> Answer:
+    """Who is traced already is refused a tracer, which is worth knowing."""
+
+    def answered(result: int) -> int:
+        if result == -errno.EPERM:
+            request.process.world.record(
+                Kind.REFUSED, request.process.pid, request.number(0), request.task.tid
+            )
+        return result
+
+    return answered
+
+
 def _userfaultfd(request: Request) -> Answer:
     request.process.provides_memory = True
     return None
@@ -99,6 +113,7 @@ PROCESS_CALLS = (
     CallRow("seccomp", _seccomp, Match(argument=0, values=(_SECCOMP_SET_MODE_FILTER,))),
     CallRow("clone", _clone, Match(argument=0, any_bits=_CLONE_UNTRACED)),
     CallRow("clone3", _clone3),
+    CallRow("ptrace", _ptrace),
     CallRow("userfaultfd", _userfaultfd),
     CallRow("unshare", _changes_time_namespace, Match(argument=0, any_bits=_CLONE_NEWTIME)),
     CallRow("setns", _changes_time_namespace),

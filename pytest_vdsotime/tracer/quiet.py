@@ -8,13 +8,13 @@ from pytest_vdsotime.errors import NotSettled
 from pytest_vdsotime.kernel import procfs, ptrace
 from pytest_vdsotime.kernel.look import Look, LookAt
 from pytest_vdsotime.kernel.pump import Pump
-from pytest_vdsotime.timeline import CLOCKS, NS_PER_S
-from pytest_vdsotime.tracer.parking import Parking, now_ns
+from pytest_vdsotime.tracer.parking import Parking
 from pytest_vdsotime.tracer.sockets import SocketWaits
 from pytest_vdsotime.tracer.tasks import Tables, Task, TaskState, World
 from pytest_vdsotime.waits import Wait
 
-_ENDED = frozenset(b"ZX")
+#: States in which a task is no more.
+ENDED = frozenset(b"ZX")
 
 
 def _leads_others(task: Task) -> bool:
@@ -65,7 +65,7 @@ class Quiet:
         if busy < 0 or (busy and not self._are_brief(to_see, looks)):
             return None
         if any(
-            look.state in _ENDED and not _leads_others(task)
+            look.state in ENDED and not _leads_others(task)
             for task, look in zip(to_see, looks, strict=True)
         ):
             return None  # whoever waits for its end has yet to hear of it
@@ -136,34 +136,6 @@ class Quiet:
         if look.state == ord("D"):
             doing = "waits for a device"
         return f"{_name(task)} {doing}"
-
-    def doings(self, world: World) -> list[str]:
-        """What each thread does now, for people."""
-        return [self._doing(task, self.look_at(task)) for task in self.tasks(world)]
-
-    def _doing(self, task: Task, look: Look | None) -> str:
-        if look is None:
-            return f"{_name(task)} is stopped"
-        wait = self.wait_of(task, look)
-        if wait is not None:
-            clock = CLOCKS[wait.clock_id].name
-            left_ns = max(wait.left_ns(task.process.world.page.lines, now_ns()), 0)
-            return (
-                f"{_name(task)} waits in {wait.row.name} for {clock} to go on by "
-                f"{left_ns / NS_PER_S:g} s: advance() or advance_to_next() ends that"
-            )
-        if look.state == ord("R"):
-            return f"{_name(task)} runs"
-        if look.state in _ENDED:
-            return f"{_name(task)} has ended"
-        host = task.process.host
-        names = (
-            {} if host is None else {nr: name for name, nr in host.arch.abis[0].syscalls.items()}
-        )
-        call = names.get(look.nr, f"system call {look.nr}")
-        if look.nr == 2**64 - 1:
-            return f"{_name(task)} waits"
-        return f"{_name(task)} waits in {call}, for no time"
 
 
 def _name(task: Task) -> str:

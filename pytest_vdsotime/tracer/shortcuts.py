@@ -55,6 +55,7 @@ class Shortcuts:
         self.needs_care = any(one.needs_care for one in everyone)
         self.pump.hands_over_all = (
             bool(self.tables.leaving)
+            or any(world.history.records for world in worlds)
             or any(one.origin is not None for one in everyone)
             or any(world.closed is not None for world in worlds)
         )

@@ -5,31 +5,32 @@ They belong to the tracer thread; others see them through replies and snapshots.
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from itertools import count
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+from pytest_vdsotime.errors import UnsupportedProgram
+from pytest_vdsotime.events import History, Kind, new_history
 from pytest_vdsotime.image import HostVdso
 from pytest_vdsotime.kernel import procfs
-from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop
 from pytest_vdsotime.page import (
-    MARK_OFFSET,
     PAGE_SIZE,
     PROCESS_PAGE,
     PROCESS_SIZE,
     SLOT_SIZE,
     SLOTS,
     ClockPage,
+    PrivateCopy,
 )
 from pytest_vdsotime.waits import Receipt, SocketTimeouts, Timer, TimerKey, Wait
 
@@ -149,6 +150,38 @@ class World:
     """The test has it advance, from one deadline to the next."""
     passed_ns: int = 0
     """How far its lines have gone from deadline to deadline."""
+    history: History = field(default_factory=new_history)
+    """What has happened on it."""
+
+    def __post_init__(self) -> None:
+        lines = self.page.lines
+        self.history.start_ns = lines.monotonic.at(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+
+    def record(self, kind: Kind, pid: int, what: Any = None, tid: int = 0, at_ns: int = 0) -> None:
+        """Remembers an event, of a process or one of its threads, now or `at_ns`."""
+        self.history.add(kind, self.page.lines, pid, tid or pid, what, at_ns)
+
+    @contextmanager
+    def step(self, call: str) -> Iterator[None]:
+        """What the test calls begins, and ends with what it raises; "": nothing to speak of."""
+        if not call:
+            yield
+            return
+        self.record(Kind.BEGUN, 0, call)
+        raised = "an exception"
+        try:
+            yield
+            raised = ""
+        except Exception as error:
+            raised = type(error).__name__
+            raise
+        finally:
+            self.record(Kind.DONE, 0, (call, raised))
+
+    def warn(self, pid: int, text: str) -> None:
+        """A RealTimeWarning is due."""
+        self.record(Kind.WARNED, pid, text)
+        self.warnings.append(text)
 
     @property
     def is_frozen(self) -> bool:
@@ -184,6 +217,8 @@ class Launch:
     """It may have been seized before it had executed the launcher."""
     is_released: bool = False
     """The launcher was told to execute the program."""
+    argv: Sequence[Any] = ()
+    """Of its program, for people."""
 
 
 @dataclass(slots=True, eq=False)
@@ -278,6 +313,16 @@ class Process:
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
+    def kill_unsupported(self, error: Exception) -> None:
+        """It cannot be given the clock: it must not run on in real time."""
+        self.world.errors.append(
+            UnsupportedProgram(
+                f"taking over {self.describe()} failed: {error}; "
+                "it was killed, as it would have run in real time"
+            )
+        )
+        self.kill()
+
     def describe(self) -> str:
         """For messages."""
         return f"{procfs.name(self.pid)} (pid {self.pid})"
@@ -333,29 +378,3 @@ class Tables:
     leaving: set[int] = field(default_factory=set)
     """Tasks that are to be let go at their next stop."""
     worlds: list[World] = field(default_factory=list)
-
-
-class PrivateCopy:
-    """The clock page of a program that cannot map the shared one, written through /proc/PID/mem.
-
-    It holds no descriptor: however many such programs there are, the test process keeps its own.
-    """
-
-    def __init__(self, pid: int, address: int, mark: bytes) -> None:
-        self.pid = pid
-        self.address = address
-        self._mark = mark
-
-    def write(self, offset: int, data: bytes) -> None:
-        """Writes into the copy. Raises ProcessLookupError when its program is gone, or has just
-        executed another, whose memory is another; OSError when there is no descriptor for it."""
-        mark = self.address + PROCESS_PAGE * PAGE_SIZE + MARK_OFFSET
-        try:
-            with ProcessMemory(self.pid) as memory:
-                if memory.read(mark, len(self._mark)) == self._mark:
-                    memory.write(self.address + offset, data)
-                    return
-        except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                raise
-        raise ProcessLookupError(errno.ESRCH, f"process {self.pid} has no copy of the clock")

@@ -146,13 +146,14 @@ def _timerfd_settime(request: Request) -> Answer:
             timer.copy = descriptors.copy_of(request.stopped.tid, request.number(0))
         except OSError as error:
             needs_kernel = error.errno == errno.ENOTTY
-            world.warnings.append(
+            world.warn(
+                request.process.pid,
                 f"a timerfd of {request.process.describe()} is in real time: {error.strerror}; "
                 + (
                     "it takes a kernel with CONFIG_CHECKPOINT_RESTORE"
                     if needs_kernel
                     else "allow pidfd_getfd"
-                )
+                ),
             )
             return None
         former = world.timers.get(timer.key)

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from pytest_vdsotime.events import Kind
 from pytest_vdsotime.kernel import descriptors, procfs, signals
 from pytest_vdsotime.timeline import NS_PER_S
 from pytest_vdsotime.tracer.alarms import Alarms
 from pytest_vdsotime.tracer.parking import now_ns
+from pytest_vdsotime.tracer.spans import deadline_of
 from pytest_vdsotime.tracer.tasks import Process, Task, World
 from pytest_vdsotime.waits import NEVER_NS, Timer
 
@@ -128,9 +130,11 @@ class Timers:
 
     def expire(self, world: World, timer: Timer) -> None:
         """What is due by now."""
+        deadline = deadline_of(world, timer)
         count = timer.pass_by(world.page.lines, now_ns())
         if not count:
             return
+        world.record(Kind.FIRED, timer.key[1], deadline)
         with suppress(ProcessLookupError):
             if timer.copy >= 0:
                 descriptors.add_ticks(timer.copy, count)

@@ -1,0 +1,262 @@
+"""What happened on a clock: remembered as it happens, put into words when somebody asks.
+
+An event is a small tuple in a ring; it holds the lines as they were, so that what they read is
+computed when it is told. Somebody who wants all events, not the last ones alone, opens a Recording.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from enum import Enum
+from typing import Any, NamedTuple
+
+from pytest_vdsotime.timeline import Lines, format_instant
+
+_MOST_REMEMBERED = 1000
+_LONGEST_ARGUMENTS = 100
+
+
+class Kind(Enum):
+    """What an event tells; and what its `what` is."""
+
+    STARTED = "started"
+    """The test has started a program: its arguments."""
+    BORN = "born"
+    """A process has a child: the child's pid."""
+    THREAD = "thread"
+    """A process has one more thread: its tid."""
+    EXECUTED = "executed"
+    """A process executes a program: its arguments."""
+    ENDED = "ended"
+    """A process: its status, as waitpid gives it."""
+    THREAD_ENDED = "thread ended"
+    ATTACHED = "attached"
+    """The test has attached to a running program: its arguments."""
+    BEGUN = "begun"
+    """The test moves the clock: the call."""
+    DONE = "done"
+    """It has: (the call, what it raised)."""
+    WAITS = "waits"
+    """A thread begins a timed wait: a Deadline. Only while somebody records."""
+    WAITED = "waited"
+    """It has ended, by whatever. Only while somebody records."""
+    EXPIRED = "expired"
+    """The clock ends a thread's wait: its Deadline."""
+    FIRED = "fired"
+    """A timer expires: its Deadline."""
+    SET = "set"
+    """A program sets the clock: the wall line's new reading."""
+    REFUSED = "refused"
+    """A program may not trace."""
+    WARNED = "warned"
+    """A RealTimeWarning: its text."""
+
+
+class Deadline(NamedTuple):
+    """What something waits for."""
+
+    name: str
+    """The system call, or the kind of timer."""
+    clock: str
+    """Such as ``CLOCK_MONOTONIC``."""
+    at_ns: int | None
+    """On that clock."""
+
+
+class Event(NamedTuple):
+    """One thing that happened. The programs' own are recorded by the tracer."""
+
+    kind: Kind
+    real_ns: int
+    """By the host's CLOCK_MONOTONIC."""
+    lines: Lines
+    """As they were then, or have just become."""
+    pid: int
+    """0: the test."""
+    tid: int
+    what: Any
+
+    @property
+    def wall_ns(self) -> int:
+        """Virtual time."""
+        return self.lines.wall.at(self.real_ns)
+
+    @property
+    def monotonic_ns(self) -> int:
+        """Virtual time."""
+        return self.lines.monotonic.at(self.real_ns)
+
+
+class History:
+    """The events of one clock. Written by any thread, and read by any other.
+
+    `records`: all of them, for good.
+    """
+
+    def __init__(self, records: bool = False) -> None:
+        self.records = records
+        self.start_ns = 0
+        """What the monotonic line read when the clock got its first program."""
+        self._events: deque[tuple[Any, ...]] = deque(maxlen=None if records else _MOST_REMEMBERED)
+        self._append = self._events.append
+
+    def add(
+        self,
+        kind: Kind,
+        lines: Lines,
+        pid: int = 0,
+        tid: int = 0,
+        what: Any = None,
+        at_ns: int = 0,
+    ) -> None:
+        """Remembers an event, now or `at_ns`."""
+        at_ns = at_ns or time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        self._append((kind, at_ns, lines, pid, tid, what))
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """Those that are remembered, the oldest first."""
+        # Some were told later than they happened.
+        return sorted((Event(*one) for one in self._events.copy()), key=lambda one: one.real_ns)
+
+
+class Recording:
+    """Where the histories of all clocks are while somebody wants to have everything."""
+
+    def __init__(self) -> None:
+        self._histories: list[History] = []
+
+    def add(self, history: History) -> None:
+        """A clock's."""
+        self._histories.append(history)
+
+    def take(self) -> Sequence[History]:
+        """Those that have come since the last time."""
+        taken, self._histories = self._histories, []
+        return taken
+
+
+#: The one state of this package that belongs to no clock: whoever makes a clock need not know that
+#: somebody records.
+_recordings: list[Recording] = []
+
+
+@contextmanager
+def recording() -> Iterator[Recording]:
+    """While it is open, clocks remember everything from their first program on."""
+    opened = Recording()
+    _recordings.append(opened)
+    try:
+        yield opened
+    finally:
+        _recordings.remove(opened)
+
+
+def new_history() -> History:
+    """Of a new clock."""
+    history = History(records=bool(_recordings))
+    for one in _recordings:
+        one.add(history)
+    return history
+
+
+# --- in words ------------------------------------------------------------------------------------
+
+
+def readable(text: str) -> str:
+    """Without what cannot be written everywhere: lone surrogates, control characters."""
+    text = text.encode(errors="backslashreplace").decode()
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
+def command_line(arguments: Any) -> str:
+    """Arguments as one would type them, cut where they are long; a sequence of them, or bytes as in
+    /proc/PID/cmdline."""
+    is_whole = True
+    if isinstance(arguments, bytes):
+        if not arguments:
+            return ""
+        is_whole = arguments.endswith(b"\0")
+        arguments = arguments.removesuffix(b"\0").split(b"\0")
+    words = []
+    for one in arguments:
+        word = "?"
+        with suppress(TypeError):
+            word = os.fsdecode(one)
+        words.append(readable(word))
+    text = shlex.join(words)
+    if len(text) > _LONGEST_ARGUMENTS or not is_whole:
+        text = f"{text[:_LONGEST_ARGUMENTS]}..."
+    return text
+
+
+def ending(status: int) -> str:
+    """How a process has ended, by waitpid's status."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exit status {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+def names(events: Sequence[Event], *, in_full: bool = False) -> dict[int, str]:
+    """By pid, what each process has executed last; a child that has executed nothing is called as
+    its parent. `in_full`: with its arguments."""
+    found: dict[int, str] = {}
+    for event in events:
+        if event.kind in (Kind.STARTED, Kind.EXECUTED, Kind.ATTACHED):
+            text = command_line(event.what) or "?"
+            name = text.partition(" ")[0].rpartition("/")[2]
+            found[event.pid] = text if in_full else name
+        elif event.kind is Kind.BORN and event.pid in found:
+            found[event.what] = found[event.pid]
+    return found
+
+
+def describe(event: Event, name: str) -> str:
+    """What happened, where `name` is that of the process."""
+    what = event.what
+    of_thread = "" if event.tid in (0, event.pid) else f", thread {event.tid}"
+    who = f"{name} (pid {event.pid}{of_thread})"
+    match event.kind:
+        case Kind.STARTED:
+            return f"the test starts {command_line(what)} (pid {event.pid})"
+        case Kind.ATTACHED:
+            return f"the test attaches to {command_line(what)} (pid {event.pid})"
+        case Kind.EXECUTED:
+            return f"pid {event.pid} executes {command_line(what)}"
+        case Kind.BORN:
+            return f"{who} has a child: pid {what}"
+        case Kind.THREAD:
+            return f"{who} has one more thread: {what}"
+        case Kind.ENDED:
+            return f"{who} ends: {ending(what)}"
+        case Kind.THREAD_ENDED:
+            return f"{who} ends"
+        case Kind.BEGUN:
+            return f"the test calls {what}"
+        case Kind.DONE:
+            call, error = what
+            return f"{call} raises {error}" if error else f"{call} returns"
+        case Kind.WAITS:
+            return f"{who} waits in {what.name}"
+        case Kind.WAITED:
+            return f"{who} goes on"
+        case Kind.EXPIRED:
+            return f"{who}: its {what.name} is over, as its time has come"
+        case Kind.FIRED:
+            return f"{who}: its {what.name} fires"
+        case Kind.SET:
+            return f"{who} sets the clock to {format_instant(what)}"
+        case Kind.REFUSED:
+            return f"{who} tried to trace a process: EPERM"
+        case Kind.WARNED:
+            return f"warning: {readable(what)}"

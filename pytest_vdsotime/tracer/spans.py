@@ -1,0 +1,46 @@
+"""What is recorded of waits and timers: how they end by the clock, and while somebody records when
+each wait begins and ends."""
+
+from __future__ import annotations
+
+from pytest_vdsotime.events import Deadline, Kind
+from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
+from pytest_vdsotime.timeline import CLOCKS
+from pytest_vdsotime.tracer.tasks import Task, World
+from pytest_vdsotime.waits import Timer, Wait
+
+_TIMERS = {"fd": "timerfd", "itimer": "interval timer", "timer": "timer"}
+
+
+def deadline_of(world: World, what: Wait | Timer) -> Deadline:
+    """What ends it."""
+    clock_id, at_ns = what.clock_id, None
+    if what.deadlines:
+        at_ns = what.deadlines[0][1] + world.page.offset_ns(clock_id)
+    name = what.row.name if isinstance(what, Wait) else _TIMERS[what.key[0]]
+    return Deadline(name, CLOCKS[clock_id].name, at_ns)
+
+
+def tell_expired(task: Task, wait: Wait) -> None:
+    """Its time is up."""
+    world, pid = task.process.world, task.process.pid
+    world.record(Kind.EXPIRED, pid, deadline_of(world, wait), task.tid)
+
+
+def follow_wait(task: Task, call: SystemCall) -> None:
+    """At the entry of a call that was answered: if it is a wait, its end is told too, unless the
+    task is held there."""
+    wait, world, pid = task.wait, task.process.world, task.process.pid
+    if wait is None or wait.nr != call.nr:
+        return
+    world.record(Kind.WAITS, pid, deadline_of(world, wait), task.tid)
+    if task.held is not None:
+        return
+    then = task.at_exit
+
+    def ended(stopped: Stopped) -> None:
+        world.record(Kind.WAITED, pid, tid=task.tid)
+        if then is not None:
+            then(stopped)
+
+    task.at_exit = ended

@@ -1,0 +1,149 @@
+"""What a failing test is told of its clocks: the texts themselves.
+
+One run of pytest has all the failures, on a worker of pytest-xdist, which sends its reports as
+data. What differs from run to run is replaced: ids by letters in their order, real times by R.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from pytest_vdsotime import FrozenClock, failure
+from pytest_vdsotime.tracer.tasks import Reply
+
+SOURCE = """
+from pytest_vdsotime import FrozenClock
+
+pytestmark = pytest.mark.frozen_time("2030-01-01", monotonic="freeze")
+
+def test_waits(frozen_clock):
+    job = frozen_clock.popen(["sh", "-c", "sleep 1h; exit 3"])
+    frozen_clock.settle()
+    frozen_clock.advance(minutes=20)
+    frozen_clock.move_to("2031-01-01")
+    assert job.wait(timeout=0.1) == 3
+
+def test_ended(frozen_clock):
+    job = frozen_clock.popen(["sh", "-c", "sleep 1h; exit 3"])
+    frozen_clock.advance(hours=1)
+    assert job.wait() == 0
+
+def test_what_is_waited_for(frozen_clock):
+    source = "import time; time.sleep(time.time() and 0); input()"
+    subprocess.Popen([PYTHON, "-c", source], stdin=subprocess.PIPE)
+    subprocess.Popen(["perl", "-e", PERL])
+    frozen_clock.settle()
+    assert frozen_clock.waits == []
+
+def test_busy(frozen_clock):
+    subprocess.Popen(["perl", "-e", "1 while 1"])
+    frozen_clock.advance(1, timeout=0.1)
+
+def test_own_clock_is_closed_by_the_failure():
+    with FrozenClock(0, monotonic="freeze") as clock:
+        clock.popen(["cat"], stdin=subprocess.PIPE)
+        clock.settle()
+        clock.rate = 0
+        clock.move_to(60)
+        raise RuntimeError
+
+def test_closed_before():
+    clock = FrozenClock("1970-01-01", monotonic="freeze")
+    clock.run(["sh", "-c", "kill -9 $$"])
+    clock.close()
+    clock.popen(["true"])
+
+def test_no_program(frozen_clock_factory):
+    frozen_clock_factory(0).advance(60)
+    assert False
+
+def test_traces(frozen_clock):
+    # PTRACE_TRACEME
+    assert frozen_clock.call(["perl", "-e", "syscall(101, 0, 0, 0, 0); exit 1"]) == 0
+
+def test_failed_tracer(frozen_clock):
+    frozen_clock.popen(["sleep", "1h"])
+    frozen_clock._tracer.post(lambda loop: loop.later.append(lambda: 1 / 0), Reply())
+    frozen_clock.run(["true"])
+"""
+PERL = """
+use Time::HiRes qw(clock_nanosleep CLOCK_REALTIME TIMER_ABSTIME);
+clock_nanosleep(CLOCK_REALTIME, 1e9 * 1893459600, TIMER_ABSTIME);
+"""
+
+
+EXPECTED = Path(__file__).with_name("failure_sections.txt")
+
+
+def normalized(text: str) -> str:
+    """Without what differs from run to run; events that happen at the same virtual time in the
+    order of their words."""
+    letters = map(chr, count(ord("A")))
+    ids: dict[str, str] = {}
+
+    def letter(match: re.Match[str]) -> str:
+        if match[0] not in ids:
+            ids[match[0]] = next(letters)
+        return ids[match[0]]
+
+    text = text.replace(sys.executable, "PYTHON")
+    text = re.sub(r"(?<=pid )\d+|(?<=pipe:\[)\d+", letter, text)
+    lines = [
+        re.sub(r"^(  \d{4}-\S+Z +\S+ +)\d+\.\d{3}", r"\1R", line) for line in text.splitlines()
+    ]
+    events = sorted(line for line in lines if re.match(r"  \d{4}-", line))
+    others = [line for line in lines if not re.match(r"  \d{4}-", line)]
+    return "\n".join([*others, *events])
+
+
+def sections(output: str) -> dict[str, str]:
+    """By test, what stands below its headline `frozen clock` (and a number)."""
+    found: dict[str, str] = {}
+    for one in re.split(r"(?m)^_{2,} (?=[\w. ]+ _{2,}$)", output)[1:]:
+        name, _, text = one.partition(" _")
+        for part in re.split(r"(?m)^-{2,} (?=frozen clock)", text)[1:]:
+            headline, _, rest = part.partition(" -")
+            body = re.split(r"(?m)^[-=]{4,} ", rest.partition("\n")[2])[0]
+            found[f"{name}: {headline}"] = normalized(body)
+    return found
+
+
+@pytest.fixture
+def output(pytester: pytest.Pytester, real_program: Callable[[str], str]) -> str:
+    prelude = f"""
+import subprocess
+import pytest
+from pytest_vdsotime.tracer.tasks import Reply
+PERL, PYTHON = {PERL!r}, {sys.executable!r}
+"""
+    real_program("perl")
+    pytester.makepyfile(prelude + SOURCE)
+    command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "-n", "1", "--tb=short", "-rN"]
+    return str(pytester.run(*command, f"--basetemp={pytester.path}/b", timeout=50).stdout)
+
+
+def test_a_tracer_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for it, whatever it does."""
+    monkeypatch.setattr(failure, "_PATIENCE_S", 0.01)
+    goes_on: Reply[None] = Reply()
+    with FrozenClock(0, monotonic="freeze") as clock:
+        _sleep = clock.popen(["sleep", "1h"])
+        tracer, _ = clock.start_tracing()
+        tracer.post(lambda loop: goes_on.result(), Reply())
+        try:
+            told = clock.describe(events=1)
+        finally:
+            goes_on.give(None)
+    assert "programs        unknown: the tracer has not answered for 0.01 s" in told
+    assert "the test starts sleep 1h" in told
+
+
+def test_sections(output: str) -> None:
+    told = "".join(f"== {name}\n{text}\n" for name, text in sections(output).items())
+    assert told == EXPECTED.read_text()

@@ -1,0 +1,100 @@
+"""Events, and the words for them."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from pytest_vdsotime.events import (
+    Event,
+    History,
+    Kind,
+    command_line,
+    ending,
+    names,
+    new_history,
+    readable,
+    recording,
+)
+from pytest_vdsotime.timeline import NS_PER_S, Lines, Rate, initial_lines
+
+
+def lines(wall_ns: int = 0, host_ns: int = 0) -> Lines:
+    return initial_lines(wall_ns, Rate.of(60), "flow", host_ns)
+
+
+def test_an_event_knows_when_it_was() -> None:
+    history = History()
+    history.add(Kind.BEGUN, lines(5 * NS_PER_S), what="advance(1)", at_ns=NS_PER_S)
+    (event,) = history.events
+    assert (event.real_ns, event.wall_ns, event.monotonic_ns) == (
+        NS_PER_S,
+        65 * NS_PER_S,
+        NS_PER_S,
+    )
+
+
+def test_what_is_told_late_has_its_place() -> None:
+    history = History()
+    for at_ns in (3, 1, 2):
+        history.add(Kind.THREAD_ENDED, lines(), pid=at_ns, at_ns=at_ns)
+    assert [event.pid for event in history.events] == [1, 2, 3]
+
+
+def test_the_last_thousand_are_remembered_unless_somebody_records() -> None:
+    with recording() as wanted:
+        whole = new_history()
+        assert wanted.take() == [whole]
+        assert wanted.take() == []
+    ring = new_history()
+    for history in (ring, whole):
+        for pid in range(1, 1501):
+            history.add(Kind.THREAD_ENDED, lines(), pid=pid, at_ns=pid)
+    assert [event.pid for event in ring.events] == [*range(501, 1501)]
+    assert len(whole.events) == 1500
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["sh", "-c", "exit 3"], "sh -c 'exit 3'"),
+        ([b"caf\xc3\xa9", "\udcff"], "'caf\u00e9' '\\udcff'"),
+        (["a\nb"], "'a\\nb'"),
+        (b"sleep\0001h\0", "sleep 1h"),
+        (b"sleep\0001", "sleep 1..."),
+        (["x" * 200], "x" * 100 + "..."),
+        ([object()], "'?'"),
+        (b"", ""),
+    ],
+)
+def test_arguments(arguments: object, text: str) -> None:
+    assert command_line(arguments) == text
+
+
+def test_readable_text_can_be_written_anywhere() -> None:
+    assert readable("\udcff\x1b[31m\u00fc").encode() == b"\\udcff\\x1b[31m\xc3\xbc"
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (3 << 8, "exit status 3"),
+        (int(signal.SIGKILL), "killed by SIGKILL"),
+        (signal.SIGSEGV | 0x80, "killed by SIGSEGV"),
+        (35, "killed by signal 35"),
+    ],
+)
+def test_endings(status: int, text: str) -> None:
+    assert ending(status) == text
+
+
+def test_names() -> None:
+    events = [
+        Event(Kind.STARTED, 1, lines(), 7, 7, ["/bin/sh", "-c", "date"]),
+        Event(Kind.BORN, 2, lines(), 7, 7, 8),
+        Event(Kind.BORN, 3, lines(), 7, 7, 9),
+        Event(Kind.EXECUTED, 4, lines(), 9, 9, b"date\0"),
+    ]
+    assert names(events) == {7: "sh", 8: "sh", 9: "date"}
+    assert names(events, in_full=True)[7] == "/bin/sh -c date"
