@@ -51,6 +51,7 @@ PACKAGES = {
     "/usr/lib/python3.11/test/test_time.py": "libpython3.11-testsuite",
     "bash": "bash",
     "busybox": "busybox-static",
+    "chromium": "chromium",
     "cron": "cron",
     "curl": "curl",
     "date": "coreutils",

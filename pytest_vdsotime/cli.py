@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import fcntl
 import os
 import select
 import signal
@@ -52,10 +53,22 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         from pytest_vdsotime.check import check
 
         sys.exit(check())
+    trace = None if options.trace is None else _open_trace(options.trace)
     try:
-        _become(options.command, options.parameters)
+        _become(options.command, options.parameters, trace)
     except (TracingUnavailable, OSError, subprocess.SubprocessError) as error:
         _fail(EXIT_OWN_ERROR, str(error))
+
+
+def _open_trace(path: str) -> int:
+    """Its descriptor. It is locked as long as the tracer has it."""
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        _fail(EXIT_USAGE, f"--trace {path}: it cannot be written: {error.strerror}")
+    with suppress(OSError):  # some file systems know no locks
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return file
 
 
 def _complain(text: str) -> None:
@@ -80,7 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="vdsotime",
         usage="%(prog)s [--at WHEN] [--rate R] [--monotonic flow|freeze|rate] "
-        "[--waits follow|real] [--autojump] [--] COMMAND [ARG...]\n       %(prog)s --check",
+        "[--waits follow|real] [--autojump] [--trace FILE] [--] COMMAND [ARG...]\n"
+        "       %(prog)s --check",
         description="Run COMMAND, and all that it starts, with a clock of its own.",
         epilog="COMMAND behaves as if it ran alone, its clock apart. Exit status: that of COMMAND, "
         "or 2 bad usage, 125 vdsotime failed, 126 COMMAND not executable, 127 COMMAND not found.",
@@ -115,6 +129,13 @@ def _parser() -> argparse.ArgumentParser:
         "--autojump",
         action="store_true",
         help="whenever all wait, jump to the next deadline; monotonic clocks stand still otherwise",
+    )
+    parser.add_argument(
+        "--trace",
+        metavar="FILE",
+        help="write what happened to FILE, as Trace Event JSON, which opens in Perfetto "
+        "(ui.perfetto.dev) and chrome://tracing; it is complete a moment after the last program "
+        "has ended, and locked (flock) until then",
     )
     parser.add_argument(
         "--check", action="store_true", help="say what works on this machine, line by line"
@@ -157,7 +178,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 # Becoming COMMAND.
 
 
-def _become(command: list[str], parameters: Mapping[str, Any]) -> NoReturn:
+def _become(command: list[str], parameters: Mapping[str, Any], trace: int | None) -> NoReturn:
     """Executes `command` in this process, traced by another. Raises TracingUnavailable, OSError."""
     from pytest_vdsotime.launcher import candidates_of, ignored_privilege
 
@@ -172,7 +193,7 @@ def _become(command: list[str], parameters: Mapping[str, Any]) -> NoReturn:
         )
         _restore_signals()
         os.execvpe(command[0], command, environment)
-    launcher, tracer_pid, code, say_go = _start_tracer(parameters)
+    launcher, tracer_pid, code, say_go = _start_tracer(command, parameters, trace)
     from pytest_vdsotime.launcher import AS_IT_IS, launcher_arguments
 
     _rehearse(command, environment)
@@ -242,7 +263,9 @@ def _reap(pid: int) -> None:
         pass  # vdsotime was started with SIGCHLD ignored: the kernel reaps (wait(2))
 
 
-def _start_tracer(parameters: Mapping[str, Any]) -> tuple[bytes, int, bytes, int]:
+def _start_tracer(
+    command: list[str], parameters: Mapping[str, Any], trace: int | None
+) -> tuple[bytes, int, bytes, int]:
     """Forks the tracer. Returns the launcher's path, the tracer's pid, the
     seccomp filter, and a pipe: the tracer goes
     ahead when something was written to it and exec has closed it.
@@ -259,8 +282,11 @@ def _start_tracer(parameters: Mapping[str, Any]) -> tuple[bytes, int, bytes, int
         try:
             os.setsid()
             if os.fork() == 0:
-                _close_all_but({2, is_ready, go})
-                _trace(program, parameters, is_ready, go)
+                _close_all_but({2, is_ready, go, trace})
+                if trace is None:
+                    _trace(program, command, parameters, is_ready, go)
+                else:
+                    _trace_to(trace, program, command, parameters, is_ready, go)
         finally:
             os._exit(0)
     _reap(intermediate)
@@ -285,7 +311,7 @@ class _Spoken(deque[Any]):
         _complain(str(news))
 
 
-def _close_all_but(kept: Container[int]) -> None:
+def _close_all_but(kept: Container[int | None]) -> None:
     """What the tracer would keep open for COMMAND's readers, and locked for its rivals."""
     for fd in [int(name) for name in os.listdir("/proc/self/fd")]:
         if fd not in kept:
@@ -293,7 +319,20 @@ def _close_all_but(kept: Container[int]) -> None:
                 os.close(fd)
 
 
-def _trace(program: int, parameters: Mapping[str, Any], is_ready: int, go: int) -> None:
+def _trace_to(trace: int, program: int, command: list[str], *more: Any) -> None:
+    """As `_trace`, and tells what happened to a file."""
+    from pytest_vdsotime.trace import recorded
+
+    try:
+        with recorded(trace, command):
+            _trace(program, command, *more)
+    except OSError as error:
+        _complain(f"the trace is not complete: {error.strerror}")
+
+
+def _trace(
+    program: int, command: list[str], parameters: Mapping[str, Any], is_ready: int, go: int
+) -> None:
     """Traces process `program` from when it has executed the launcher until nothing is left of it
     and of what it started."""
     from pytest_vdsotime.clock import FrozenClock
@@ -318,7 +357,7 @@ def _trace(program: int, parameters: Mapping[str, Any], is_ready: int, go: int) 
     if os.read(go, 1) == b"" or os.read(go, 1) or _has_ended(pidfd):
         return  # vdsotime has ended before it could become the launcher
     try:
-        _follow(program, tracer, world)
+        _follow(program, command, tracer, world)
     except Exception as error:
         _complain(str(error))
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)  # it may be the launcher, waiting for us
@@ -326,10 +365,10 @@ def _trace(program: int, parameters: Mapping[str, Any], is_ready: int, go: int) 
     clock.close()
 
 
-def _follow(program: int, tracer: Tracer, world: World) -> None:
+def _follow(program: int, command: list[str], tracer: Tracer, world: World) -> None:
     from pytest_vdsotime.tracer.tasks import Launch, Process, Reply
 
-    launch, exited = Launch(), Reply[int]()
+    launch, exited = Launch(argv=command), Reply[int]()
     process = Process(program, world, exited=exited, launch=launch)
     tracer.post(lambda loop: loop.launch(process), launch.ended, exited)
     if number := launch.ended.result():

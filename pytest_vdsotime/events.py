@@ -11,7 +11,7 @@ import shlex
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import Any, NamedTuple
@@ -125,21 +125,19 @@ class History:
         # Some were told later than they happened.
         return sorted((Event(*one) for one in self._events.copy()), key=lambda one: one.real_ns)
 
+    def take(self) -> Sequence[Event]:
+        """Them all, which are forgotten here."""
+        taken = []
+        while self._events:
+            taken.append(Event(*self._events.popleft()))
+        return sorted(taken, key=lambda one: one.real_ns)
+
 
 class Recording:
     """Where the histories of all clocks are while somebody wants to have everything."""
 
     def __init__(self) -> None:
-        self._histories: list[History] = []
-
-    def add(self, history: History) -> None:
-        """A clock's."""
-        self._histories.append(history)
-
-    def take(self) -> Sequence[History]:
-        """Those that have come since the last time."""
-        taken, self._histories = self._histories, []
-        return taken
+        self.histories: list[History] = []
 
 
 #: The one state of this package that belongs to no clock: whoever makes a clock need not know that
@@ -162,7 +160,7 @@ def new_history() -> History:
     """Of a new clock."""
     history = History(records=bool(_recordings))
     for one in _recordings:
-        one.add(history)
+        one.histories.append(history)
     return history
 
 
@@ -207,10 +205,12 @@ def ending(status: int) -> str:
         return f"killed by signal {-code}"
 
 
-def names(events: Sequence[Event], *, in_full: bool = False) -> dict[int, str]:
+def names(
+    events: Sequence[Event], *, in_full: bool = False, known: Mapping[int, str] | None = None
+) -> dict[int, str]:
     """By pid, what each process has executed last; a child that has executed nothing is called as
-    its parent. `in_full`: with its arguments."""
-    found: dict[int, str] = {}
+    its parent. `in_full`: with its arguments; `known`: what they were called before."""
+    found = dict(known or {})
     for event in events:
         if event.kind in (Kind.STARTED, Kind.EXECUTED, Kind.ATTACHED):
             text = command_line(event.what) or "?"

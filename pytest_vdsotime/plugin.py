@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from pytest_vdsotime.reporting import Reporting, note
+from pytest_vdsotime.reporting import Reporting, add_options, note
 
 if TYPE_CHECKING:
     from pytest_vdsotime.clock import FrozenClock
@@ -63,6 +63,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run the subprocesses of every test without a frozen_time marker of its own at WHEN: "
         "ISO 8601, or @SECONDS since the epoch",
     )
+    add_options(group)
     for key, (_, _, text) in _INI.items():
         parser.addini(key, f"vdsotime: {text}")
     parser.addini(
@@ -81,9 +82,9 @@ def pytest_configure(config: pytest.Config) -> None:
         _validate(config, f"ini option {key} = {config.getini(key)}", {name: value})
     if (when := config.getoption("vdso_time")) is not None:
         _validate(config, f"--vdso-time={when}", {"start": when})
-    config.pluginmanager.register(Reporting(), "vdsotime-reporting")
     if (policy := config.getini("vdso_unavailable")) not in ("error", "skip"):
         raise pytest.UsageError(f"ini option vdso_unavailable = {policy}: it is 'error' or 'skip'")
+    config.pluginmanager.register(Reporting(config), "vdsotime-reporting")
 
 
 def pytest_report_header(config: pytest.Config) -> str:

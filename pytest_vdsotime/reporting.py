@@ -1,4 +1,4 @@
-"""What pytest's reports say of clocks: the section of a failed test.
+"""What pytest's reports say of clocks: the section of a failed test, the trace, the page.
 
 Registered by the plugin; like that, it imports nothing heavier than pytest before it must.
 """
@@ -6,16 +6,22 @@ Registered by the plugin; like that, it imports nothing heavier than pytest befo
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import pytest
 
 if TYPE_CHECKING:
     from pytest_vdsotime.clock import FrozenClock
+    from pytest_vdsotime.report import ReportFile
+    from pytest_vdsotime.story import Teller
+    from pytest_vdsotime.trace import TraceFile
 
+_STORY: Final = "vdsotime_story"
 _SECTION: Final = "frozen clock"
 _MOST_CLOCKS: Final = 5
+_OUTCOME = pytest.StashKey[str]()
 _CLOCKS = pytest.StashKey[list["FrozenClock"]]()
 
 
@@ -24,8 +30,63 @@ def note(item: pytest.Item, clock: FrozenClock) -> None:
     item.stash.setdefault(_CLOCKS, []).append(clock)
 
 
+def add_options(group: pytest.OptionGroup) -> None:
+    """To the plugin's."""
+    group.addoption(
+        "--vdso-trace",
+        metavar="FILE",
+        help="write what happened on the clocks of the tests to FILE, as Trace Event JSON, which "
+        "opens in Perfetto (ui.perfetto.dev) and chrome://tracing",
+    )
+    group.addoption(
+        "--vdso-report",
+        metavar="FILE",
+        help="write an HTML page with the timeline of each test that has a clock to FILE",
+    )
+
+
 class Reporting:
-    """The hooks."""
+    """The hooks. On a worker of pytest-xdist the stories go with the tests' reports to the
+    controller, which alone writes files."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        """Raises pytest.UsageError where a file cannot be written."""
+        self._teller: Teller | None = None
+        self._writers: list[TraceFile | ReportFile] = []
+        wanted = {
+            name: path for name in ("trace", "report") if (path := config.getoption(f"vdso_{name}"))
+        }
+        if not wanted:
+            return
+        from pytest_vdsotime.events import recording
+        from pytest_vdsotime.report import ReportFile
+        from pytest_vdsotime.story import Teller
+        from pytest_vdsotime.trace import TraceFile
+
+        worker = getattr(config, "workerinput", {}).get("workerid", "")
+        kinds: dict[str, Callable[[TextIO], TraceFile | ReportFile]]
+        kinds = {} if worker else {"trace": TraceFile, "report": ReportFile}
+        with ExitStack() as context:
+            self._teller = Teller(context.enter_context(recording()), f"{worker}:")
+            for name in wanted.keys() & kinds.keys():
+                try:
+                    file = context.enter_context(open(wanted[name], "w", encoding="utf-8"))
+                except OSError as error:
+                    raise pytest.UsageError(
+                        f"--vdso-{name}={wanted[name]}: it cannot be written: {error.strerror}"
+                    ) from None
+                writer = kinds[name](file)
+                context.callback(writer.close)
+                self._writers.append(writer)
+            config.add_cleanup(context.pop_all().close)
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """On the controller, and where there is none."""
+        story = getattr(report, _STORY, None)
+        if story is not None and story["clocks"]:
+            for writer in self._writers:
+                writer.add(story)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -33,6 +94,11 @@ class Reporting:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """A failed test's report says of each of its clocks what is to be known."""
         report = yield
+        if self._teller is not None:
+            before = "passed" if report.when == "setup" else item.stash[_OUTCOME]
+            outcome = item.stash[_OUTCOME] = _worse(before, report)
+            if report.when == "teardown":
+                setattr(report, _STORY, self._teller.tell(item.nodeid, outcome))
         if report.failed:
             found = [*dict.fromkeys(_clocks(item, call))]
             # One without a program says little.
@@ -41,6 +107,13 @@ class Reporting:
                 title = _SECTION if len(clocks) == 1 else f"{_SECTION} {number}"
                 report.sections.append((title, _describe(clock)))
         return report
+
+
+def _worse(outcome: str, report: pytest.TestReport) -> str:
+    """What becomes of a test's outcome by one more report."""
+    if outcome == "failed" or report.failed:
+        return "failed"
+    return report.outcome if report.when != "teardown" else outcome
 
 
 def _describe(clock: FrozenClock) -> str:

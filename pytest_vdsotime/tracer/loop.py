@@ -230,7 +230,7 @@ class Loop:
         task.at_exit = task.wait = task.receipt = None
 
     def _on_exec(self, task: Task, _stop: Stop) -> None:
-        stopped, process = Stopped(task.tid), task.process
+        stopped, process, argv = Stopped(task.tid), task.process, procfs.argv(task.tid)
         self._begin_program(task)
         try:
             stopped = self._takeover.at_exec(stopped, process)
@@ -247,7 +247,7 @@ class Loop:
             self._resume(task, stopped)
             for text in reservations(process):
                 process.world.warn(process.pid, text)
-        self._has_begun(process, procfs.argv(process.pid))
+        self._has_begun(process, argv)
 
     def _has_begun(self, process: Process, argv: bytes | Sequence[str]) -> None:
         """Tells who waits for that."""
@@ -275,7 +275,7 @@ class Loop:
         process.loader_failed_at = 0
         task.at_exit = self._calls.answer(stopped, task, call)
         if process.world.history.records:
-            follow_wait(task, call)
+            follow_wait(task, call, self._parking.at_stop)
         if task.wait is not None:
             self._pump.drop_record(task.tid)
         self._pump.hand_over(task.tid, task.at_exit is not None or task.wait is not None)

@@ -260,7 +260,7 @@ class Passing:
         world, request = task.process.world, task.held
         assert isinstance(request, Request)
         task.held = task.wait = None
-        tell_expired(task, wait)
+        tell_expired(task, wait, is_over=True)
         if task.process.traces_calls or world.is_canceled:
             self._calls.give(request.stopped, wait.row.expired)
             self._resume(task, request.stopped)

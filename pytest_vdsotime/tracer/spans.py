@@ -3,6 +3,9 @@ each wait begins and ends."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from pytest_vdsotime.events import Deadline, Kind
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.timeline import CLOCKS
@@ -21,15 +24,18 @@ def deadline_of(world: World, what: Wait | Timer) -> Deadline:
     return Deadline(name, CLOCKS[clock_id].name, at_ns)
 
 
-def tell_expired(task: Task, wait: Wait) -> None:
-    """Its time is up."""
+def tell_expired(task: Task, wait: Wait, *, is_over: bool = False) -> None:
+    """Its time is up. `is_over`: its task goes on by that, without another word."""
     world, pid = task.process.world, task.process.pid
     world.record(Kind.EXPIRED, pid, deadline_of(world, wait), task.tid)
+    if is_over and world.history.records:
+        world.record(Kind.WAITED, pid, tid=task.tid)
 
 
-def follow_wait(task: Task, call: SystemCall) -> None:
+def follow_wait(task: Task, call: SystemCall, at_stop: Callable[[Task, Stopped], None]) -> None:
     """At the entry of a call that was answered: if it is a wait, its end is told too, unless the
-    task is held there."""
+    task is held there. `at_stop` does what is due to a wait: where a task stops at the end of its
+    call, that is the stop to which it was interrupted."""
     wait, world, pid = task.wait, task.process.world, task.process.pid
     if wait is None or wait.nr != call.nr:
         return
@@ -40,7 +46,6 @@ def follow_wait(task: Task, call: SystemCall) -> None:
 
     def ended(stopped: Stopped) -> None:
         world.record(Kind.WAITED, pid, tid=task.tid)
-        if then is not None:
-            then(stopped)
+        (then or partial(at_stop, task))(stopped)
 
     task.at_exit = ended

@@ -46,6 +46,8 @@ ROWS = [
     {"tracer.tasks"},
     {"page", "image", "waits"},
     {"kernel"},
+    {"report", "trace"},
+    {"story"},
     {"events"},
     {"arch", "availability", "timeline"},
     {"errors"},

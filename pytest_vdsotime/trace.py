@@ -1,0 +1,260 @@
+"""Stories as Trace Event JSON, which Perfetto and chrome://tracing open.
+
+The file has real time as its own; virtual time stands in the arguments of what happened, and as two
+counters. Each clock is a process of the trace with the test's calls on one thread, and each
+traced process is one more. Numbers of processes come again, so the trace has its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, TextIO
+
+from pytest_vdsotime.events import Kind, command_line, recording
+from pytest_vdsotime.story import Span, Story, Teller, Told, waits
+from pytest_vdsotime.timeline import NS_PER_S, format_instant
+
+_COMMANDS: Final = {Kind.STARTED.value, Kind.EXECUTED.value, Kind.ATTACHED.value}
+_INSTANTS: Final = {Kind.SET.value, Kind.REFUSED.value, Kind.WARNED.value}
+
+Record = dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Clock:
+    """The tracks of one clock: numbers of the trace."""
+
+    track: int
+    processes: dict[int, int] = field(default_factory=dict)
+    """By pid, those alive."""
+    threads: dict[int, int] = field(default_factory=dict)
+    """By tid."""
+    programs: dict[int, Told] = field(default_factory=dict)
+    """By pid, the event that began what it runs."""
+
+
+class TraceFile:
+    """A trace, written as its stories come. What is written so far opens too.
+
+    Raises OSError when it cannot be written.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._start_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        self._numbers = itertools.count(1)
+        self._clocks: dict[str, _Clock] = {}
+        self._is_first = True
+        file.write('{"displayTimeUnit": "ms", "traceEvents": [')
+
+    def add(self, story: Story) -> None:
+        """What happened in one test, or under one command."""
+        for clock in story["clocks"]:
+            events = [Told(*values) for values in clock["events"]]
+            for record in self._records(story, clock["id"], clock["start_ns"], events):
+                self._file.write("\n" if self._is_first else ",\n")
+                self._is_first = False
+                json.dump(record, self._file)
+        self._file.flush()
+
+    def close(self) -> None:
+        """It is complete."""
+        self._file.write("\n]}\n")
+        self._file.close()
+
+    def _us(self, real_ns: int) -> float:
+        return (real_ns - self._start_ns) / 1000
+
+    def _records(
+        self, story: Story, identity: str, start_ns: int, events: list[Told]
+    ) -> Iterator[Record]:
+        clock = self._clocks.get(identity)
+        if clock is None:
+            clock = self._clocks[identity] = _Clock(next(self._numbers))
+            yield from _named("process", clock.track, clock.track, f"clock of {story['name']}")
+            yield from _named("thread", clock.track, clock.track, "the test")
+        first, last = events[0], events[-1]
+        outcome = {"outcome": story["outcome"], **_virtual(first, start_ns)}
+        yield self._slice(clock.track, clock.track, story["name"], first, last, outcome)
+        for event in events:
+            yield from self._counters(clock, event, start_ns)
+        # The tracks come with what happens on them; a process may have had its number before.
+        pending: dict[int, list[Span]] = {}
+        for span in waits(events):
+            pending.setdefault(id(span.end), []).append(span)
+        step: Told | None = None
+        for event in events:
+            for span in pending.pop(id(event), ()):
+                yield from self._wait(clock, span, start_ns)
+            yield from self._processes(clock, event, start_ns)
+            if event.kind == Kind.BEGUN.value:
+                step = event
+            elif event.kind == Kind.DONE.value and step is not None:
+                call, error = event.what
+                arguments = {"raises": error, **_virtual(event, start_ns)}
+                yield self._slice(clock.track, clock.track, call, step, event, arguments)
+                step = None
+            elif event.kind in (Kind.EXPIRED.value, Kind.FIRED.value):
+                yield from self._arrow(clock, event, start_ns, is_step=step is not None)
+            elif event.kind in _INSTANTS:
+                yield self._instant(clock, event, start_ns)
+        for pid, begun in clock.programs.items():
+            yield self._program(clock, pid, begun, last, start_ns)
+            now = {name: getattr(last, name) for name in ("real_ns", "wall_ns", "monotonic_ns")}
+            clock.programs[pid] = begun._replace(**now)  # it goes on in the next story
+
+    def _slice(
+        self, process: int, thread: int, name: str, begin: Told, end: Told, arguments: Record
+    ) -> Record:
+        return {
+            "ph": "X",
+            "name": name,
+            "pid": process,
+            "tid": thread,
+            "ts": self._us(begin.real_ns),
+            "dur": (end.real_ns - begin.real_ns) / 1000,
+            "args": arguments,
+        }
+
+    def _counters(self, clock: _Clock, event: Told, start_ns: int) -> Iterator[Record]:
+        values = {
+            "wall line": event.wall_ns / NS_PER_S,
+            "monotonic line": (event.monotonic_ns - start_ns) / NS_PER_S,
+        }
+        for name, value in values.items():
+            yield {
+                "ph": "C",
+                "name": name,
+                "pid": clock.track,
+                "ts": self._us(event.real_ns),
+                "args": {"seconds": value},
+            }
+
+    def _processes(self, clock: _Clock, event: Told, start_ns: int) -> Iterator[Record]:
+        """Tracks and programs begin and end."""
+        pid = event.pid
+        if event.kind in _COMMANDS:
+            if event.kind != Kind.EXECUTED.value:
+                clock.processes.pop(pid, None)
+            yield from self._ends(clock, event, start_ns)
+            yield from self._track(clock, pid, event.what)
+            track = clock.processes[pid]
+            yield from _named("process", track, track, f"{event.what} (pid {pid})")
+            clock.programs[pid] = event
+        elif event.kind == Kind.BORN.value:
+            child = event.what
+            clock.processes.pop(child, None)
+            yield from self._track(clock, child, event.name)
+            clock.programs[child] = event
+        elif event.kind == Kind.THREAD.value:
+            yield from self._track(clock, pid, event.name)
+            yield from self._thread(clock, pid, event.what)
+        elif event.kind == Kind.THREAD_ENDED.value:
+            clock.threads.pop(event.tid, None)
+        elif event.kind == Kind.ENDED.value:
+            yield from self._ends(clock, event, start_ns)
+            clock.processes.pop(pid, None)
+
+    def _ends(self, clock: _Clock, event: Told, start_ns: int) -> Iterator[Record]:
+        """What a process has run until now."""
+        begun = clock.programs.pop(event.pid, None)
+        if begun is not None:
+            yield self._program(clock, event.pid, begun, event, start_ns)
+
+    def _program(self, clock: _Clock, pid: int, begun: Told, end: Told, start_ns: int) -> Record:
+        track = clock.processes[pid]
+        arguments = _virtual(begun, start_ns)
+        if end.kind == Kind.ENDED.value:
+            arguments["ended"] = end.what
+        name = begun.what if begun.kind in _COMMANDS else begun.name
+        return self._slice(track, track, name, begun, end, arguments)
+
+    def _track(self, clock: _Clock, pid: int, name: str) -> Iterator[Record]:
+        if pid not in clock.processes:
+            track = clock.processes[pid] = clock.threads[pid] = next(self._numbers)
+            yield from _named("process", track, track, f"{name} (pid {pid})")
+            yield from _named("thread", track, track, f"thread {pid}")
+
+    def _thread(self, clock: _Clock, pid: int, tid: int) -> Iterator[Record]:
+        thread = clock.threads[tid] = next(self._numbers)
+        yield from _named("thread", clock.processes[pid], thread, f"thread {tid}")
+
+    def _place(self, clock: _Clock, event: Told) -> tuple[int, int]:
+        process = clock.processes.get(event.pid, clock.track)
+        return process, clock.threads.get(event.tid, process)
+
+    def _wait(self, clock: _Clock, span: Span, start_ns: int) -> Iterator[Record]:
+        name, of, deadline_ns = span.begin.what
+        arguments = {
+            "clock": of,
+            "deadline_ns": deadline_ns,
+            "its time has come": span.is_expired,
+            **_virtual(span.begin, start_ns),
+            "virtual seconds": (span.end.monotonic_ns - span.begin.monotonic_ns) / NS_PER_S,
+        }
+        process, thread = self._place(clock, span.begin)
+        yield self._slice(process, thread, name, span.begin, span.end, arguments)
+
+    def _arrow(
+        self, clock: _Clock, event: Told, start_ns: int, *, is_step: bool
+    ) -> Iterator[Record]:
+        """From the test's call to whom it wakes."""
+        yield self._instant(clock, event, start_ns)
+        if not is_step:
+            return
+        process, thread = self._place(clock, event)
+        common = {
+            "name": "wakes",
+            "cat": "wakes",
+            "id": next(self._numbers),
+            "ts": self._us(event.real_ns),
+        }
+        yield {"ph": "s", "pid": clock.track, "tid": clock.track, **common}
+        yield {"ph": "f", "bp": "e", "pid": process, "tid": thread, **common}
+
+    def _instant(self, clock: _Clock, event: Told, start_ns: int) -> Record:
+        process, thread = self._place(clock, event)
+        return {
+            "ph": "i",
+            "s": "t",
+            "name": event.text,
+            "pid": process,
+            "tid": thread,
+            "ts": self._us(event.real_ns),
+            "args": _virtual(event, start_ns),
+        }
+
+
+@contextmanager
+def recorded(descriptor: int, command: Sequence[str]) -> Iterator[None]:
+    """What happens inside, to a program and all that it starts, is written to a file.
+
+    Raises OSError when it cannot be.
+    """
+    with open(descriptor, "w", encoding="utf-8") as stream, recording() as recorded:
+        file = TraceFile(stream)
+        yield
+        file.add(Teller(recorded).tell(command_line(command), ""))
+        file.close()
+
+
+def _virtual(event: Told, start_ns: int) -> Record:
+    return {
+        "wall line": format_instant(event.wall_ns),
+        "monotonic line": (event.monotonic_ns - start_ns) / NS_PER_S,
+    }
+
+
+def _named(what: str, process: int, thread: int, name: str) -> Iterator[Record]:
+    yield {
+        "ph": "M",
+        "name": f"{what}_name",
+        "pid": process,
+        "tid": thread,
+        "args": {"name": name},
+    }
