@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import Any, NamedTuple
 
-from pytest_vdsotime.timeline import Lines, format_instant
+from pytest_vdsotime.timeline import NS_PER_S, Lines, format_instant
 
 _MOST_REMEMBERED = 1000
 _LONGEST_ARGUMENTS = 100
@@ -48,6 +48,8 @@ class Kind(Enum):
     """It has ended, by whatever. Only while somebody records."""
     EXPIRED = "expired"
     """The clock ends a thread's wait: its Deadline."""
+    PASSED = "passed"
+    """Sleeps of a program that is alone, at once: for how long in all, in nanoseconds."""
     FIRED = "fired"
     """A timer expires: its Deadline."""
     SET = "set"
@@ -252,6 +254,8 @@ def describe(event: Event, name: str) -> str:
             return f"{who} goes on"
         case Kind.EXPIRED:
             return f"{who}: its {what.name} is over, as its time has come"
+        case Kind.PASSED:
+            return f"{who}: sleeps pass, {what / NS_PER_S:.12g} s in all"
         case Kind.FIRED:
             return f"{who}: its {what.name} fires"
         case Kind.SET:

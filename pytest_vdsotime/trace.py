@@ -185,7 +185,10 @@ class TraceFile:
         yield from _named("thread", clock.processes[pid], thread, f"thread {tid}")
 
     def _place(self, clock: _Clock, event: Told) -> tuple[int, int]:
-        process = clock.processes.get(event.pid, clock.track)
+        """Of what is left of a process that has ended, the test's own."""
+        process = clock.processes.get(event.pid)
+        if process is None:
+            return clock.track, clock.track
         return process, clock.threads.get(event.tid, process)
 
     def _wait(self, clock: _Clock, span: Span, start_ns: int) -> Iterator[Record]:

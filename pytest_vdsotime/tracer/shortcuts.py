@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pytest_vdsotime.arch import Abi
+from pytest_vdsotime.events import Kind
 from pytest_vdsotime.kernel.pump import Pump
 from pytest_vdsotime.tracer.native import NativeObjects
 from pytest_vdsotime.tracer.takeover import Takeover
@@ -101,6 +102,8 @@ class Shortcuts:
             (world,) = self.tables.worlds
             world.page.was_advanced(passed_ns)
             world.passed_ns += passed_ns
+            for pid in world.processes:
+                world.record(Kind.PASSED, pid, passed_ns)
             self.lines_moved()
 
 

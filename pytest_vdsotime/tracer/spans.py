@@ -24,6 +24,15 @@ def deadline_of(world: World, what: Wait | Timer) -> Deadline:
     return Deadline(name, CLOCKS[clock_id].name, at_ns)
 
 
+def tell_fired(world: World, timer: Timer, deadline: Deadline) -> None:
+    """It expires; its descriptor may be a thread's."""
+    _, owner, _ = timer.key
+    if owner not in world.processes:
+        everyone = world.processes.values()
+        owner = next((one.pid for one in everyone if owner in one.threads), owner)
+    world.record(Kind.FIRED, owner, deadline)
+
+
 def tell_expired(task: Task, wait: Wait, *, is_over: bool = False) -> None:
     """Its time is up. `is_over`: its task goes on by that, without another word."""
     world, pid = task.process.world, task.process.pid

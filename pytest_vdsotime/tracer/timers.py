@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pytest_vdsotime.events import Kind
 from pytest_vdsotime.kernel import descriptors, procfs, signals
 from pytest_vdsotime.timeline import NS_PER_S
 from pytest_vdsotime.tracer.alarms import Alarms
 from pytest_vdsotime.tracer.parking import now_ns
-from pytest_vdsotime.tracer.spans import deadline_of
+from pytest_vdsotime.tracer.spans import deadline_of, tell_fired
 from pytest_vdsotime.tracer.tasks import Process, Task, World
 from pytest_vdsotime.waits import NEVER_NS, Timer
 
@@ -134,7 +133,7 @@ class Timers:
         count = timer.pass_by(world.page.lines, now_ns())
         if not count:
             return
-        world.record(Kind.FIRED, timer.key[1], deadline)
+        tell_fired(world, timer, deadline)
         with suppress(ProcessLookupError):
             if timer.copy >= 0:
                 descriptors.add_ticks(timer.copy, count)
