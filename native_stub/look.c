@@ -105,27 +105,39 @@ static int is_blocked(const struct look *look)
 
 /* Looks at every task twice. One that is blocked both times and has not run in between was blocked all the time: so
  * if all are, there was a moment when they all were, the one between the two rounds. What /proc/PID/stat says of a task
- * does not suffice for that: one that is about to sleep, and is woken before it does, is in state S without ever leaving
- * its processor, whereas /proc/PID/syscall waits until it has. Returns how many were not blocked; with `is_brief` it
- * returns -1 at the first that runs. */
+ * does not suffice the first time: one that is about to sleep, and is woken before it does, is in state S without ever
+ * leaving its processor, whereas /proc/PID/syscall waits until it has. Returns how many were not blocked; with `is_brief` it
+ * ends at the first that has not come to sleep, and returns -1 less its place: the first of all is the likeliest.
+ *
+ * One that was blocked at an earlier look and has not run since has been blocked ever since: one round suffices. */
 __attribute__((visibility("default")))
 long look_at(struct look *looks, uint64_t count, uint64_t is_brief)
 {
     long busy = 0;
+    if (is_brief && state_of(looks[0].tid) == 't') /* it has a stop, which is yet to be handled */
+        return -1;
     for (uint64_t i = 0; i < count; i++) {
+        if (looks[i].is_known)
+            continue;
         looks[i].runs = runs_of(looks[i].tid);
         looks[i].state = 0;
         see_call(&looks[i]);
         if (is_brief && looks[i].state == 'R')
-            return -1;
+            return -1 - (long)i;
     }
     for (uint64_t i = 0; i < count; i++) {
-        uint64_t was_running = looks[i].state == 'R';
+        uint64_t was_running = looks[i].state == 'R' && !looks[i].is_known, runs;
         looks[i].state = state_of(looks[i].tid);
-        see_call(&looks[i]);
-        looks[i].has_run = was_running || runs_of(looks[i].tid) != looks[i].runs;
+        runs = runs_of(looks[i].tid);
+        looks[i].has_run = was_running || runs != looks[i].runs;
+        looks[i].runs = runs;
+        if (looks[i].has_run)
+            see_call(&looks[i]); /* it may be in another */
         looks[i].is_busy = looks[i].has_run || !is_blocked(&looks[i]);
+        looks[i].is_known = !looks[i].is_busy;
         busy += looks[i].is_busy;
+        if (is_brief && looks[i].is_busy && looks[i].state != 'S')
+            return -1 - (long)i;
     }
     return busy;
 }

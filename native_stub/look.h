@@ -6,6 +6,7 @@
 
 struct look {
     uint64_t tid;
+    uint64_t is_known; /* it was blocked in this call when it had run this often */
     uint64_t is_busy, has_run;
     uint64_t state; /* a letter, as in /proc/PID/stat */
     uint64_t runs;

@@ -25,8 +25,9 @@ static int has_signals(uint64_t tid)
     return 0;
 }
 
-/* All clocks that are read from the page. The wall line is frozen, so that its clock's nanoseconds are its own. */
-static void move_lines(struct vdso_page *page, uint64_t by_ns)
+/* Time passes: all clocks that are read from the page go on. */
+__attribute__((visibility("default")))
+void move_lines(struct vdso_page *page, uint64_t by_ns)
 {
     __atomic_store_n(&page->seq, page->seq + 1, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_RELEASE);
@@ -63,6 +64,7 @@ int passes_sleep(struct sleeper *sleeper, uint64_t tid, const struct syscall_inf
     uint64_t step_ns = time.sec * NSEC_PER_SEC + time.nsec;
     if (!step_ns || step_ns > sleeper->most_ns || has_signals(tid))
         return 0;
+    /* The wall line is frozen, so that its clock's nanoseconds are its own. */
     uint64_t odd_ns = (page->clocks[CLOCK_REALTIME].nsec + step_ns) % GRAIN_NS;
     uint64_t missing_ns = odd_ns ? GRAIN_NS - odd_ns : 0;
     if (missing_ns <= sleeper->rounds_ns && missing_ns <= sleeper->most_ns - step_ns)

@@ -11,6 +11,8 @@ class Look(ctypes.Structure):
     """struct look of native_stub/look.h."""
 
     tid: int
+    is_known: int
+    """It was blocked."""
     is_busy: int
     """Or has been in between two looks."""
     has_run: int
@@ -24,7 +26,8 @@ class Look(ctypes.Structure):
     counter: int
 
     _fields_ = (
-        *((name, ctypes.c_uint64) for name in ("tid", "is_busy", "has_run", "state", "runs", "nr")),
+        *((name, ctypes.c_uint64) for name in ("tid", "is_known", "is_busy", "has_run")),
+        *((name, ctypes.c_uint64) for name in ("state", "runs", "nr")),
         ("arguments", ctypes.c_uint64 * 6),
         ("stack", ctypes.c_uint64),
         ("counter", ctypes.c_uint64),
@@ -39,14 +42,20 @@ class LookAt:
         self._function.argtypes = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64)
         self._function.restype = ctypes.c_long
 
-    def __call__(self, tids: Sequence[int], *, is_brief: bool) -> tuple[int, Sequence[Look]]:
+    def __call__(
+        self, tids: Sequence[int], *, is_brief: bool, before: Sequence[Look | None] = ()
+    ) -> tuple[int, Sequence[Look]]:
         """(how many are busy, a Look at each task). With `is_brief` it ends at the first that
-        runs: the number is negative then, and the looks tell nothing.
+        has not come to sleep: the number is -1 less its place then, and the looks tell nothing.
 
-        If none is busy, there was a moment when none was.
+        If none is busy, there was a moment when none was. `before`: earlier looks at these tasks,
+        which then take less time if they have not run since.
         """
         looks = (Look * len(tids))()
         for look, tid in zip(looks, tids, strict=True):
             look.tid = tid
+        for place, known in enumerate(before):
+            if known is not None:
+                looks[place] = known
         busy: int = self._function(looks, len(tids), is_brief)
         return busy, list(looks)

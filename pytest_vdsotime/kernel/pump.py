@@ -134,6 +134,9 @@ class Pump:
         self._find_record, self._drop_record = quick.find_record, quick.drop_record
         self._end_call = quick.end_call
         self._end_call.argtypes = ctypes.c_uint64, ctypes.c_long
+        self._move_lines = quick.move_lines
+        self._move_lines.argtypes = ctypes.c_uint64, ctypes.c_uint64
+        self._move_lines.restype = None
         self._find_record.restype = ctypes.POINTER(Record)
         for function in (self._find_record, self._drop_record):
             function.argtypes = (ctypes.POINTER(_Waits), ctypes.c_uint64)
@@ -202,6 +205,10 @@ class Pump:
         the tracer's. What is recorded stays."""
         self._waits.begins = ahead_ns is not None
         self._waits.ahead_ns = ahead_ns or 0
+
+    def move_lines(self, page: int, by_ns: int) -> None:
+        """Time passes on the page at this address in this process."""
+        self._move_lines(page, by_ns)
 
     def pass_sleeps(self, tid: int, page: int, most_ns: int, rounds_ns: int) -> None:
         """While the next wait lasts, and no task is born, executes or ends, the sleeps of a task

@@ -99,8 +99,8 @@ class Passing:
     def advance(self, world: World, by_ns: int, timeout_s: float) -> None:
         """Time passes. Raises ValueError beyond the year 9999, NotSettled, ClockClosed."""
         world.page.lines.advanced(now_ns(), by_ns)
-        with self._advancing(world, timeout_s):
-            looks = self.settle(world, timeout_s)
+        with self._advancing(world, timeout_s) as seen:
+            looks = self.settle(world, timeout_s, is_at_rest=True)
             self._timers.suspend(world)  # nobody is in a call about a timer now
             in_place, goal_ns = 0, world.passed_ns + by_ns
             while pending := self._due_within(world, looks, by_ns):
@@ -118,27 +118,29 @@ class Passing:
                 by_ns = goal_ns - world.passed_ns
                 if is_last:
                     break  # what comes due now does so in real time
-            self.change(world, lambda lines, host_ns: lines.advanced(host_ns, by_ns))
-            self.settle(world, timeout_s)
+            seen.append(looks)  # nothing is due any more
+            self._move_on(world, by_ns)
 
     @contextmanager
-    def _advancing(self, world: World, timeout_s: float) -> Iterator[None]:
+    def _advancing(self, world: World, timeout_s: float) -> Iterator[list[Mapping[int, Look]]]:
+        """Gives a list for the looks at its tasks when all that was due had happened."""
+        seen: list[Mapping[int, Look]] = []
         world.is_advancing = True
         self._timers.revise(world)
         self._shortcuts.lines_moved()
         try:
-            yield
+            yield seen
         finally:
             world.is_advancing = False
             self._shortcuts.lines_moved()
             self.let_in(world)
-            is_to_settle = world.closed is None and self.revise(world)
+            is_to_settle = world.closed is None and self.revise(world, seen[0] if seen else None)
         if is_to_settle:
             self.settle(world, timeout_s)
 
     def advance_to_next(self, world: World, timeout_s: float) -> bool:
         """To the earliest deadline; whether there was one."""
-        looks = self.settle(world, timeout_s)
+        looks = self.settle(world, timeout_s, is_at_rest=True)
         self._timers.suspend(world)
         pending = self.pending(world, looks)
         left_ns = max(pending[0].left_ns, 0) if pending else 0
@@ -164,9 +166,12 @@ class Passing:
         assert instant_ns is not None
         self.move(world, lambda lines, host_ns: lines.moved_to(host_ns, instant_ns), is_set=True)
 
-    def settle(self, world: World, timeout_s: float) -> Mapping[int, Look]:
-        """Returns when every task of a clock is blocked. Raises NotSettled, ClockClosed."""
-        began_ns, nap_ns, has_crept = now_ns(), FIRST_NAP_NS, False
+    def settle(
+        self, world: World, timeout_s: float, *, is_at_rest: bool = False
+    ) -> Mapping[int, Look]:
+        """Returns when every task of a clock is blocked; perhaps, `is_at_rest`, they all are.
+        Raises NotSettled, ClockClosed."""
+        began_ns, nap_ns, has_crept = now_ns(), 1 if is_at_rest else FIRST_NAP_NS, False
         passed_ns, timeout_ns = world.passed_ns, round(timeout_s * NS_PER_S)
         while True:
             stop = self._stops.next(nap_ns)
@@ -184,7 +189,7 @@ class Passing:
             looks = self._quiet.looks(world)
             if looks is not None:
                 return looks
-            nap_ns = min(2 * nap_ns, LAST_NAP_NS)
+            nap_ns = max(min(2 * nap_ns, LAST_NAP_NS), FIRST_NAP_NS)
             if nap_ns > LONGEST_HOLD_NS:
                 self.let_in(world)
             if not has_crept and now_ns() - began_ns > _LATE_NS and world.is_frozen:
@@ -235,6 +240,16 @@ class Passing:
         finally:
             self._shortcuts.lines_moved()
 
+    def _move_on(self, world: World, by_ns: int) -> None:
+        """Time passes."""
+        if world.page.copies:
+            self.change(world, lambda lines, host_ns: lines.advanced(host_ns, by_ns))
+        else:
+            self._pump.move_lines(world.page.address, by_ns)
+            world.page.was_advanced(by_ns)
+            self._shortcuts.lines_moved()
+        world.passed_ns += by_ns
+
     def _due_within(
         self, world: World, looks: Mapping[int, Look], by_ns: int
     ) -> Sequence[Pending] | None:
@@ -243,8 +258,7 @@ class Passing:
 
     def fire(self, world: World, step_ns: int, pending: Sequence[Pending]) -> None:
         """The lines go on, and what is due then comes to its end, soon."""
-        self.change(world, lambda lines, host_ns: lines.advanced(host_ns, step_ns))
-        world.passed_ns += step_ns
+        self._move_on(world, step_ns)
         due = [one.what for one in pending if one.left_ns <= step_ns]
         self.let_in(world, {one[0].tid for one in due if isinstance(one, tuple)})
         for one in due:
@@ -282,9 +296,15 @@ class Passing:
                     task.at_exit = self._calls.substitute(request, answer)
                 self._resume(task, request.stopped)
 
-    def revise(self, world: World, *, is_set: bool = False) -> bool:
+    def revise(
+        self,
+        world: World,
+        looks: Mapping[int, Look] | None = None,
+        *,
+        is_set: bool = False,
+    ) -> bool:
         """After the lines were moved: has every wait and timer end when it now should. Returns
-        whether some program has to do with it."""
+        whether some program has to do with it. `looks` at the tasks, if no wait has begun since."""
         if is_set:
             self._timers.cancel(world)
         has_stopped = is_set and world.is_canceled
@@ -294,7 +314,7 @@ class Passing:
             self._timers.expire(world, timer)
         self._timers.revise(world)
         lines, host_ns = world.page.lines, now_ns()
-        for _, task, wait in self.waits(world):
+        for _, task, wait in self.waits(world, looks):
             due_ns = wait.due_ns(lines, host_ns)
             if is_brief(wait, world):
                 due_ns = host_ns + max(wait.left_ns(lines, host_ns), 0)

@@ -31,6 +31,8 @@ class Quiet:
         self._parking = parking
         self._look_at = look_at
         self._sockets = SocketWaits(pump)
+        self._last_busy = 0
+        """Whoever was found running is looked at first the next time."""
 
     def tasks(self, world: World) -> Sequence[Task]:
         """Of all its processes."""
@@ -48,7 +50,7 @@ class Quiet:
 
     def looks(self, world: World) -> Mapping[int, Look] | None:
         """A look at each task that is not stopped, if every one is blocked; else None."""
-        to_see = []
+        to_see: list[Task] = []
         for task in self.tasks(world):
             if task.held is not None:
                 if ptrace.has_signals(task.tid):
@@ -58,11 +60,22 @@ class Quiet:
                 continue
             if task.state != TaskState.RUNNING or task.process.launch is not None:
                 return None
-            to_see.append(task)
+            if task.tid == self._last_busy:
+                to_see.insert(0, task)
+            else:
+                to_see.append(task)
         if not to_see:
             return {}
-        busy, looks = self._look_at([task.tid for task in to_see], is_brief=True)
-        if busy < 0 or (busy and not self._are_brief(to_see, looks)):
+        busy, looks = self._look_at(
+            [task.tid for task in to_see], is_brief=True, before=[task.look for task in to_see]
+        )
+        for task, look in zip(to_see, looks, strict=True):
+            task.look = look if look.is_known else None
+        if busy < 0:
+            self._last_busy = to_see[-1 - busy].tid
+            return None
+        if busy and not self._are_brief(to_see, looks):
+            self._last_busy = next(look.tid for look in looks if look.is_busy)
             return None
         if any(
             look.state in ENDED and not _leads_others(task)

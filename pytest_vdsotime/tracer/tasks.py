@@ -21,6 +21,7 @@ from pytest_vdsotime.errors import UnsupportedProgram
 from pytest_vdsotime.events import History, Kind, new_history
 from pytest_vdsotime.image import HostVdso
 from pytest_vdsotime.kernel import procfs
+from pytest_vdsotime.kernel.look import Look
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop
 from pytest_vdsotime.page import (
@@ -351,6 +352,8 @@ class Task:
     held: HeldCall | None = None
     """At the entry of a sleep, which may pass without the kernel."""
 
+    look: Look | None = None
+    """The last at it that found it blocked."""
     receipt: Receipt | None = None
     """The call that it makes again for the rest (tracer/datagrams.py)."""
 
