@@ -164,9 +164,14 @@ def _timerfd_settime(request: Request) -> Answer:
     is_absolute = bool(flags & _ABSTIME and spec[0])
     runs = kernel_may_run(request.process.world)
     left = None if timer.is_running else _left(timer, request)
+    # Setting it forgets what it has counted (timerfd_create(2)): nothing may be added after that.
+    before, timer.deadlines = timer.deadlines, ()
 
     def armed(_stopped: object, result: int) -> int:
-        if result == 0:
+        if result != 0:
+            timer.deadlines = before
+            _changed(request)
+        else:
             timer.is_canceled = False
             timer.is_canceled_when_set = flags & 3 == 3 and timer.clock_id in (0, 8)
             _arm(request, timer, *spec, is_absolute=is_absolute)

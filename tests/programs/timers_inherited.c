@@ -171,8 +171,8 @@ static void check_exec(char **argv)
 static void check_shared_timerfd(void)
 {
     uint64_t count;
-    int fd = open_timerfd(0, length_ns);
     int64_t from_ns = now_ns();
+    int fd = open_timerfd(0, length_ns);
     pid_t pid = fork();
     if (pid == 0) {
         CHECK_LEFT(timerfd_left_ns(fd), length_ns, 0);

@@ -197,12 +197,12 @@ def redis(tmp_path: Path, real_program: Find) -> Iterator[tuple[int, Callable[..
 
 def test_redis(redis: tuple[int, Callable[..., str]]) -> None:
     pid, ask = redis
-    assert ask("SET session alice EX 3600") == "+OK"
+    assert ask("SET session alice EX 300") == "+OK"
     before = Path(f"/proc/{pid}/maps").read_text()
     with FrozenClock() as clock:
         clock.attach(pid)
         assert ask("GET session") == "alice"
-        clock.advance(hours=1, seconds=1)
+        clock.advance(minutes=5, seconds=1)
         assert ask("GET session") == "$-1"
         assert ask("SET other bob EX 100") == "+OK"
         assert ask("TTL other") == ":100"
