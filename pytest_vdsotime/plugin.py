@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from pytest_vdsotime.asking import Asking
 from pytest_vdsotime.reporting import Reporting, add_options, note
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ _TRACER = pytest.StashKey["Tracer | TracingUnavailable"]()
 _SUITE_CLOCK = pytest.StashKey["FrozenClock"]()
 _MISTAKE = pytest.StashKey[str]()
 _PATCH = pytest.StashKey["_Patch"]()
+_ASKING = pytest.StashKey[Asking]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -85,6 +87,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if (policy := config.getini("vdso_unavailable")) not in ("error", "skip"):
         raise pytest.UsageError(f"ini option vdso_unavailable = {policy}: it is 'error' or 'skip'")
     config.pluginmanager.register(Reporting(config), "vdsotime-reporting")
+    config.stash[_ASKING] = Asking()
+    config.pluginmanager.register(config.stash[_ASKING], "vdsotime-asking")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -336,7 +340,7 @@ def pytest_fixture_setup(
         patch.install()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def _vdsotime_tracer(request: pytest.FixtureRequest) -> Tracer:
     """What every test with a clock sets up, also where a suite has fixtures of the same names."""
     return _required_tracer(request.config)
@@ -372,11 +376,12 @@ def frozen_clock(_vdsotime_clock: FrozenClock) -> FrozenClock:
     return _vdsotime_clock
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def frozen_clock_factory(
     _vdsotime_tracer: Tracer, request: pytest.FixtureRequest
-) -> Iterator[Callable[..., FrozenClock]]:
-    """frozen_clock_factory(start=None, **kw) makes one more FrozenClock, closed after the test.
+) -> Callable[..., FrozenClock]:
+    """frozen_clock_factory(start=None, **kw) makes one more FrozenClock, which is closed after the
+    test; or, for a fixture of whatever scope that asks for it, behind that fixture.
 
     The ini options are the defaults of what is not given, but for the start, which is now.
     """
@@ -384,12 +389,9 @@ def frozen_clock_factory(
 
     defaults = {name: value for _, name, value in _given_ini(request.config)}
 
-    with ExitStack() as clocks:
+    def make(start: Instant = None, **parameters: Any) -> FrozenClock:
+        clock = FrozenClock(**{**defaults, "start": start, **parameters}, tracer=_vdsotime_tracer)
+        request.config.stash[_ASKING].give(clock)
+        return clock
 
-        def make(start: Instant = None, **parameters: Any) -> FrozenClock:
-            given = {**defaults, "start": start, **parameters}
-            clock = clocks.enter_context(FrozenClock(**given, tracer=_vdsotime_tracer))
-            note(request.node, clock)
-            return clock
-
-        yield make
+    return make

@@ -48,7 +48,7 @@ def test_markers_are_registered(run: Run) -> None:
 
 def test_fixtures_are_documented(run: Run) -> None:
     result = run(FROZEN, "--fixtures")
-    result.stdout.fnmatch_lines(["frozen_clock -- *", "frozen_clock_factory -- *"])
+    result.stdout.fnmatch_lines(["frozen_clock -- *", "frozen_clock_factory * -- *"])
     result.stdout.no_fnmatch_line("_vdsotime*")
 
 

@@ -17,6 +17,7 @@ MODULES = {
 ROWS = [
     {"__main__"},
     {"__init__", "plugin", "cli"},
+    {"asking"},
     {"reporting"},
     {"aio", "attacher", "check", "clock", "patching", "popen", "starter"},
     {"failure"},
