@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import subprocess
 import sys
@@ -38,6 +39,32 @@ def test_ours(frozen_clock):
     hold_programs(frozen_clock.popen)
 """
 
+#: Each kind in turn, and how long each takes in all, from its set-up to its teardown.
+EACH = """
+import json, statistics, subprocess, time
+from pathlib import Path
+import pytest
+
+@pytest.fixture(autouse=True)
+def whole(request):
+    began = time.perf_counter()
+    yield
+    took.setdefault(request.node.callspec.params["kind"], []).append(time.perf_counter() - began)
+    medians = {kind: statistics.median(all) for kind, all in took.items()}
+    Path("took").write_text(json.dumps(medians))
+
+took = {}
+@pytest.mark.parametrize("kind", ["nothing", "clock", "bare date", "date"])
+@pytest.mark.parametrize("round", range(60))
+def test_each(kind, round, request):
+    if kind == "bare date":
+        subprocess.run(["date"], stdout=subprocess.DEVNULL)
+    elif kind != "nothing":
+        clock = request.getfixturevalue("frozen_clock")
+        if kind == "date":
+            clock.run(["date"], stdout=subprocess.DEVNULL)
+"""
+
 
 @pytest.fixture
 def run_pytest(tmp_path: Path) -> Run:
@@ -64,6 +91,18 @@ def test_start(run_pytest: Run, table: Table, medians: Medians) -> None:
     bare, ours = medians(lambda: milliseconds(*WITHOUT), milliseconds, rounds=60)
     figures = f"{ours:.1f} / {bare:.1f} ms of CPU"
     table.check("pytest with the plugin unused, more", figures, ours - bare, 5, " ms")
+
+
+def test_one_test(run_pytest: Run, table: Table, tmp_path: Path) -> None:
+    """The fixture, made and closed; and with one program."""
+    run_pytest(EACH)
+    took = {kind: s * 1e3 for kind, s in json.loads((tmp_path / "took").read_text()).items()}
+    figures = f"{took['clock']:.2f} / {took['nothing']:.2f} ms"
+    table.check(
+        "frozen_clock and no program, more", figures, took["clock"] - took["nothing"], 1, " ms"
+    )
+    figures = f"{took['date']:.2f} / {took['bare date']:.2f} ms bare"
+    table.check("a test that starts one date", figures, took["date"], 5, " ms")
 
 
 def test_memory(run_pytest: Run, table: Table, medians: Medians, tmp_path: Path) -> None:

@@ -64,7 +64,11 @@ def test_sleeps_of_a_program_that_is_alone(parameters: dict[str, Any]) -> None:
                 assert clock.now == before + delta
         output, _ = program.communicate(timeout=CEILING_S)
         start = datetime.fromisoformat(START).timestamp()
-        assert [float(line) - start for line in output.split()] == [61 * i for i in range(1, 201)]
+        missing = [61 * i - float(line) + start for i, line in enumerate(output.split(), start=1)]
+        assert len(missing) == 200
+        # Where the monotonic line flows, a program that is kept from its processor meets the frozen
+        # wall line a little before.
+        assert set(missing) <= ({0} if parameters else {0, 1})
 
 
 def test_a_signal_among_sleeps() -> None:
