@@ -19,13 +19,15 @@ if TYPE_CHECKING:
         VdsoTimeError,
     )
     from pytest_vdsotime.popen import FrozenPopen
-    from pytest_vdsotime.processes import TracedProcess
+    from pytest_vdsotime.processes import AttachedProcess, PendingWait, TracedProcess
 
 __all__ = [
+    "AttachedProcess",
     "ClockClosed",
     "FrozenClock",
     "FrozenPopen",
     "NotSettled",
+    "PendingWait",
     "RealTimeWarning",
     "TracedProcess",
     "TracingUnavailable",
@@ -33,7 +35,10 @@ __all__ = [
     "VdsoTimeError",
 ]
 
-_HOMES = {"FrozenClock": "clock", "FrozenPopen": "popen", "TracedProcess": "processes"}
+_HOMES = {
+    **{"FrozenClock": "clock", "FrozenPopen": "popen"},
+    **dict.fromkeys(("AttachedProcess", "PendingWait", "TracedProcess"), "processes"),
+}
 
 
 def __getattr__(name: str) -> object:
