@@ -8,6 +8,7 @@ goes on to call the moved one.
 from __future__ import annotations
 
 import mmap
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -263,10 +264,14 @@ class Moving:
         mask = Stopped(tid).signal_mask()
         # A signal that has come is delivered outside.
         delayed = Stopped(tid).signal() if stops[tid].kind == StopKind.SIGNAL else None
+        is_to_stop = False
         Stopped(tid).set_signal_mask(_MASK_OF_STEPS)
         for _ in range(_MOST_STEPS):
             Stopped(tid).step()
             stop = self.next_stop(tid)
+            if stop.kind == StopKind.SIGNAL and stop.value == signal.SIGSTOP:
+                is_to_stop = True  # which cannot be blocked, and is sent again
+                continue
             if stop.kind == StopKind.SIGNAL and stop.value != signal.SIGTRAP:
                 stops[tid] = stop  # a fault of the program's
                 delayed = None
@@ -277,6 +282,8 @@ class Moving:
         Stopped(tid).set_signal_mask(mask)
         if delayed is not None:
             Stopped(tid).set_signal(delayed)
+        if is_to_stop:
+            os.kill(tid, signal.SIGSTOP)
 
 
 def _serves_others(stopped: Stopped, registers: Any, host: HostVdso, code: Sequence[range]) -> bool:
