@@ -28,7 +28,8 @@ from pytest_vdsotime.tracer.tasks import Process, Tables, Task, TaskState
 _KEPT = StopKind.TRAP, StopKind.GROUP_STOP, StopKind.SIGNAL
 _NEW_TASKS = StopKind.FORK, StopKind.VFORK, StopKind.CLONE
 _TIMEOUT_S = 5.0
-_MOST_TRIES, _MOMENT_S = 200, 0.001
+#: The first one passes where there is a processor for a handler, the later ones on a busy machine.
+_MOMENTS_S = (*(0.001,) * 50, *(0.01,) * 20, *(0.1,) * 5)
 
 
 @dataclass(slots=True)
@@ -209,7 +210,7 @@ class Attaching:
     def _stop_at_rest(self, process: Process, stops: dict[int, Stop]) -> bool:
         """As `_stop_all`, where no handler of a signal that came inside the vDSO is at work, if
         that is soon: a handler takes no time."""
-        for _ in range(_MOST_TRIES):
+        for moment_s in _MOMENTS_S:
             self._stop_all(process, stops)
             returning = self.moving.to_return(process, stops)
             if not returning:
@@ -219,7 +220,7 @@ class Attaching:
                 with suppress(ProcessLookupError):
                     self._prepare(Stopped(tid), stop, self.tables.tasks[tid])
                 self.handle(stop)
-            time.sleep(_MOMENT_S)
+            time.sleep(moment_s)
         self._stop_all(process, stops)
         return False
 
