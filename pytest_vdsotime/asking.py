@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ class Asking:
         self._item: pytest.Item | None = None
         self._lasting: list[FrozenClock] = []
         """Those of broader fixtures, which every test may use."""
+        self._of_test = ExitStack()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -43,12 +45,19 @@ class Asking:
         finally:
             self._fixtures.pop()
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self) -> Generator[None, object, object]:
+        """Last: fixtures that the test has given a clock to end what they have started on it."""
+        __tracebackhide__ = True
+        with self._of_test:
+            return (yield)
+
     def give(self, clock: FrozenClock) -> None:
-        """It is closed behind the fixture that is being set up, or with the test."""
+        """It is closed behind the fixture that is being set up, or after the test's fixtures."""
         assert self._item is not None, "frozen_clock_factory is for fixtures and tests"
         note(self._item, clock)
         if not self._fixtures:
-            self._item.addfinalizer(clock.close)
+            self._of_test.callback(clock.close)
             return
         request = self._fixtures[-1]
         request.addfinalizer(clock.close)

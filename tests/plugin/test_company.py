@@ -233,6 +233,17 @@ def behind_it():
 of_module = pytest.fixture(scope="module")(serve)
 of_session = pytest.fixture(scope="session")(serve)
 
+@pytest.fixture
+def started():
+    programs = []
+    yield programs.append
+    for program in programs:
+        assert program.poll() is None
+        program.kill()
+
+def test_a_fixture_ends_what_was_started_on_a_clock_of_the_test(started, frozen_clock_factory):
+    started(frozen_clock_factory().popen(["sleep", "1000"]))
+
 @pytest.mark.parametrize("number", range(3))
 def test_servers(of_session, of_module, number):
     for server, clock in (of_session, of_module):
@@ -247,5 +258,5 @@ def test_beside_them(of_module, of_session, behind_it, frozen_clock_factory):
     assert False
 """
     result = run(source)
-    result.assert_outcomes(passed=3, failed=1)
+    result.assert_outcomes(passed=4, failed=1)
     result.stdout.fnmatch_lines_random([f"*{year}-01-0*" for year in (1973, 2001, 2002)])
