@@ -114,7 +114,7 @@ __attribute__((visibility("default")))
 long look_at(struct look *looks, uint64_t count, uint64_t is_brief)
 {
     long busy = 0;
-    if (is_brief && state_of(looks[0].tid) == 't') /* it has a stop, which is yet to be handled */
+    if (is_brief && count > 1 && state_of(looks[0].tid) == 't') /* it has a stop, which is yet to be handled */
         return -1;
     for (uint64_t i = 0; i < count; i++) {
         if (looks[i].is_known)

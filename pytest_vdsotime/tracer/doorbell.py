@@ -41,6 +41,7 @@ class Doorbell:
         """Raises TracingUnavailable when it cannot be traced."""
         self._launcher = launcher
         self._alarm_ns = _YEARS_NS
+        self._told_alarm: tuple[int, int] | None = None
         self._lock = threading.Lock()
         self.answers = 0
         """How often the tracer has come to the door."""
@@ -48,6 +49,7 @@ class Doorbell:
 
     def _start(self) -> int:
         arguments = ["vdsotime-doorbell", str(os.getpid())]
+        self._told_alarm = None
         pid = os.posix_spawn(self._launcher.path, arguments, {}, setsigmask=())
         try:
             ptrace.seize(pid)
@@ -79,8 +81,10 @@ class Doorbell:
         seconds, nanoseconds = divmod(self._alarm_ns, NS_PER_S)
         if self._alarm_ns <= time.clock_gettime_ns(time.CLOCK_MONOTONIC):
             seconds = _YEARS_NS // NS_PER_S  # it rang
-        memory.write_word(self.pid, address, seconds)
-        memory.write_word(self.pid, address + 8, nanoseconds)
+        if self._told_alarm != (seconds, nanoseconds):
+            memory.write_word(self.pid, address, seconds)
+            memory.write_word(self.pid, address + 8, nanoseconds)
+            self._told_alarm = seconds, nanoseconds
         Stopped(self.pid).resume()
 
     def repair(self) -> None:

@@ -40,8 +40,9 @@ from pytest_vdsotime.waits import NEVER_NS, Unit, Wait, WaitRow, deadlines
 _LONGEST_S = _LONGEST_MS = 2**31 - 1
 _SET_WORD_BITS = 64
 _BLOCK = struct.Struct("<5I")  # that of select(2)
-#: How much longer than it says a wait may last for its own timeout to be left to the kernel.
-_TOLERANCE_NS = 200_000
+#: How much longer than it says a wait may last for its own timeout to be left to the kernel, and
+#: one that was held while the test had the clock advance.
+_TOLERANCE_NS, HELD_TOLERANCE_NS = 200_000, 500_000
 
 
 def now_ns() -> int:
@@ -113,7 +114,7 @@ def _rest(row: WaitRow, request: Request) -> bytes:
     return memory.read_running(request.stopped.tid, request.arguments[row.rest], size)
 
 
-def in_kernel(request: Request, wait: Wait) -> Answer:
+def in_kernel(request: Request, wait: Wait, tolerance_ns: int = _TOLERANCE_NS) -> Answer:
     """How the kernel is to time it."""
     is_new, wait.is_continued = not wait.is_continued, False
     world, lines, host_ns = request.process.world, request.process.world.page.lines, now_ns()
@@ -124,7 +125,7 @@ def in_kernel(request: Request, wait: Wait) -> Answer:
         wait.host_due_ns = host_ns + wait.left_ns(lines, host_ns)
     else:
         wait.host_due_ns = wait.due_ns(lines, host_ns)
-    if is_new and 0 <= as_written_ns - wait.host_due_ns <= _TOLERANCE_NS:
+    if is_new and 0 <= as_written_ns - wait.host_due_ns <= tolerance_ns:
         wait.host_due_ns = as_written_ns
         return None
     return _substitute(request, wait, host_ns)

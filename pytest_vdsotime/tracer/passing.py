@@ -26,7 +26,7 @@ from pytest_vdsotime.tracer.alarms import Alarms
 from pytest_vdsotime.tracer.calls import Calls
 from pytest_vdsotime.tracer.canceled import CanceledReads
 from pytest_vdsotime.tracer.doings import Doing, doings
-from pytest_vdsotime.tracer.parking import Parking, in_kernel, is_brief, now_ns
+from pytest_vdsotime.tracer.parking import HELD_TOLERANCE_NS, Parking, in_kernel, is_brief, now_ns
 from pytest_vdsotime.tracer.quiet import Quiet
 from pytest_vdsotime.tracer.request import Request, Substitute
 from pytest_vdsotime.tracer.shortcuts import Shortcuts
@@ -291,7 +291,7 @@ class Passing:
             request, task.held = task.held, None
             assert isinstance(request, Request) and task.wait is not None
             with suppress(ProcessLookupError):
-                answer = in_kernel(request, task.wait)
+                answer = in_kernel(request, task.wait, HELD_TOLERANCE_NS)
                 if isinstance(answer, Substitute):
                     task.at_exit = self._calls.substitute(request, answer)
                 self._resume(task, request.stopped)
