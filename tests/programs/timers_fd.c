@@ -73,7 +73,8 @@ static void check_single(int clock, int is_absolute)
     arm(fd, is_absolute ? TFD_TIMER_ABSTIME : 0, length_ns + (is_absolute ? clock_ns(clock) : 0), 0);
     CHECK(timerfd_gettime(fd, &left) == 0);
     CHECK_LEFT(in_ns(left.it_value), length_ns, 0);
-    check_nothing(fd);
+    if (course != BARE) /* where a busy machine may take all of its time */
+        check_nothing(fd);
     elapse(part_ns);
     CHECK(timerfd_gettime(fd, &left) == 0);
     CHECK_EQUAL(in_ns(left.it_interval), 0);
@@ -163,7 +164,7 @@ static void *wait_for_events(void *epoll_fd)
 {
     for (int i = 1; i <= 4; i++) {
         struct epoll_event event;
-        CHECK_EQUAL(epoll_wait((intptr_t)epoll_fd, &event, 1, 10 * length_ns / 1000000), 1);
+        CHECK_EQUAL(epoll_wait((intptr_t)epoll_fd, &event, 1, 100 * length_ns / 1000000), 1);
         CHECK_EQUAL(read_count(event.data.fd), 1);
         CHECK_ELAPSED(now_ns() - from_ns, i * (length_ns / 4));
     }
