@@ -21,7 +21,9 @@ class Alarms:
     def set(self, key: object, at_ns: int, action: Callable[[], None]) -> None:
         """In place of an earlier one for this key."""
         self._alarms[key] = at_ns, action
-        self._choose_next()
+        if at_ns < self._next_ns:  # else it may ring for nothing once, and chooses then
+            self._next_ns = at_ns
+            self._bell.set_alarm(at_ns)
 
     def cancel(self, key: object) -> None:
         """Nothing if there is none."""
