@@ -227,10 +227,8 @@ class Stopped:
         """Writes its memory, word by word. Raises MemoryError where there is none."""
         start = address // _WORD_SIZE * _WORD_SIZE
         end = -(-(address + len(data)) // _WORD_SIZE) * _WORD_SIZE
-        whole = bytearray(data)
-        if end - start != len(data):  # what else stands in the first and the last word
-            whole = bytearray(self.peek(start, end - start))
-            whole[address - start : address - start + len(data)] = data
+        whole = bytearray(self.peek(start, end - start))
+        whole[address - start : address - start + len(data)] = data
         for offset in range(0, len(whole), _WORD_SIZE):
             word = int.from_bytes(whole[offset : offset + _WORD_SIZE], "little")
             self.poke(start + offset, word)
