@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 from pytest_vdsotime.image import HostVdso, VdsoImage
 from pytest_vdsotime.kernel import memory, procfs
 from pytest_vdsotime.kernel.memory import ProcessMemory
-from pytest_vdsotime.timeline import CLOCKS, HostClocks, LineName, Lines, Rate
+from pytest_vdsotime.timeline import CLOCKS, HostClocks, Lines, Rate
 
 PAGE_SIZE = 4096
 CLOCK_PAGE, PROCESS_PAGE, MARKER_PAGE, IMAGE_PAGE = range(4)
@@ -177,11 +177,10 @@ class ClockPage:
         """How far a served clock is from its line."""
         return self._host.offsets_ns[clock_id]
 
-    def reading_ns(self, clock_id: int) -> int:
-        """What a program reads from a served clock now."""
-        row = CLOCKS[clock_id]
-        line = self.lines.wall if row.line == LineName.WALL else self.lines.monotonic
-        host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    def reading_ns(self, clock_id: int, host_ns: int) -> int:
+        """What a program reads from a served clock when the host's CLOCK_MONOTONIC reads
+        `host_ns`."""
+        line = self.lines.line(CLOCKS[clock_id].line)
         return line.at(host_ns) + self._host.offsets_ns[clock_id]
 
     def change(self, to: Callable[[int], Lines]) -> Lines:

@@ -21,8 +21,8 @@ def _translated(request: Request, clock_id: int, seconds: int, nanoseconds: int)
     if name is LineName.MONOTONIC and page.lines.monotonic.is_the_hosts:
         return None
     deadline_ns = seconds * NS_PER_S + nanoseconds
-    left_ns = deadline_ns - page.reading_ns(clock_id)
     lines, host = page.lines, time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    left_ns = deadline_ns - page.reading_ns(clock_id, host)
     ends = deadlines(lines, host, name, left_ns)
     wait_ns = min(real_wait_ns(lines, one, end - lines.line(one).at(host)) for one, end in ends)
     if left_ns < 0:  # a timer has expired all the more often

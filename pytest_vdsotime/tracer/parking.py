@@ -95,7 +95,7 @@ def _new(row: WaitRow, request: Request) -> Wait | None:
     clock_id, is_absolute = basis
     host_ns, name, left_ns = now_ns(), CLOCKS[clock_id].line, timeout_ns
     if is_absolute:
-        left_ns -= page.reading_ns(clock_id)
+        left_ns -= page.reading_ns(clock_id, host_ns)
     return Wait(
         row,
         *(request.nr, request.arguments, request.place, request.abi),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -96,7 +97,8 @@ class Request:
     def now_ns(self, clock_id: int) -> int:
         """What the program reads from a served clock now."""
         self.process.has_read_clock = True
-        return self.process.world.page.reading_ns(clock_id)
+        host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        return self.process.world.page.reading_ns(clock_id, host_ns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,9 +55,10 @@ def _arm(
     timer.interval_ns, timer.overrun, timer.deadlines = interval_ns, 0, ()
     timer.is_absolute = is_absolute
     if value_ns or is_absolute:
-        left_ns = value_ns - page.reading_ns(timer.clock_id) if is_absolute else value_ns
+        host_ns = now_ns()
+        left_ns = value_ns - page.reading_ns(timer.clock_id, host_ns) if is_absolute else value_ns
         line = CLOCKS[timer.clock_id if is_absolute else 1].line
-        timer.deadlines = deadlines(page.lines, now_ns(), line, left_ns)
+        timer.deadlines = deadlines(page.lines, host_ns, line, left_ns)
     _changed(request)
 
 

@@ -132,6 +132,16 @@ def test_a_line_that_starts_later_stands(stub: MappedStub) -> None:
     assert stub.read_ns(0) == 5
 
 
+def test_a_point_is_as_far_away_as_the_host_says(stub: MappedStub) -> None:
+    """Whoever reads a clock for a deadline, and then the host's for when that was, must not lose
+    what passes between the two: it would end a wait before its time."""
+    host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - 5 * S
+    stub.page.change(lambda _: initial_lines(7 * S, Rate.of(2), "flow", host_ns))
+    assert stub.page.reading_ns(0, host_ns) == 7 * S
+    assert stub.page.reading_ns(0, host_ns + S) == 9 * S
+    assert stub.page.reading_ns(1, host_ns + S) == host_ns + S
+
+
 def test_the_memfd_is_sealed() -> None:
     clock = ClockPage(initial_lines(0, Rate.of(0), "flow", 0), {"x86_64": b"image"})
     try:
