@@ -33,9 +33,11 @@
 #define BRIEF_NS 30000 /* to sleep takes longer */
 #define NAP_NS 20000
 #define PTRACE_CONT 7
+#define PTRACE_SYSCALL 24
 #define PTRACE_GETEVENTMSG 0x4201
 #define PTRACE_GETSIGINFO 0x4202
 #define PTRACE_GET_SYSCALL_INFO 0x420e
+#define SYSCALL_INFO_ENTRY 1
 #define SPINS 100 /* some 50 microseconds */
 /* linux/stat.h */
 #define STATX_MODE 2
@@ -132,6 +134,26 @@ static int sees_call(struct pump *pump, uint64_t tid)
         return 1;
     }
     return answers(pump, tid, &info);
+}
+
+static int is_of_interest(const struct pump *pump, const struct syscall_info *info)
+{
+    if (info->arch != AUDIT_ARCH || info->nr >= CALL_NUMBERS)
+        return 1;
+    unsigned interest = pump->interests[info->nr];
+    return interest >= INTEREST_BY_POINTER ? info->args[interest - INTEREST_BY_POINTER] != 0 : interest;
+}
+
+/* At the entry or the exit of a system call of a task that has no filter. */
+static int lets_call_go(struct pump *pump, uint64_t tid)
+{
+    struct syscall_info info;
+    if (!pump->lets_calls_go || syscall4(NR_ptrace, PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) < 0)
+        return 0;
+    if (info.op == SYSCALL_INFO_ENTRY && is_of_interest(pump, &info) && !begins_wait(&pump->waits, tid, &info))
+        return 0;
+    syscall4(NR_ptrace, PTRACE_SYSCALL, tid, 0, 0);
+    return 1;
 }
 
 /* A signal that stops the process ends such calls too, and SIGCONT must not begin them anew. */
@@ -241,7 +263,11 @@ static int takes_note(struct pump *pump, uint64_t tid, int status)
 static int handles(struct pump *pump, uint64_t tid, int status, int is_first)
 {
     int event = status >> 16, signal = status >> 8 & 0xff;
-    if (pump->hands_over_all || is_full(pump) || is_among(pump->special, pump->special_count, tid))
+    if (is_among(pump->special, pump->special_count, tid))
+        return 0;
+    if (status >> 8 == SYSCALL_TRAP)
+        return lets_call_go(pump, tid);
+    if (pump->hands_over_all || is_full(pump))
         return 0;
     if ((status & 0xff) != 0x7f) {
         if (is_among(pump->watched, pump->watched_count, tid))
@@ -251,7 +277,7 @@ static int handles(struct pump *pump, uint64_t tid, int status, int is_first)
     }
     switch (event) {
     case 0:
-        if (signal == SYSCALL_TRAP || signal == SIGSEGV)
+        if (signal == SIGSEGV)
             return 0;
         if (is_of_timer(tid))
             return 0;

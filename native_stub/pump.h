@@ -8,6 +8,10 @@
 
 #define PUMP_LIST 64
 #define PUMP_BATCH 256
+#define CALL_NUMBERS 512
+
+/* By number, for system calls of the tracer's own kind. */
+enum interest { NO_INTEREST, INTEREST, INTEREST_BY_POINTER /* and so on: where this argument is not 0 */ };
 
 enum pump_result { STOP, NEWS, NOTHING }; /* or a negative errno */
 
@@ -33,6 +37,7 @@ struct pump {
     uint64_t asks_privilege; /* those of set-user-ID programs are */
     uint64_t read_clock;     /* clock_gettime for all programs, in the tracer's process; 0: the tracer answers */
     uint64_t served;         /* bit per clock id that it answers */
+    uint64_t lets_calls_go;  /* of tasks that stop at every system call those that are of no interest */
     uint64_t patience_ns;    /* how long to wait for a report; 0: until there is one */
     struct sleeper sleeper;  /* of this wait alone, and until anything but a sleep happens */
     /* Told by the pump. */
@@ -47,6 +52,7 @@ struct pump {
     uint64_t expected[PUMP_LIST]; /* tasks that were born and have yet to have their first stop */
     uint64_t early_count;
     uint64_t early[PUMP_LIST]; /* the last tasks whose stop, perhaps the first, came before any parent's report */
+    uint8_t interests[CALL_NUMBERS];
     struct wait_table waits; /* no records: every timed wait is the tracer's */
 };
 

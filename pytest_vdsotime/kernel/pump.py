@@ -19,6 +19,7 @@ from pytest_vdsotime.kernel.wait import Stop, StopKind, decode
 _LIST, _BATCH, _ARGUMENTS = 64, 256, 128
 _NEWS, _NOTHING = 1, 2  # enum pump_result
 _RECORDS = 1 << 14
+_CALL_NUMBERS = 512
 
 
 END = 0
@@ -104,6 +105,7 @@ class _Pump(ctypes.Structure):
         ("asks_privilege", ctypes.c_uint64),
         ("read_clock", ctypes.c_uint64),
         ("served", ctypes.c_uint64),
+        ("lets_calls_go", ctypes.c_uint64),
         ("patience_ns", ctypes.c_uint64),
         ("sleeper", _Sleeper),
         ("report_count", ctypes.c_uint64),
@@ -116,6 +118,7 @@ class _Pump(ctypes.Structure):
         ("expected", ctypes.c_uint64 * _LIST),
         ("early_count", ctypes.c_uint64),
         ("early", ctypes.c_uint64 * _LIST),
+        ("interests", ctypes.c_uint8 * _CALL_NUMBERS),
         ("waits", _Waits),
     )
 
@@ -143,7 +146,7 @@ class Pump:
         self.structure.asks_privilege = os.geteuid() != 0
         self._special: set[int] = set()
         self._watched: set[int] = set()
-        self.hands_over_all = self.was_interrupted = False
+        self.hands_over_all = self.lets_calls_go = self.was_interrupted = False
 
     def hand_over(self, tid: int, is_special: bool = True) -> None:
         """Whether every stop of a task is the tracer's from now on."""
@@ -189,6 +192,12 @@ class Pump:
         """Raw clock_gettime of these clock ids is answered by a function in this process; 0: by the
         tracer."""
         self.structure.read_clock, self.structure.served = read_clock, served
+
+    def take_interest(self, interests: Mapping[int, int]) -> None:
+        """Of tasks that stop at every system call the tracer sees these, by number: 1 all, 2 and
+        more those where argument 0 and so on is not null. With `lets_calls_go` the others go on."""
+        for number, interest in interests.items():
+            self.structure.interests[number] = interest
 
     def record_waits(self, kinds: Mapping[int, int], clocks: int) -> None:
         """From now on the pump lets timed waits begin, by system call number: 1 where the timeout
@@ -252,6 +261,7 @@ class Pump:
         """
         structure = self.structure
         structure.hands_over_all = self.hands_over_all or self._is_full()
+        structure.lets_calls_go = self.lets_calls_go and not self._is_full()
         structure.patience_ns = patience_ns
         result: int = self._function(structure)
         self.was_interrupted = result == -errno.EINTR

@@ -90,6 +90,8 @@ class Calls:
             for follows, rows in ((True, CALLS), (False, (*OTHER_CALLS, *POINT_CALLS)))
         }
         """By whether waits follow the clock."""
+        self.own_rows: Mapping[int, CallRow] = self._rows[arch.abis[0].audit_arch][1]
+        """For the host's own system calls, by number."""
         self._timezone = memory.kernel_timezone(arch.abis[0].syscalls["gettimeofday"])
 
     def answer(

@@ -34,7 +34,7 @@ class Clocks:
 
     def attach(self, process: Process) -> None:
         """Takes over a running process; see Attaching.attach. For `later`."""
-        self.pump.hands_over_all = True
+        self.pump.hands_over_all, self.pump.lets_calls_go = True, False
         try:
             self.attaching.attach(process)
             process.world.record(Kind.ATTACHED, process.pid, procfs.argv(process.pid))
@@ -45,6 +45,7 @@ class Clocks:
     def release(self, process: Process) -> None:
         """Lets a process that was attached to, and what it has started, go; see Attaching.release.
         For `later`."""
+        self.pump.lets_calls_go = False
         process.world.errors.extend(self.attaching.release(process))
         self.end_if_empty(process.world)
         self.shortcuts.choose()

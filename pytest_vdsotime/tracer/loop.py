@@ -38,7 +38,7 @@ from pytest_vdsotime.tracer.native import NativeObjects, RealTime
 from pytest_vdsotime.tracer.parking import Parking
 from pytest_vdsotime.tracer.passing import Passing
 from pytest_vdsotime.tracer.quiet import Quiet
-from pytest_vdsotime.tracer.shortcuts import Shortcuts, own_rows, tell_of_waits
+from pytest_vdsotime.tracer.shortcuts import Shortcuts, own_rows, tell_of_calls, tell_of_waits
 from pytest_vdsotime.tracer.spans import follow_wait
 from pytest_vdsotime.tracer.stops import Stops
 from pytest_vdsotime.tracer.takeover import Takeover, reservations
@@ -65,6 +65,7 @@ class Loop:
         self._shortcuts = Shortcuts(tables, self._pump, native, self._takeover)
         own_waits = own_rows(native.arch.abis[0])
         tell_of_waits(self._pump, own_waits)
+        tell_of_calls(self._pump, native.calls.own_rows)
         self._parking = Parking(native.arch, self._pump, own_waits)
         quiet = Quiet(tables, self._pump, self._parking, LookAt(image.tracer_path(native.arch)))
         alarms = Alarms(bell)
@@ -206,6 +207,8 @@ class Loop:
     def _resume(self, task: Task, stopped: Stopped, number: int = 0) -> None:
         task.move(TaskState.RUNNING)
         process = task.process
+        if task.began_alone:
+            self._pump.hand_over(task.tid)
         if task.at_exit is None and not process.traces_calls and not process.world.is_canceled:
             stopped.resume(number)
         else:
@@ -321,6 +324,7 @@ class Loop:
                 return
         if task.began_alone and not interrupted.is_in_call(stopped.registers(), self._native.arch):
             task.began_alone = 0
+            self._pump.keep(task.tid)
         at_exit, task.at_exit = task.at_exit, None
         if at_exit is not None:
             at_exit(stopped)

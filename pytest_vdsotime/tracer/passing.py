@@ -309,6 +309,7 @@ class Passing:
             self._timers.cancel(world)
         has_stopped = is_set and world.is_canceled
         if has_stopped:
+            self._shortcuts.choose()
             self._canceled.interrupt(world, self._quiet.tasks(world))
         for timer in self._timers.armed(world):
             self._timers.expire(world, timer)

@@ -9,11 +9,13 @@ from pytest_vdsotime.arch import Abi
 from pytest_vdsotime.events import Kind
 from pytest_vdsotime.kernel.pump import Pump
 from pytest_vdsotime.tracer.native import NativeObjects
+from pytest_vdsotime.tracer.request import CallRow
 from pytest_vdsotime.tracer.takeover import Takeover
 from pytest_vdsotime.tracer.tasks import Process, Tables, TaskState, World
 from pytest_vdsotime.waits import CLOCKS_TO_SLEEP_BY, WAITS, Unit, WaitRow
 
 _BY_VALUE, _BY_POINTER = 1, 2  # enum wait_kind of native_stub/waits.h
+_ALL, _NOT_NULL = 1, 2  # enum interest of native_stub/pump.h
 #: Calls that wait for a time or until a point, which the pump can tell.
 _TOLD_APART = "futex", "clock_nanosleep"
 
@@ -31,6 +33,13 @@ def tell_of_waits(pump: Pump, rows: Mapping[int, WaitRow]) -> None:
         if not row.points or row.name in _TOLD_APART
     }
     pump.record_waits(kinds, sum(1 << clock_id for clock_id in CLOCKS_TO_SLEEP_BY))
+
+
+def tell_of_calls(pump: Pump, rows: Mapping[int, CallRow]) -> None:
+    """Which system calls are of interest."""
+    pump.take_interest(
+        {nr: _ALL if row.pointer is None else _NOT_NULL + row.pointer for nr, row in rows.items()}
+    )
 
 
 @dataclass(slots=True)
@@ -54,11 +63,15 @@ class Shortcuts:
         worlds = self.tables.worlds
         everyone = [one for world in worlds for one in world.processes.values()]
         self.needs_care = any(one.needs_care for one in everyone)
-        self.pump.hands_over_all = (
+        is_watched = (
             bool(self.tables.leaving)
             or any(world.history.records for world in worlds)
-            or any(one.origin is not None for one in everyone)
             or any(world.closed is not None for world in worlds)
+        )
+        has_attached = any(one.origin is not None for one in everyone)
+        self.pump.hands_over_all = is_watched or has_attached
+        self.pump.lets_calls_go = (
+            has_attached and not is_watched and not any(world.is_canceled for world in worlds)
         )
         kind, block, reader, ahead_ns = self.native.own, None, (0, 0), None
         if len(worlds) == 1 and not self.needs_care:

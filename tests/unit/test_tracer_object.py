@@ -49,7 +49,7 @@ def block() -> Block:
             "pump.h",
             "pump",
             Pump(image.tracer_path(host_arch())).structure,
-            {"STOP": 0, "NEWS": 1, "NOTHING": 2},
+            {"STOP": 0, "NEWS": 1, "NOTHING": 2, "INTEREST": 1, "INTEREST_BY_POINTER": 2},
         ),
         ("waits.h", "wait_record", Record(), {"WAIT_BY_VALUE": 1, "WAIT_BY_POINTER": 2}),
         ("look.h", "look", Look(), {}),
