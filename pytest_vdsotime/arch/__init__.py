@@ -84,6 +84,8 @@ class Arch:
     frame_words: tuple[int, int]
     """In the frame of a signal handler, how many words behind the interrupted program counter the
     code segment and the flags stand (asm/sigcontext.h)."""
+    frame_stack: tuple[int, int]
+    """How many words before it the start and the size of the alternate stack do (asm/ucontext.h)."""
     abis: tuple[Abi, ...]
     """All in which a program can make system calls, its own first."""
     runs_too: tuple[Arch, ...] = ()

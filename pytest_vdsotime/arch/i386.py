@@ -168,6 +168,7 @@ I386 = Arch(
     vsyscall_caller=12,
     zero_at_entry=("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp"),
     frame_words=(1, 2),
+    frame_stack=(17, 15),
     abis=(I386_CALLS,),
     time_program=_time_program(),
 )

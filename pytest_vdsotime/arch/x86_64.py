@@ -57,6 +57,7 @@ X86_64 = Arch(
     vsyscall_caller=None,
     runs_too=(I386,),
     frame_words=(2, 1),
+    frame_stack=(19, 17),
     abis=(
         Abi(
             audit_arch=0xC000003E,

@@ -95,6 +95,20 @@ def returns_into(code: Sequence[range], memory: ProcessMemory, registers: Any, a
                     and int.from_bytes(data[start + segment :][:2], "little")
                     == arch.program_mode[1]
                     and _EFLAGS_FIXED & int.from_bytes(data[start + flags :][:4], "little")
+                    and _is_on_stack(data, start, stack, arch)
                 ):
                     return True
     return False
+
+
+def _is_on_stack(data: bytes, start: int, stack: int, arch: Arch) -> bool:
+    """Whether a frame that begins so is on the stack that the thread is on. Behind that of a
+    goroutine may lie the one that its handlers are on, with what they have left there: a frame says
+    where that is (sigaltstack(2))."""
+    width = array(arch.word).itemsize
+    base, size = (
+        int.from_bytes(data[max(start - words * width, 0) :][:width], "little")
+        for words in arch.frame_stack
+    )
+    alternate = range(base, base + size)
+    return (stack in alternate) == (stack + start in alternate)

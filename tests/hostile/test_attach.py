@@ -84,6 +84,22 @@ def test_threads_inside_the_vdso(target: str, threads: int, build: Builder) -> N
         assert maps(program.pid) == before
 
 
+@pytest.mark.parametrize("target", ["static", "i386"])
+def test_a_frame_that_is_left_behind(target: str, build: Builder) -> None:
+    """Of a signal handler that has returned, on another stack: nothing is kept for it."""
+    with started(build.c("helpers/attach_frame", target)) as program:
+
+        def vdso() -> list[str]:
+            lines = Path(f"/proc/{program.pid}/maps").read_text().splitlines()
+            return [line for line in lines if line.endswith("[vdso]")]
+
+        before = vdso()
+        with FrozenClock(1000) as clock:
+            clock.attach(program.pid)
+            assert vdso() != before
+        assert vdso() == before
+
+
 def test_again_and_again(build: Builder) -> None:
     """Nothing is left over, here or there."""
     with started(build.c("helpers/attach_reads"), "2") as program:
