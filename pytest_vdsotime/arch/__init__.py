@@ -85,7 +85,7 @@ class Arch:
     """In the frame of a signal handler, how many words behind the interrupted program counter the
     code segment and the flags stand (asm/sigcontext.h)."""
     frame_stack: tuple[int, int]
-    """How many words before it the start and the size of the alternate stack do (asm/ucontext.h)."""
+    """And before it the start and the size of the alternate stack (asm/ucontext.h)."""
     abis: tuple[Abi, ...]
     """All in which a program can make system calls, its own first."""
     runs_too: tuple[Arch, ...] = ()
