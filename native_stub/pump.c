@@ -343,7 +343,8 @@ static long take_reports(struct pump *pump, int spins)
     uint64_t count = 0;
     int status;
     long tid = 0;
-    /* Whoever reads a clock by a system call does so again soon: to sleep and be woken takes longer. */
+    /* Whoever reads a clock by a system call, or stops at both ends of each, does so again soon: to sleep and be woken
+     * takes longer. */
     for (int i = 0; i < spins && !tid; i++)
         tid = syscall4(NR_wait4, -1, &status, WALL | WNOTHREAD | WNOHANG, 0);
     if (!tid && pump->patience_ns)
@@ -368,7 +369,7 @@ static long wait_for_news(struct pump *pump)
     pump->entry_count = pump->reader_count = pump->report_count = 0;
     for (;;) {
         long count = take_reports(pump, spins);
-        int has_news = 0, was_read = 0;
+        int has_news = 0, is_in_call = 0;
         if (count < 0)
             return count;
         if (count == 0)
@@ -384,7 +385,7 @@ static long wait_for_news(struct pump *pump)
                 pump->reports[pump->report_count++] = report;
                 continue;
             }
-            was_read |= report.status >> 16 == EVENT_SECCOMP;
+            is_in_call |= report.status >> 16 == EVENT_SECCOMP || report.status >> 8 == SYSCALL_TRAP;
             has_news |= pump->entry_count > entries && pump->entries[entries].event == EVENT_EXEC
                 && is_among(pump->watched, pump->watched_count, report.tid);
         }
@@ -392,7 +393,7 @@ static long wait_for_news(struct pump *pump)
             return STOP;
         if (has_news)
             return NEWS;
-        spins = was_read ? SPINS : 0;
+        spins = is_in_call ? SPINS : 0;
     }
 }
 
