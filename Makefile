@@ -53,7 +53,7 @@ test: lint $(installed) $(libcs) $(just) $(suite)
 	@.ci/programs busybox chromium cron curl git javac nginx node openssl perl redis-cli \
 	    redis-server setpriv strace stress-ng '/usr/lib/postgresql/*/bin/postgres' \
 	    /usr/lib/python3.11/test/test_time.py /lib/ld-linux.so.2 /lib32/libgcc_s.so.1
-	@cd $(checkout) && $(bin) pytest -n 2 $(PYTEST_ARGS)
+	@cd $(checkout) && $(bin) pytest -n 3 $(PYTEST_ARGS)
 
 # The bars are ratios between runs that alternate, but a second busy core still shows.
 bench: $(installed)
