@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_vdsotime import FrozenClock
+from pytest_vdsotime.events import History
 from pytest_vdsotime.tracer.thread import Tracer
 
 if TYPE_CHECKING:
@@ -104,6 +105,28 @@ def test_a_program_at_work(
     )
     zeros.unlink()
     table.check(f"{what}, against bare", f"{ours:.3f} / {bare:.3f} s", ours / bare, bar)
+
+
+def test_events_that_nobody_reads(
+    clock: FrozenClock,
+    monkeypatch: pytest.MonkeyPatch,
+    table: Table,
+    medians: Medians,
+    timed: Timed,
+) -> None:
+    """Against a tracer that remembers none."""
+    command = ["bash", "-c", "for i in {1..200}; do /bin/true; done"]
+
+    def run() -> None:
+        clock.run(command, check=True)
+
+    def run_without() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(History, "add", lambda *_arguments: None)
+            run()
+
+    ours, without = medians(timed(run), timed(run_without), rounds=60)
+    table.check("remembering events", f"{ours:.3f} / {without:.3f} s", ours / without, 1.02)
 
 
 @pytest.fixture
