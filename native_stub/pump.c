@@ -39,6 +39,7 @@
 #define PTRACE_GET_SYSCALL_INFO 0x420e
 #define SYSCALL_INFO_ENTRY 1
 #define SPINS 100 /* some 50 microseconds */
+#define BIRTH_NS 20000 /* how much later a parent may be than its child */
 /* linux/stat.h */
 #define STATX_MODE 2
 #define S_ISUID 04000
@@ -335,6 +336,34 @@ static long wait_patiently(uint64_t patience_ns, int *status)
     return 0;
 }
 
+static int is_birth(const struct pump_report *report)
+{
+    int event = report->status >> 16;
+    return event == EVENT_FORK || event == EVENT_VFORK || event == EVENT_CLONE;
+}
+
+/* Perhaps the first stop of a task whose parent's report is yet to come. */
+static int is_early(const struct pump *pump, const struct pump_report *report)
+{
+    return report->status >> 8 == (EVENT_STOP << 8 | SIGTRAP)
+        && !is_among(pump->expected, pump->expected_count, report->tid)
+        && !is_among(pump->special, pump->special_count, report->tid);
+}
+
+/* A child may be quicker to its first stop than its parent to the report of its birth. */
+static void put_births_first(struct pump_report *reports, uint64_t count)
+{
+    uint64_t births = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        if (!is_birth(&reports[i]))
+            continue;
+        struct pump_report birth = reports[i];
+        for (uint64_t j = i; j > births; j--)
+            reports[j] = reports[j - 1];
+        reports[births++] = birth;
+    }
+}
+
 /* All that is to be reported, once: Linux looks through the tracees in the same order at each wait, and busy
  * ones would let the others starve, the tracer's doorbell among them. */
 static long take_reports(struct pump *pump, int spins)
@@ -358,7 +387,11 @@ static long take_reports(struct pump *pump, int spins)
         if (count == PUMP_BATCH)
             break;
         tid = syscall4(NR_wait4, -1, &status, WALL | WNOTHREAD | WNOHANG, 0);
+        if (!tid && is_early(pump, &reports[count - 1]))
+            for (uint64_t start_ns = now_ns(); !tid && now_ns() - start_ns < BIRTH_NS;)
+                tid = syscall4(NR_wait4, -1, &status, WALL | WNOTHREAD | WNOHANG, 0);
     }
+    put_births_first(reports, count);
     return count;
 }
 

@@ -3,8 +3,8 @@ call that waits for the next one goes on for as long as that takes.
 
 So the kernel is told to return after each, by a timeout of zero where it leaves the rest of it
 anyway, and the call is made again for more while its time is not up. What it returns in the end is
-the sum. (An error behind the first
-datagram ends it too; the kernel keeps that for the next call, here it is lost.)
+the sum. (An error behind the first datagram ends it too; the kernel keeps that for the next call,
+here it is lost.)
 """
 
 from __future__ import annotations
