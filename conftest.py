@@ -138,14 +138,14 @@ class Builder:
 
 
 def compile_libcs() -> None:
-    """Has zig compile what it compiles once: the libc of every target."""
+    """Has zig compile what it compiles once for every target, and these flags: its libc and more."""
     with tempfile.TemporaryDirectory() as directory:
         source = Path(directory, "nothing.c")
         source.write_text("int main(void) { return 0; }\n")
         for triple, *flags in TARGETS.values():
             if "-nostdlib" not in flags:
-                command = [sys.executable, "-m", "ziglang", "cc", "-target", triple, *flags]
-                subprocess.run([*command, "-o", f"{directory}/nothing", source], check=True)
+                command = [sys.executable, "-m", "ziglang", "cc", "-target", triple, *C_FLAGS]
+                subprocess.run([*command, *flags, "-o", f"{directory}/nothing", source], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -213,6 +213,8 @@ static void check_thread(void)
     CHECK(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
     arm(timer, 0, period_ns, period_ns);
     elapse_past(length_ns);
+    while (course == BARE && called < 2) /* on a busy machine */
+        elapse(part_ns);
     arm(timer, 0, 0, 0);
     if (course == BARE)
         elapse(length_ns);
