@@ -138,7 +138,7 @@ class Builder:
 
 
 def compile_libcs() -> None:
-    """Has zig compile what it compiles once for every target, and these flags: its libc and more."""
+    """Has zig compile what it compiles once for each target and these flags: its libc and more."""
     with tempfile.TemporaryDirectory() as directory:
         source = Path(directory, "nothing.c")
         source.write_text("int main(void) { return 0; }\n")
