@@ -170,7 +170,7 @@ static void ends_interrupted(uint64_t tid)
 
 static int is_full(const struct pump *pump)
 {
-    return pump->entry_count == PUMP_LIST;
+    return pump->entry_count == PUMP_ENTRIES;
 }
 
 static uint64_t now_ns(void)

@@ -7,6 +7,7 @@
 #include "waits.h"
 
 #define PUMP_LIST 64
+#define PUMP_ENTRIES 512
 #define PUMP_BATCH 256
 #define CALL_NUMBERS 512
 
@@ -44,7 +45,7 @@ struct pump {
     uint64_t report_count;   /* the tracer's to handle: the first, and what came with it */
     struct pump_report reports[PUMP_BATCH];
     uint64_t entry_count;
-    struct pump_entry entries[PUMP_LIST];
+    struct pump_entry entries[PUMP_ENTRIES];
     uint64_t reader_count;
     uint64_t readers[PUMP_LIST]; /* tasks that it has answered */
     /* The pump's own. */

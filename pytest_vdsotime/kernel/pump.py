@@ -16,7 +16,7 @@ from typing import NamedTuple
 from pytest_vdsotime.kernel.takeover import Block
 from pytest_vdsotime.kernel.wait import Stop, StopKind, decode
 
-_LIST, _BATCH, _ARGUMENTS = 64, 256, 128
+_LIST, _ENTRIES, _BATCH, _ARGUMENTS = 64, 512, 256, 128
 _NEWS, _NOTHING = 1, 2  # enum pump_result
 _RECORDS = 1 << 14
 _CALL_NUMBERS = 512
@@ -111,7 +111,7 @@ class _Pump(ctypes.Structure):
         ("report_count", ctypes.c_uint64),
         ("reports", _Report * _BATCH),
         ("entry_count", ctypes.c_uint64),
-        ("entries", _Entry * _LIST),
+        ("entries", _Entry * _ENTRIES),
         ("reader_count", ctypes.c_uint64),
         ("readers", ctypes.c_uint64 * _LIST),
         ("expected_count", ctypes.c_uint64),
