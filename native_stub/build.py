@@ -27,6 +27,8 @@ class Architecture(NamedTuple):
     """Of the kernel's own vDSO (vdso(7))."""
     has_tracer: bool
     """False for a kind that kernels run beside their own: theirs starts and traces both."""
+    has_loader: bool = True
+    """False for one whose programs cannot be taken over yet."""
 
 
 # By name, that of `uname -m`. No vDSO uses vector registers: callers need not align the stack for
@@ -36,6 +38,16 @@ ARCHITECTURES = {
         "x86_64-linux-musl", ("-mno-sse", "-mno-red-zone"), "linux-vdso.so.1", has_tracer=True
     ),
     "i386": Architecture("x86-linux-musl", ("-mcpu=i686",), "linux-gate.so.1", has_tracer=False),
+    # Each function that a pointer may lead to begins with a landing pad (BTI).
+    "aarch64": Architecture(
+        "aarch64-linux-musl",
+        ("-mgeneral-regs-only", "-mbranch-protection=bti"),
+        "linux-vdso.so.1",
+        has_tracer=True,
+    ),
+    "riscv64": Architecture(
+        *("riscv64-linux-musl", (), "linux-vdso.so.1"), has_tracer=False, has_loader=False
+    ),
 }
 
 # Freestanding code: no libc, no start files, no calls that a compiler would invent.
@@ -74,16 +86,18 @@ def compile_object(target: str, flags: list[str], output: Path, *sources: str) -
 def build(destination: Path = DESTINATION) -> list[Path]:
     """Builds every row of `ARCHITECTURES` below `destination` and returns the files."""
     built = []
-    for name, (target, flags, soname, has_tracer) in ARCHITECTURES.items():
+    for name, (target, flags, soname, has_tracer, has_loader) in ARCHITECTURES.items():
         directory = destination / name
         directory.mkdir(parents=True, exist_ok=True)
         vdso, loader, launch = (directory / file for file in ("vdso.so", "loader.elf", "launch"))
         script = ["-Wl,-T,vdso.lds", f"-Wl,--version-script=arch/{name}.map"]
         options = [*flags, *VDSO, f"-Wl,-soname,{soname}", *script]
         compile_object(target, options, vdso, "vdso.c", f"arch/{name}.S")
-        options = [*flags, *LOADER, "-Wl,-T,loader.lds"]
-        compile_object(target, options, loader, "loader.c", f"arch/{name}_loader.S")
-        built += [vdso, loader]
+        built.append(vdso)
+        if has_loader:
+            options = [*flags, *LOADER, "-Wl,-T,loader.lds"]
+            compile_object(target, options, loader, "loader.c", f"arch/{name}_loader.S")
+            built.append(loader)
         if has_tracer:
             tracer = directory / "tracer.so"
             compile_object(target, [*flags, *LAUNCH], launch, "launch.c")

@@ -13,6 +13,8 @@
 #include "arch/x86_64.h"
 #elif defined(__i386__)
 #include "arch/i386.h"
+#elif defined(__aarch64__)
+#include "arch/aarch64.h"
 #else
 #error "no loader for this architecture yet"
 #endif

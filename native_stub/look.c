@@ -98,7 +98,11 @@ static int is_blocked(const struct look *look)
     case 'X':
         return 1;
     case 'D': /* waits for a disk, or for a child of vfork(2) */
-        return look->nr == NR_vfork || (look->nr == NR_clone && look->arguments[0] & CLONE_VFORK) || look->nr == NR_clone3;
+#ifdef NR_vfork
+        if (look->nr == NR_vfork)
+            return 1;
+#endif
+        return (look->nr == NR_clone && look->arguments[0] & CLONE_VFORK) || look->nr == NR_clone3;
     }
     return 0;
 }

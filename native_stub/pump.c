@@ -19,6 +19,7 @@
 #define EINTR 4
 #define SI_TIMER -2 /* asm-generic/siginfo.h */
 /* include/linux/errno.h */
+#define ERESTARTSYS 512
 #define ERESTARTNOHAND 514
 #define ERESTART_RESTARTBLOCK 516
 #define SYSCALL_TRAP (SIGTRAP | 0x80)
@@ -53,6 +54,16 @@ static int is_among(const uint64_t *list, uint64_t count, uint64_t tid)
         if (list[i] == tid)
             return 1;
     return 0;
+}
+
+/* To the exit of the system call that it is in, and there, where that alone shows how the call has ended. */
+static void go_through(uint64_t tid)
+{
+#ifdef REWINDS_EARLY
+    syscall4(NR_ptrace, PTRACE_SYSCALL, tid, 0, 0);
+#else
+    syscall4(NR_ptrace, PTRACE_CONT, tid, 0, 0);
+#endif
 }
 
 /* A task that was killed meanwhile tells so by its next report. */
@@ -131,7 +142,7 @@ static int sees_call(struct pump *pump, uint64_t tid)
     if (passes_sleep(&pump->sleeper, tid, &info))
         return end_call(tid, 0) == 0;
     if (begins_wait(&pump->waits, tid, &info)) {
-        go_on(tid, 0);
+        go_through(tid);
         return 1;
     }
     return answers(pump, tid, &info);
@@ -145,6 +156,37 @@ static int is_of_interest(const struct pump *pump, const struct syscall_info *in
     return interest >= INTEREST_BY_POINTER ? info->args[interest - INTEREST_BY_POINTER] != 0 : interest;
 }
 
+/* At the exit of a system call: whether it is a recorded wait that has been interrupted; else what to do with it is
+ * known here. */
+static int is_interrupted_wait(const struct pump *pump, uint64_t tid)
+{
+#ifdef REWINDS_EARLY
+    struct registers registers;
+    if (!find_record(&pump->waits, tid) || get_registers(tid, &registers) < 0)
+        return 0;
+    int64_t error = -(int64_t)registers.SYSCALL_RESULT;
+    return error == EINTR || (error >= ERESTARTSYS && error <= ERESTART_RESTARTBLOCK);
+#else
+    (void)pump, (void)tid;
+    return 0;
+#endif
+}
+
+/* At the exit of a recorded wait of a task that has a filter. */
+static int lets_wait_end(struct pump *pump, uint64_t tid)
+{
+#ifdef REWINDS_EARLY
+    if (pump->hands_over_all || !find_record(&pump->waits, tid) || is_interrupted_wait(pump, tid))
+        return 0;
+    drop_record(&pump->waits, tid); /* another call's exit is not to be taken for its own */
+    go_on(tid, 0);
+    return 1;
+#else
+    (void)pump, (void)tid;
+    return 0;
+#endif
+}
+
 /* At the entry or the exit of a system call of a task that has no filter. */
 static int lets_call_go(struct pump *pump, uint64_t tid)
 {
@@ -152,6 +194,8 @@ static int lets_call_go(struct pump *pump, uint64_t tid)
     if (!pump->lets_calls_go || syscall4(NR_ptrace, PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) < 0)
         return 0;
     if (info.op == SYSCALL_INFO_ENTRY && is_of_interest(pump, &info) && !begins_wait(&pump->waits, tid, &info))
+        return 0;
+    if (info.op != SYSCALL_INFO_ENTRY && is_interrupted_wait(pump, tid))
         return 0;
     syscall4(NR_ptrace, PTRACE_SYSCALL, tid, 0, 0);
     return 1;
@@ -267,7 +311,7 @@ static int handles(struct pump *pump, uint64_t tid, int status, int is_first)
     if (is_among(pump->special, pump->special_count, tid))
         return 0;
     if (status >> 8 == SYSCALL_TRAP)
-        return lets_call_go(pump, tid);
+        return lets_wait_end(pump, tid) || lets_call_go(pump, tid);
     if (pump->hands_over_all || is_full(pump))
         return 0;
     if ((status & 0xff) != 0x7f) {

@@ -108,7 +108,7 @@ long take_over(long tid, long pid, const struct takeover_block *block, uint64_t 
     long result = get_registers(tid, &registers);
     if (result < 0)
         return result;
-    if (registers.MODE != block->mode)
+    if (MODE(registers) != block->mode)
         return ANOTHER_KIND;
     stack.word_size = block->word_size;
     stack.start = stack.end = 0;

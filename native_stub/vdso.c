@@ -11,6 +11,10 @@
 #include "arch/x86_64.h"
 #elif defined(__i386__)
 #include "arch/i386.h"
+#elif defined(__aarch64__)
+#include "arch/aarch64.h"
+#elif defined(__riscv) && __riscv_xlen == 64
+#include "arch/riscv64.h"
 #else
 #error "no fake vDSO for this architecture yet"
 #endif
@@ -222,12 +226,14 @@ long __vdso_time(long *t)
 }
 #endif
 
+#ifdef HAVE_GETCPU
 long __vdso_getcpu(unsigned *cpu, unsigned *node, void *unused)
 {
     return REAL(getcpu, getcpu_fn)
         ? REAL(getcpu, getcpu_fn)(cpu, node, unused)
         : syscall3(NR_getcpu, (long)cpu, (long)node, (long)unused);
 }
+#endif
 
 #ifdef HAVE_GETRANDOM
 /* Kernels before 6.11 have none; -ENOSYS makes libc use the system call, as without the symbol. */

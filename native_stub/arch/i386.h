@@ -3,6 +3,7 @@
 #include <stdint.h>
 
 #define HAVE_GETTIMEOFDAY
+#define HAVE_GETCPU
 #define HAVE_TIME
 #define HAVE_TIME64
 

@@ -2,6 +2,7 @@
 #include <stdint.h>
 
 #define HAVE_GETTIMEOFDAY
+#define HAVE_GETCPU
 #define HAVE_TIME
 #define HAVE_GETRANDOM
 #define HAVE_WEAK_NAMES
@@ -79,7 +80,7 @@ struct registers {
     uint64_t r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi, orig_rax;
     uint64_t rip, cs, eflags, rsp, ss, fs_base, gs_base, ds, es, fs, gs;
 };
-#define MODE cs
+#define MODE(registers) ((registers).cs)
 #define PROGRAM_COUNTER rip
 #define STACK_POINTER rsp
 #define INTERRUPTED_SYSCALL orig_rax

@@ -1,0 +1,133 @@
+/* 64-bit Arm: system calls, ordering, names, and how a tracer sees the registers. */
+#include <stdint.h>
+
+#define HAVE_GETTIMEOFDAY
+#define HAVE_GETRANDOM
+
+/* The names in its vDSO (arch/arm64/kernel/vdso/vdso.lds.S). */
+#define __vdso_clock_gettime __kernel_clock_gettime
+#define __vdso_gettimeofday __kernel_gettimeofday
+#define __vdso_clock_getres __kernel_clock_getres
+#define __vdso_getrandom __kernel_getrandom
+
+/* include/uapi/asm-generic/unistd.h */
+#define NR_openat 56
+#define NR_close 57
+#define NR_pread64 67
+#define NR_pwrite64 68
+#define NR_exit_group 94
+#define NR_futex 98
+#define NR_nanosleep 101
+#define NR_clock_gettime 113
+#define NR_clock_getres 114
+#define NR_clock_nanosleep 115
+#define NR_ptrace 117
+#define NR_kill 129
+#define NR_rt_sigtimedwait 137
+#define NR_setregid 143
+#define NR_setreuid 145
+#define NR_setgroups 159
+#define NR_prctl 167
+#define NR_gettimeofday 169
+#define NR_getpid 172
+#define NR_getppid 173
+#define NR_munmap 215
+#define NR_clone 220
+#define NR_execve 221
+#define NR_mmap 222
+#define MMAP_UNIT 1 /* of its offset: bytes */
+#define NR_mprotect 226
+#define NR_wait4 260
+#define NR_process_vm_readv 270
+#define NR_process_vm_writev 271
+#define NR_seccomp 277
+#define NR_statx 291
+#define NR_clone3 435
+#define NR_close_range 436
+
+/* Loads before it are done before those behind it (Arm ARM, B2.3). */
+#define read_barrier() __asm__ volatile("dmb ishld" ::: "memory")
+#define cpu_relax() __asm__ volatile("yield" ::: "memory")
+
+static inline uint32_t load_acquire(const volatile uint32_t *p)
+{
+    return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
+
+/* syscall(2): number in x8; arguments x0 to x5; all are kept but x0. */
+static inline long syscall6(long nr, long a, long b, long c, long d, long e, long f)
+{
+    register long x8 __asm__("x8") = nr;
+    register long x0 __asm__("x0") = a;
+    register long x1 __asm__("x1") = b;
+    register long x2 __asm__("x2") = c;
+    register long x3 __asm__("x3") = d;
+    register long x4 __asm__("x4") = e;
+    register long x5 __asm__("x5") = f;
+    __asm__ volatile("svc #0"
+                     : "+r"(x0)
+                     : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
+                     : "memory");
+    return x0;
+}
+
+#define syscall0(nr) syscall6(nr, 0, 0, 0, 0, 0, 0)
+#define syscall1(nr, a) syscall6(nr, (long)(a), 0, 0, 0, 0, 0)
+#define syscall2(nr, a, b) syscall6(nr, (long)(a), (long)(b), 0, 0, 0, 0)
+#define syscall3(nr, a, b, c) syscall6(nr, (long)(a), (long)(b), (long)(c), 0, 0, 0)
+#define syscall4(nr, a, b, c, d) syscall6(nr, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
+#define syscall5(nr, a, b, c, d, e) syscall6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
+
+/* struct user_pt_regs (asm/ptrace.h), and behind it the number of the system call, -1 in none: two sets of
+ * registers to a tracer. pytest_vdsotime/arch/aarch64.py has the same layout. */
+struct registers {
+    uint64_t x[31], sp, pc, pstate, syscall;
+};
+#define MODE_MASK 0x10 /* PSR_MODE32_BIT: a 32-bit program */
+#define MODE(registers) ((registers).pstate & MODE_MASK)
+#define PROGRAM_COUNTER pc
+#define STACK_POINTER sp
+#define INTERRUPTED_SYSCALL syscall
+#define SYSCALL_RESULT x[0]
+#define AUDIT_ARCH 0xC00000B7 /* linux/audit.h */
+#define REWINDS_EARLY /* as Arch.rewinds_early in pytest_vdsotime/arch */
+#define PTRACE_GETREGSET 0x4204
+#define PTRACE_SETREGSET 0x4205
+#define NT_PRSTATUS 1 /* linux/elf.h */
+#define NT_ARM_SYSTEM_CALL 0x404
+
+struct register_set { void *address; uint64_t size; }; /* struct iovec */
+
+/* Of a 32-bit program there are fewer, and others. */
+static inline long get_registers(long tid, struct registers *registers)
+{
+    int32_t number = -1;
+    struct register_set all = {registers, sizeof *registers - sizeof registers->syscall};
+    struct register_set call = {&number, sizeof number};
+    long error = syscall4(NR_ptrace, PTRACE_GETREGSET, tid, NT_PRSTATUS, &all);
+    if (error < 0)
+        return error;
+    if (all.size < sizeof *registers - sizeof registers->syscall)
+        registers->pstate = MODE_MASK;
+    else
+        error = syscall4(NR_ptrace, PTRACE_GETREGSET, tid, NT_ARM_SYSTEM_CALL, &call);
+    registers->syscall = number;
+    return error;
+}
+
+static inline long set_registers(long tid, struct registers *registers)
+{
+    int32_t number = registers->syscall;
+    struct register_set all = {registers, sizeof *registers - sizeof registers->syscall};
+    struct register_set call = {&number, sizeof number};
+    long error = syscall4(NR_ptrace, PTRACE_SETREGSET, tid, NT_PRSTATUS, &all);
+    return error < 0 ? error : syscall4(NR_ptrace, PTRACE_SETREGSET, tid, NT_ARM_SYSTEM_CALL, &call);
+}
+
+/* The first instructions of a static program: hand the initial stack to a function. */
+#define START_WITH_STACK(function)                   \
+    __asm__(".text\n.globl _start\n_start:\n"         \
+            "    mov x29, xzr\n"                      \
+            "    mov x30, xzr\n"                      \
+            "    mov x0, sp\n"                        \
+            "    b " #function "\n");
