@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import re
@@ -33,15 +34,21 @@ def _call(name: str, *arguments: int) -> int:
 
 def copy_of(tid: int, fd: int) -> int:
     """A copy of a thread's descriptor. Raises OSError: before Linux 6.9, for a thread with
-    descriptors of its own."""
+    descriptors of its own, or whose process's first thread has ended."""
+    owner = tid
     try:
         pidfd = os.pidfd_open(tid, _PIDFD_THREAD)
     except OSError:
-        pidfd = os.pidfd_open(tid)
+        owner = procfs.thread_group(tid) or tid
+        pidfd = os.pidfd_open(owner)
     try:
-        return _call("pidfd_getfd", pidfd, fd, 0)
+        copy = _call("pidfd_getfd", pidfd, fd, 0)
     finally:
         os.close(pidfd)
+    if owner != tid and not is_copy(copy, tid, fd):
+        os.close(copy)
+        raise OSError(errno.EBADF, f"pidfd_getfd: thread {tid} has descriptors of its own")
+    return copy
 
 
 def is_copy(copy: int, tid: int, fd: int) -> bool:
