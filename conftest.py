@@ -28,15 +28,24 @@ pytest_plugins = ["pytester"]
 
 PROGRAMS = Path(__file__).parent / "tests" / "programs"
 
-# How a C program can be linked, each a different way for a libc to find its vDSO.
-TARGETS = {
-    "static": ("x86_64-linux-musl", "-static"),
-    "static-pie": ("x86_64-linux-musl", "-static", "-fPIE", "-pie"),
-    "dynamic": ("x86_64-linux-gnu.2.31",),
-    "freestanding": ("x86_64-linux-musl", "-static", "-nostdlib", "-ffreestanding"),
-    "i386": ("x86-linux-musl", "-static"),
-    "i386-dynamic": ("x86-linux-gnu.2.31",),
-}
+MACHINE = os.uname().machine
+
+
+def targets_of(machine: str) -> dict[str, tuple[str, ...]]:
+    """How a C program can be linked, each a different way for a libc to find its vDSO."""
+    musl, glibc = f"{machine}-linux-musl", f"{machine}-linux-gnu.2.31"
+    targets: dict[str, tuple[str, ...]] = {
+        "static": (musl, "-static"),
+        "static-pie": (musl, "-static", "-fPIE", "-pie"),
+        "dynamic": (glibc,),
+        "freestanding": (musl, "-static", "-nostdlib", "-ffreestanding"),
+    }
+    if machine == "x86_64":
+        targets |= {"i386": ("x86-linux-musl", "-static"), "i386-dynamic": ("x86-linux-gnu.2.31",)}
+    return targets
+
+
+TARGETS = targets_of(MACHINE)
 # What runs programs of a target, where a machine may lack it.
 LOADERS = {"i386-dynamic": "/lib/ld-linux.so.2"}
 C_FLAGS = (
@@ -80,16 +89,21 @@ REMEDIES = {"just-i386": "make test sets it up, see the Makefile"}
 
 
 class Builder:
-    """Compiles the programs below tests/programs, each once a run, however many the workers."""
+    """Compiles the programs below tests/programs, each once a run, however many the workers.
 
-    def __init__(self, directory: Path, caches: Path) -> None:
+    `machine` is what they are for. What is in `directory` already is not compiled again.
+    """
+
+    def __init__(self, directory: Path, caches: Path, machine: str = MACHINE) -> None:
         self.directory = directory
         self.caches = caches
+        self.targets = targets_of(machine)
+        self.goarch = {"x86_64": "amd64", "aarch64": "arm64"}[machine]
         directory.mkdir(exist_ok=True)
 
     def c(self, name: str, target: str = "static") -> str:
         """The path of tests/programs/`name`.c, linked as `TARGETS` says."""
-        triple, *flags = TARGETS[target]
+        triple, *flags = self.targets[target]
         loader = LOADERS.get(target)
         if loader and not os.path.exists(loader):
             pytest.fail(f"{loader} is missing: apt-get install {PACKAGES[loader]}")
@@ -100,8 +114,10 @@ class Builder:
         """The path of tests/programs/`name`.go, built static; `goarch` is Go's word for another
         architecture than this machine's."""
         source = str(PROGRAMS / f"{name}.go")
-        env = self._go_environment() | ({"GOARCH": goarch} if goarch else {})
+        env = self._go_environment() | {"GOARCH": goarch or self.goarch}
         name = f"{Path(name).name}-go{goarch}"
+        if (self.directory / name).exists():
+            return str(self.directory / name)
         return self._build(name, [self.go_tool(), "build"], source, env=env)
 
     def go_tests(self, package: str) -> str:
@@ -150,7 +166,11 @@ def compile_libcs() -> None:
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Builder:
-    """The builder of test programs."""
+    """The builder of test programs. VDSOTIME_PROGRAMS names a directory that holds some already,
+    for a machine without the compilers."""
+    if "VDSOTIME_PROGRAMS" in os.environ:
+        directory = Path(os.environ["VDSOTIME_PROGRAMS"])
+        return Builder(directory, directory)
     run = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         run = run.parent  # of the whole run: one directory per worker lies below it

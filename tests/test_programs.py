@@ -26,6 +26,7 @@ it is done:
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -42,6 +43,7 @@ from pytest_vdsotime.timeline import parse_instant
 if TYPE_CHECKING:
     from conftest import Builder, MoveLines
 
+MACHINE = os.uname().machine
 DIRECTORY = Path(__file__).parent / "programs"
 CEILING_S = 30
 HOUR_NS = 3600 * 10**9
@@ -100,7 +102,10 @@ def runs() -> Iterator[object]:
         assert header, f"{source.name} states no run"
         for line in header:
             fields = dict(word.split("=", 1) for word in line.removeprefix("// run: ").split())
+            machine = fields.pop("machine", MACHINE)
             for target in fields.pop("on", "static").split(","):
+                if machine != MACHINE or (MACHINE != "x86_64" and "386" in target):
+                    continue
                 words = [source.stem, target, *(fields[k] for k in IN_ID if k in fields)]
                 yield pytest.param(Run(source.stem, target, fields), id="-".join(words))
 

@@ -7,7 +7,7 @@ typedef long clock_getres_fn(clockid_t, struct word_timespec *);
 int main(void)
 {
     struct image image = program_image();
-    clock_getres_fn *vdso_clock_getres = find_symbol(&image, "__vdso_clock_getres");
+    clock_getres_fn *vdso_clock_getres = find_symbol(&image, VDSO("clock_getres"));
 
     CHECK(vdso_clock_getres);
     for (clockid_t id = -8; id < 32; id++) {

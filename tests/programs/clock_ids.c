@@ -118,7 +118,7 @@ int main(int argc, char **argv)
     tai_ns = timex.tai * NSEC_PER_SEC;
     vdso_clock_gettime = find_symbol(&image, VDSO_CLOCK_GETTIME);
     CHECK(vdso_clock_gettime);
-    if (sizeof(long) == 8) /* the 32-bit image never had names without a prefix */
+    if (sizeof(long) == 8 && find_symbol(&image, "getcpu")) /* other images never had names without a prefix */
         CHECK(find_symbol(&image, "clock_gettime") == (void *)vdso_clock_gettime);
     CHECK(clock_getcpuclockid(getpid(), &own_cpu) == 0);
 

@@ -20,7 +20,9 @@ int main(int argc, char **argv)
         struct sock_filter code[] = {
             BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
             KILL_AT(SYS_openat),
+#ifdef SYS_open
             KILL_AT(SYS_open),
+#endif
             KILL_AT(SYS_mmap),
             KILL_AT(SYS_mprotect),
             KILL_AT(SYS_munmap),

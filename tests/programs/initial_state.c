@@ -1,5 +1,5 @@
-// run: on=freestanding bare=passes args=one,two
-// run: on=freestanding bare=passes
+// run: machine=x86_64 on=freestanding bare=passes args=one,two
+// run: machine=x86_64 on=freestanding bare=passes
 /* What a program finds at its first instruction is what the kernel gives: every register, the stack
  * (argc, argv, environment, auxiliary vector), no descriptor too many. */
 #include <stdint.h>

@@ -1,7 +1,7 @@
-// run: start=1970-01-01T00:00:00Z on=static,dynamic bare=fails
-// run: start=1969-12-31T23:59:58.999999999Z bare=fails
-// run: start=2038-01-19T03:14:08.123456789Z bare=fails
-// run: start=2106-02-07T06:28:17Z bare=fails
+// run: machine=x86_64 start=1970-01-01T00:00:00Z on=static,dynamic bare=fails
+// run: machine=x86_64 start=1969-12-31T23:59:58.999999999Z bare=fails
+// run: machine=x86_64 start=2038-01-19T03:14:08.123456789Z bare=fails
+// run: machine=x86_64 start=2106-02-07T06:28:17Z bare=fails
 /* 32-bit system calls, which a 64-bit program can make too (int 0x80; CONFIG_IA32_EMULATION): their
  * numbers, structures and errors, as arch/x86/entry/syscalls/syscall_32.tbl has them. Those with a
  * 32-bit time cut it off (put_old_timespec32, kernel/time/time.c). Where the kernel has no such

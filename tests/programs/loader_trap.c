@@ -1,4 +1,4 @@
-// run: start=1970-01-01T00:00:00Z bare=fails
+// run: machine=x86_64 start=1970-01-01T00:00:00Z bare=fails
 /* A program that finds the breakpoint left behind the kernel's vDSO and runs into it dies of it, as
  * of any other, whatever is in its registers; its tracer and the other programs go on. */
 #include "vdso.h"

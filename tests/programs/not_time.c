@@ -11,6 +11,11 @@ struct vgetrandom_opaque_params {
 typedef long getcpu_fn(unsigned *, unsigned *, void *);
 typedef long getrandom_fn(void *, size_t, unsigned, void *, size_t);
 
+static long by_system_call(unsigned *cpu, unsigned *node, void *unused)
+{
+    return syscall(SYS_getcpu, cpu, node, unused);
+}
+
 static void check_getrandom(getrandom_fn *vdso_getrandom)
 {
     struct vgetrandom_opaque_params params;
@@ -27,8 +32,8 @@ static void check_getrandom(getrandom_fn *vdso_getrandom)
 int main(void)
 {
     struct image image = program_image();
-    getcpu_fn *vdso_getcpu = find_symbol(&image, "__vdso_getcpu");
-    getrandom_fn *vdso_getrandom = find_symbol(&image, "__vdso_getrandom");
+    getcpu_fn *vdso_getcpu = find_symbol(&image, VDSO("getcpu"));
+    getrandom_fn *vdso_getrandom = find_symbol(&image, VDSO("getrandom"));
     struct image kernels = kernel_image();
     unsigned cpu = -1, node = -1;
     cpu_set_t one;
@@ -36,12 +41,14 @@ int main(void)
     CPU_ZERO(&one);
     CPU_SET(sched_getcpu(), &one);
     CHECK(sched_setaffinity(0, sizeof one, &one) == 0);
+    if (!find_symbol(&kernels, VDSO("getcpu"))) /* as on 64-bit Arm */
+        vdso_getcpu = by_system_call;
     CHECK(vdso_getcpu && vdso_getcpu(&cpu, &node, NULL) == 0);
     CHECK(CPU_ISSET(cpu, &one));
     CHECK(node != -1u);
     CHECK(vdso_getcpu(NULL, NULL, NULL) == 0);
 
-    if (find_symbol(&kernels, "__vdso_getrandom"))
+    if (find_symbol(&kernels, VDSO("getrandom")))
         check_getrandom(vdso_getrandom);
     return success();
 }

@@ -7,6 +7,13 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <ucontext.h>
+
+#ifdef __aarch64__
+#define BREAKPOINT TRAP_BRKPT
+#else
+#define BREAKPOINT SI_KERNEL
+#endif
 
 static volatile sig_atomic_t caught;
 static volatile int *handled; /* as caught, for children to see */
@@ -15,6 +22,10 @@ static siginfo_t last;
 static void on_signal(int signal, siginfo_t *info, void *context)
 {
     (void)context;
+#ifdef __aarch64__ /* where the breakpoint is what it would return to */
+    if (signal == SIGTRAP && info->si_code == BREAKPOINT)
+        ((ucontext_t *)context)->uc_mcontext.pc += 4;
+#endif
     CHECK_EQUAL(signal, info->si_signo);
     last = *info;
     caught++;
@@ -144,7 +155,7 @@ static int status_after(void (*die)(void))
 static void by_sigterm(void) { raise(SIGTERM); }
 static void by_sigkill(void) { raise(SIGKILL); }
 static void by_sigtrap(void) { raise(SIGTRAP); }
-static void by_breakpoint(void) { __asm__ volatile("int3"); }
+static void by_breakpoint(void) { __builtin_debugtrap(); }
 static void by_fault(void) { *(volatile int *)16 = 1; }
 static void by_abort(void) { abort(); }
 static void by_realtime(void) { raise(SIGRTMAX); }
@@ -170,8 +181,8 @@ static void traps_and_faults(void)
     CHECK(raise(SIGTRAP) == 0 && caught == 1 && last.si_code == SI_TKILL);
     CHECK(kill(getpid(), SIGTRAP) == 0 && caught == 2 && last.si_code == SI_USER);
     CHECK(last.si_pid == getpid());
-    __asm__ volatile("int3");
-    CHECK(caught == 3 && last.si_code == SI_KERNEL);
+    __builtin_debugtrap();
+    CHECK(caught == 3 && last.si_code == BREAKPOINT);
     CHECK(signal(SIGTRAP, SIG_IGN) != SIG_ERR);
     CHECK(raise(SIGTRAP) == 0);
     handle(SIGSEGV, SA_RESETHAND);

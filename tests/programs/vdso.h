@@ -11,7 +11,12 @@
 /* Without 64 in its name, a function of the image has times as wide as the program's words. */
 struct word_timespec { long sec, nsec; };
 struct wide_timespec { int64_t sec, nsec; };
-#define VDSO_CLOCK_GETTIME (sizeof(long) == 8 ? "__vdso_clock_gettime" : "__vdso_clock_gettime64")
+#ifdef __aarch64__
+#define VDSO(name) "__kernel_" name
+#else
+#define VDSO(name) "__vdso_" name
+#endif
+#define VDSO_CLOCK_GETTIME (sizeof(long) == 8 ? VDSO("clock_gettime") : VDSO("clock_gettime64"))
 
 struct image {
     uintptr_t bias;

@@ -13,7 +13,7 @@ static void call(const struct image *image, const char *name, void *p)
 {
     void *function = find_symbol(image, name);
     CHECK(function);
-    if (strncmp(name, "__vdso_clock", 12) == 0)
+    if (strncmp(name, VDSO("clock"), 12) == 0)
         CHECK_EQUAL(((long (*)(clockid_t, void *))function)(CLOCK_MONOTONIC, p), 0);
     else
         CHECK(((long (*)(void *, void *))function)(p, NULL) >= 0);
@@ -34,8 +34,11 @@ static void check_faults(const struct image *image, const char *name, void *p)
 
 int main(int argc, char **argv)
 {
-    static const char *names[] = {"__vdso_clock_gettime", "__vdso_gettimeofday", "__vdso_time",
-                                  "__vdso_clock_getres"};
+    static const char *names[] = {VDSO("clock_gettime"), VDSO("gettimeofday"), VDSO("clock_getres"),
+#ifndef __aarch64__
+                                  VDSO("time"),
+#endif
+    };
     struct image images[] = {program_image(), kernel_image()};
     CHECK(argc == 3);
     pages = mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -56,7 +59,7 @@ int main(int argc, char **argv)
     }
     CHECK(mprotect(pages + 4096, 4096, PROT_READ | PROT_WRITE) == 0);
     struct word_timespec ts;
-    call(&images[0], "__vdso_clock_gettime", pages + 4096 - sizeof ts / 2);
+    call(&images[0], VDSO("clock_gettime"), pages + 4096 - sizeof ts / 2);
     memcpy(&ts, pages + 4096 - sizeof ts / 2, sizeof ts);
     int64_t ns = ts.sec * NSEC_PER_SEC + ts.nsec;
     CHECK(ns > 0 && ns <= clock_ns(CLOCK_MONOTONIC));

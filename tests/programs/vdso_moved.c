@@ -30,7 +30,7 @@ static void find(uintptr_t *start, uintptr_t *vdso, uintptr_t *end)
 static void check_functions(uintptr_t base, int64_t wall_ns)
 {
     struct image image = read_image(base);
-    long (*gettime)(clockid_t, struct timespec *) = find_symbol(&image, "__vdso_clock_gettime");
+    long (*gettime)(clockid_t, struct timespec *) = find_symbol(&image, VDSO("clock_gettime"));
     struct timespec ts = {-1, -1}, raw;
     CHECK(gettime);
     CHECK(gettime(CLOCK_REALTIME, &ts) == 0);

@@ -33,6 +33,6 @@ int main(void)
         check_symbol(&kernels, i, &ours);
         compared++;
     }
-    CHECK(compared >= 8);
+    CHECK(compared >= 3);
     return success();
 }

@@ -1,4 +1,4 @@
-// run: start=1970-01-01T00:00:00Z bare=fails
+// run: machine=x86_64 start=1970-01-01T00:00:00Z bare=fails
 /* The legacy vsyscall page, where static programs of long ago call for the time at fixed addresses
  * (arch/x86/include/uapi/asm/vsyscall.h). Where the kernel has none, calling it is SIGSEGV. */
 #include "check.h"

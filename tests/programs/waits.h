@@ -125,6 +125,15 @@ __asm__(".text\n"
         "    movl %ecx, (%eax)\n"
         "    popl %edi; popl %esi; popl %ebx; popl %ebp\n"
         "    ret\n");
+#elif defined __aarch64__ /* the first argument's register is that of the result */
+__asm__(".text\n"
+        "call_kernel:\n"
+        "    mov x9, x0; mov x10, x1\n"
+        "    ldp x8, x0, [x9]; ldp x1, x2, [x9, #16]; ldp x3, x4, [x9, #32]; ldr x5, [x9, #48]\n"
+        "    svc #0\n"
+        "    ldr x11, [x9, #8]\n"
+        "    stp x0, x11, [x10]; stp x1, x2, [x10, #16]; stp x3, x4, [x10, #32]; str x5, [x10, #48]\n"
+        "    ret\n");
 #else
 __asm__(".text\n"
         "call_kernel:\n"
@@ -209,8 +218,10 @@ static inline void add_sleeps(void)
 static inline void add_polls(void)
 {
     long fd = P(&scene->pollfd), set = P(scene->set), mask = P(&scene->mask), none = SIZE_OF_SIGSET;
+#ifdef SYS_poll /* older calls, which 64-bit Arm has not */
     ADD("poll", MILLISECONDS, RELATIVE, 2, 0, PIPE, 1, SYS_poll, fd, 1);
     ADD("poll of nothing", MILLISECONDS, RELATIVE, 2, 0, NOTHING, 0, SYS_poll, 0, 0);
+#endif
     writes_rest(ADD("ppoll", WIDE, RELATIVE, 2, 0, PIPE, 1, PPOLL, fd, 1, 0, 0, none));
     writes_rest(ADD("pselect6", WIDE, RELATIVE, 4, 0, PIPE, 1, PSELECT6, SELECTED + 1, set, 0, 0, 0, mask));
     writes_rest(ADD("pselect6 of nothing", WIDE, RELATIVE, 4, 0, NOTHING, 0, PSELECT6, 0, 0, 0, 0, 0, 0));
@@ -223,12 +234,14 @@ static inline void add_polls(void)
     writes_rest(ADD("_newselect", TIMEVAL, RELATIVE, 4, 0, PIPE, 1, NEWSELECT, SELECTED + 1, set));
     /* select takes its arguments in memory. */
     writes_rest(ADD("select", TIMEVAL, RELATIVE, -1, 0, PIPE, 1, NARROW_SELECT, P(&scene->select)));
-#else
+#elif defined SYS_select
     writes_rest(ADD("select", TIMEVAL, RELATIVE, 4, 0, PIPE, 1, SYS_select, SELECTED + 1, set));
     writes_rest(ADD("select of nothing", TIMEVAL, RELATIVE, 4, 0, NOTHING, 0, SYS_select, 0));
 #endif
     long events = P(scene->events);
+#ifdef SYS_epoll_wait
     stops_interrupt(ADD("epoll_wait", MILLISECONDS, RELATIVE, 3, 0, PIPE, 1, SYS_epoll_wait, epoll_fd, events, 4));
+#endif
     stops_interrupt(ADD("epoll_pwait", MILLISECONDS, RELATIVE, 3, 0, PIPE, 1, SYS_epoll_pwait, epoll_fd, events, 4, 0,
                         0, none));
     stops_interrupt(ADD("epoll_pwait2", WIDE, RELATIVE, 3, 0, PIPE, 1, EPOLL_PWAIT2, epoll_fd, events, 4, 0, 0, none));
