@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from pytest_vdsotime.arch import MACHINES
+
 NATIVE = Path(__file__).with_name("native")
 #: What else a machine's kernel may run, and a file that it has then (CONFIG_IA32_EMULATION).
 _RUNS_TOO = {"x86_64": ("i386", Path("/proc/sys/abi/vsyscall32"))}
@@ -108,6 +110,11 @@ def obstacle(facts: Facts) -> Obstacle | None:
         return (
             f"there are no native objects for {facts.machine} in this installation (only: {built})",
             "install a release that supports this architecture",
+        )
+    if facts.machine not in MACHINES:
+        return (
+            f"programs for {facts.machine} cannot be given the clock",
+            f"run these tests on one of {', '.join(MACHINES)}",
         )
     if facts.tracer:
         return _traced_by(facts.tracer)

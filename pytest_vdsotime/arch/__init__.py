@@ -47,7 +47,8 @@ _PAIR_32 = struct.Struct("<ii")
 class Arch:
     """Facts about one architecture.
 
-    The registers are names of fields in python-ptrace's `user_regs_struct`.
+    The registers are names of fields in python-ptrace's `user_regs_struct`, or in
+    `own_registers()`.
     """
 
     name: str
@@ -68,8 +69,8 @@ class Arch:
     """Code that goes on at an address, and touches no register that a function may not."""
     raw_function: Callable[[int], bytes]
     """A C function that makes a system call of this number with its two arguments."""
-    program_mode: tuple[str, int]
-    """The register that tells a program of this architecture, and its value there."""
+    program_mode: tuple[str, int, int]
+    """The register that tells a program of this architecture, the bits that do, and their value."""
     mmap_unit: int
     """What the offset of its mmap counts, in bytes."""
     vdso_entries: tuple[str, ...]
@@ -94,13 +95,30 @@ class Arch:
     """A function (number, first, second) that makes a system call of the second ABI, if any."""
     time_program: bytes = b""
     """An ELF file without a libc that exits with what time() says, at most 255; of `runs_too`."""
+    rewinds_early: bool = False
+    """A system call that was interrupted is made ready to be made again before the tracer sees that
+    stop: how it had ended shows at its exit alone."""
     vsyscall_time: int = 0
     """Where the legacy vsyscall page has `time`; 0 where there never was one."""
 
     def runs_in(self, registers: Any) -> bool:
         """Whether a program with these registers is one of this architecture."""
-        name, value = self.program_mode
-        return bool(getattr(registers, name) == value)
+        name, mask, value = self.program_mode
+        return bool(getattr(registers, name) & mask == value)
+
+
+#: Whose programs can be given the clock, as `uname -m` has them.
+MACHINES = "x86_64", "aarch64"
+
+
+def own_registers() -> Any:
+    """The structure for a machine whose registers are several sets (PTRACE_GETREGSET, ptrace(2));
+    None where python-ptrace has one."""
+    if os.uname().machine == "aarch64":
+        from pytest_vdsotime.arch.aarch64 import Registers
+
+        return Registers
+    return None
 
 
 def host_arch() -> Arch:
@@ -114,4 +132,11 @@ def host_arch() -> Arch:
         from pytest_vdsotime.arch.x86_64 import X86_64
 
         return X86_64
-    raise TracingUnavailable(f"there is no fake vDSO for {machine}", "run the tests on x86_64")
+    if machine == "aarch64":
+        from pytest_vdsotime.arch.aarch64 import AARCH64
+
+        return AARCH64
+    raise TracingUnavailable(
+        f"programs for {machine} cannot be given the clock",
+        f"run the tests on one of {', '.join(MACHINES)}",
+    )

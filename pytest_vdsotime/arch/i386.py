@@ -157,7 +157,7 @@ I386 = Arch(
     mmap_unit=4096,
     jump=_jump,
     raw_function=_raw_function,
-    program_mode=("cs", _USER32_CS),
+    program_mode=("cs", 0xFFFF, _USER32_CS),
     vdso_entries=(
         *("__vdso_clock_gettime64", "__vdso_gettimeofday", "__vdso_clock_getres"),
         *("__vdso_getcpu", "", ""),

@@ -48,7 +48,7 @@ X86_64 = Arch(
     mmap_unit=1,
     jump=_jump,
     raw_function=_raw_function,
-    program_mode=("cs", _USER_CS),
+    program_mode=("cs", 0xFFFF, _USER_CS),
     vdso_entries=(
         *("__vdso_clock_gettime", "__vdso_gettimeofday", "__vdso_clock_getres"),
         *("__vdso_getcpu", "__vdso_getrandom", "__vdso_sgx_enter_enclave"),

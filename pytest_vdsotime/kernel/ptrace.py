@@ -15,6 +15,8 @@ import struct
 import warnings
 from typing import Any, NamedTuple
 
+from pytest_vdsotime.arch import own_registers
+
 with warnings.catch_warnings():
     # python-ptrace 0.9.9 calls datetime.utcfromtimestamp on import, deprecated since Python 3.12.
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -37,6 +39,7 @@ _SYSCALL_INFO_ENTRY = 1
 _SYSCALL_INFO = struct.Struct("=B3xI2QQ6Q")
 _SIGSET_SIZE = 8
 _WORD_SIZE = ctypes.sizeof(ctypes.c_long)
+_OWN_REGISTERS = own_registers()
 
 #: Every child and thread is traced from its start, exec stops, and nothing outlives its tracer.
 OPTIONS = (
@@ -92,6 +95,24 @@ def _request(request: int, tid: int, address: int = 0, data: Any = 0) -> int:
         name = _NAMES.get(request, str(request)).lstrip("_")
         raise OSError(number, f"{name} of {tid}: {os.strerror(number)}")
     return result
+
+
+class _Span(ctypes.Structure):
+    """struct iovec (ptrace(2), PTRACE_GETREGSET)."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("size", ctypes.c_size_t))
+
+
+def _transfer_sets(request: int, tid: int, registers: Any) -> list[int]:
+    """Bytes moved of each set, up to the first that is not complete."""
+    sizes: list[int] = []
+    for kind, offset, size in registers.SETS:
+        span = _Span(ctypes.addressof(registers) + offset, size)
+        _request(request, tid, kind, ctypes.addressof(span))
+        sizes.append(span.size)
+        if span.size < size:
+            break
+    return sizes
 
 
 def seize(tid: int) -> None:
@@ -189,13 +210,20 @@ class Stopped:
         _request(_PTRACE_LISTEN, self.tid)
 
     def registers(self) -> Any:
-        """A new `user_regs_struct`."""
+        """A new `user_regs_struct`, or one of `own_registers`."""
+        if _OWN_REGISTERS is not None:
+            registers = _OWN_REGISTERS()
+            registers.complete(_transfer_sets(_binding.PTRACE_GETREGSET, self.tid, registers))
+            return registers
         registers = _binding.ptrace_registers_t()
         _request(_binding.PTRACE_GETREGS, self.tid, 0, ctypes.addressof(registers))
         return registers
 
     def set_registers(self, registers: Any) -> None:
         """Writes all registers."""
+        if _OWN_REGISTERS is not None:
+            _transfer_sets(_binding.PTRACE_SETREGSET, self.tid, registers)
+            return
         _request(_binding.PTRACE_SETREGS, self.tid, 0, ctypes.addressof(registers))
 
     def event_message(self) -> int:

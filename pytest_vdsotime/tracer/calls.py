@@ -20,6 +20,7 @@ from pytest_vdsotime.page import COOKIE_SIZE, MARK_OFFSET, PAGE_SIZE, PROCESS_PA
 from pytest_vdsotime.tracer import parking
 from pytest_vdsotime.tracer.clockcalls import CLOCK_CALLS
 from pytest_vdsotime.tracer.datagrams import DATAGRAM_CALLS
+from pytest_vdsotime.tracer.interrupted import GOES_ON, error_of, rewind
 from pytest_vdsotime.tracer.processcalls import PROCESS_CALLS
 from pytest_vdsotime.tracer.request import (
     CallRow,
@@ -30,7 +31,7 @@ from pytest_vdsotime.tracer.request import (
     Substitute,
 )
 from pytest_vdsotime.tracer.sockets import SOCKET_CALLS
-from pytest_vdsotime.tracer.tasks import Process, Task
+from pytest_vdsotime.tracer.tasks import Process, Rewound, Task
 from pytest_vdsotime.tracer.timercalls import TIMER_CALLS
 from pytest_vdsotime.waits import WAITS
 
@@ -192,12 +193,18 @@ class Calls:
 
         def put_back(stopped: Stopped) -> None:
             registers = stopped.registers()
-            setattr(registers, name, own)
+            if name != result_name:
+                setattr(registers, name, own)
             if then is not None:
                 result = then(stopped, _signed(getattr(registers, result_name)))
                 if isinstance(result, Exit):
                     result = self._leave(request, registers, result)
                 setattr(registers, result_name, result % 2**64)
+            error = error_of(registers, self._arch)
+            if name == result_name and error in GOES_ON:
+                counter = getattr(registers, self._arch.program_counter)
+                request.task.rewound = Rewound(request.nr, error, counter, own)
+                rewind(registers, self._arch, own)
             stopped.set_registers(registers)
 
         return put_back
@@ -211,7 +218,11 @@ class Calls:
         counter = getattr(registers, arch.program_counter) - len(arch.syscall_instruction)
         setattr(registers, arch.program_counter, counter)
         setattr(registers, arch.interrupted_syscall, _MINUS_ONE)
-        return request.nr  # in the register of the result
+        # The register of the result is that of the number, or of an argument.
+        if arch.syscall_number == arch.syscall_result:
+            return request.nr
+        first = request.abi.arguments.index(arch.syscall_result)
+        return leaving.arguments.get(first, request.arguments[first])
 
     def _room_for(self, request: Request, size: int) -> int:
         """Where the kernel finds what it is to read in place of the program's own: in the process

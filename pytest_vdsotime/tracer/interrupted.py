@@ -4,6 +4,10 @@ nothing had been.
 A system call that is woken up for a stop ends with a code by which the kernel, when the thread goes
 on, makes the call again or fails it with EINTR because of a handler
 (arch_do_signal_or_restart, arch/x86/kernel/signal.c). Programs never see these codes.
+
+Where the kernel has the call ready to be made again before it asks the tracer (Arch.rewinds_early;
+do_signal, arch/arm64/kernel/signal.c), the code shows at the exit of the call alone. The tracer
+remembers it there, and registers at a later stop are read and written as if they still held it.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ from typing import Any
 from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.tracer.tasks import Rewound
+from pytest_vdsotime.waits import Wait
 
 # include/linux/errno.h
 _ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, _ERESTART_RESTARTBLOCK = 512, 513, 514, 516
@@ -31,6 +37,72 @@ _MAX_ERRNO = 4095
 #: How far up its stack the frame of a signal handler is looked for.
 _HANDLERS_STACK = 256 * 1024
 _EFLAGS_FIXED = 2  # X86_EFLAGS_FIXED, asm/processor-flags.h
+
+
+def at_exit(stopped: Stopped, arch: Arch) -> Rewound | None:
+    """What is to be remembered of the exit of a call, on a machine that rewinds early.
+
+    Leaves: one that ends with EINTR when it is woken up for anything made again without a handler.
+    """
+    registers = stopped.registers()
+    error, nr = error_of(registers, arch), getattr(registers, arch.interrupted_syscall)
+    if error not in GOES_ON or nr == arch.syscalls["close"]:
+        return None
+    if error == errno.EINTR:
+        setattr(registers, arch.syscall_result, -ERESTARTNOHAND % _WORD)
+        stopped.set_registers(registers)
+    return Rewound(nr, error, getattr(registers, arch.program_counter))
+
+
+def rewind(registers: Any, arch: Arch, argument: int) -> None:
+    """Has a call made again with this first argument, in whose place its result is."""
+    counter = getattr(registers, arch.program_counter) - len(arch.syscall_instruction)
+    setattr(registers, arch.program_counter, counter)
+    setattr(registers, arch.syscall_result, argument)
+    setattr(registers, arch.interrupted_syscall, _WORD - 1)
+
+
+def find_rewound(stopped: Stopped, arch: Arch, wait: Wait) -> Rewound | None:
+    """Of a wait that began without a stop, so that its exit was none either."""
+    if not arch.rewinds_early or not wait.row.is_of_socket:
+        return None
+    registers = stopped.registers()
+    stack, counter = wait.place
+    is_same = getattr(registers, arch.syscall_number) == wait.nr
+    if not is_same or getattr(registers, arch.stack_pointer) != stack:
+        return None
+    here = getattr(registers, arch.program_counter)
+    if here + len(arch.syscall_instruction) == counter:
+        return Rewound(wait.nr, ERESTARTNOHAND, counter)
+    if here == counter and getattr(registers, arch.syscall_result) == -errno.EINTR % _WORD:
+        return Rewound(wait.nr, errno.EINTR, counter, wait.arguments[0])
+    return None
+
+
+def call_registers(stopped: Stopped, arch: Arch, rewound: Rewound | None) -> Any:
+    """The registers of a thread as they were at the exit of the call that it was stopped in."""
+    registers = stopped.registers()
+    if rewound is None:
+        return registers
+    counter = getattr(registers, arch.program_counter)
+    if counter in (rewound.counter, rewound.counter - len(arch.syscall_instruction)):
+        setattr(registers, arch.program_counter, rewound.counter)
+        setattr(registers, arch.interrupted_syscall, rewound.nr)
+        setattr(registers, arch.syscall_result, -rewound.error % _WORD)
+    return registers
+
+
+def set_call_registers(
+    stopped: Stopped, arch: Arch, rewound: Rewound | None, registers: Any
+) -> None:
+    """Writes registers that `call_registers` has read: a result, or that the call is made again."""
+    if rewound is not None and getattr(registers, arch.program_counter) == rewound.counter:
+        if is_in_call(registers, arch):
+            if rewound.argument is None:
+                return  # it is ready for that
+            rewind(registers, arch, rewound.argument)
+        setattr(registers, arch.interrupted_syscall, _WORD - 1)
+    stopped.set_registers(registers)
 
 
 def error_of(registers: Any, arch: Arch) -> int:
@@ -55,7 +127,8 @@ def called_again(registers: Any, arch: Arch) -> int:
 
 def hide_interrupt(stopped: Stopped, arch: Arch) -> None:
     """Some calls end with EINTR when they are woken up for anything (signal(7)): now it takes a
-    signal with a handler for that, as it would alone."""
+    signal with a handler for that, as it would alone. Not on machines that rewind early: the kernel
+    tells nobody the first argument, in whose place the result is."""
     registers = stopped.registers()
     # close(2) has given up the descriptor by then
     if (
@@ -66,9 +139,9 @@ def hide_interrupt(stopped: Stopped, arch: Arch) -> None:
         stopped.set_registers(registers)
 
 
-def end_interrupted(stopped: Stopped, arch: Arch) -> None:
+def end_interrupted(stopped: Stopped, arch: Arch, rewound: Rewound | None = None) -> None:
     """A signal that stops its process ends such calls too, and SIGCONT must not begin them anew."""
-    registers = stopped.registers()
+    registers = call_registers(stopped, arch, rewound)
     if error_of(registers, arch) == errno.EINTR:
         setattr(registers, arch.interrupted_syscall, _WORD - 1)
         stopped.set_registers(registers)
@@ -83,6 +156,7 @@ def returns_into(code: Sequence[range], memory: ProcessMemory, registers: Any, a
     except OSError:
         return False
     segment, flags = (width * words for words in arch.frame_words)
+    _, mask, mode = arch.program_mode
     for piece in code:
         for upper in range(piece.start >> 16, (piece.stop - 1 >> 16) + 1):
             pattern = re.escape(upper.to_bytes(width - 2, "little"))
@@ -92,8 +166,7 @@ def returns_into(code: Sequence[range], memory: ProcessMemory, registers: Any, a
                 if (
                     start % width == 0
                     and counter in piece
-                    and int.from_bytes(data[start + segment :][:2], "little")
-                    == arch.program_mode[1]
+                    and int.from_bytes(data[start + segment :][:2], "little") & mask == mode
                     and _EFLAGS_FIXED & int.from_bytes(data[start + flags :][:4], "little")
                     and _is_on_stack(data, start, stack, arch)
                 ):

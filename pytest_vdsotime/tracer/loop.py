@@ -22,7 +22,7 @@ from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.pump import END, Pump
 from pytest_vdsotime.kernel.signals import SI_TIMER
 from pytest_vdsotime.kernel.wait import Stop, StopKind
-from pytest_vdsotime.tracer import interrupted
+from pytest_vdsotime.tracer import exits, interrupted
 from pytest_vdsotime.tracer.alarms import Alarms
 from pytest_vdsotime.tracer.attaching import Attaching
 from pytest_vdsotime.tracer.calls import LOADER_FAILED
@@ -53,6 +53,7 @@ class Loop:
         self._native = native
         self._bell = bell
         self._calls = native.calls
+        self._rewinds_early = native.arch.rewinds_early
         tables = Tables()
         self._tasks = tables.tasks
         self._newborn = tables.newborn
@@ -209,7 +210,8 @@ class Loop:
         process = task.process
         if task.began_alone:
             self._pump.hand_over(task.tid)
-        if task.at_exit is None and not process.traces_calls and not process.world.is_canceled:
+        sees_exit = task.at_exit is not None or (self._rewinds_early and task.is_waiting)
+        if not sees_exit and not process.traces_calls and not process.world.is_canceled:
             stopped.resume(number)
         else:
             stopped.resume_to_syscall(number)
@@ -271,6 +273,7 @@ class Loop:
 
     def _on_call(self, task: Task, _stop: Stop) -> None:
         stopped, process = Stopped(task.tid), task.process
+        task.rewound = None
         call = stopped.system_call()
         if call.nr == LOADER_FAILED and call.counter == process.loader_failed_at:
             self._on_loader_failure(task, stopped, call)
@@ -325,11 +328,13 @@ class Loop:
         if task.began_alone and not interrupted.is_in_call(stopped.registers(), self._native.arch):
             task.began_alone = 0
             self._pump.keep(task.tid)
-        at_exit, task.at_exit = task.at_exit, None
+        at_exit, task.at_exit, task.rewound = task.at_exit, None, None
         if at_exit is not None:
             at_exit(stopped)
             self._pump.hand_over(task.tid, task.is_to_go_on)
             self._shortcuts.take_care(task.process)
+        if self._rewinds_early:
+            exits.at_exit(self._parking, task, stopped, is_as_written=at_exit is None)
         self._resume(task, stopped)
         self._revise(task.process.world)
 
@@ -355,8 +360,8 @@ class Loop:
                 self._timers.correct(process, info)
                 stopped.set_signal(info)
             if number in interrupted.STOPPING:
-                interrupted.end_interrupted(stopped, self._native.arch)
-            else:
+                interrupted.end_interrupted(stopped, self._native.arch, task.rewound)
+            elif task.rewound is None:
                 interrupted.hide_interrupt(stopped, self._native.arch)  # the signal may be ignored
         self._resume(task, stopped, number)
 

@@ -29,8 +29,11 @@ from pytest_vdsotime.tracer.interrupted import (
     ERESTARTNOINTR,
     GOES_ON,
     STOPPING,
+    call_registers,
     error_of,
+    find_rewound,
     hide_interrupt,
+    set_call_registers,
 )
 from pytest_vdsotime.tracer.request import Answer, Request, Substitute
 from pytest_vdsotime.tracer.spans import tell_expired
@@ -302,7 +305,9 @@ class Parking:
             wait = self.recorded(record)
         if wait is None:
             return
-        registers = stopped.registers()
+        if task.rewound is None:
+            task.rewound = find_rewound(stopped, self.arch, wait)
+        registers = call_registers(stopped, self.arch, task.rewound)
         if not (wait.is_expiring or wait.is_anew):
             if not goes_on or not self.is_in(wait, registers):
                 return
@@ -324,7 +329,7 @@ class Parking:
         setattr(registers, self.arch.syscall_result, result % 2**64)
         # not restart_syscall, by which the kernel goes on as it was told before
         setattr(registers, self.arch.interrupted_syscall, wait.nr)
-        stopped.set_registers(registers)
+        set_call_registers(stopped, self.arch, task.rewound, registers)
 
     def at_signal(self, task: Task, stopped: Stopped, number: int) -> None:
         """About to get a signal: as `at_stop`; and whether the wait that it has interrupted is to
@@ -337,11 +342,13 @@ class Parking:
         wait = task.wait
         if wait is None:
             return
-        registers = stopped.registers()
+        registers = call_registers(stopped, self.arch, task.rewound)
         if self.is_in(wait, registers):
             wait.is_continued = self._goes_on(task, wait, stopped, registers, number)
         else:
             task.wait = None
+        if self.arch.rewinds_early and not wait.is_continued:
+            task.wait = None  # its exit is not to be waited for
         self.pump.hand_over(task.tid, task.is_to_go_on or task.at_exit is not None)
 
     def _goes_on(
@@ -364,13 +371,17 @@ class Parking:
             if wait.row.rest is not None and not wait.is_absolute:
                 left_ns = wait.left_ns(task.process.world.page.lines, now_ns())
                 _write_rest(wait, stopped, wait.row.rest, max(left_ns, 0))
+            if task.rewound is not None and task.rewound.argument is not None:
+                setattr(registers, self.arch.syscall_result, -errno.EINTR % 2**64)
+                setattr(registers, self.arch.interrupted_syscall, 2**64 - 1)
+                set_call_registers(stopped, self.arch, task.rewound, registers)
             return False
         else:
             if not is_stopping:
                 _restore_rest(wait, stopped)
             setattr(registers, self.arch.interrupted_syscall, wait.nr)
             setattr(registers, self.arch.syscall_result, -ERESTARTNOHAND % 2**64)
-        stopped.set_registers(registers)
+        set_call_registers(stopped, self.arch, task.rewound, registers)
         return not is_over
 
     def is_in(self, wait: Wait, registers: Any) -> bool:
@@ -378,6 +389,9 @@ class Parking:
         abi, arch = wait.abi, self.arch
         nr = getattr(registers, arch.interrupted_syscall) & 0xFFFFFFFF
         arguments = [getattr(registers, name) & abi.mask for name in abi.arguments]
+        if arch.syscall_result in abi.arguments:
+            place_of_result = abi.arguments.index(arch.syscall_result)
+            arguments[place_of_result] = wait.arguments[place_of_result]
         place = getattr(registers, arch.stack_pointer), getattr(registers, arch.program_counter)
         if nr == abi.syscalls["restart_syscall"]:
             nr = wait.nr

@@ -94,7 +94,7 @@ def _block(kind: Kind, clock: ClockPage) -> Block:
     first_jump = len(kind.jumps.table) + jump.index(word.tobytes())
     entries = (number for number, offset in enumerate(host.entry_offsets) if offset)
     return Block(
-        mode=arch.program_mode[1],
+        mode=arch.program_mode[2],
         word_size=word.itemsize,
         offset=host.image.table_offset,
         data=detour

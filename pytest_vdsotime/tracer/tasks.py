@@ -335,6 +335,16 @@ class HeldCall(Protocol):
     stopped: Stopped
 
 
+class Rewound(NamedTuple):
+    """How a system call had ended that is ready to be made again: it was at `counter`."""
+
+    nr: int
+    error: int
+    counter: int
+    argument: int | None = None
+    """Its first one, where the tracer has to put it back."""
+
+
 @dataclass(slots=True)
 class Task:
     """One traced thread. `move` is the only way to change its state."""
@@ -349,6 +359,7 @@ class Task:
     to go on by the host's time."""
     wait: Wait | None = None
     """The timed wait that it is in, or was the last time, if that followed the clock."""
+    rewound: Rewound | None = None  # of the call that it makes next (tracer/interrupted.py)
     held: HeldCall | None = None
     """At the entry of a sleep, which may pass without the kernel."""
 
@@ -361,6 +372,11 @@ class Task:
     def is_to_go_on(self) -> bool:
         """Whether its wait was interrupted, and is to go on unless a handler ends it."""
         return self.wait is not None and self.wait.is_continued
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is in, or enters, a wait that follows the clock."""
+        return self.wait is not None and not self.wait.is_continued
 
     def move(self, state: TaskState) -> None:
         """Changes the state, by MOVES."""

@@ -41,6 +41,11 @@ def test_no_obstacle(change: dict[str, object]) -> None:
         ({"platform": "darwin"}, "needs Linux, and this is darwin", "on Linux"),
         ({"machine": "s390x"}, "for s390x in this installation (only: aarch64, x86_64)", "install"),
         ({"built_machines": frozenset()}, "(only: none)", "install"),
+        (
+            {"machine": "riscv64", "built_machines": frozenset({"riscv64"})},
+            "for riscv64 cannot be given the clock",
+            "on one of x86_64, aarch64",
+        ),
         ({"tracer": "gdb (pid 7)"}, "traced by gdb (pid 7)", "without strace -f, a debugger"),
         ({"yama_scope": 3}, "ptrace_scope is 3", "reboot"),
         ({"yama_scope": 3, "may_ptrace": True}, "ptrace_scope is 3", "reboot"),

@@ -41,6 +41,7 @@ ROWS = [
     },
     {"tracer.deadlines", "tracer.timers"},
     {"tracer.alarms"},
+    {"tracer.exits"},
     {"tracer.doorbell", "tracer.parking"},
     {"tracer.spans"},
     {"tracer.interrupted", "tracer.remote", "tracer.request"},
