@@ -77,7 +77,8 @@ class Shortcuts:
         if len(worlds) == 1 and not self.needs_care:
             page = worlds[0].page
             block = self.takeover.block(kind, page)
-            reader = page.reader(kind.arch.name, kind.fake, kind.host)
+            if not worlds[0].is_canceled:
+                reader = page.reader(kind.arch.name, kind.fake, kind.host)
             ahead_ns = _ahead_ns(worlds[0])
         self.pump.take_over_with(block)
         self.pump.answer_reads(*reader)
@@ -121,8 +122,10 @@ class Shortcuts:
 
 
 def _ahead_ns(world: World) -> int | None:
-    """How far the monotonic line is ahead of the host's clock, where it goes at its pace and
-    nobody moves it."""
+    """How far the monotonic line is ahead of the host's clock, where it goes at its pace, nobody
+    moves it, and tasks need not stop at every system call."""
     line = world.page.lines.monotonic
-    is_plain = world.follows and not world.is_advancing and line.rate.value == 1
+    is_plain = (
+        world.follows and not world.is_advancing and not world.is_canceled and line.rate.value == 1
+    )
     return line.base_ns - line.start_ns if is_plain else None

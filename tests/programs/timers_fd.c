@@ -37,7 +37,8 @@ static uint64_t read_count(int fd)
 static int is_readable(int fd)
 {
     struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
-    int count = poll(&poll_fd, 1, 0);
+    struct timespec none = {0, 0};
+    int count = ppoll(&poll_fd, 1, &none, NULL);
     CHECK(count >= 0 && (!count || poll_fd.revents == POLLIN));
     return count;
 }
