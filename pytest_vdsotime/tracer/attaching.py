@@ -62,6 +62,8 @@ class Attaching:
             raise ValueError(f"process {process.pid} is on a clock already")
         if procfs.has_filter(process.pid):
             raise UnsupportedProgram(_because(process, _FILTERED))
+        if self.native.arch.rewinds_early:
+            raise UnsupportedProgram(_because(process, _REWOUND))
         world.processes[process.pid] = process
         stops: dict[int, Stop] = {}
         try:
@@ -266,6 +268,10 @@ class Attaching:
             task.began_alone = called_again(stopped.registers(), arch)
 
 
+_REWOUND = (
+    "on this architecture the kernel does not tell in which system call a running program is; "
+    "start it on the clock instead"
+)
 _FILTERED = (
     "it is under a seccomp filter, which decides what is called inside it; "
     "start it on the clock instead"
