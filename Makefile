@@ -1,6 +1,7 @@
 # make demo    the main job, on a terminal, in under a minute after set-up
 # make test    everything: ruff, mypy, and the tests against the built and installed wheel
 # make bench   the table of pytest_vdsotime/docs/speed.md
+# make test-arm64  some tests on an emulated 64-bit Arm machine (all that follow PYTEST_ARGS there, if it is given)
 # make docs    the pages of pytest_vdsotime/docs as HTML; any warning fails
 # make lint    ruff and mypy alone
 # make clean   removes what the others made
@@ -13,7 +14,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: demo test bench docs lint clean
+.PHONY: demo test test-arm64 bench docs lint clean
 
 PYTHON ?= python3
 version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2] * (sys.version_info >= (3, 11)))')
@@ -54,6 +55,10 @@ test: lint $(installed) $(libcs) $(just) $(suite)
 	    redis-server setpriv strace stress-ng '/usr/lib/postgresql/*/bin/postgres' \
 	    /usr/lib/python3.11/test/test_time.py /lib/ld-linux.so.2 /lib32/libgcc_s.so.1
 	@cd $(checkout) && $(bin) pytest -n 3 $(PYTEST_ARGS)
+
+# As root on an x86_64 Debian: it installs the emulator if that is missing.
+test-arm64: $(installed)
+	@$(bin) python .ci/arm64/test $(WORK)/arm64/project $(WORK)/dist/*.whl $(PYTEST_ARGS)
 
 # The bars are ratios between runs that alternate, but a second busy core still shows.
 bench: $(installed)
