@@ -235,6 +235,15 @@ static void record(struct pump *pump, uint64_t event, uint64_t tid, uint64_t wha
     entry->at_ns = now_ns();
 }
 
+/* Whether a task is a thread of the process that another belongs to. */
+static int is_thread_beside(uint64_t tid, uint64_t other)
+{
+    char path[2 * PROCESS_PATH], file[256]; /* struct statx */
+    char *end = put_text(put_number(put_text(path, "/proc/"), other), "/task/");
+    *put_number(end, tid) = 0;
+    return syscall5(NR_statx, AT_FDCWD, path, 0, 0, file) == 0;
+}
+
 static int sees_birth(struct pump *pump, uint64_t parent, uint64_t event)
 {
     uint64_t child = 0;
@@ -242,7 +251,8 @@ static int sees_birth(struct pump *pump, uint64_t parent, uint64_t event)
         return 0;
     if (is_among(pump->early, PUMP_LIST, child))
         return 0; /* the tracer has its stop, and waits to hear whose it is */
-    record(pump, event, parent, child, 0);
+    /* Now: when the tracer asks it may have ended. */
+    record(pump, event, parent, child, event == EVENT_CLONE && is_thread_beside(child, parent));
     if (pump->expected_count < PUMP_LIST)
         pump->expected[pump->expected_count++] = child;
     go_on(parent, 0);

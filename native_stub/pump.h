@@ -17,7 +17,7 @@ enum interest { NO_INTEREST, INTEREST, INTEREST_BY_POINTER /* and so on: where t
 enum pump_result { STOP, NEWS, NOTHING }; /* or a negative errno */
 
 /* What the pump has seen to: the event (PTRACE_EVENT_FORK to _EXEC, or 0 for an end) of task `tid`, and of a birth the
- * child, of an exec the former id, where the vDSO is and the arguments, of an end the status. When, by the host's
+ * child and whether it is a thread, of an exec the former id, where the vDSO is and the arguments, of an end the status. When, by the host's
  * CLOCK_MONOTONIC: the tracer hears of it later. */
 struct pump_entry {
     uint64_t event, tid, what, base, at_ns;

@@ -34,7 +34,7 @@ class Entry(NamedTuple):
     what: int
     """At a birth the child, at an exec the former id, at an end the status."""
     base: int
-    """At an exec where the vDSO is."""
+    """At an exec where the vDSO is, at a birth whether the child is a thread."""
     at_ns: int
     """When, by the host's CLOCK_MONOTONIC."""
     argv: bytes

@@ -146,7 +146,8 @@ class Loop:
     def _on_new_task(self, task: Task, stop: Stop) -> None:
         stopped = Stopped(task.tid)
         tid = stopped.event_message()
-        self._place(task, tid, stop.kind, TaskState.NEW)
+        is_thread = stop.kind == StopKind.CLONE and is_thread_of(task.process.pid, tid)
+        self._place(task, tid, TaskState.NEW, is_thread=is_thread)
         self._resume(task, stopped)
         self._start_newborn(tid)
 
@@ -167,18 +168,18 @@ class Loop:
             else:
                 parent = self._tasks.get(entry.tid)
                 if parent is not None:  # else the lookout finds out whose it is
-                    self._place(parent, entry.what, entry.event, TaskState.RUNNING)
+                    self._place(parent, entry.what, TaskState.RUNNING, is_thread=bool(entry.base))
                 self._start_newborn(entry.what)
         self._happened_ns = 0
         for tid in self._pump.readers:
             if tid in self._tasks:
                 self._tasks[tid].process.has_read_clock = True
 
-    def _place(self, parent: Task, tid: int, kind: int, state: TaskState) -> None:
+    def _place(self, parent: Task, tid: int, state: TaskState, *, is_thread: bool) -> None:
         if tid in self._tasks:
             return  # it was placed when its parent's report was overdue
         process = parent.process
-        if kind == StopKind.CLONE and is_thread_of(process.pid, tid):
+        if is_thread:
             process.threads.add(tid)
             process.world.record(Kind.THREAD, process.pid, tid, at_ns=self._happened_ns)
         else:
