@@ -346,9 +346,7 @@ class Loop:
         stopped.listen()
 
     def _on_signal(self, task: Task, stop: Stop) -> None:
-        stopped = Stopped(task.tid)
-        number = stop.value
-        process = task.process
+        stopped, number, process = Stopped(task.tid), stop.value, task.process
         if number == signal.SIGSEGV and (
             self._moving.follow(stopped, process)
             or self._takeover.follow_moved_vdso(stopped, process)
