@@ -46,6 +46,7 @@ I386_CALLS = Abi(
         "io_pgetevents_time64": 416,
         "io_uring_setup": 425,
         "ipc": 117,
+        "mmap2": 192,
         "mq_timedreceive": 280,
         "mq_timedreceive_time64": 419,
         "mq_timedsend": 279,

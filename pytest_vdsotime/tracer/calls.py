@@ -8,6 +8,8 @@ it is.
 from __future__ import annotations
 
 import errno
+import mmap
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -16,7 +18,7 @@ from pytest_vdsotime.arch import Abi, Arch
 from pytest_vdsotime.kernel import memory
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.seccomp import Match, Rule, assemble
-from pytest_vdsotime.page import COOKIE_SIZE, MARK_OFFSET, PAGE_SIZE, PROCESS_PAGE
+from pytest_vdsotime.page import MARK_OFFSET, PAGE_SIZE
 from pytest_vdsotime.tracer import parking
 from pytest_vdsotime.tracer.clockcalls import CLOCK_CALLS
 from pytest_vdsotime.tracer.datagrams import DATAGRAM_CALLS
@@ -30,6 +32,7 @@ from pytest_vdsotime.tracer.request import (
     Request,
     Substitute,
 )
+from pytest_vdsotime.tracer.room import room_for
 from pytest_vdsotime.tracer.sockets import SOCKET_CALLS
 from pytest_vdsotime.tracer.tasks import Process, Rewound, Task
 from pytest_vdsotime.tracer.timercalls import TIMER_CALLS
@@ -62,8 +65,10 @@ def _signed(register: int) -> int:
 
 #: What the loader says when it fails (native_stub/loader_failed.h).
 LOADER_FAILED = 32080
-#: Below the stack pointer, beyond what functions may use there (System V ABI x86-64, 3.2.2).
-_BELOW_STACK, _ALIGNMENT = 192, 16
+_NO_LOW_PAGE = (
+    "{} waits in real time: a system call of 32-bit programs (int 0x80) needs a page below 4 GiB: "
+    "mmap: {}; make room (ulimit -v)"
+)
 
 
 def _rules(abi: Abi, rows: Iterable[CallRow]) -> Iterator[Rule]:
@@ -173,9 +178,10 @@ class Calls:
         name = request.abi.arguments[substitute.argument]
         value = substitute.value
         if substitute.data:
-            value = self._room_for(request, len(substitute.data))
-            if value > request.abi.mask:
-                return None  # a 32-bit call by a 64-bit program: its pointer does not reach there
+            room = room_for(request, len(substitute.data))
+            if room is None:
+                return None if request.process.low_page is None else self._map_low_page(request)
+            value = room
             data = bytearray(substitute.data)
             if substitute.points is not None:
                 at, to = substitute.points
@@ -200,8 +206,7 @@ class Calls:
                 if isinstance(result, Exit):
                     result = self._leave(request, registers, result)
                 setattr(registers, result_name, result % 2**64)
-            error = error_of(registers, self._arch)
-            if name == result_name and error in GOES_ON:
+            if name == result_name and (error := error_of(registers, self._arch)) in GOES_ON:
                 counter = getattr(registers, self._arch.program_counter)
                 request.task.rewound = Rewound(request.nr, error, counter, own)
                 rewind(registers, self._arch, own)
@@ -224,18 +229,38 @@ class Calls:
         first = request.abi.arguments.index(arch.syscall_result)
         return leaving.arguments.get(first, request.arguments[first])
 
-    def _room_for(self, request: Request, size: int) -> int:
-        """Where the kernel finds what it is to read in place of the program's own: in the process
-        page, or where the program has none or something else there, below its stack."""
-        process = request.process
-        if process.mapped:
-            mark = process.mapped + PROCESS_PAGE * PAGE_SIZE + MARK_OFFSET
+    def _map_low_page(self, request: Request) -> Callable[[Stopped], None]:
+        """Has the call map a page where its pointers reach, and be made again. (mmap by such a call
+        finds no other: get_mmap_base, arch/x86/mm/mmap.c.)"""
+        arch, abi, process = self._arch, request.abi, request.process
+        if request.task.wait is not None:
+            request.task.wait.is_continued = True
+        registers = request.stopped.registers()
+        own = {number: getattr(registers, name) for number, name in enumerate(abi.arguments)}
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        arguments = 0, PAGE_SIZE, mmap.PROT_READ, flags, abi.mask, 0
+        for name, argument in zip(abi.arguments, arguments, strict=True):
+            setattr(registers, name, argument)
+        setattr(registers, arch.interrupted_syscall, abi.syscalls["mmap2"])
+        request.stopped.set_registers(registers)
+
+        def mapped(stopped: Stopped) -> None:
+            registers = stopped.registers()
+            result = _signed(getattr(registers, arch.syscall_result))
             try:
-                if request.stopped.peek(mark, COOKIE_SIZE) == process.world.page.cookie:
-                    return process.next_slot()
-            except MemoryError:
-                pass
-        return (request.place[0] - _BELOW_STACK - size) & -_ALIGNMENT
+                if not 0 < result <= abi.mask:
+                    raise OSError(-result, os.strerror(-result))
+                cookie = process.world.page.cookie
+                stopped.poke_bytes(result + MARK_OFFSET, cookie)
+                process.low_page = result
+            except (OSError, MemoryError) as error:
+                process.low_page = None
+                process.world.warn(process.pid, _NO_LOW_PAGE.format(process.describe(), error))
+            again = self._leave(request, registers, Exit(own))
+            setattr(registers, arch.syscall_result, again)
+            stopped.set_registers(registers)
+
+        return mapped
 
     def is_read(self, call: SystemCall) -> bool:
         """Whether it is read(2)."""

@@ -27,6 +27,7 @@ from pytest_vdsotime.tracer.interrupted import returns_into
 from pytest_vdsotime.tracer.mapping import map_clock
 from pytest_vdsotime.tracer.native import Kind, NativeObjects, RealTime
 from pytest_vdsotime.tracer.remote import RemoteSyscalls
+from pytest_vdsotime.tracer.room import is_marked
 from pytest_vdsotime.tracer.tasks import Moved, Process
 
 _MREMAP_MAYMOVE_FIXED = 1 | 2  # linux/mman.h
@@ -199,6 +200,8 @@ class Moving:
                     end = max(area.stop for area in moved.areas) + moved.way
                     remote.call("munmap", start, end - start)
                     remote.call("munmap", mapped, size)
+                    if process.low_page and is_marked(remote.stopped, process, process.low_page):
+                        remote.call("munmap", process.low_page, page.PAGE_SIZE)
                 _shift(stops, arch, vdso, -moved.way)
 
     def _lead_through(self, process: Process, memory: ProcessMemory, stops: Stops) -> None:

@@ -25,11 +25,6 @@ from pytest_vdsotime.kernel.look import Look
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop
 from pytest_vdsotime.page import (
-    PAGE_SIZE,
-    PROCESS_PAGE,
-    PROCESS_SIZE,
-    SLOT_SIZE,
-    SLOTS,
     ClockPage,
     PrivateCopy,
 )
@@ -246,6 +241,9 @@ class Process:
     """and where."""
     mapped: int = 0
     """Where the clock page and what follows it (native_stub/page.h) lie; 0 before its exec."""
+    low_page: int | None = 0
+    """One like the process page, below 4 GiB, once a 32-bit call of a 64-bit program has needed it;
+    None: it cannot be had."""
     slots: Iterator[int] = field(default_factory=count)
     """Shared by those that may share their memory (CLONE_VM)."""
     says_dumpable: bool = True
@@ -284,7 +282,7 @@ class Process:
         self.says_dumpable = True  # again, by the exec (prctl(2))
         self.host = self.moved = None
         self.traces_calls = self.origin is not None
-        self.mapped = self.loader_failed_at = 0
+        self.mapped = self.low_page = self.loader_failed_at = 0
         self.slots = count()
 
     @property
@@ -296,12 +294,6 @@ class Process:
             or self.provides_memory
             or self.changes_time_namespace
         )
-
-    def next_slot(self) -> int:
-        """The address of room for SLOT_SIZE bytes in the process page. The kernel reads them when
-        the call begins; by the time that they come round again that was long ago."""
-        slot = next(self.slots) % SLOTS
-        return self.mapped + PROCESS_PAGE * PAGE_SIZE + PROCESS_SIZE + slot * SLOT_SIZE
 
     def drop_copy(self) -> None:
         """It has no private copy any more; nothing if it had none."""

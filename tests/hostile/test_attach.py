@@ -100,6 +100,20 @@ def test_a_frame_that_is_left_behind(target: str, build: Builder) -> None:
         assert vdso() == before
 
 
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="32-bit calls are of x86")
+def test_waits_by_32_bit_calls(build: Builder) -> None:
+    """Of a 64-bit program, which need a page below 4 GiB: it is gone afterwards."""
+    hour_ns = str(3600 * 10**9)
+    with started(build.c("int80_waits"), hour_ns, "0", "asked") as program:
+        before = maps(program.pid)
+        with FrozenClock(1000, monotonic="rate", rate=3_600_000) as clock:
+            clock.attach(program.pid)
+            assert tell(program, "1") == "ok\n"
+            assert tell(program, "2") == "ok\n"
+            assert len(maps(program.pid)) > len(before)
+        assert maps(program.pid) == before
+
+
 def test_again_and_again(build: Builder) -> None:
     """Nothing is left over, here or there."""
     with started(build.c("helpers/attach_reads"), "2") as program:

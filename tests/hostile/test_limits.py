@@ -3,6 +3,7 @@ in real time under a warning that names them."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 import warnings
@@ -44,3 +45,16 @@ def test_no_room_for_a_page(limited: list[str]) -> None:
         assert before <= seconds <= time.time()
         (warning,) = caught
         assert warning.category is RealTimeWarning and "who_and_when" in str(warning.message)
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="32-bit calls are of x86")
+def test_no_room_below_4_gib(build: Builder) -> None:
+    """For waits by 32-bit calls of a 64-bit program."""
+    with (
+        pytest.warns(RealTimeWarning, match=r"int80_waits.*\(int 0x80\).*mmap: .*memory") as caught,
+        FrozenClock("1970-01-01", monotonic="freeze", grace=0) as clock,
+    ):
+        program = [build.c("int80_waits"), "0", "0", "no-room"]
+        done = clock.run(program, capture_output=True, text=True, timeout=CEILING_S)
+    assert (done.stdout, done.stderr) == ("EXIT-SUCCESS\n", "")
+    assert len(caught) == 1

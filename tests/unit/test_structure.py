@@ -43,7 +43,7 @@ ROWS = [
     {"tracer.alarms"},
     {"tracer.exits"},
     {"tracer.doorbell", "tracer.parking"},
-    {"tracer.spans"},
+    {"tracer.room", "tracer.spans"},
     {"tracer.interrupted", "tracer.remote", "tracer.request"},
     {"tracer.tasks"},
     {"page", "image", "waits"},
