@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 # linux/bpf_common.h, linux/seccomp.h
@@ -28,7 +28,7 @@ _NO_SUCH_CALL = 0x00050000 | errno.ENOSYS  # SECCOMP_RET_ERRNO
 _NR, _ARCH, _ARGUMENTS = 0, 4, 16
 _INSTRUCTION = struct.Struct("=HBBI")
 INSTRUCTION_SIZE = _INSTRUCTION.size
-_LONGEST_LIST = 2
+_LONGEST_LIST = 4
 _WORD_BITS = 32
 _SIGN = 1 << 31
 
@@ -68,12 +68,12 @@ class Rule:
 
 
 class _Label:
-    """A place in an arm's code, known when all of it is."""
+    """A place in the code, known when all of it is."""
 
 
 class _Code:
-    """One arm's instructions, their jumps by labels. Jumps only lead forward (seccomp(2)), 255
-    instructions at most."""
+    """Instructions, their jumps by labels. Jumps only lead forward (seccomp(2)), 255 instructions
+    at most."""
 
     def __init__(self) -> None:
         self._instructions: list[tuple[int, int, _Label | None, _Label | None]] = []
@@ -92,57 +92,54 @@ class _Code:
     def place(self, label: _Label) -> None:
         self._places[label] = len(self._instructions)
 
-    def assembled(self) -> list[bytes]:
-        return [
+    def assembled(self) -> bytes:
+        return b"".join(
             _INSTRUCTION.pack(operation, *(self._way(at, one) for one in labels), operand % 2**32)
             for at, (operation, operand, *labels) in enumerate(self._instructions, start=1)
-        ]
+        )
 
     def _way(self, start: int, label: _Label | None) -> int:
         return 0 if label is None else self._places[label] - start
 
 
-def _arm(rules: Sequence[Rule], refused_bit: int) -> list[bytes]:
-    """The fewer instructions the better: a filter is translated at the start of each program, and
-    then run for every system call there is, for the kernel to know those that are always allowed.
-    So rules with the same conditions share them."""
-    code, allow, trace, refuse = _Code(), _Label(), _Label(), _Label()
-    conditions = {(rule.match, rule.pointer): _Label() for rule in rules}
-    conditions[None, None] = trace
-    code.add(_LOAD, _NR)
-    if refused_bit:
-        code.add(_JUMP_ANY_BIT, refused_bit, refuse)
-    by_number = sorted(rules, key=lambda rule: rule.nr)
-    _search(code, by_number, allow, lambda rule: conditions[rule.match, rule.pointer])
-    for (match, pointer), label in conditions.items():
-        if label is not trace:
-            code.place(label)
-            _test(code, match, pointer, trace, allow)
-    code.place(allow)
-    code.add(_RETURN, _ALLOW)
-    code.place(trace)
-    code.add(_RETURN, _TRACE)
-    code.place(refuse)
-    if refused_bit:
-        code.add(_RETURN, _NO_SUCH_CALL)
-    return code.assembled()
+@dataclass(slots=True)
+class _Run:
+    """Numbers one behind the other, with the same conditions."""
+
+    first: int
+    end: int
+    found: _Label
 
 
-def _search(
-    code: _Code, rules: Sequence[Rule], allow: _Label, found: Callable[[Rule], _Label]
-) -> None:
+def _runs(
+    rules: Sequence[Rule], conditions: dict[tuple[Match | None, int | None], _Label]
+) -> list[_Run]:
+    runs: list[_Run] = []
+    for rule in sorted(rules, key=lambda rule: rule.nr):
+        label = conditions.setdefault((rule.match, rule.pointer), _Label())
+        if runs and (runs[-1].end, runs[-1].found) == (rule.nr, label):
+            runs[-1].end += 1
+        else:
+            runs.append(_Run(rule.nr, rule.nr + 1, label))
+    return runs
+
+
+def _search(code: _Code, runs: Sequence[_Run], allow: _Label) -> None:
     """By halves."""
-    if len(rules) <= _LONGEST_LIST:
-        for rule in rules[:-1]:
-            code.add(_JUMP_EQUAL, rule.nr, found(rule))
-        for rule in rules[-1:]:
-            code.add(_JUMP_EQUAL, rule.nr, found(rule), allow)
+    if len(runs) > _LONGEST_LIST:
+        middle, above = len(runs) // 2, _Label()
+        code.add(_JUMP_AT_LEAST, runs[middle].first, above)
+        _search(code, runs[:middle], allow)
+        code.place(above)
+        _search(code, runs[middle:], allow)
         return
-    middle, above = len(rules) // 2, _Label()
-    code.add(_JUMP_AT_LEAST, rules[middle].nr, above)
-    _search(code, rules[:middle], allow, found)
-    code.place(above)
-    _search(code, rules[middle:], allow, found)
+    for run in runs:
+        otherwise = allow if run is runs[-1] else None
+        if run.end == run.first + 1:
+            code.add(_JUMP_EQUAL, run.first, run.found, otherwise)
+        else:
+            code.add(_JUMP_AT_LEAST, run.first, None, allow)
+            code.add(_JUMP_AT_LEAST, run.end, otherwise, run.found)
 
 
 def _test(
@@ -165,9 +162,13 @@ def _test(
     if not match.values:
         code.add(_JUMP_ANY_BIT, match.any_bits, trace, allow)
         return
-    # However many values there are: bit `argument` of a set.
     if match.ignored_bits:
         code.add(_AND, ~match.ignored_bits)
+    if len(match.values) <= _LONGEST_LIST:
+        for value in match.values:
+            code.add(_JUMP_EQUAL, value, trace, allow if value == match.values[-1] else None)
+        return
+    # However many values there are: bit `argument` of a set.
     code.add(_JUMP_AT_LEAST, _WORD_BITS, allow)
     code.add(_TO_INDEX)
     code.add(_LOAD_NUMBER, 1)
@@ -177,10 +178,32 @@ def _test(
 
 def assemble(arms: Iterable[tuple[int, int, Sequence[Rule]]]) -> bytes:
     """The filter's instructions, from (AUDIT_ARCH_*, a bit of numbers that do not exist, rules) for
-    each kind of system call there is; calls of any other kind are allowed."""
-    code = [_INSTRUCTION.pack(_LOAD, 0, 0, _ARCH)]
-    for arch, refused_bit, rules in arms:
-        arm = _arm(rules, refused_bit)
-        code.append(_INSTRUCTION.pack(_JUMP_EQUAL, 0, len(arm), arch))
-        code += arm
-    return b"".join([*code, _INSTRUCTION.pack(_RETURN, 0, 0, _ALLOW)])
+    each kind of system call there is; calls of any other kind are allowed.
+
+    The fewer instructions the better: a filter is translated at the start of each program, and then
+    run for every system call there is, for the kernel to know those that are always allowed. So
+    rules with the same conditions share them, whatever the kind of system call.
+    """
+    code, allow, trace, refuse = _Code(), _Label(), _Label(), _Label()
+    conditions: dict[tuple[Match | None, int | None], _Label] = {(None, None): trace}
+    kinds = [(arch, refused_bit, rules, _Label()) for arch, refused_bit, rules in arms]
+    code.add(_LOAD, _ARCH)
+    for arch, _, _, arm in kinds:
+        code.add(_JUMP_EQUAL, arch, arm)
+    code.add(_RETURN, _ALLOW)
+    for _, refused_bit, rules, arm in kinds:
+        code.place(arm)
+        code.add(_LOAD, _NR)
+        if refused_bit:
+            code.add(_JUMP_ANY_BIT, refused_bit, refuse)
+        _search(code, _runs(rules, conditions), allow)
+        if not rules:
+            code.add(_RETURN, _ALLOW)
+    for (match, pointer), label in conditions.items():
+        if label is not trace:
+            code.place(label)
+            _test(code, match, pointer, trace, allow)
+    for label, verdict in ((allow, _ALLOW), (trace, _TRACE), (refuse, _NO_SUCH_CALL)):
+        code.place(label)
+        code.add(_RETURN, verdict)
+    return code.assembled()
