@@ -166,6 +166,15 @@ class Pump:
         self._watched.add(tid)
         self._write()
 
+    def expect(self, tid: int) -> None:
+        """The next stop of a task, to which it is interrupted, needs no thought."""
+        count = self.structure.expected_count
+        if count < _LIST:
+            self.structure.expected[count] = tid
+            self.structure.expected_count = count + 1
+        else:
+            self.hand_over(tid)
+
     def forget(self, tid: int) -> None:
         """A task has ended."""
         if tid in self._special or tid in self._watched:

@@ -31,9 +31,14 @@ class Launching:
         process.threads.add(pid)
         process.world.processes[pid] = process
         self.tables.tasks[pid] = Task(pid, process, TaskState.RUNNING)
-        if not self._release_running(process):
+        if self._release_running(process):
+            return
+        assert process.launch is not None
+        if process.launch.is_released:
+            self.pump.expect(pid)  # that wakes it up
+        else:
             self.pump.hand_over(pid)
-            ptrace.interrupt(pid)
+        ptrace.interrupt(pid)
 
     def _release_running(self, process: Process) -> bool:
         """Releases a launcher that runs already and does not sleep yet, without a stop. Its memory

@@ -381,6 +381,8 @@ class Loop:
     def _ended(self, process: Process, status: int) -> None:
         world = process.world
         world.record(Kind.ENDED, process.pid, status, at_ns=self._happened_ns)
+        if process.exited is not None:
+            process.exited.give(status)  # soon: it takes its time to wake up who waits for that
         del world.processes[process.pid]
         process.drop_copy()
         self._timers.has_ended(process)
@@ -389,8 +391,6 @@ class Loop:
             # killed the program.
             failed = process.launch.is_released and os.WIFEXITED(status)
             process.launch.ended.give(os.WEXITSTATUS(status) if failed else 0)
-        if process.exited is not None:
-            process.exited.give(status)
         self.clocks.end_if_empty(world)
 
     def kill_all(self) -> None:
