@@ -25,7 +25,7 @@ from pytest_vdsotime.kernel.seccomp import Match
 from pytest_vdsotime.timeline import NS_PER_S, LineName
 from pytest_vdsotime.tracer.parking import now_ns
 from pytest_vdsotime.tracer.request import Answer, CallRow, Request
-from pytest_vdsotime.tracer.tasks import Task, World
+from pytest_vdsotime.tracer.tasks import Process, Task, World
 from pytest_vdsotime.waits import NEVER_NS, SocketTimeouts, Wait, WaitRow, real_wait_ns
 
 # asm-generic/socket.h; those with 64-bit times for 32-bit programs differ by one bit
@@ -75,7 +75,7 @@ def _copy(pid: int, descriptor: int) -> Iterator[socket.socket | None]:
     try:
         copy = socket.socket(fileno=descriptors.copy_of(pid, descriptor))
     except OSError:
-        yield None  # it is no socket
+        yield None  # it is refused, or no socket
         return
     with copy:
         yield copy
@@ -85,20 +85,24 @@ def _setsockopt(request: Request) -> Answer:
     found = _option(request)
     if found is None:
         return None
-    pid, (descriptor, option) = request.process.pid, found
 
     def was_set(result: int) -> int:
         if result == 0:
-            _remember(request.process.world, pid, descriptor, option)
+            _remember(request.process, *found)
         return result
 
     return was_set
 
 
-def _remember(world: World, pid: int, descriptor: int, option: int) -> None:
+def _remember(process: Process, descriptor: int, option: int) -> None:
+    pid, world = process.pid, process.world
     inode = procfs.socket_inode(pid, descriptor)
+    if inode is None:
+        return  # closed meanwhile
     with _copy(pid, descriptor) as copy:
-        if copy is None or inode is None:
+        if copy is None:
+            what = f"a socket's timeout of {process.describe()}"
+            world.warn(pid, f"{what} is in real time: pidfd_getfd is refused; allow pidfd_getfd")
             return
         timeouts = world.sockets.setdefault(inode, SocketTimeouts(pid, descriptor))
         seconds, microseconds = _TIMEVAL.unpack(

@@ -64,19 +64,29 @@ def test_refused_by_a_sandbox(build: Builder) -> None:
 
 
 TIMER = """
-import os, sys, warnings
+import os, ctypes, struct
+libc = ctypes.CDLL(None)
+fd = libc.timerfd_create(1, 0)
+libc.timerfd_settime(fd, 0, struct.pack("=qqqq", 0, 0, 0, 20_000_000), None)
+os.read(fd, 8)
+"""
+SOCKET = """
+import socket, struct
+one, other = socket.socketpair()
+one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("=qq", 0, 20_000))
+try:
+    one.recv(1)
+except BlockingIOError:
+    pass
+"""
+IN_REAL_TIME = """
+import sys, warnings
 from pytest_vdsotime import FrozenClock, RealTimeWarning
-program = (
-    "import os, ctypes, struct; libc = ctypes.CDLL(None);"
-    "fd = libc.timerfd_create(1, 0);"
-    "libc.timerfd_settime(fd, 0, struct.pack('=qqqq', 0, 0, 0, 20_000_000), None);"
-    "os.read(fd, 8)"
-)
 with FrozenClock(monotonic="freeze") as clock:
-    timer = clock.popen([sys.executable, "-c", program])
+    program = clock.popen([sys.executable, "-c", sys.argv[1]])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        assert timer.wait() == 0
+        assert program.wait() == 0
         clock.settle()
 assert [one.category for one in caught] == [RealTimeWarning]
 print(caught[0].message)
@@ -84,22 +94,25 @@ print(caught[0].message)
 
 
 @pytest.mark.parametrize(
-    ("call", "remedy"),
+    ("program", "call", "remedy"),
     [
-        ("pidfd_getfd", "allow pidfd_getfd"),
-        ("TFD_IOC_SET_TICKS", "a kernel with CONFIG_CHECKPOINT_RESTORE"),
+        (TIMER, "pidfd_getfd", "allow pidfd_getfd"),
+        (TIMER, "TFD_IOC_SET_TICKS", "a kernel with CONFIG_CHECKPOINT_RESTORE"),
+        (SOCKET, "pidfd_getfd", "allow pidfd_getfd"),
     ],
+    ids=["timerfd", "timerfd-ticks", "socket"],
 )
-def test_timers_that_the_tracer_cannot_reach(build: Builder, call: str, remedy: str) -> None:
-    """They take real time, under a warning, and the tracer goes on."""
+def test_what_the_tracer_cannot_reach(build: Builder, program: str, call: str, remedy: str) -> None:
+    """It takes real time, under a warning, and the tracer goes on."""
+    python = [sys.executable, "-W", "error", "-c"]
     done = subprocess.run(
-        [build.c("helpers/refuse"), call, sys.executable, "-W", "error", "-c", TIMER],
+        [build.c("helpers/refuse"), call, *python, IN_REAL_TIME, program],
         timeout=CEILING_S,
         capture_output=True,
         text=True,
     )
     assert (done.stderr, done.returncode) == ("", 0)
-    assert "is in real time" in done.stdout
+    assert " in real time: " in done.stdout
     assert call in done.stdout
     assert remedy in done.stdout
 
