@@ -250,7 +250,7 @@ class SocketTimeouts:
 
     pid: int
     descriptor: int
-    """Of the process that did."""
+    """Of the process that did, or its thread."""
     by_option: dict[int, int] = field(default_factory=dict)
     """SO_RCVTIMEO, SO_SNDTIMEO: nanoseconds."""
 

@@ -25,7 +25,7 @@ from pytest_vdsotime.kernel.seccomp import Match
 from pytest_vdsotime.timeline import NS_PER_S, LineName
 from pytest_vdsotime.tracer.parking import now_ns
 from pytest_vdsotime.tracer.request import Answer, CallRow, Request
-from pytest_vdsotime.tracer.tasks import Process, Task, World
+from pytest_vdsotime.tracer.tasks import Task, World
 from pytest_vdsotime.waits import NEVER_NS, SocketTimeouts, Wait, WaitRow, real_wait_ns
 
 # asm-generic/socket.h; those with 64-bit times for 32-bit programs differ by one bit
@@ -88,23 +88,31 @@ def _setsockopt(request: Request) -> Answer:
 
     def was_set(result: int) -> int:
         if result == 0:
-            _remember(request.process, *found)
+            _remember(request.task, *found)
         return result
 
     return was_set
 
 
-def _remember(process: Process, descriptor: int, option: int) -> None:
-    pid, world = process.pid, process.world
-    inode = procfs.socket_inode(pid, descriptor)
+def _owner(task: Task, descriptor: int, inode: int) -> int:
+    """Of a task's descriptor: its process, or the task, if it has descriptors of its own."""
+    pid = task.process.pid
+    return pid if procfs.socket_inode(pid, descriptor) == inode else task.tid
+
+
+def _remember(task: Task, descriptor: int, option: int) -> None:
+    process, world = task.process, task.process.world
+    inode = procfs.socket_inode(task.tid, descriptor)
     if inode is None:
         return  # closed meanwhile
-    with _copy(pid, descriptor) as copy:
+    owner = _owner(task, descriptor, inode)
+    with _copy(owner, descriptor) as copy:
         if copy is None:
             what = f"a socket's timeout of {process.describe()}"
-            world.warn(pid, f"{what} is in real time: pidfd_getfd is refused; allow pidfd_getfd")
+            text = f"{what} is in real time: pidfd_getfd is refused; allow pidfd_getfd"
+            world.warn(process.pid, text)
             return
-        timeouts = world.sockets.setdefault(inode, SocketTimeouts(pid, descriptor))
+        timeouts = world.sockets.setdefault(inode, SocketTimeouts(owner, descriptor))
         seconds, microseconds = _TIMEVAL.unpack(
             copy.getsockopt(socket.SOL_SOCKET, option, _TIMEVAL.size)
         )
@@ -133,16 +141,18 @@ def _getsockopt(request: Request) -> Answer:
     world, found = request.process.world, _option(request)
     if found is None:
         return None
-    pid, (descriptor, option) = request.process.pid, found
-    timeouts = world.sockets.get(procfs.socket_inode(pid, descriptor) or 0)
+    descriptor, option = found
+    inode = procfs.socket_inode(request.task.tid, descriptor) or 0
+    timeouts = world.sockets.get(inode)
     if timeouts is None or not timeouts.by_option.get(option):
         return None
-    with _copy(pid, descriptor) as copy:
+    owner = _owner(request.task, descriptor, inode)
+    with _copy(owner, descriptor) as copy:
         if copy is not None:
             _set(copy, option, timeouts.by_option[option])
 
     def was_told(result: int) -> int:
-        with _copy(pid, descriptor) as copy:
+        with _copy(owner, descriptor) as copy:
             if copy is not None:
                 _tell_kernel(copy, world, timeouts, option)
         return result

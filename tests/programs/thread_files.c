@@ -1,9 +1,10 @@
 // run: start=1970-01-01T00:00:00Z on=static,dynamic bare=fails
-/* A thread may have its own table of files (CLONE_FILES in unshare(2)): which timer is behind a
- * descriptor is asked of it, not of the first thread. */
+/* A thread may have its own table of files (CLONE_FILES in unshare(2)): which timer or socket is
+ * behind a descriptor is asked of it, not of the first thread. */
 #include "check.h"
 #include <pthread.h>
 #include <sched.h>
+#include <sys/socket.h>
 #include <sys/timerfd.h>
 
 #define WAIT_NS 100000000LL
@@ -24,6 +25,22 @@ static void *with_its_own_files(void *unused)
     return unused;
 }
 
+static volatile int has_timeout;
+
+/* For almost an hour, at a socket that only this thread has. */
+static void *at_its_own_socket(void *unused)
+{
+    struct timeval hour = {3599, 0};
+    int sockets[2];
+    char byte;
+    CHECK(unshare(CLONE_FILES) == 0);
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets) == 0);
+    CHECK(setsockopt(sockets[0], SOL_SOCKET, SO_RCVTIMEO, &hour, sizeof hour) == 0);
+    has_timeout = 1;
+    CHECK(recv(sockets[0], &byte, 1, 0) == -1 && errno == EAGAIN);
+    return unused;
+}
+
 int main(int argc, char **argv)
 {
     pthread_t thread;
@@ -32,6 +49,10 @@ int main(int argc, char **argv)
     check_wall(wall_ns);
     CHECK(pthread_create(&thread, NULL, with_its_own_files, NULL) == 0);
     CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(pthread_create(&thread, NULL, at_its_own_socket, NULL) == 0);
+    while (!has_timeout)
+        sched_yield();
     check_move(argv);
+    CHECK(pthread_join(thread, NULL) == 0);
     return success();
 }
