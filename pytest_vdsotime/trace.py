@@ -1,8 +1,9 @@
 """Stories as Trace Event JSON, which Perfetto and chrome://tracing open.
 
 The file has real time as its own; virtual time stands in the arguments of what happened, and as two
-counters. Each clock is a process of the trace with the test's calls on one thread, and each
-traced process is one more. Numbers of processes come again, so the trace has its own.
+counters, how far each line has come: since 1970 an hour more would be no step to see. Each clock is
+a process of the trace with the test's calls on one thread, and each traced process is one more,
+below it. Numbers of processes come again, so the trace has its own.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class _Clock:
     """The tracks of one clock: numbers of the trace."""
 
     track: int
+    start_wall_ns: int
     processes: dict[int, int] = field(default_factory=dict)
     """By pid, those alive."""
     threads: dict[int, int] = field(default_factory=dict)
@@ -59,7 +61,9 @@ class TraceFile:
             for record in self._records(story, clock["id"], clock["start_ns"], events):
                 self._file.write("\n" if self._is_first else ",\n")
                 self._is_first = False
-                json.dump(record, self._file)
+                # Perfetto shows escapes as they are; only a lone surrogate cannot be without one.
+                text = json.dumps(record, ensure_ascii=False)
+                self._file.write(text.encode(errors="backslashreplace").decode())
         self._file.flush()
 
     def close(self) -> None:
@@ -73,12 +77,13 @@ class TraceFile:
     def _records(
         self, story: Story, identity: str, start_ns: int, events: list[Told]
     ) -> Iterator[Record]:
+        first, last = events[0], events[-1]
         clock = self._clocks.get(identity)
         if clock is None:
-            clock = self._clocks[identity] = _Clock(next(self._numbers))
+            clock = self._clocks[identity] = _Clock(next(self._numbers), first.wall_ns)
             yield from _named("process", clock.track, clock.track, f"clock of {story['name']}")
+            yield _sorted(clock.track)
             yield from _named("thread", clock.track, clock.track, "the test")
-        first, last = events[0], events[-1]
         outcome = {"outcome": story["outcome"], **_virtual(first, start_ns)}
         yield self._slice(clock.track, clock.track, story["name"], first, last, outcome)
         for event in events:
@@ -123,7 +128,7 @@ class TraceFile:
 
     def _counters(self, clock: _Clock, event: Told, start_ns: int) -> Iterator[Record]:
         values = {
-            "wall line": event.wall_ns / NS_PER_S,
+            "wall line": (event.wall_ns - clock.start_wall_ns) / NS_PER_S,
             "monotonic line": (event.monotonic_ns - start_ns) / NS_PER_S,
         }
         for name, value in values.items():
@@ -132,7 +137,7 @@ class TraceFile:
                 "name": name,
                 "pid": clock.track,
                 "ts": self._us(event.real_ns),
-                "args": {"seconds": value},
+                "args": {"seconds from its start": value},
             }
 
     def _processes(self, clock: _Clock, event: Told, start_ns: int) -> Iterator[Record]:
@@ -178,6 +183,7 @@ class TraceFile:
         if pid not in clock.processes:
             track = clock.processes[pid] = clock.threads[pid] = next(self._numbers)
             yield from _named("process", track, track, f"{name} (pid {pid})")
+            yield _sorted(track)
             yield from _named("thread", track, track, f"thread {pid}")
 
     def _thread(self, clock: _Clock, pid: int, tid: int) -> Iterator[Record]:
@@ -260,4 +266,15 @@ def _named(what: str, process: int, thread: int, name: str) -> Iterator[Record]:
         "pid": process,
         "tid": thread,
         "args": {"name": name},
+    }
+
+
+def _sorted(process: int) -> Record:
+    """Viewers put processes in an order of their own, unless they are told another."""
+    return {
+        "ph": "M",
+        "name": "process_sort_index",
+        "pid": process,
+        "tid": process,
+        "args": {"sort_index": process},
     }
