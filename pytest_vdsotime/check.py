@@ -360,6 +360,18 @@ def _timerfd() -> str:
     return _wait("timerfd_settime", why_not, _TIMERFD, _number("timerfd_settime"))
 
 
+def _timerfd_jump() -> str:
+    from pytest_vdsotime.clock import FrozenClock
+
+    with FrozenClock(_INSTANT, autojump=True) as clock:
+        try:
+            _numbers(clock, _TIMERFD, _number("timerfd_settime"), _WAIT_NS)
+        except _Untested as error:
+            needs = "it takes pidfd_getfd and kcmp, in a container --cap-add=SYS_PTRACE"
+            raise _Open(f"a timerfd does not follow its clock: {error}; {needs}") from None
+    return "a timerfd expires as its clock jumps"
+
+
 def _timer() -> str:
     why_not = "/proc/PID/timers does not tell its clock (CONFIG_CHECKPOINT_RESTORE)"
     return _wait("timer_settime", why_not, _TIMER)
@@ -375,5 +387,6 @@ _DOORS: Final[Mapping[str, Callable[[], str]]] = {
     "setting the clock": _set_clock,
     "deadlines": _sleep,
     "timerfd deadlines": _timerfd,
+    "timerfd expirations": _timerfd_jump,
     "timer deadlines": _timer,
 }

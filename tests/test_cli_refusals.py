@@ -11,9 +11,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from conftest import Builder
 
 VDSOTIME = [sys.executable, "-m", "pytest_vdsotime"]
 SANDBOX = [sys.executable, str(Path(__file__).parent / "plugin" / "refuse_ptrace.py")]
@@ -168,7 +171,7 @@ DOORS = {
 }
 OTHER_DOORS = (
     *("32-bit calls", "32-bit programs", "vsyscall page", "setting the clock"),
-    *("deadlines", "timerfd deadlines", "timer deadlines"),
+    *("deadlines", "timerfd deadlines", "timerfd expirations", "timer deadlines"),
 )
 WITHOUT = """
 import sys
@@ -197,6 +200,12 @@ def read(self, arch, pid):
     raise RealTime("there is nothing for it")
 NativeObjects._read = read
 sys.exit(check())
+"""
+SOON = """
+import sys
+from pytest_vdsotime import check
+check._TIMEOUT_S = 1
+sys.exit(check.check())
 """
 NO_PYTHON = """
 import sys
@@ -244,6 +253,17 @@ def test_check_finds_an_open_door(call: int, line: str) -> None:
     assert (status, stderr) == (0, "")
     assert line in stdout
     assert [one for one in stdout.splitlines() if not one.startswith(("ok", "OPEN"))] == []
+
+
+@pytest.mark.parametrize("call", ["pidfd_getfd", "kcmp"])
+def test_check_where_timerfds_do_not_follow(build: Builder, call: str) -> None:
+    """In the sandboxes of Docker and of Podman, as they are by default."""
+    command = [build.c("helpers/refuse"), call, sys.executable, "-c", SOON]
+    status, stdout, stderr = outcome(command)
+    assert (status, stderr) == (0, "")
+    (line,) = [line for line in stdout.splitlines() if line.startswith("OPEN")]
+    assert line.startswith("OPEN  timerfd expirations: a timerfd does not follow its clock: ")
+    assert line.endswith("; it takes pidfd_getfd and kcmp, in a container --cap-add=SYS_PTRACE")
 
 
 def test_check_of_a_machine_without_doors() -> None:

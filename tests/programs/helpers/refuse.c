@@ -10,6 +10,7 @@
 static const struct { const char *name; unsigned number, error, request; } refusals[] = {
     {"ptrace", SYS_ptrace, EPERM, 0},
     {"pidfd_getfd", 438, EPERM, 0},
+    {"kcmp", SYS_kcmp, EPERM, 0},
     {"TFD_IOC_SET_TICKS", SYS_ioctl, ENOTTY, 0x40085400},
 };
 
