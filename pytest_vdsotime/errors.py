@@ -39,7 +39,7 @@ class NotSettled(VdsoTimeError):
             "to; have the test wait for what the program does (its output, its end), or give it "
             "more time: timeout=..."
         )
-        self.threads = tuple(threads)
+        self.threads: tuple[str, ...] = tuple(threads)
 
 
 class ClockClosed(VdsoTimeError):
