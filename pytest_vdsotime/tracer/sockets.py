@@ -109,7 +109,7 @@ def _remember(task: Task, descriptor: int, option: int) -> None:
     with _copy(owner, descriptor) as copy:
         if copy is None:
             what = f"a socket's timeout of {process.describe()}"
-            text = f"{what} is in real time: pidfd_getfd is refused; allow pidfd_getfd"
+            text = f"{what} is in real time: pidfd_getfd is refused; {descriptors.REMEDY}"
             world.warn(process.pid, text)
             return
         timeouts = world.sockets.setdefault(inode, SocketTimeouts(owner, descriptor))

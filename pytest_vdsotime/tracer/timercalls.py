@@ -153,7 +153,7 @@ def _timerfd_settime(request: Request) -> Answer:
                 + (
                     "it takes a kernel with CONFIG_CHECKPOINT_RESTORE"
                     if needs_kernel
-                    else "allow pidfd_getfd"
+                    else descriptors.REMEDY
                 ),
             )
             return None

@@ -120,3 +120,35 @@ def test_what_the_tracer_cannot_reach(build: Builder, program: str, call: str, r
 def test_the_script_works_elsewhere() -> None:
     with pytest.raises(ValueError, match="not enough values"):
         refusal()
+
+
+EXPIRES = """
+import subprocess, sys
+from pytest_vdsotime import FrozenClock
+child = "import os, sys; os.read(int(sys.argv[1]), 8)"
+program = (
+    "import ctypes, os, struct, subprocess, sys; libc = ctypes.CDLL(None);"
+    "timers = [libc.timerfd_create(1, 0) for _ in range(3)];"
+    "hours = [struct.pack('=qqqq', 0, 0, 3600 * one, 0) for one in (1, 2, 3)];"
+    "[libc.timerfd_settime(*one, None) for one in zip(timers, [0] * 3, hours)];"
+    "os.close(timers[0]); os.read(timers[1], 8);"
+    f"subprocess.Popen([sys.executable, '-c', {child!r}, str(timers[2])], pass_fds=timers[2:])"
+)
+with FrozenClock(monotonic="freeze") as clock:
+    timer = clock.popen([sys.executable, "-c", program])
+    clock.advance(7200)
+    assert timer.wait(10) == 0
+    assert len(clock.processes) == 1
+    clock.advance(3600)
+    assert clock.processes == []
+"""
+
+
+@pytest.mark.parametrize("without", ["kcmp", "kcmp F_DUPFD_QUERY"])
+def test_timers_are_followed_without_kcmp(build: Builder, without: str) -> None:
+    """As in containers by default, on newer kernels and on older ones."""
+    refuse = build.c("helpers/refuse")
+    sandbox = [word for call in without.split() for word in (refuse, call)]
+    subprocess.run(
+        [*sandbox, sys.executable, "-W", "error", "-c", EXPIRES], timeout=CEILING_S, check=True
+    )

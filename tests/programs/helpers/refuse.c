@@ -1,5 +1,5 @@
 /* refuse CALL COMMAND...: executes a command in a sandbox that refuses a system call with EPERM, as container runtimes
- * do: seccomp(2). Or an ioctl(2) with ENOTTY, as a kernel that was built without it. */
+ * do: seccomp(2). Or an ioctl(2) or fcntl(2), as a kernel does that lacks it. */
 #include "../check.h"
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -11,6 +11,7 @@ static const struct { const char *name; unsigned number, error, request; } refus
     {"ptrace", SYS_ptrace, EPERM, 0},
     {"pidfd_getfd", 438, EPERM, 0},
     {"kcmp", SYS_kcmp, EPERM, 0},
+    {"F_DUPFD_QUERY", SYS_fcntl, EINVAL, 1027},
     {"TFD_IOC_SET_TICKS", SYS_ioctl, ENOTTY, 0x40085400},
 };
 
