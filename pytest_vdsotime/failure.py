@@ -15,7 +15,7 @@ from pytest_vdsotime.errors import VdsoTimeError
 from pytest_vdsotime.events import Event, Kind, command_line, describe, ending, names
 from pytest_vdsotime.processes import TracedProcess, snapshot
 from pytest_vdsotime.timeline import NS_PER_S, Line, Lines, format_instant
-from pytest_vdsotime.tracer.doings import Doing, seconds
+from pytest_vdsotime.tracer.doings import Armed, Doing, seconds
 from pytest_vdsotime.tracer.loop import Loop
 from pytest_vdsotime.tracer.tasks import Process, Reply, World
 from pytest_vdsotime.tracer.thread import Tracer
@@ -23,7 +23,7 @@ from pytest_vdsotime.tracer.thread import Tracer
 T = TypeVar("T")
 
 _PATIENCE_S = 2.0
-_MOST_PROCESSES, _MOST_THREADS, _MOST_ENDED = 30, 10, 10
+_MOST_PROCESSES, _MOST_THREADS, _MOST_TIMERS, _MOST_ENDED = 30, 10, 10, 10
 MOST_EVENTS = 15
 
 
@@ -64,13 +64,14 @@ def _programs(
 ) -> Sequence[str]:
     """The tree of those that live, each with its threads."""
 
-    def look(loop: Loop) -> tuple[list[Process], list[Doing]]:
-        return [*world.processes.values()], loop.passing.doings(world)
+    def look(loop: Loop) -> tuple[list[Process], list[Doing], list[Armed]]:
+        passing = loop.passing
+        return [*world.processes.values()], passing.doings(world), passing.armed(world)
 
     if is_closed:
         return []
     try:
-        processes, doings = ask(tracer, look)
+        processes, doings, timers = ask(tracer, look)
     except VdsoTimeError as error:
         return [f"programs        unknown: {error}"]
     found = [one for process in processes if (one := snapshot(process)) is not None]
@@ -79,9 +80,10 @@ def _programs(
     threads = {pid: [*group] for pid, group in groupby(doings, key=lambda doing: doing.pid)}
     called = names(history, in_full=True)
     more = len(found) - _MOST_PROCESSES
-    lines = [*_tree(found, threads, called)][: 2 * _MOST_PROCESSES]
+    lines = [*_tree(found, threads, timers, called)][: 2 * _MOST_PROCESSES]
     text = ["programs", *lines, *([f"  and {more} more"] if more > 0 else [])]
     lefts_ns = [doing.left_ns for doing in doings if doing.left_ns is not None]
+    lefts_ns += [timer.left_ns for timer in timers]
     if lefts_ns:
         text.append(
             f"The next deadline is {seconds(min(lefts_ns))} away: advance() by that much, or "
@@ -111,7 +113,10 @@ def ask(tracer: Tracer, have: Callable[[Loop], T]) -> T:
 
 
 def _tree(
-    found: Sequence[TracedProcess], threads: Mapping[int, list[Doing]], called: Mapping[int, str]
+    found: Sequence[TracedProcess],
+    threads: Mapping[int, list[Doing]],
+    timers: Sequence[Armed],
+    called: Mapping[int, str],
 ) -> Iterator[str]:
     by_pid = {one.pid: one for one in found}
     children: dict[int, list[TracedProcess]] = {}
@@ -134,6 +139,8 @@ def _tree(
             yield f"{indent}- thread {doing.tid} ({doing.command}) {doing.text}"
         if len(others) > _MOST_THREADS:
             yield f"{indent}- and {len(others) - _MOST_THREADS} more threads"
+        for timer in [timer for timer in timers if timer.pid == one.pid][:_MOST_TIMERS]:
+            yield f"{indent}- {timer.text}"
 
 
 def _ended(history: Sequence[Event]) -> Sequence[str]:

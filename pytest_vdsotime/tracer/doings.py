@@ -1,8 +1,9 @@
-"""What each thread of a clock does now, in words for people."""
+"""What each thread of a clock does now, and its timers, in words for people."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pytest_vdsotime.events import readable
@@ -11,8 +12,9 @@ from pytest_vdsotime.kernel.look import Look
 from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, LineName, format_instant
 from pytest_vdsotime.tracer.parking import now_ns
 from pytest_vdsotime.tracer.quiet import ENDED, Quiet
+from pytest_vdsotime.tracer.spans import owner_of
 from pytest_vdsotime.tracer.tasks import Task, TaskState, World
-from pytest_vdsotime.waits import Wait
+from pytest_vdsotime.waits import Timer, Wait
 
 _NO_CALL = 2**64 - 1
 #: Calls whose first argument is the descriptor that they wait for.
@@ -51,6 +53,35 @@ def doings(quiet: Quiet, world: World) -> list[Doing]:
     """Of all threads, in the order of their ids. On the tracer thread."""
     tasks = sorted(quiet.tasks(world), key=lambda one: (one.process.pid, one.tid))
     return [_doing(quiet, task, quiet.look_at(task)) for task in tasks]
+
+
+@dataclass(frozen=True, slots=True)
+class Armed:
+    """One timer."""
+
+    pid: int
+    text: str
+    left_ns: int
+    """How far it is from expiring."""
+
+
+def armed(world: World, timers: Iterable[Timer]) -> list[Armed]:
+    """Those that will expire, the soonest first. On the tracer thread."""
+    return sorted((_armed(world, one) for one in timers), key=lambda one: one.left_ns)
+
+
+def _armed(world: World, timer: Timer) -> Armed:
+    kind, _, number = timer.key
+    names = {"fd": f"timerfd (descriptor {number})", "itimer": "its alarm", "timer": "a timer"}
+    clock = CLOCKS[timer.clock_id]
+    left_ns = max(timer.left_ns(world.page.lines, now_ns()), 0)
+    text = f"{names[kind]} expires in {seconds(left_ns)} by {clock.name}"
+    if timer.is_absolute and clock.line is LineName.WALL:
+        until = format_instant(timer.deadlines[0][1] + world.page.offset_ns(timer.clock_id))
+        text = f"{names[kind]} expires at {until} by {clock.name}: {seconds(left_ns)} left"
+    if timer.interval_ns:
+        text += f", then every {seconds(timer.interval_ns)}"
+    return Armed(owner_of(world, timer), text, left_ns)
 
 
 def _doing(quiet: Quiet, task: Task, look: Look | None) -> Doing:

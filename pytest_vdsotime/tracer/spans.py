@@ -24,13 +24,18 @@ def deadline_of(world: World, what: Wait | Timer) -> Deadline:
     return Deadline(name, CLOCKS[clock_id].name, at_ns)
 
 
-def tell_fired(world: World, timer: Timer, deadline: Deadline) -> None:
-    """It expires; its descriptor may be a thread's."""
+def owner_of(world: World, timer: Timer) -> int:
+    """The process that it belongs to; its descriptor may be a thread's."""
     _, owner, _ = timer.key
-    if owner not in world.processes:
-        everyone = world.processes.values()
-        owner = next((one.pid for one in everyone if owner in one.threads), owner)
-    world.record(Kind.FIRED, owner, deadline)
+    if owner in world.processes:
+        return owner
+    everyone = world.processes.values()
+    return next((one.pid for one in everyone if owner in one.threads), owner)
+
+
+def tell_fired(world: World, timer: Timer, deadline: Deadline) -> None:
+    """It expires."""
+    world.record(Kind.FIRED, owner_of(world, timer), deadline)
 
 
 def tell_expired(task: Task, wait: Wait, *, is_over: bool = False) -> None:

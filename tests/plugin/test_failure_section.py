@@ -40,6 +40,12 @@ def test_what_is_waited_for(frozen_clock):
     frozen_clock.settle()
     assert frozen_clock.waits == []
 
+def test_timers(frozen_clock):
+    subprocess.Popen(["perl", "-e", "use POSIX; alarm 3600; pause"])
+    subprocess.Popen(["perl", "-e", TIMERFD])
+    frozen_clock.settle()
+    assert not frozen_clock.processes
+
 def test_busy(frozen_clock):
     subprocess.Popen(["perl", "-e", "1 while 1"])
     frozen_clock.advance(1, timeout=0.1)
@@ -74,6 +80,12 @@ def test_failed_tracer(frozen_clock):
 PERL = """
 use Time::HiRes qw(clock_nanosleep CLOCK_REALTIME TIMER_ABSTIME);
 clock_nanosleep(CLOCK_REALTIME, 1e9 * 1893459600, TIMER_ABSTIME);
+"""
+# timerfd_create, timerfd_settime: at a time, then every minute
+TIMERFD = """
+$timer = syscall(283, 0, 0); $spec = pack("q4", 60, 0, 1893459600, 0);
+syscall(286, $timer, 1, $spec, 0);
+open(FILE, "<&=", $timer); sysread(FILE, $ticks, 8);
 """
 
 
@@ -119,6 +131,7 @@ import subprocess
 import pytest
 from pytest_vdsotime.tracer.tasks import Reply
 PERL = {PERL!r}
+TIMERFD = {TIMERFD!r}
 """
     real_program("perl")
     pytester.makepyfile(prelude + SOURCE)
