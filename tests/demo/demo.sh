@@ -14,6 +14,7 @@ python -m ziglang cc -target "$(uname -m)-linux-musl" -static -O2 -o "$scratch/h
 CGO_ENABLED=0 go build -o "$scratch/hello-go" "$here/hello.go"
 cp "$here/test_redis_expiry.py" "$scratch" # on its own, as in somebody else's project
 cd "$scratch"
+export PYTEST_ADDOPTS="-p no:asyncio" # it is there for other tests, and has something to say without a setting
 
 say "1. The clock stands still, two real seconds pass:"
 started=${EPOCHREALTIME/.}
