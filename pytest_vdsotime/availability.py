@@ -39,6 +39,8 @@ class Facts(NamedTuple):
     """CAP_SYS_PTRACE is in the effective set."""
     filtered: bool
     """A seccomp filter is in force."""
+    has_proc: bool = True
+    """/proc is mounted."""
 
     @classmethod
     def read(cls) -> Facts:
@@ -53,10 +55,11 @@ class Facts(NamedTuple):
             sys.platform,
             os.uname().machine,
             built,
-            _program_with_pid(int(status["TracerPid"])),
+            _program_with_pid(int(status.get("TracerPid", "0"))),
             _yama_scope(),
-            bool(int(status["CapEff"], 16) >> _CAP_SYS_PTRACE & 1),
+            bool(int(status.get("CapEff", "0"), 16) >> _CAP_SYS_PTRACE & 1),
             status.get("Seccomp") == str(_SECCOMP_MODE_FILTER),
+            bool(status),
         )
 
 
@@ -116,6 +119,8 @@ def obstacle(facts: Facts) -> Obstacle | None:
             f"programs for {facts.machine} cannot be given the clock",
             f"run these tests on one of {', '.join(MACHINES)}",
         )
+    if not facts.has_proc:
+        return "/proc is not mounted, which tells what programs do", "mount -t proc proc /proc"
     if facts.tracer:
         return _traced_by(facts.tracer)
     if facts.yama_scope >= 3:

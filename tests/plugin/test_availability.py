@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,7 @@ OBSTACLES: dict[str, dict[str, object]] = {
     "an architecture without objects": {"machine": "s390x"},
     "no objects": {"built_machines": frozenset()},
     "a stub alone": {"machine": "riscv64", "built_machines": frozenset({"riscv64"})},
+    "no /proc": {"has_proc": False},
     "a tracer": {"tracer": "gdb (pid 7)"},
     "Yama 3": {"yama_scope": 3},
     "Yama 3, as root": {"yama_scope": 3, "may_ptrace": True},
@@ -64,6 +67,16 @@ def test_texts() -> None:
         told[name] = explain(number, "PTRACE_SEIZE", FINE._replace(filtered=filtered))
     texts = [f"{name}\n  {TracingUnavailable(*text)}\n" for name, text in told.items() if text]
     assert "".join(texts) == Path(__file__).with_name("unavailable.txt").read_text()
+
+
+@pytest.mark.usefixtures("as_root")
+def test_no_proc() -> None:
+    """As in a bare chroot."""
+    check = [sys.executable, "-m", "pytest_vdsotime", "--check"]
+    command = ["unshare", "--mount", "sh", "-c", 'umount -l /proc && exec "$@"', "sh", *check]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "/proc is not mounted" in done.stdout and "mount -t proc proc /proc" in done.stdout
 
 
 @pytest.mark.parametrize("name", OBSTACLES)
