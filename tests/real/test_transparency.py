@@ -66,7 +66,7 @@ STRESSORS = {
     "daemon": 100,
     "exec": 64,
     "fork": 300,
-    "itimer": 200,
+    "itimer": 50,
     "kill": 500,
     "nanosleep": 200,
     "pthread": 300,
