@@ -78,19 +78,29 @@ static long number(const char *digits)
     return next_number(&digits);
 }
 
+/* By rt_sigtimedwait for no signal at all: unlike pause it is not restarted after a ptrace stop (signal(7)), so the
+ * tracer need not touch registers. A time to wait would stop it at its own filter, and where calls rewind early that
+ * does anyway: there by a futex, which looks at its word again when it is restarted. */
+static void sleep_until_stopped(void)
+{
+#ifdef REWINDS_EARLY
+    syscall4(NR_futex, (long)&patience, 0 /* FUTEX_WAIT */, 1, 0);
+#else
+    static const uint64_t no_signals;
+    syscall4(NR_rt_sigtimedwait, (long)&no_signals, 0, 0, SIGSET_SIZE);
+#endif
+}
+
 /* The tracer is on its way: going to sleep and being woken would take longer than it does. (To yield
- * instead would be to wait for whoever else has work, a slice each time.) Then
- * rt_sigtimedwait for no signal at all: unlike pause it is not restarted after a ptrace stop
- * (signal(7)), so the tracer need not touch registers. A time to wait would stop it at its own filter. */
+ * instead would be to wait for whoever else has work, a slice each time.) */
 static void wait_for_tracer(void)
 {
-    static const uint64_t no_signals;
     for (int i = 0; patience && i < SPINS; i++)
         cpu_relax();
     while (patience) {
         __atomic_store_n(&state, ASLEEP, __ATOMIC_SEQ_CST);
         if (__atomic_load_n(&patience, __ATOMIC_SEQ_CST))
-            syscall4(NR_rt_sigtimedwait, (long)&no_signals, 0, 0, SIGSET_SIZE);
+            sleep_until_stopped();
     }
 }
 

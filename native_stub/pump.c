@@ -134,6 +134,17 @@ long end_call(uint64_t tid, long result)
     return error < 0 ? error : syscall4(NR_ptrace, PTRACE_CONT, tid, 0, 0);
 }
 
+/* A call that is but to be followed to its exit. */
+static int begins_endless(const struct pump *pump, const struct syscall_info *info)
+{
+#ifdef REWINDS_EARLY
+    return pump->waits.begins && info->arch == AUDIT_ARCH && is_endless(info->nr, info->args);
+#else
+    (void)pump, (void)info;
+    return 0;
+#endif
+}
+
 static int sees_call(struct pump *pump, uint64_t tid)
 {
     struct syscall_info info;
@@ -141,7 +152,7 @@ static int sees_call(struct pump *pump, uint64_t tid)
         return 0;
     if (passes_sleep(&pump->sleeper, tid, &info))
         return end_call(tid, 0) == 0;
-    if (begins_wait(&pump->waits, tid, &info)) {
+    if (begins_endless(pump, &info) || begins_wait(&pump->waits, tid, &info)) {
         go_through(tid);
         return 1;
     }
@@ -156,27 +167,33 @@ static int is_of_interest(const struct pump *pump, const struct syscall_info *in
     return interest >= INTEREST_BY_POINTER ? info->args[interest - INTEREST_BY_POINTER] != 0 : interest;
 }
 
-/* At the exit of a system call: whether it is a recorded wait that has been interrupted; else what to do with it is
- * known here. */
-static int is_interrupted_wait(const struct pump *pump, uint64_t tid)
+/* At the exit of a system call: whether it has been interrupted and the tracer is to know, as a recorded wait, or where
+ * any wake-up ends it; else what to do with it is known here. */
+static int is_interrupted(const struct pump *pump, uint64_t tid)
 {
 #ifdef REWINDS_EARLY
     struct registers registers;
-    if (!find_record(&pump->waits, tid) || get_registers(tid, &registers) < 0)
+    if (get_registers(tid, &registers) < 0)
         return 0;
     int64_t error = -(int64_t)registers.SYSCALL_RESULT;
-    return error == EINTR || (error >= ERESTARTSYS && error <= ERESTART_RESTARTBLOCK);
+    return error == EINTR
+        || (error >= ERESTARTSYS && error <= ERESTART_RESTARTBLOCK && find_record(&pump->waits, tid));
 #else
     (void)pump, (void)tid;
     return 0;
 #endif
 }
 
-/* At the exit of a recorded wait of a task that has a filter. */
+/* At the exit of a call of a task that has a filter: one that was followed to there. */
 static int lets_wait_end(struct pump *pump, uint64_t tid)
 {
 #ifdef REWINDS_EARLY
-    if (pump->hands_over_all || !find_record(&pump->waits, tid) || is_interrupted_wait(pump, tid))
+    struct syscall_info info;
+    if (pump->hands_over_all || is_interrupted(pump, tid))
+        return 0;
+    if (!find_record(&pump->waits, tid)
+        && (!pump->waits.begins || syscall4(NR_ptrace, PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) < 0
+            || info.op == SYSCALL_INFO_ENTRY))
         return 0;
     drop_record(&pump->waits, tid); /* another call's exit is not to be taken for its own */
     go_on(tid, 0);
@@ -195,7 +212,7 @@ static int lets_call_go(struct pump *pump, uint64_t tid)
         return 0;
     if (info.op == SYSCALL_INFO_ENTRY && is_of_interest(pump, &info) && !begins_wait(&pump->waits, tid, &info))
         return 0;
-    if (info.op != SYSCALL_INFO_ENTRY && is_interrupted_wait(pump, tid))
+    if (info.op != SYSCALL_INFO_ENTRY && is_interrupted(pump, tid))
         return 0;
     syscall4(NR_ptrace, PTRACE_SYSCALL, tid, 0, 0);
     return 1;

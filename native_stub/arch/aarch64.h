@@ -98,6 +98,28 @@ struct registers {
 
 struct register_set { void *address; uint64_t size; }; /* struct iovec */
 
+/* Whether a call ends with EINTR when it is woken up for anything (signal(7)), and has no time limit: as in
+ * pytest_vdsotime/tracer/endless.py. */
+static inline int is_endless(uint64_t nr, const uint64_t *arguments)
+{
+    switch (nr) {
+    case 4: /* io_getevents */
+        return !arguments[4];
+    case 22: /* epoll_pwait */
+        return (int32_t)arguments[3] < 0;
+    case 137: /* rt_sigtimedwait */
+        return !arguments[2];
+    case 192: /* semtimedop */
+    case 441: /* epoll_pwait2 */
+        return !arguments[3];
+    case 193: /* semop */
+        return 1;
+    case 426: /* io_uring_enter */
+        return arguments[3] & 1;
+    }
+    return 0;
+}
+
 /* Of a 32-bit program there are fewer, and others. */
 static inline long get_registers(long tid, struct registers *registers)
 {

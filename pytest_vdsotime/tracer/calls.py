@@ -22,6 +22,7 @@ from pytest_vdsotime.page import MARK_OFFSET, PAGE_SIZE
 from pytest_vdsotime.tracer import parking
 from pytest_vdsotime.tracer.clockcalls import CLOCK_CALLS
 from pytest_vdsotime.tracer.datagrams import DATAGRAM_CALLS
+from pytest_vdsotime.tracer.endless import followed
 from pytest_vdsotime.tracer.interrupted import GOES_ON, error_of, rewind
 from pytest_vdsotime.tracer.processcalls import PROCESS_CALLS
 from pytest_vdsotime.tracer.request import (
@@ -81,10 +82,12 @@ class Calls:
 
     def __init__(self, arch: Arch) -> None:
         self._arch = arch
+        following = followed(CALLS, arch)
+        leaving_waits = followed((*OTHER_CALLS, *POINT_CALLS), arch)
         self._rows: dict[int, tuple[Abi, dict[int, CallRow]]] = {
             abi.audit_arch: (
                 abi,
-                {abi.syscalls[row.name]: row for row in CALLS if row.name in abi.syscalls},
+                {abi.syscalls[row.name]: row for row in following if row.name in abi.syscalls},
             )
             for abi in arch.abis
         }
@@ -93,7 +96,7 @@ class Calls:
             follows: assemble(
                 (abi.audit_arch, abi.refused_bit, [own, *_rules(abi, rows)]) for abi in arch.abis
             )
-            for follows, rows in ((True, CALLS), (False, (*OTHER_CALLS, *POINT_CALLS)))
+            for follows, rows in ((True, following), (False, leaving_waits))
         }
         """By whether waits follow the clock."""
         self.own_rows: Mapping[int, CallRow] = self._rows[arch.abis[0].audit_arch][1]

@@ -3,6 +3,7 @@ a wait has ended; elsewhere none of it is needed."""
 
 from __future__ import annotations
 
+from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.tracer import interrupted
 from pytest_vdsotime.tracer.parking import Parking, finish
@@ -21,6 +22,12 @@ def at_exit(parking: Parking, task: Task, stopped: Stopped, *, is_as_written: bo
         task.rewound = interrupted.at_exit(stopped, parking.arch)
     if task.rewound is not None:
         parking.pump.hand_over(task.tid)
+
+
+def at_group_stop(task: Task, stopped: Stopped, arch: Arch) -> None:
+    """A call that this ends is not made again when the process goes on."""
+    if task.rewound is not None:
+        interrupted.end_interrupted(stopped, arch, task.rewound)
 
 
 def _end(parking: Parking, task: Task, stopped: Stopped) -> None:

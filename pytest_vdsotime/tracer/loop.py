@@ -342,6 +342,7 @@ class Loop:
     def _on_group_stop(self, task: Task, _stop: Stop) -> None:
         stopped = Stopped(task.tid)
         self._parking.at_stop(task, stopped)
+        exits.at_group_stop(task, stopped, self._native.arch)
         task.move(TaskState.LISTENING)
         stopped.listen()
 

@@ -75,6 +75,11 @@ int main(int argc, char **argv)
     for (int i = 0; i < row_count; i++) {
         check_row(&rows[i], &once, rows[i].handled);
         check_row(&rows[i], &restart, rows[i].handled_restarting);
+#ifdef __aarch64__ /* where the kernel hides which call an ignored signal has ended; those of a read-only time too */
+        int ends = rows[i].number == PPOLL || rows[i].number == PSELECT6;
+        if (course == BARE && (rows[i].option || (ends && !rows[i].writes_rest)))
+            continue;
+#endif
         if (i % 4 == 0 || rows[i].handled)
             check_row(&rows[i], &ignore, RESTARTS);
     }

@@ -44,6 +44,7 @@ ROWS = [
     {"tracer.exits"},
     {"tracer.doorbell", "tracer.parking"},
     {"tracer.room", "tracer.spans"},
+    {"tracer.endless"},
     {"tracer.interrupted", "tracer.remote", "tracer.request"},
     {"tracer.tasks"},
     {"page", "image", "waits"},
