@@ -9,6 +9,7 @@ Everything here runs on the tracer thread, between two stops: it handles stops i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -46,8 +47,10 @@ _GRAIN_NS = 10**6
 
 #: Deadlines one after the other without any time between them: in a flowing world, and for ever.
 _FEW_IN_PLACE, _MOST_IN_PLACE = 3, 100_000
-#: Who is busy for longer may wait for the time to be later than his deadline, not just there.
-_LATE_NS = 100 * 10**6
+#: Who is busy for longer may wait for the time to be later than his deadline, not just there: at
+#: least so long, and on a slow machine (an emulated one) as often as it takes to count to `_COUNT`.
+_LATE_NS, _LATE_COUNTS = 100 * 10**6, 2000
+_COUNT = 2000
 
 
 class Pending(NamedTuple):
@@ -93,6 +96,7 @@ class Passing:
         self._alarms = alarms
         self._timers = timers
         self._canceled = canceled
+        self._late_ns = _late_ns()
 
     # --- what the test asks for ------------------------------------------------------------------
 
@@ -192,7 +196,7 @@ class Passing:
             nap_ns = max(min(2 * nap_ns, LAST_NAP_NS), FIRST_NAP_NS)
             if nap_ns > LONGEST_HOLD_NS:
                 self.let_in(world)
-            if not has_crept and now_ns() - began_ns > _LATE_NS and world.is_frozen:
+            if not has_crept and now_ns() - began_ns > self._late_ns and world.is_frozen:
                 has_crept = world.has_crept = True
                 self.change(world, Lines.crept)
             if now_ns() - began_ns > timeout_ns:
@@ -348,6 +352,16 @@ class Passing:
         left_ns = wait.left_ns(world.page.lines, host_ns)
         if left_ns <= 0 or is_brief(wait, world):
             self._parking.expire(task, wait)
+
+
+def _late_ns() -> int:
+    def count_ns() -> int:
+        start_ns = time.thread_time_ns()
+        for _ in range(_COUNT):
+            pass
+        return time.thread_time_ns() - start_ns
+
+    return max(_LATE_NS, _LATE_COUNTS * min(count_ns() for _ in range(3)))
 
 
 def rounding_ns(world: World) -> int:
