@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_vdsotime.errors import TracingUnavailable
@@ -84,11 +84,18 @@ class Arch:
     """Registers that a new program finds zero."""
     frame_words: tuple[int, int]
     """In the frame of a signal handler, how many words behind the interrupted program counter the
-    code segment and the flags stand (asm/sigcontext.h)."""
+    code segment and the flags stand (asm/sigcontext.h), or what is as good to tell it by."""
     frame_stack: tuple[int, int]
     """And before it the start and the size of the alternate stack (asm/ucontext.h)."""
+    frame_flags: tuple[int, int]
+    """Bits of those flags that tell, and their value."""
     abis: tuple[Abi, ...]
     """All in which a program can make system calls, its own first."""
+    handlers_return: bytes = b""
+    """The code that signal handlers return to, where that is in the kernel's vDSO."""
+    restarting: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    """Calls that go on by restart_syscall (restart_syscall(2)), where the tracer has to know: if an
+    argument, of these bits, has this value."""
     runs_too: tuple[Arch, ...] = ()
     """Other kinds of program that its kernels run."""
     foreign_call: bytes = b""

@@ -83,8 +83,15 @@ AARCH64 = Arch(
     vsyscall_caller=None,
     # start_thread_common, arch/arm64/include/asm/processor.h
     zero_at_entry=tuple(f"x{number}" for number in range(31)),
-    frame_words=(1, 1),
+    frame_words=(1, 3),  # the latter the first of its further records
     frame_stack=(53, 51),
+    frame_flags=(0xFFFFFFFF, 0x46508001),  # FPSIMD_MAGIC
+    handlers_return=struct.pack("<2I", _NUMBER | 139 << 5, _CALL),  # rt_sigreturn
+    restarting={
+        "clock_nanosleep": (1, 1, 0),  # not TIMER_ABSTIME
+        "futex": (1, 0x7F, 0),  # FUTEX_WAIT
+        "nanosleep": (0, 0, 0),
+    },
     rewinds_early=True,
     abis=(
         Abi(

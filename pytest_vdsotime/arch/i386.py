@@ -170,6 +170,7 @@ I386 = Arch(
     zero_at_entry=("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp"),
     frame_words=(1, 2),
     frame_stack=(17, 15),
+    frame_flags=(2, 2),  # X86_EFLAGS_FIXED, asm/processor-flags.h
     abis=(I386_CALLS,),
     time_program=_time_program(),
 )

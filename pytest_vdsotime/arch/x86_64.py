@@ -58,6 +58,7 @@ X86_64 = Arch(
     runs_too=(I386,),
     frame_words=(2, 1),
     frame_stack=(19, 17),
+    frame_flags=(2, 2),  # X86_EFLAGS_FIXED, asm/processor-flags.h
     abis=(
         Abi(
             audit_arch=0xC000003E,

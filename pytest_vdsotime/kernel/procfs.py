@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import struct
+from typing import NamedTuple
 
 _PAGEMAP_PRESENT = 1 << 63
 _PAGEMAP_ENTRY = struct.Struct("=Q")
@@ -141,6 +142,24 @@ def has_filter(tid: int) -> bool:
 def descriptor_table_size(tid: int) -> int:
     """How many descriptors its table has room for."""
     return int(_status_fields(tid).get("FDSize", "0"))
+
+
+class BlockedCall(NamedTuple):
+    """A system call that a thread is blocked in, and where behind its instruction."""
+
+    nr: int
+    arguments: tuple[int, ...]
+    stack: int
+    counter: int
+
+
+def blocked_call(tid: int) -> BlockedCall | None:
+    """None where it is in none, or that is closed to this process."""
+    words = read_text(f"/proc/{tid}/syscall").split()
+    if len(words) != 9:
+        return None
+    nr, (*arguments, stack, counter) = int(words[0]), (int(word, 16) for word in words[1:])
+    return BlockedCall(nr, tuple(arguments), stack, counter)
 
 
 def catches(tid: int, number: int) -> bool:

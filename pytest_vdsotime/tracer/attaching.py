@@ -12,13 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pytest_vdsotime.errors import ClockClosed, UnsupportedProgram
 from pytest_vdsotime.kernel import procfs, ptrace
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
-from pytest_vdsotime.tracer.interrupted import called_again, hide_interrupt
+from pytest_vdsotime.tracer.interrupted import called_again, hide_interrupt, recall
 from pytest_vdsotime.tracer.moving import Moving, arch_of
 from pytest_vdsotime.tracer.native import NativeObjects
 from pytest_vdsotime.tracer.tasks import Process, Tables, Task, TaskState
@@ -46,6 +46,8 @@ class Attaching:
     next_stop: Callable[[], Stop | None]
     """None: what others ask for was looked at."""
     handle: Callable[[Stop], None]
+    _blocked: dict[int, procfs.BlockedCall] = field(default_factory=dict)
+    """What threads are in that are to be stopped (`_look_at`)."""
 
     def attach(self, process: Process) -> None:
         """Gives a running process, all its threads and what they will start the clock.
@@ -62,8 +64,6 @@ class Attaching:
             raise ValueError(f"process {process.pid} is on a clock already")
         if procfs.has_filter(process.pid):
             raise UnsupportedProgram(_because(process, _FILTERED))
-        if self.native.arch.rewinds_early:
-            raise UnsupportedProgram(_because(process, _REWOUND))
         world.processes[process.pid] = process
         stops: dict[int, Stop] = {}
         try:
@@ -74,6 +74,7 @@ class Attaching:
                     self._stop_at_rest(process, stops)
                 if any(procfs.has_filter(tid) for tid in stops):
                     raise UnsupportedProgram(_FILTERED)
+                self._recall(process, stops)
                 if process.moved is None and not process.mapped:
                     self.moving.move_in(process, stops)
         except BaseException:
@@ -148,6 +149,7 @@ class Attaching:
                 break
             for tid in found - seen:
                 seen.add(tid)
+                self._look_at(tid)
                 try:
                     ptrace.seize(tid)
                 except ProcessLookupError:
@@ -174,6 +176,7 @@ class Attaching:
                 asked.add(tid)
                 # Not one that has stopped by itself: it would stop again before it ran.
                 if ptrace.signal_info(tid) is None:
+                    self._look_at(tid)
                     with suppress(ProcessLookupError):
                         ptrace.interrupt(tid)
             stop = self.next_stop()
@@ -242,6 +245,7 @@ class Attaching:
     def _let_go(self, stop: Stop) -> None:
         with suppress(OSError):
             stopped = Stopped(stop.tid)
+            self._recall_one(stopped, stop, None)
             if stop.kind != StopKind.GROUP_STOP:
                 hide_interrupt(stopped, arch_of(stopped.registers(), self.native))
             stopped.detach(stop.value if stop.kind == StopKind.SIGNAL else 0)
@@ -260,18 +264,39 @@ class Attaching:
                     self.depart(tables.newborn.pop(new))
         self._let_go(stop)
 
+    def _look_at(self, tid: int) -> None:
+        """Before it is stopped, where the stop does not show what it was in, as the exit does once
+        it stops at its calls."""
+        task = self.tables.tasks.get(tid)
+        if self.native.arch.rewinds_early and not (task and task.process.traces_calls):
+            self._blocked.pop(tid, None)
+            call = procfs.blocked_call(tid)
+            if call is not None:
+                self._blocked[tid] = call
+
+    def _recall(self, process: Process, stops: Mapping[int, Stop]) -> None:
+        for tid, stop in stops.items():
+            with suppress(ProcessLookupError):
+                self._recall_one(Stopped(tid), stop, self.tables.tasks[tid])
+
+    def _recall_one(self, stopped: Stopped, stop: Stop, task: Task | None) -> None:
+        call = self._blocked.pop(stop.tid, None)
+        is_caught = stop.kind == StopKind.SIGNAL and procfs.catches(stop.tid, stop.value)
+        if call is not None and not is_caught and stop.kind != StopKind.GROUP_STOP:
+            counter = recall(stopped, self.native.arch, call)
+            if task is not None:
+                task.began_alone = counter
+
     def _prepare(self, stopped: Stopped, stop: Stop, task: Task) -> None:
         """What a thread was waiting for it goes on waiting for."""
-        if stop.kind != StopKind.GROUP_STOP:
+        if self.native.arch.rewinds_early:
+            self._recall_one(stopped, stop, task)
+        elif stop.kind != StopKind.GROUP_STOP:
             arch = arch_of(stopped.registers(), self.native)
             hide_interrupt(stopped, arch)
             task.began_alone = called_again(stopped.registers(), arch)
 
 
-_REWOUND = (
-    "on this architecture the kernel does not tell in which system call a running program is; "
-    "start it on the clock instead"
-)
 _FILTERED = (
     "it is under a seccomp filter, which decides what is called inside it; "
     "start it on the clock instead"

@@ -21,6 +21,7 @@ from typing import Any
 
 from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.kernel.memory import ProcessMemory
+from pytest_vdsotime.kernel.procfs import BlockedCall
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.tracer.tasks import Rewound
 from pytest_vdsotime.waits import Wait
@@ -36,7 +37,6 @@ _WORD = 2**64
 _MAX_ERRNO = 4095
 #: How far up its stack the frame of a signal handler is looked for.
 _HANDLERS_STACK = 256 * 1024
-_EFLAGS_FIXED = 2  # X86_EFLAGS_FIXED, asm/processor-flags.h
 
 
 def at_exit(stopped: Stopped, arch: Arch) -> Rewound | None:
@@ -139,6 +139,37 @@ def hide_interrupt(stopped: Stopped, arch: Arch) -> None:
         stopped.set_registers(registers)
 
 
+def recall(stopped: Stopped, arch: Arch, call: BlockedCall) -> int:
+    """At the first stop of a thread that was blocked in a call, on a machine that rewinds early,
+    where the exit of that was none: has it go on. Returns the program counter behind the call; 0 if
+    it has ended.
+
+    Requires: no signal with a handler is to be delivered.
+    """
+    registers, counter = stopped.registers(), call.counter
+    numbers = arch.abis[0].syscalls
+    if (
+        getattr(registers, arch.syscall_number) != call.nr
+        or getattr(registers, arch.stack_pointer) != call.stack
+    ):
+        return 0
+    here, result = (
+        getattr(registers, name) for name in (arch.program_counter, arch.syscall_result)
+    )
+    if here == counter and result == -errno.EINTR % _WORD and call.nr != arch.syscalls["close"]:
+        rewind(registers, arch, call.arguments[0])
+    elif here != counter - len(arch.syscall_instruction):
+        return 0
+    for name, (argument, mask, value) in arch.restarting.items():
+        if call.nr == numbers[name] and call.arguments[argument] & mask == value:
+            is_timed = name != "futex" or call.arguments[3]
+            # As the kernel does (setup_restart_syscall), which forgets it if other calls are made.
+            if is_timed:
+                setattr(registers, arch.syscall_number, numbers["restart_syscall"])
+    stopped.set_registers(registers)
+    return counter
+
+
 def end_interrupted(stopped: Stopped, arch: Arch, rewound: Rewound | None = None) -> None:
     """A signal that stops its process ends such calls too, and SIGCONT must not begin them anew."""
     registers = call_registers(stopped, arch, rewound)
@@ -157,6 +188,7 @@ def returns_into(code: Sequence[range], memory: ProcessMemory, registers: Any, a
         return False
     segment, flags = (width * words for words in arch.frame_words)
     _, mask, mode = arch.program_mode
+    flag_mask, flag_bits = arch.frame_flags
     for piece in code:
         for upper in range(piece.start >> 16, (piece.stop - 1 >> 16) + 1):
             pattern = re.escape(upper.to_bytes(width - 2, "little"))
@@ -167,11 +199,22 @@ def returns_into(code: Sequence[range], memory: ProcessMemory, registers: Any, a
                     start % width == 0
                     and counter in piece
                     and int.from_bytes(data[start + segment :][:2], "little") & mask == mode
-                    and _EFLAGS_FIXED & int.from_bytes(data[start + flags :][:4], "little")
+                    and int.from_bytes(data[start + flags :][:4], "little") & flag_mask == flag_bits
                     and _is_on_stack(data, start, stack, arch)
                 ):
                     return True
     return False
+
+
+def returns_to(address: int, memory: ProcessMemory, registers: Any, arch: Arch) -> bool:
+    """Whether it is in a signal handler that returns to an address, or may be: by its stack."""
+    if address in (getattr(registers, name) for name in arch.zero_at_entry):
+        return True
+    try:
+        data = memory.read(getattr(registers, arch.stack_pointer), _HANDLERS_STACK)
+    except OSError:
+        return False
+    return address.to_bytes(array(arch.word).itemsize, "little") in data
 
 
 def _is_on_stack(data: bytes, start: int, stack: int, arch: Arch) -> bool:

@@ -23,7 +23,7 @@ from pytest_vdsotime.kernel import procfs, ptrace
 from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
-from pytest_vdsotime.tracer.interrupted import returns_into
+from pytest_vdsotime.tracer.interrupted import returns_into, returns_to
 from pytest_vdsotime.tracer.mapping import map_clock
 from pytest_vdsotime.tracer.native import Kind, NativeObjects, RealTime
 from pytest_vdsotime.tracer.remote import RemoteSyscalls
@@ -248,7 +248,11 @@ class Moving:
             registers = Stopped(tid).registers()
             arch = arch_of(registers, self.native)
             with ProcessMemory(tid) as memory:
-                if returns_into(self.to_move(process, tid), memory, registers, arch):
+                code = self.to_move(process, tid)
+                is_gone = process.moved is not None and bool(arch.handlers_return)
+                if returns_into(code, memory, registers, arch) or (
+                    is_gone and returns_to(_handlers_return(process), memory, registers, arch)
+                ):
                     found.append(tid)
         return found
 
@@ -364,6 +368,13 @@ def _with_jumps(kind: Kind, fake_address: int) -> bytes:
         for name, target in zip(kind.jumps.names, kind.targets, strict=True)
     }
     return _jumping(kind.host.image, places, kind.arch)
+
+
+def _handlers_return(process: Process) -> int:
+    """Where signal handlers return to in its vDSO."""
+    host = process.host
+    assert host is not None
+    return process.vdso + host.image.data.index(host.arch.handlers_return)
 
 
 def _functions(host: HostVdso, vdso: int) -> dict[str, int]:

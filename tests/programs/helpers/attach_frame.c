@@ -10,18 +10,20 @@
 #define SIZE 65536
 
 #ifdef __i386__
-#define COUNTER REG_EIP
+#define COUNTER gregs[REG_EIP]
+#elif defined __aarch64__
+#define COUNTER pc
 #else
-#define COUNTER REG_RIP
+#define COUNTER gregs[REG_RIP]
 #endif
 
-static volatile greg_t *counter;
+static volatile unsigned long *counter;
 
 static void handle(int number, siginfo_t *info, void *context)
 {
     (void)number;
     (void)info;
-    counter = &((ucontext_t *)context)->uc_mcontext.gregs[COUNTER];
+    counter = (void *)&((ucontext_t *)context)->uc_mcontext.COUNTER;
 }
 
 static void *wait_for_end(void *handlers_stack)
