@@ -210,11 +210,18 @@ def returns_to(address: int, memory: ProcessMemory, registers: Any, arch: Arch) 
     """Whether it is in a signal handler that returns to an address, or may be: by its stack."""
     if address in (getattr(registers, name) for name in arch.zero_at_entry):
         return True
+    width = array(arch.word).itemsize
+    stack = getattr(registers, arch.stack_pointer) // width * width
     try:
-        data = memory.read(getattr(registers, arch.stack_pointer), _HANDLERS_STACK)
+        data = memory.read(stack, _HANDLERS_STACK)
     except OSError:
         return False
-    return address.to_bytes(array(arch.word).itemsize, "little") in data
+    flags, distance = arch.frame_flags[1].to_bytes(4, "little"), width * arch.frame_words[1]
+    frames = (match.start() - distance for match in re.finditer(re.escape(flags), data, re.DOTALL))
+    return address.to_bytes(width, "little") in data and any(
+        start >= 0 and start % width == 0 and _is_on_stack(data, start, stack, arch)
+        for start in frames
+    )
 
 
 def _is_on_stack(data: bytes, start: int, stack: int, arch: Arch) -> bool:
