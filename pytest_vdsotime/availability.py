@@ -19,6 +19,7 @@ NATIVE = Path(__file__).with_name("native")
 #: What else a machine's kernel may run, and a file that it has then (CONFIG_IA32_EMULATION).
 _RUNS_TOO = {"x86_64": ("i386", Path("/proc/sys/abi/vsyscall32"))}
 
+_PAGE_SIZE = 4096
 _CAP_SYS_PTRACE = 19  # linux/capability.h
 _SECCOMP_MODE_FILTER = 2  # proc_pid_status(5)
 
@@ -41,6 +42,8 @@ class Facts(NamedTuple):
     """A seccomp filter is in force."""
     has_proc: bool = True
     """/proc is mounted."""
+    page_size: int = _PAGE_SIZE
+    """Of its memory, in bytes."""
 
     @classmethod
     def read(cls) -> Facts:
@@ -60,6 +63,7 @@ class Facts(NamedTuple):
             bool(int(status.get("CapEff", "0"), 16) >> _CAP_SYS_PTRACE & 1),
             status.get("Seccomp") == str(_SECCOMP_MODE_FILTER),
             bool(status),
+            os.sysconf("SC_PAGE_SIZE"),
         )
 
 
@@ -121,6 +125,11 @@ def obstacle(facts: Facts) -> Obstacle | None:
         )
     if not facts.has_proc:
         return "/proc is not mounted, which tells what programs do", "mount -t proc proc /proc"
+    if facts.page_size != _PAGE_SIZE:
+        return (
+            f"this kernel has memory pages of {facts.page_size} bytes, not {_PAGE_SIZE}",
+            f"boot a kernel with pages of {_PAGE_SIZE} bytes",
+        )
     if facts.tracer:
         return _traced_by(facts.tracer)
     if facts.yama_scope >= 3:

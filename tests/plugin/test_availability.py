@@ -44,6 +44,7 @@ OBSTACLES: dict[str, dict[str, object]] = {
     "no objects": {"built_machines": frozenset()},
     "a stub alone": {"machine": "riscv64", "built_machines": frozenset({"riscv64"})},
     "no /proc": {"has_proc": False},
+    "larger pages": {"machine": "aarch64", "page_size": 65536},
     "a tracer": {"tracer": "gdb (pid 7)"},
     "Yama 3": {"yama_scope": 3},
     "Yama 3, as root": {"yama_scope": 3, "may_ptrace": True},

@@ -87,7 +87,7 @@ class MappedStub:
 
     def read_ns(self, clock_id: int) -> int:
         prototype = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_int, ctypes.POINTER(Timespec))
-        offset = self.fake.offset("__vdso_clock_gettime")
+        offset = self.fake.offset(host_arch().vdso_entries[0])
         assert offset is not None
         now = Timespec()
         assert prototype(self.address + page.HEADER_SIZE + offset)(clock_id, now) == 0
