@@ -42,6 +42,8 @@ def targets_of(machine: str) -> dict[str, tuple[str, ...]]:
     }
     if machine == "x86_64":
         targets |= {"i386": ("x86-linux-musl", "-static"), "i386-dynamic": ("x86-linux-gnu.2.31",)}
+    if machine == "aarch64":
+        targets["arm"] = ("arm-linux-musleabihf", "-static")
     return targets
 
 

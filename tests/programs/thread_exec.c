@@ -50,7 +50,7 @@ int main(int argc, char **argv)
     arguments = argv;
     CHECK(pthread_barrier_init(&ready, NULL, THREADS + 1) == 0);
     CHECK(pthread_attr_init(&attributes) == 0);
-    CHECK(pthread_attr_setstacksize(&attributes, 65536) == 0);
+    CHECK(pthread_attr_setstacksize(&attributes, 131072) == 0);
     for (intptr_t i = 0; i < THREADS; i++)
         CHECK(pthread_create(&thread, &attributes, run, (void *)i) == 0);
     pthread_barrier_wait(&ready);

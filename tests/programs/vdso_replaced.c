@@ -6,8 +6,13 @@
 
 int main(int argc, char **argv)
 {
-    /* mov $228, %eax; syscall; ret */
-    static const unsigned char code[] = {0xb8, 228, 0, 0, 0, 0x0f, 0x05, 0xc3};
+#ifdef __aarch64__
+    enum { PLACE = 0x124 };
+    static const unsigned code[] = {0xd2800e28, 0xd4000001, 0xd65f03c0}; /* mov x8, #113; svc #0; ret */
+#else
+    enum { PLACE = 0x123 };
+    static const unsigned char code[] = {0xb8, 228, 0, 0, 0, 0x0f, 0x05, 0xc3}; /* mov $228, %eax; syscall; ret */
+#endif
     char line[512];
     unsigned long start = 0, end = 0;
     struct timespec ts = {-1, -1};
@@ -23,9 +28,10 @@ int main(int argc, char **argv)
                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     CHECK(page == (void *)start);
     memset(page, 0x90, end - start); /* nop */
-    memcpy(page + 0x123, code, sizeof code);
+    memcpy(page + PLACE, code, sizeof code);
+    __builtin___clear_cache((char *)page, (char *)page + (end - start));
     CHECK(mprotect(page, end - start, PROT_READ | PROT_EXEC) == 0);
-    long (*gettime)(clockid_t, struct timespec *) = (void *)(page + 0x123);
+    long (*gettime)(clockid_t, struct timespec *) = (void *)(page + PLACE);
     CHECK(gettime(CLOCK_REALTIME, &ts) == 0);
     CHECK_EQUAL(in_ns(ts), start_ns(argv));
     CHECK(write(1, "MOVE\n", 5) == 5);
