@@ -23,6 +23,8 @@ NOT_RUN = (
     *("test_run_async", "test_expect", "test_feeder", "test_exceptions"),
 )
 
+#: How long it waits for output: by default 20 ms, which end some tests early on a busy machine.
+PATIENCE = "import sarge\nsarge.default_capture_timeout = 5\n"
 PLUGIN = "-p", "pytest_vdsotime.plugin"
 
 AT_2038 = """
@@ -50,6 +52,7 @@ def run_suite(tmp_path: Path) -> Run:
     if not SUITE.exists():
         pytest.fail(f"{SUITE} is missing: make test sets it up, see the Makefile")
     shutil.copytree(SUITE, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "conftest.py").write_text(PATIENCE)
 
     def run(*args: str) -> dict[str, str]:
         command = [sys.executable, "-m", "pytest", "-vv", "-pno:cacheprovider", *args]
@@ -76,7 +79,7 @@ def test_same_results(run_suite: Run, tmp_path: Path) -> None:
     assert on_the_clock == alone
 
     probe.write_text("import sarge\n" + FROM_NOW)
-    Path(tmp_path, "conftest.py").write_text(RATE_1)
+    Path(tmp_path, "conftest.py").write_text(PATIENCE + RATE_1)
     on_the_clock = run_suite(*PLUGIN)
     assert on_the_clock.pop("test_probe.py::test_it_is_on_the_clock") == "PASSED"
     assert on_the_clock == alone
