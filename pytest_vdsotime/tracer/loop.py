@@ -250,9 +250,9 @@ class Loop:
         except (OSError, UnsupportedProgram) as error:
             process.kill_unsupported(error)
         else:
-            self._resume(task, stopped)
             for text in reservations(process):
                 process.world.warn(process.pid, text)
+            self._resume(task, stopped)
         self._has_begun(process, argv)
 
     def _has_begun(self, process: Process, argv: bytes | Sequence[str]) -> None:
