@@ -68,7 +68,7 @@ def _signed(register: int) -> int:
 LOADER_FAILED = 32080
 _NO_LOW_PAGE = (
     "{} waits in real time: a system call of 32-bit programs (int 0x80) needs a page below 4 GiB: "
-    "mmap: {}; make room (ulimit -v)"
+    "{}"
 )
 
 
@@ -183,6 +183,8 @@ class Calls:
         if substitute.data:
             room = room_for(request, len(substitute.data))
             if room is None:
+                if request.process.has_own_filter:  # which may kill who maps memory
+                    self._has_no_low_page(request.process, "it has a seccomp filter of its own")
                 return None if request.process.low_page is None else self._map_low_page(request)
             value = room
             data = bytearray(substitute.data)
@@ -232,6 +234,11 @@ class Calls:
         first = request.abi.arguments.index(arch.syscall_result)
         return leaving.arguments.get(first, request.arguments[first])
 
+    def _has_no_low_page(self, process: Process, reason: str) -> None:
+        if process.low_page is not None:
+            process.low_page = None
+            process.world.warn(process.pid, _NO_LOW_PAGE.format(process.describe(), reason))
+
     def _map_low_page(self, request: Request) -> Callable[[Stopped], None]:
         """Has the call map a page where its pointers reach, and be made again. (mmap by such a call
         finds no other: get_mmap_base, arch/x86/mm/mmap.c.)"""
@@ -257,8 +264,7 @@ class Calls:
                 stopped.poke_bytes(result + MARK_OFFSET, cookie)
                 process.low_page = result
             except (OSError, MemoryError) as error:
-                process.low_page = None
-                process.world.warn(process.pid, _NO_LOW_PAGE.format(process.describe(), error))
+                self._has_no_low_page(process, f"mmap: {error}; make room (ulimit -v)")
             again = self._leave(request, registers, Exit(own))
             setattr(registers, arch.syscall_result, again)
             stopped.set_registers(registers)

@@ -48,13 +48,17 @@ def test_no_room_for_a_page(limited: list[str]) -> None:
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="32-bit calls are of x86")
-def test_no_room_below_4_gib(build: Builder) -> None:
+@pytest.mark.parametrize(
+    ("role", "reason"),
+    [("no-room", "mmap: .*memory"), ("filter", "it has a seccomp filter of its own")],
+)
+def test_no_room_below_4_gib(build: Builder, role: str, reason: str) -> None:
     """For waits by 32-bit calls of a 64-bit program."""
     with (
-        pytest.warns(RealTimeWarning, match=r"int80_waits.*\(int 0x80\).*mmap: .*memory") as caught,
+        pytest.warns(RealTimeWarning, match=rf"int80_waits.*\(int 0x80\).*{reason}") as caught,
         FrozenClock("1970-01-01", monotonic="freeze", grace=0) as clock,
     ):
-        program = [build.c("int80_waits"), "0", "0", "no-room"]
+        program = [build.c("int80_waits"), "0", "0", role]
         done = clock.run(program, capture_output=True, text=True, timeout=CEILING_S)
     assert (done.stdout, done.stderr) == ("EXIT-SUCCESS\n", "")
     assert len(caught) == 1

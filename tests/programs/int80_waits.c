@@ -4,16 +4,19 @@
 // run: machine=x86_64 start=1970-01-01T00:00:00Z monotonic=freeze autojump=yes args=jumping bare-args=bare bare=passes
 /* Waits by 32-bit system calls that a 64-bit program makes (int80.c). Their times stand below 4 GiB,
  * where such a call's pointers reach, in memory that cannot be written. With `no-room` nothing more
- * may be mapped there; with `asked` it waits for each line on its standard input. */
+ * may be mapped there, with `filter` whoever does is killed; with `asked` it waits for each line on its standard input. */
 #include "elapse.h"
 #include <setjmp.h>
 #include <signal.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
 
 enum {
-    SELECT = 82, NANOSLEEP = 162, POLL = 168, FUTEX = 240, TIMER_CREATE = 259, TIMER_SETTIME = 260,
+    SELECT = 82, NANOSLEEP = 162, POLL = 168, MMAP2 = 192, FUTEX = 240, TIMER_CREATE = 259, TIMER_SETTIME = 260,
     CLOCK_NANOSLEEP = 267, TIMERFD_SETTIME = 325, CLOCK_NANOSLEEP64 = 407, TIMER_SETTIME64 = 409,
     TIMERFD_SETTIME64 = 411, FUTEX64 = 422
 };
@@ -156,6 +159,19 @@ static void wait_for(int is_wide)
     check_length("poll", started_ns);
 }
 
+static void kill_who_maps(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0), /* the number */
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MMAP2, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof code / sizeof *code, code};
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
 static void wait_when_asked(void)
 {
     char line[64];
@@ -187,8 +203,11 @@ int main(int argc, char **argv)
     word = (void *)((char *)memory + 4096);
     signal(SIGSEGV, on_fault);
     if (sigsetjmp(no_such_calls, 1) == 0) {
-        if (strcmp(argv[3], "no-room") == 0) {
-            CHECK(setrlimit(RLIMIT_AS, &as_it_is) == 0);
+        if (strcmp(argv[3], "no-room") == 0 || strcmp(argv[3], "filter") == 0) {
+            if (strcmp(argv[3], "filter") == 0)
+                kill_who_maps();
+            else
+                CHECK(setrlimit(RLIMIT_AS, &as_it_is) == 0);
             set_time(WAIT_NS);
             for (int i = 0; i < 2; i++)
                 CHECK_EQUAL(int80(NANOSLEEP, (long)memory->narrow.value, NULL, 0, NULL, 0), 0);
