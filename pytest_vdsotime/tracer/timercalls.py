@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import struct
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -163,7 +164,9 @@ def _timerfd_settime(request: Request) -> Answer:
         world.timers[timer.key] = timer
     flags = request.arguments[1]
     is_absolute = bool(flags & _ABSTIME and spec[0])
-    runs = kernel_may_run(request.process.world)
+    runs = kernel_may_run(world) and not (
+        is_absolute and _is_before_host(request, timer.clock_id, spec[0])
+    )
     left = None if timer.is_running else _left(timer, request)
     # Setting it forgets what it has counted (timerfd_create(2)): nothing may be added after that.
     before, timer.deadlines = timer.deadlines, ()
@@ -190,6 +193,13 @@ def _timerfd_settime(request: Request) -> Answer:
         return lambda result: armed(None, result)
     size = 2 * request.abi.pair(request.wide).size
     return Substitute(2, bytes(size), then=armed)
+
+
+def _is_before_host(request: Request, clock_id: int, value_ns: int) -> bool:
+    """Whether a point of the clock is one at which the host's had not begun: the kernel, which has
+    no negative times, would count too few expirations since."""
+    passed_ns = request.process.world.page.reading_ns(clock_id, now_ns()) - value_ns
+    return passed_ns > time.clock_gettime_ns(clock_id)
 
 
 def _timerfd_gettime(request: Request) -> Answer:

@@ -197,6 +197,8 @@ static void check_past(int clock)
 {
     int fd = open_timer(clock, 0);
     int64_t now = clock_ns(clock), period_ns = course == BARE ? 1000000 : 20 * NSEC_PER_SEC;
+    if (is_asked()) /* before this machine has started, if that was not days ago */
+        period_ns = 100000 * NSEC_PER_SEC;
     arm(fd, TFD_TIMER_ABSTIME, now - 10 * period_ns - period_ns / 2, period_ns);
     check_count(fd, 11);
     arm(fd, TFD_TIMER_ABSTIME, 1, 0);
