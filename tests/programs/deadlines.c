@@ -23,11 +23,11 @@ static struct timespec *deadline; /* the value of spec; its interval is zero */
 
 static int64_t start(clockid_t id)
 {
-    int64_t ns = clock_ns(id) + WAIT_NS;
+    int64_t started_ns = clock_ns(CLOCK_MONOTONIC), ns = clock_ns(id) + WAIT_NS;
     CHECK(mprotect(spec, 4096, PROT_READ | PROT_WRITE) == 0);
     *deadline = (struct timespec){ns / NSEC_PER_SEC, ns % NSEC_PER_SEC};
     CHECK(mprotect(spec, 4096, PROT_READ) == 0);
-    return clock_ns(CLOCK_MONOTONIC);
+    return started_ns;
 }
 
 static void end(const char *what, int64_t started_ns)

@@ -115,6 +115,8 @@ static void check_overruns(int clock, int is_absolute)
         check_overrun(overrun_of(timer, take()), 999);
     }
     arm(timer, 0, 0, 0);
+    if (course == BARE)
+        take(); /* on a busy machine: what came meanwhile */
     elapse(length_ns);
     CHECK_EQUAL(take().si_signo, 0);
     CHECK(timer_delete(timer) == 0);
