@@ -31,6 +31,8 @@ LOOK_AROUND = signal.SIGUSR2
 #: Ignored by default, so it does no harm wherever it may go; the tracer thread must not block it.
 INTERRUPT = signal.SIGURG
 _WATCH_INTERVAL_S = 0.25
+#: Looking around takes this part of the tracer's time at most, however many threads there are.
+_SHARE_OF_LOOKS = 0.1
 _YEARS_NS = (2**31 - 1) * NS_PER_S
 
 
@@ -45,6 +47,8 @@ class Doorbell:
         self._lock = threading.Lock()
         self.answers = 0
         """How often the tracer has come to the door."""
+        self.look_took_s = 0.0
+        """When it last looked around."""
         self.pid = self._start()
 
     def _start(self) -> int:
@@ -121,7 +125,7 @@ def watch(bell: Doorbell, tracer: threading.Thread, ended: threading.Event) -> N
     """The watch thread's work, until `ended`."""
     undo: Callable[[], None] | None = None
     heard = -1
-    while not ended.wait(_WATCH_INTERVAL_S):
+    while not ended.wait(max(_WATCH_INTERVAL_S, bell.look_took_s / _SHARE_OF_LOOKS)):
         if bell.answers == heard and tracer.ident is not None:
             undo = undo or _handle_interrupt()
             signal.pthread_kill(tracer.ident, INTERRUPT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -103,15 +104,20 @@ class Stops:
             self._pump.keep(self._bell.pid)
             self._bell.repair()
             self._pump.hand_over(self._bell.pid)
-            self._lookout.look_around()
+            self._look_around()
         elif stop.kind == StopKind.GROUP_STOP:
             Stopped(stop.tid).listen()
         else:
             self._bell.go_on()
             if stop.kind == StopKind.SIGNAL and stop.value == LOOK_AROUND:
-                self._lookout.look_around()
+                self._look_around()
         self._rung()
         return True
+
+    def _look_around(self) -> None:
+        began = time.monotonic()
+        self._lookout.look_around()
+        self._bell.look_took_s = time.monotonic() - began
 
 
 def _has_executed_since(stop: Stop) -> bool:
