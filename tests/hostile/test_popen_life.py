@@ -177,6 +177,10 @@ def test_attributes(start: Start) -> None:
     with start(CAT, stdin=PIPE, stdout=PIPE, text=True) as process:
         assert isinstance(process, subprocess.Popen)
         assert process.args is CAT
+        assert process.stdin and process.stdout
+        process.stdin.write("line\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "line\n"  # it has executed its program
         assert process.pid > 0 and os.readlink(f"/proc/{process.pid}/exe").endswith("/cat")
         assert process.stderr is None
         assert process.universal_newlines
