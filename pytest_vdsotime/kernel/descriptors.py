@@ -19,8 +19,11 @@ from pytest_vdsotime.timeline import NS_PER_S
 _PIDFD_THREAD = os.O_EXCL  # linux/pidfd.h, since Linux 6.9
 _KCMP_FILE = 0  # linux/kcmp.h
 _DUPFD_QUERY = 1027  # F_DUPFD_QUERY, linux/fcntl.h, since Linux 6.10
-#: What to do where pidfd_getfd is refused.
-REMEDY = "allow pidfd_getfd (in a container: --cap-add=SYS_PTRACE)"
+_REFUSED = "allow pidfd_getfd (in a container: --cap-add=SYS_PTRACE)"
+_REMEDIES = {
+    errno.EMFILE: "raise the tests' limit of open files (RLIMIT_NOFILE, ulimit -n)",
+    errno.ENOTTY: "it takes a kernel with CONFIG_CHECKPOINT_RESTORE",  # of check_ticks
+}
 _ITIMERSPEC = struct.Struct("=qqqq")  # interval, then value
 _TFD_IOC_SET_TICKS = 0x40085400  # linux/timerfd.h
 
@@ -35,6 +38,11 @@ def _call(name: str, *arguments: int) -> int:
         code = ctypes.get_errno()
         raise OSError(code, f"{name}: {os.strerror(code)}")
     return result
+
+
+def remedy(error: OSError) -> str:
+    """What to do about an error of these functions."""
+    return _REMEDIES.get(error.errno or 0, _REFUSED)
 
 
 def copy_of(tid: int, fd: int) -> int:

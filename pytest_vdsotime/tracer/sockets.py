@@ -106,12 +106,13 @@ def _remember(task: Task, descriptor: int, option: int) -> None:
     if inode is None:
         return  # closed meanwhile
     owner = _owner(task, descriptor, inode)
-    with _copy(owner, descriptor) as copy:
-        if copy is None:
-            what = f"a socket's timeout of {process.describe()}"
-            text = f"{what} is in real time: pidfd_getfd is refused; {descriptors.REMEDY}"
-            world.warn(process.pid, text)
-            return
+    try:
+        copy = socket.socket(fileno=descriptors.copy_of(owner, descriptor))
+    except OSError as error:
+        what = f"a socket's timeout of {process.describe()} is in real time"
+        world.warn(process.pid, f"{what}: {error.strerror}; {descriptors.remedy(error)}")
+        return
+    with copy:
         timeouts = world.sockets.setdefault(inode, SocketTimeouts(owner, descriptor))
         seconds, microseconds = _TIMEVAL.unpack(
             copy.getsockopt(socket.SOL_SOCKET, option, _TIMEVAL.size)

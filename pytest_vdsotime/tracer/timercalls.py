@@ -147,15 +147,10 @@ def _timerfd_settime(request: Request) -> Answer:
             descriptors.check_ticks()
             timer.copy = descriptors.copy_of(request.stopped.tid, request.number(0))
         except OSError as error:
-            needs_kernel = error.errno == errno.ENOTTY
             world.warn(
                 request.process.pid,
                 f"a timerfd of {request.process.describe()} is in real time: {error.strerror}; "
-                + (
-                    "it takes a kernel with CONFIG_CHECKPOINT_RESTORE"
-                    if needs_kernel
-                    else descriptors.REMEDY
-                ),
+                f"{descriptors.remedy(error)}",
             )
             return None
         former = world.timers.get(timer.key)

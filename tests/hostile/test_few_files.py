@@ -6,13 +6,14 @@ from __future__ import annotations
 import itertools
 import os
 import resource
+import sys
 from collections.abc import Iterator
 from subprocess import PIPE
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vdsotime import FrozenClock, VdsoTimeError
+from pytest_vdsotime import FrozenClock, RealTimeWarning, VdsoTimeError
 
 if TYPE_CHECKING:
     from conftest import Builder
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 CEILING_S = 30
 HOUR_NS = 3600 * 10**9
 ROOM = 30  # less than the children of programs/many_copies.c
+MANY_TIMERS = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+hour = (ctypes.c_long * 4)(0, 0, 3600, 0)
+for _ in range(40):
+    assert libc.timerfd_settime(libc.timerfd_create(1, 0), 0, hour, None) == 0
+"""
 
 
 @pytest.fixture
@@ -49,3 +57,11 @@ def test_more_copies_than_files(build: Builder, few_files: None) -> None:
         assert "Too many open files" in str(error)
     else:
         assert said == ["MOVE\n", "EXIT-SUCCESS\n"]
+
+
+def test_more_timers_than_files(few_files: None) -> None:
+    """The timerfds that the tracer has expire take a descriptor each."""
+    with FrozenClock(0) as clock:
+        program = clock.popen([sys.executable, "-c", MANY_TIMERS])
+        with pytest.warns(RealTimeWarning, match=r"a timerfd of .* open files; raise .*ulimit -n"):
+            assert program.wait(CEILING_S) == 0
