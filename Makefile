@@ -1,7 +1,7 @@
 # make demo    the main job, on a terminal, in under a minute after set-up
 # make test    everything: ruff, mypy, and the tests against the built and installed wheel
 # make bench   the table of pytest_vdsotime/docs/speed.md
-# make test-arm64  some tests on an emulated 64-bit Arm machine (all that follow PYTEST_ARGS there, if it is given)
+# make test-arm64  the tests on an emulated 64-bit Arm machine; PYTEST_ARGS=--short some of them, or as there
 # make docs    the pages of pytest_vdsotime/docs as HTML; any warning fails
 # make lint    ruff and mypy alone
 # make clean   removes what the others made

@@ -132,9 +132,11 @@ def _waits_in(task: Task, look: Look) -> str:
     call = next((name for name, nr in numbers.items() if nr == look.nr), f"system call {look.nr}")
     if call in _OF_DESCRIPTOR:
         return f"waits in {call} of {_file(task.tid, look.arguments[0] & 0xFFFFFFFF)}"
-    reason = _FOR.get(call)
+    # Of no descriptors: what pause(3) is on 64-bit Arm.
+    is_pause = call in ("poll", "ppoll") and not look.arguments[1]
+    reason = _FOR["pause"] if is_pause else _FOR.get(call)
     if reason is None:
-        return f"waits in {call}, for no time"
+        return f"waits in {call}, without a time limit"
     return f"waits {reason} ({call})"
 
 

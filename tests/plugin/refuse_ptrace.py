@@ -8,7 +8,8 @@ import struct
 import sys
 
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2  # linux/prctl.h
-NR_PTRACE, EPERM = 101, 1  # x86_64
+NR_PTRACE = {"x86_64": 101, "aarch64": 117}[os.uname().machine]
+EPERM = 1
 
 # linux/bpf_common.h, linux/seccomp.h: load the number; ptrace fails, everything else is allowed.
 PROGRAM = [

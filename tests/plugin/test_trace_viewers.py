@@ -8,6 +8,7 @@ import http.server
 import json
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ def test_it(frozen_clock_factory):
     assert (threads.wait(), sleep.wait()) == (0, 3)
 """
 
+PYTHON = Path(sys.executable).name
 # What the viewer of chrome://tracing needs of the Web Components that browsers had in its time.
 # They are for what it draws; what it has read is there without.
 WEB_COMPONENTS = b"""<!DOCTYPE html><script>
@@ -259,5 +261,5 @@ def test_viewers(pytester: pytest.Pytester, page: Page) -> None:
             # Each arrow goes from the call to what it woke.
             assert {source for source, _ in arrows} == {"advance(60)"}
             woken = sorted(name.partition(" (pid")[0] for _, name in arrows)
-            assert woken == ["python3", "python3", "sleep"]
+            assert woken == [PYTHON, PYTHON, "sleep"]
             assert all(parents[name] == "clock_nanosleep" for _, name in arrows)

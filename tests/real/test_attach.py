@@ -307,7 +307,7 @@ def test_another_users_program(public_dir: Path, real_program: Find) -> None:
 def test_an_undumpable_program(public_dir: Path, real_program: Find) -> None:
     """One that has closed itself to its own user, as ssh-agent does."""
     setpriv = real_program("setpriv")
-    undumpable = f"syscall(157, 4, 0); {PERL}"  # prctl(PR_SET_DUMPABLE, 0)
+    undumpable = f"require 'sys/syscall.ph'; syscall(&SYS_prctl, 4, 0); {PERL}"  # PR_SET_DUMPABLE
     with started([setpriv, *USERS["ordinary"], real_program("perl"), "-e", undumpable]) as program:
         with attached_by("ordinary", program.pid, public_dir, setpriv) as line:
             assert line.startswith("no: ") and "PR_SET_DUMPABLE" in line
