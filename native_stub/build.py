@@ -73,7 +73,7 @@ TRACER = [
     *("-O2", "-shared", "-fPIC", "-Wl,-Bsymbolic", "-fvisibility=hidden"),
     "-fno-asynchronous-unwind-tables",
 ]
-TRACER_SOURCES = "takeover.c", "pump.c", "waits.c", "sleeper.c", "look.c"
+TRACER_SOURCES = "takeover.c", "pump.c", "waits.c", "sleeper.c", "look.c", "spawn.c"
 LAUNCH = ["-Os", "-static", "-fno-pie", "-fno-asynchronous-unwind-tables"]
 
 

@@ -5,6 +5,7 @@
  */
 #include "pump.h"
 
+#include "spawn.h"
 #include "takeover.h"
 #include "tracer.h"
 
@@ -37,10 +38,13 @@
 #define PTRACE_SYSCALL 24
 #define PTRACE_GETEVENTMSG 0x4201
 #define PTRACE_GETSIGINFO 0x4202
+#define PTRACE_SEIZE 0x4206
+#define PTRACE_INTERRUPT 0x4207
 #define PTRACE_GET_SYSCALL_INFO 0x420e
 #define SYSCALL_INFO_ENTRY 1
 #define SPINS 100 /* some 50 microseconds */
 #define BIRTH_NS 20000 /* how much later a parent may be than its child */
+#define CHILD_NS 300000 /* how long its parent may still be busy with subprocess's own code */
 /* linux/stat.h */
 #define STATX_MODE 2
 #define S_ISUID 04000
@@ -290,14 +294,23 @@ static int has_privilege(uint64_t pid)
 static int sees_exec(struct pump *pump, uint64_t tid)
 {
     uint64_t former = 0, base;
-    if (!pump->block || (pump->asks_privilege && has_privilege(tid)))
+    long result = ANOTHER_KIND;
+    int kind = 0;
+    if (pump->asks_privilege && has_privilege(tid))
         return 0;
     if (syscall4(NR_ptrace, PTRACE_GETEVENTMSG, tid, 0, &former) < 0)
         return 0;
     struct arguments *arguments = &pump->entries[pump->entry_count].arguments; /* of the next one */
-    if (take_over(tid, tid, (const struct takeover_block *)pump->block, &base, arguments) != TAKEN_OVER)
+    for (; kind < PUMP_KINDS; kind++) {
+        if (pump->blocks[kind])
+            result = take_over(tid, tid, (const struct takeover_block *)pump->blocks[kind], &base, arguments);
+        if (result != ANOTHER_KIND)
+            break;
+    }
+    if (result != TAKEN_OVER)
         return 0;
     record(pump, EVENT_EXEC, tid, former, base);
+    pump->entries[pump->entry_count - 1].kind = kind;
     go_on(tid, 0);
     return 1;
 }
@@ -332,9 +345,61 @@ static int takes_note(struct pump *pump, uint64_t tid, int status)
     return is_first;
 }
 
+/* Takes the children of starts (spawn.h) that have been born. Returns how many are yet to be, or -1 where the tracer has
+ * to see to it. */
+static int take_children(struct pump *pump)
+{
+    int left = 0;
+    for (int i = 0; i < PUMP_LIST; i++) {
+        struct spawn *spawn = (struct spawn *)__atomic_load_n(&pump->spawns[i], __ATOMIC_ACQUIRE);
+        if (!spawn || spawn->patience == CANCELED)
+            continue;
+        uint64_t pid = __atomic_load_n(&spawn->pid, __ATOMIC_SEQ_CST);
+        if (!pid) {
+            left++;
+            continue;
+        }
+        if (is_full(pump) || pump->watched_count == PUMP_LIST || pump->expected_count == PUMP_LIST)
+            return -1;
+        if (syscall4(NR_ptrace, PTRACE_SEIZE, pid, 0, pump->seize_options) < 0)
+            return -1;
+        __atomic_store_n(&pump->spawns[i], 0, __ATOMIC_RELEASE);
+        spawn->is_taken = 1;
+        pump->watched[pump->watched_count++] = pid;
+        record(pump, EVENT_CHILD, pid, 0, 0);
+        if (!release_spawn(spawn)) {
+            pump->expected[pump->expected_count++] = pid;
+            syscall4(NR_ptrace, PTRACE_INTERRUPT, pid, 0, 0);
+        }
+    }
+    return left;
+}
+
+/* A child is announced, which takes less time to come than it would to sleep and to be woken; or it rings itself. */
+static int awaits_children(struct pump *pump)
+{
+    uint64_t start_ns = now_ns();
+    int left = take_children(pump);
+    while (left > 0 && now_ns() - start_ns < CHILD_NS) {
+        syscall0(NR_sched_yield);
+        left = take_children(pump);
+    }
+    if (left > 0) {
+        for (int i = 0; i < PUMP_LIST; i++)
+            if (pump->spawns[i])
+                have_ring((struct spawn *)pump->spawns[i]);
+        left = take_children(pump);
+    }
+    return left >= 0;
+}
+
 static int handles(struct pump *pump, uint64_t tid, int status, int is_first)
 {
     int event = status >> 16, signal = status >> 8 & 0xff;
+    if (tid == pump->doorbell && status >> 8 == CHILD_COMES && !pump->hands_over_all && awaits_children(pump)) {
+        go_on(tid, 0);
+        return 1;
+    }
     if (is_among(pump->special, pump->special_count, tid))
         return 0;
     if (status >> 8 == SYSCALL_TRAP)

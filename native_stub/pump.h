@@ -8,6 +8,7 @@
 
 #define PUMP_LIST 64
 #define PUMP_ENTRIES 512
+#define PUMP_KINDS 2 /* of programs that a kernel runs */
 #define PUMP_BATCH 256
 #define CALL_NUMBERS 512
 
@@ -16,11 +17,13 @@ enum interest { NO_INTEREST, INTEREST, INTEREST_BY_POINTER /* and so on: where t
 
 enum pump_result { STOP, NEWS, NOTHING }; /* or a negative errno */
 
-/* What the pump has seen to: the event (PTRACE_EVENT_FORK to _EXEC, or 0 for an end) of task `tid`, and of a birth the
- * child and whether it is a thread, of an exec the former id, where the vDSO is and the arguments, of an end the status. When, by the host's
- * CLOCK_MONOTONIC: the tracer hears of it later. */
+#define EVENT_CHILD 64 /* of a start (spawn.h): it was seized */
+
+/* What the pump has seen to: the event (PTRACE_EVENT_FORK to _EXEC, 0 for an end, EVENT_CHILD) of task `tid`, and of a birth the
+ * child and whether it is a thread, of an exec the former id, where the vDSO is, which of `blocks` it was given and the
+ * arguments, of an end the status. When, by the host's CLOCK_MONOTONIC: the tracer hears of it later. */
 struct pump_entry {
-    uint64_t event, tid, what, base, at_ns;
+    uint64_t event, tid, what, base, kind, at_ns;
     struct arguments arguments;
 };
 
@@ -34,12 +37,15 @@ struct pump {
     uint64_t special[PUMP_LIST]; /* tasks whose stops all are */
     uint64_t watched_count;
     uint64_t watched[PUMP_LIST]; /* tasks whose end is, and who is told of their execs at once */
-    uint64_t block;          /* what programs are taken over with (takeover.h); 0: their execs are the tracer's */
+    uint64_t blocks[PUMP_KINDS]; /* what programs are taken over with (takeover.h), by their kind; others' execs are the tracer's */
     uint64_t asks_privilege; /* those of set-user-ID programs are */
     uint64_t read_clock;     /* clock_gettime for all programs, in the tracer's process; 0: the tracer answers */
     uint64_t served;         /* bit per clock id that it answers */
     uint64_t lets_calls_go;  /* of tasks that stop at every system call those that are of no interest */
     uint64_t patience_ns;    /* how long to wait for a report; 0: until there is one */
+    uint64_t doorbell;       /* its process */
+    uint64_t seize_options;  /* PTRACE_O_... (ptrace(2)) */
+    volatile uint64_t *spawns; /* PUMP_LIST addresses of a struct spawn (spawn.h), or 0; other threads write them at any time */
     struct sleeper sleeper;  /* of this wait alone, and until anything but a sleep happens */
     /* Told by the pump. */
     uint64_t report_count;   /* the tracer's to handle: the first, and what came with it */

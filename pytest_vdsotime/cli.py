@@ -185,7 +185,7 @@ def _become(command: list[str], parameters: Mapping[str, Any], trace: int | None
     _fill_standard_streams()
     environment = _own_environment()
     candidates = candidates_of(command[0], environment)
-    privilege = ignored_privilege(candidates, None)
+    privilege = ignored_privilege(command[0], environment, None)
     if privilege is not None:
         _complain(
             f"{command[0]} runs in real time: "
@@ -370,7 +370,7 @@ def _follow(program: int, command: list[str], tracer: Tracer, world: World) -> N
 
     launch, exited = Launch(argv=command), Reply[int]()
     process = Process(program, world, exited=exited, launch=launch)
-    tracer.post(lambda loop: loop.launch(process), launch.ended, exited)
+    tracer.post(lambda loop: loop.launching.launch(process), launch.ended, exited)
     if number := launch.ended.result():
         _complain(f"it could be executed a moment ago, and now not: {os.strerror(number)}")
     exited.result()

@@ -45,10 +45,11 @@ def candidates_of(program: Any, env: Mapping[Any, Any] | None) -> list[bytes]:
     return [os.path.join(os.fsencode(directory), path) for directory in os.get_exec_path(env)]
 
 
-def ignored_privilege(candidates: Sequence[bytes], cwd: Any) -> str | None:
+def ignored_privilege(program: Any, env: Mapping[Any, Any] | None, cwd: Any) -> str | None:
+    """What a program would have alone, and the kernel does not give it under a tracer."""
     if os.geteuid() == 0:
         return None
-    for candidate in candidates:
+    for candidate in candidates_of(program, env):
         path = os.path.join(os.fsencode(cwd or "."), candidate)
         if b"\0" not in path and os.access(path, os.X_OK):
             return procfs.ignored_privilege(os.fsdecode(path))

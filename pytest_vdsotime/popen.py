@@ -1,7 +1,8 @@
 """FrozenPopen: a `subprocess.Popen` whose program is on a clock, and what is built on it.
 
-The standard library forks and executes, as always; only that what it executes is the launcher
-(native_stub/launch.c), which waits until the tracer has seized it and then executes the program.
+The standard library starts it, as always, with another fork and exec below it (spawning.py); or,
+where that does not do, what it executes is the launcher (native_stub/launch.c). Either way the
+child waits until the tracer has seized it, and then executes the program.
 The exit status comes from the tracer: a waitpid here would take away its stops.
 """
 
@@ -27,6 +28,7 @@ from pytest_vdsotime.launcher import (
     program_of,
     with_launcher_in_reach,
 )
+from pytest_vdsotime.spawning import Spawning, can_spawn
 from pytest_vdsotime.tracer.tasks import Launch, Process, Reply
 from pytest_vdsotime.tracer.thread import Tracer
 
@@ -40,6 +42,7 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
     Raises what `subprocess.Popen` raises, and TracingUnavailable, UnsupportedProgram, ClockClosed.
     """
 
+    _forget: Callable[[Reply[int]], None]
     _exited: Reply[int] | None = None
     """The status to come; None for a program that is not traced, which the standard library waits
     for."""
@@ -72,21 +75,11 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
     ) -> None:
         execute_child = super()._execute_child  # type: ignore[misc]
         argv, program = program_of(args, executable, shell)
-        candidates = candidates_of(program, env)
-        privilege = ignored_privilege(candidates, cwd)
+        privilege = ignored_privilege(program, env, cwd)
         if privilege is not None:
             execute_child(
-                args,
-                executable,
-                preexec_fn,
-                close_fds,
-                pass_fds,
-                cwd,
-                env,
-                startupinfo,
-                creationflags,
-                shell,
-                *rest,
+                *(args, executable, preexec_fn, close_fds, pass_fds, cwd, env),
+                *(startupinfo, creationflags, shell, *rest),
             )
             self._clock.leave_untraced(
                 self, f"{program} is {privilege}, which the kernel ignores for traced programs"
@@ -94,15 +87,31 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
             return
         tracer, world = self._clock.start_tracing()
         native = tracer.load()
-        launcher = native.launcher.path
+        launcher, code = native.launcher.path, native.calls.filters[world.follows]
+        launch = Launch(argv=argv, may_precede_launcher=preexec_fn is not None)
+        exited: Reply[int] = Reply()
+        process = Process(0, world, exited=exited, launch=launch)
+        self._exited = exited
+        self._forget = tracer.forget
+        stays_itself = rest[_IDENTITY] == (None, None, None)
+        if preexec_fn is None and stays_itself and can_spawn(tracer):
+            spawning = Spawning(tracer, process, code)
+            spawning.execute_child(
+                *(self, args, executable, None, close_fds, pass_fds, cwd, env),
+                *(startupinfo, creationflags, shell, *rest),
+            )
+            self._await_start(tracer, launch, program, spawning.failure)
+            return
         identity = AS_IT_IS
-        if preexec_fn is None:
-            # The launcher installs its filter first. A preexec_fn must find the identity changed.
-            identity, rest = _take_identity(rest)
-            if identity != AS_IT_IS and env is None:
+        # The launcher installs its filter first. A preexec_fn must find the identity changed.
+        if preexec_fn is None and not stays_itself:
+            gid, groups, uid = rest[_IDENTITY]
+            identity = Identity(uid, gid, groups)
+            rest = (*rest[: _IDENTITY.start], None, None, None, *rest[_IDENTITY.stop :])
+            if env is None:
                 # Without an identity to change, subprocess may take posix_spawn, and os.environ.
                 env = c_environment()
-        code = native.calls.filters[world.follows]
+        candidates = candidates_of(program, env)
         arguments = launcher_arguments(os.getpid(), code, identity, candidates, argv)
         if preexec_fn is not None:
             kept_fds = pass_fds if close_fds else None
@@ -116,18 +125,26 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
             if error.filename == launcher:
                 raise OSError(error.errno, error.strerror, program) from None
             raise
-        launch = Launch(may_precede_launcher=preexec_fn is not None, argv=argv)
-        self._follow(tracer, Process(self.pid, world, launch=launch), launch, program)
+        process.pid = self.pid
+        tracer.post(lambda loop: loop.launching.launch(process), launch.ended, exited)
+        self._await_start(tracer, launch, program, launcher_failure)
 
-    def _follow(self, tracer: Tracer, process: Process, launch: Launch, program: Any) -> None:
-        """Waits until the launcher has become the program; raises what made it fail."""
-        self._exited = process.exited = Reply()
-        self._forget = tracer.forget
-        tracer.post(lambda loop: loop.launch(process), launch.ended, process.exited)
+    def _await_start(
+        self,
+        tracer: Tracer,
+        launch: Launch,
+        program: Any,
+        failure: Callable[[int, Any], Exception],
+    ) -> None:
+        """Waits until the child has become the program; raises what made it fail."""
         try:
             number = launch.ended.result()
+        except ProcessLookupError:  # somebody has killed it before
+            self._exited = None
+            return
         except BaseException:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
             if launch.ended.is_given():  # it is not traced; otherwise Ctrl-C ended the waiting
                 self._exited = None
                 self._wait(timeout=None)
@@ -136,7 +153,7 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
             tracer.forget(launch.ended)
         if number:
             self.returncode = 255
-            raise launcher_failure(number, program)
+            raise failure(number, program)
 
     def end(self) -> None:
         """Kills and reaps it and closes its pipes, unless somebody saw its end and so did that."""
@@ -231,15 +248,3 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
 
 # Where subprocess has gid, gids and uid among the parameters behind `shell`.
 _IDENTITY = slice(7, 10)
-
-
-def _take_identity(rest: tuple[Any, ...]) -> tuple[Identity, tuple[Any, ...]]:
-    """(the identity among the parameters behind `shell`, those parameters without it)"""
-    gid, groups, uid = rest[_IDENTITY]
-    return Identity(uid, gid, groups), (
-        *rest[: _IDENTITY.start],
-        None,
-        None,
-        None,
-        *rest[_IDENTITY.stop :],
-    )

@@ -11,6 +11,10 @@
 #define __vdso_getrandom __kernel_getrandom
 
 /* include/uapi/asm-generic/unistd.h */
+#define NR_dup 23
+#define NR_dup3 24
+#define NR_fcntl 25
+#define NR_chdir 49
 #define NR_openat 56
 #define NR_close 57
 #define NR_pread64 67
@@ -22,11 +26,17 @@
 #define NR_clock_getres 114
 #define NR_clock_nanosleep 115
 #define NR_ptrace 117
+#define NR_sched_yield 124
 #define NR_kill 129
+#define NR_rt_sigaction 134
+#define NR_rt_sigprocmask 135
 #define NR_rt_sigtimedwait 137
 #define NR_setregid 143
 #define NR_setreuid 145
+#define NR_setpgid 154
+#define NR_setsid 157
 #define NR_setgroups 159
+#define NR_umask 166
 #define NR_prctl 167
 #define NR_gettimeofday 169
 #define NR_getpid 172
@@ -77,6 +87,25 @@ static inline long syscall6(long nr, long a, long b, long c, long d, long e, lon
 #define syscall3(nr, a, b, c) syscall6(nr, (long)(a), (long)(b), (long)(c), 0, 0, 0)
 #define syscall4(nr, a, b, c, d) syscall6(nr, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
 #define syscall5(nr, a, b, c, d, e) syscall6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
+
+/* clone3(2): the child runs a function, which must not return, on the stack that `how` names. */
+static inline long clone_to(const void *how, long size, void (*run)(void *), void *argument)
+{
+    register long x8 __asm__("x8") = NR_clone3;
+    register long x0 __asm__("x0") = (long)how;
+    register long x1 __asm__("x1") = size;
+    __asm__ volatile("svc #0\n"
+                     "    cbnz x0, 1f\n"
+                     "    mov x29, xzr\n"
+                     "    mov x0, %[argument]\n"
+                     "    blr %[run]\n"
+                     "    brk #0\n"
+                     "1:"
+                     : "+r"(x0)
+                     : "r"(x8), "r"(x1), [run] "r"(run), [argument] "r"(argument)
+                     : "memory");
+    return x0;
+}
 
 /* struct user_pt_regs (asm/ptrace.h), and behind it the number of the system call, -1 in none: two sets of
  * registers to a tracer. pytest_vdsotime/arch/aarch64.py has the same layout. */

@@ -13,8 +13,12 @@
 #define MMAP_UNIT VDSO_PAGE_SIZE /* of its offset: bytes */
 #define NR_mprotect 10
 #define NR_munmap 11
+#define NR_rt_sigaction 13
+#define NR_rt_sigprocmask 14
 #define NR_pread64 17
 #define NR_pwrite64 18
+#define NR_sched_yield 24
+#define NR_dup 32
 #define NR_nanosleep 35
 #define NR_getpid 39
 #define NR_clone 56
@@ -22,8 +26,13 @@
 #define NR_execve 59
 #define NR_wait4 61
 #define NR_kill 62
+#define NR_fcntl 72
+#define NR_chdir 80
+#define NR_umask 95
 #define NR_ptrace 101
+#define NR_setpgid 109
 #define NR_getppid 110
+#define NR_setsid 112
 #define NR_rt_sigtimedwait 128
 #define NR_setreuid 113
 #define NR_setregid 114
@@ -36,6 +45,7 @@
 #define NR_clock_nanosleep 230
 #define NR_exit_group 231
 #define NR_openat 257
+#define NR_dup3 292
 #define NR_getcpu 309
 #define NR_process_vm_readv 310
 #define NR_process_vm_writev 311
@@ -73,6 +83,24 @@ static inline long syscall6(long nr, long a, long b, long c, long d, long e, lon
 #define syscall3(nr, a, b, c) syscall6(nr, (long)(a), (long)(b), (long)(c), 0, 0, 0)
 #define syscall4(nr, a, b, c, d) syscall6(nr, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
 #define syscall5(nr, a, b, c, d, e) syscall6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
+
+/* clone3(2): the child runs a function, which must not return, on the stack that `how` names. */
+static inline long clone_to(const void *how, long size, void (*run)(void *), void *argument)
+{
+    long result;
+    __asm__ volatile("syscall\n"
+                     "    testq %%rax, %%rax\n"
+                     "    jnz 1f\n"
+                     "    xorl %%ebp, %%ebp\n"
+                     "    movq %[argument], %%rdi\n"
+                     "    callq *%[run]\n"
+                     "    hlt\n"
+                     "1:"
+                     : "=a"(result)
+                     : "0"(NR_clone3), "D"(how), "S"(size), [run] "r"(run), [argument] "r"(argument)
+                     : "rcx", "r11", "memory");
+    return result;
+}
 
 /* struct user_regs_struct (sys/user.h), and how a tracer gets and sets it (ptrace(2)); `cs` tells 64-bit
  * programs from 32-bit ones. */

@@ -13,28 +13,35 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from pytest_vdsotime.kernel.ptrace import OPTIONS
+from pytest_vdsotime.kernel.spawn import Nursery
 from pytest_vdsotime.kernel.takeover import Block
 from pytest_vdsotime.kernel.wait import Stop, StopKind, decode
 
+#: How many kinds of programs a kernel may run, as far as the pump is concerned.
+KINDS = 2
 _LIST, _ENTRIES, _BATCH, _ARGUMENTS = 64, 512, 256, 128
 _NEWS, _NOTHING = 1, 2  # enum pump_result
 _RECORDS = 1 << 14
 _CALL_NUMBERS = 512
 
 
-END = 0
+#: Events beside those of ptrace(2): of an end, and of a start's child that was seized.
+END, CHILD = 0, 64
 
 
 class Entry(NamedTuple):
     """What the pump has seen to."""
 
     event: int
-    """A StopKind, or END."""
+    """A StopKind, END or CHILD."""
     tid: int
     what: int
     """At a birth the child, at an exec the former id, at an end the status."""
     base: int
     """At an exec where the vDSO is, at a birth whether the child is a thread."""
+    kind: int
+    """At an exec which of the blocks the program was given."""
     at_ns: int
     """When, by the host's CLOCK_MONOTONIC."""
     argv: bytes
@@ -45,7 +52,7 @@ class _Entry(ctypes.Structure):
     """struct pump_entry of native_stub/pump.h."""
 
     _fields_ = (
-        *((name, ctypes.c_uint64) for name in ("event", "tid", "what", "base", "at_ns")),
+        *((name, ctypes.c_uint64) for name in ("event", "tid", "what", "base", "kind", "at_ns")),
         ("argv_size", ctypes.c_uint64),
         ("argv", ctypes.c_ubyte * _ARGUMENTS),
     )
@@ -101,12 +108,15 @@ class _Pump(ctypes.Structure):
         ("special", ctypes.c_uint64 * _LIST),
         ("watched_count", ctypes.c_uint64),
         ("watched", ctypes.c_uint64 * _LIST),
-        ("block", ctypes.c_uint64),
+        ("blocks", ctypes.c_uint64 * KINDS),
         ("asks_privilege", ctypes.c_uint64),
         ("read_clock", ctypes.c_uint64),
         ("served", ctypes.c_uint64),
         ("lets_calls_go", ctypes.c_uint64),
         ("patience_ns", ctypes.c_uint64),
+        ("doorbell", ctypes.c_uint64),
+        ("seize_options", ctypes.c_uint64),
+        ("spawns", ctypes.c_uint64),
         ("sleeper", _Sleeper),
         ("report_count", ctypes.c_uint64),
         ("reports", _Report * _BATCH),
@@ -126,7 +136,7 @@ class _Pump(ctypes.Structure):
 class Pump:
     """Waits for the next stop that is the tracer's to handle."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, nursery: Nursery) -> None:
         library = ctypes.CDLL(path)
         self._function = library.pump
         self._function.argtypes = (ctypes.POINTER(_Pump),)
@@ -144,6 +154,9 @@ class Pump:
         for function in (self._find_record, self._drop_record):
             function.argtypes = (ctypes.POINTER(_Waits), ctypes.c_uint64)
         self.structure.asks_privilege = os.geteuid() != 0
+        self.structure.seize_options = OPTIONS
+        self.structure.spawns = ctypes.addressof(nursery.places)
+        self._nursery = nursery  # keeps it alive
         self._special: set[int] = set()
         self._watched: set[int] = set()
         self.hands_over_all = self.lets_calls_go = self.was_interrupted = False
@@ -156,6 +169,11 @@ class Pump:
             else:
                 self._special.remove(tid)
             self._write()
+
+    def hear(self, doorbell: int) -> None:
+        """The children of the nursery ring here; every other stop is the tracer's."""
+        self.structure.doorbell = doorbell
+        self.hand_over(doorbell)
 
     def keep(self, tid: int) -> None:
         """Ends that."""
@@ -192,10 +210,12 @@ class Pump:
     def _is_full(self) -> bool:
         return max(len(self._special), len(self._watched)) > _LIST
 
-    def take_over_with(self, block: Block | None) -> None:
-        """What execs are seen to with; None: they are the tracer's."""
-        self._block = block  # keeps it alive
-        self.structure.block = 0 if block is None else ctypes.addressof(block.structure)
+    def take_over_with(self, blocks: Sequence[Block | None]) -> None:
+        """What execs are seen to with, by the kind of program, KINDS at most; None: those are the
+        tracer's."""
+        self._blocks = blocks  # keeps them alive
+        addresses = [0 if one is None else ctypes.addressof(one.structure) for one in blocks]
+        self.structure.blocks[:] = (*addresses, *[0] * (KINDS - len(blocks)))
 
     def answer_reads(self, read_clock: int, served: int) -> None:
         """Raw clock_gettime of these clock ids is answered by a function in this process; 0: by the
@@ -286,7 +306,8 @@ class Pump:
         """What was seen to since the last wait began, in its order."""
         for entry in self.structure.entries[: self.structure.entry_count]:
             argv = bytes(entry.argv)[: entry.argv_size] if entry.event == StopKind.EXEC else b""
-            yield Entry(entry.event, entry.tid, entry.what, entry.base, entry.at_ns, argv)
+            numbers = entry.event, entry.tid, entry.what, entry.base, entry.kind, entry.at_ns
+            yield Entry(*numbers, argv)
 
     @property
     def readers(self) -> Iterator[int]:

@@ -28,6 +28,7 @@ from pytest_vdsotime.timeline import NS_PER_S
 
 RING = signal.SIGUSR1
 LOOK_AROUND = signal.SIGUSR2
+CHILD_COMES = signal.SIGHUP  # native_stub/spawn.h
 #: Ignored by default, so it does no harm wherever it may go; the tracer thread must not block it.
 INTERRUPT = signal.SIGURG
 _WATCH_INTERVAL_S = 0.25

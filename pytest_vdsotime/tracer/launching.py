@@ -1,43 +1,86 @@
-"""From a child that is the launcher (native_stub/launch.c), or on its way there, to its program."""
+"""From a child to its program: one that is the launcher (native_stub/launch.c) or on its way there,
+and one that goes straight (native_stub/spawn.c)."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
+from pytest_vdsotime.errors import ClockClosed
 from pytest_vdsotime.image import LAUNCHER_NAME, Launcher
 from pytest_vdsotime.kernel import memory, procfs, ptrace
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.pump import Pump
+from pytest_vdsotime.kernel.spawn import Spawn
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer.tasks import Launch, Process, Tables, Task, TaskState
 
 
 @dataclass(slots=True)
 class Launching:
-    """Seizes launchers and lets them execute their programs."""
+    """Seizes children and lets them execute their programs."""
 
     launcher: Launcher
     tables: Tables
     pump: Pump
 
     def launch(self, process: Process) -> None:
-        """Takes a child of this process under the tracer.
+        """Takes a child of this process, the launcher, under the tracer.
 
-        Raises OSError when it cannot be traced.
+        Raises ProcessLookupError when it was killed before, OSError when it cannot be traced,
+        ClockClosed.
         """
+        launch, pid = self._seize(process), process.pid
+        if self._release_running(process):
+            return
+        if launch.is_released:
+            self._wake(pid)
+        else:
+            self.pump.hand_over(pid)
+            ptrace.interrupt(pid)
+
+    def spawn(self, process: Process, spawn: Spawn) -> None:
+        """The same with the child of `spawn`, which goes straight to its program. It is killed
+        where that fails."""
+        process.pid = spawn.pid
+        try:
+            if spawn.is_taken:
+                self._enter(process).is_released = True
+                self._check(process)
+                return
+            self._seize(process).is_released = True
+        except BaseException:
+            process.kill()
+            raise
+        if not spawn.release():
+            self._wake(process.pid)
+
+    def _seize(self, process: Process) -> Launch:
+        self._check(process)
         pid = process.pid
-        ptrace.seize(pid)
+        try:
+            ptrace.seize(pid)
+        except PermissionError:
+            if procfs.stat_fields(pid) in (None, ("Z", os.getpid())):
+                raise ProcessLookupError(f"{pid} has ended") from None
+            raise
+        return self._enter(process)
+
+    def _check(self, process: Process) -> None:
+        if process.world.closed is not None:
+            raise ClockClosed("the clock is closed")
+
+    def _enter(self, process: Process) -> Launch:
+        pid, launch = process.pid, process.launch
+        assert launch is not None
         self.pump.watch(pid)
         process.threads.add(pid)
         process.world.processes[pid] = process
         self.tables.tasks[pid] = Task(pid, process, TaskState.RUNNING)
-        if self._release_running(process):
-            return
-        assert process.launch is not None
-        if process.launch.is_released:
-            self.pump.expect(pid)  # that wakes it up
-        else:
-            self.pump.hand_over(pid)
+        return launch
+
+    def _wake(self, pid: int) -> None:
+        self.pump.expect(pid)
         ptrace.interrupt(pid)
 
     def _release_running(self, process: Process) -> bool:

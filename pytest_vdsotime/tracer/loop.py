@@ -14,13 +14,14 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from pytest_vdsotime import image
-from pytest_vdsotime.errors import ClockClosed, UnsupportedProgram
+from pytest_vdsotime.errors import UnsupportedProgram
 from pytest_vdsotime.events import Kind
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.look import LookAt
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
-from pytest_vdsotime.kernel.pump import END, Pump
+from pytest_vdsotime.kernel.pump import CHILD, END, Pump
 from pytest_vdsotime.kernel.signals import SI_TIMER
+from pytest_vdsotime.kernel.spawn import Nursery
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer import exits, interrupted
 from pytest_vdsotime.tracer.alarms import Alarms
@@ -41,7 +42,7 @@ from pytest_vdsotime.tracer.quiet import Quiet
 from pytest_vdsotime.tracer.shortcuts import Shortcuts, own_rows, tell_of_calls, tell_of_waits
 from pytest_vdsotime.tracer.spans import follow_wait
 from pytest_vdsotime.tracer.stops import Stops
-from pytest_vdsotime.tracer.takeover import Takeover, reservations
+from pytest_vdsotime.tracer.takeover import Takeover, warn_of_reservations
 from pytest_vdsotime.tracer.tasks import Process, Tables, Task, TaskState, World
 from pytest_vdsotime.tracer.timers import Timers
 
@@ -49,20 +50,27 @@ from pytest_vdsotime.tracer.timers import Timers
 class Loop:
     """The tracer's tables and what happens to them. Everything here runs on the tracer thread."""
 
-    def __init__(self, native: NativeObjects, bell: Doorbell, rung: Callable[[], None]) -> None:
-        self._native = native
-        self._bell = bell
+    def __init__(
+        self,
+        native: NativeObjects,
+        bell: Doorbell,
+        nursery: Nursery,
+        rung: Callable[[], None],
+        child_came: Callable[[int], None],
+    ) -> None:
+        """`rung` is called when the doorbell was, `child_came` when the pump has seized a child."""
+        self._native, self._child_came = native, child_came
         self._calls = native.calls
         self._rewinds_early = native.arch.rewinds_early
         tables = Tables()
         self._tasks = tables.tasks
         self._newborn = tables.newborn
         self.worlds = tables.worlds
-        self._pump = Pump(image.tracer_path(native.arch))
+        self._pump = Pump(image.tracer_path(native.arch), nursery)
         lookout = Lookout(tables, self._start_newborn)
-        self._stops = Stops(tables, self._pump, bell, lookout, self._pumped, rung)
-        self._launching = Launching(native.launcher, tables, self._pump)
-        self._takeover = Takeover(native, self._stops.next_of)
+        self.stops = Stops(tables, self._pump, bell, lookout, self._pumped, rung)
+        self.launching = Launching(native.launcher, tables, self._pump)
+        self._takeover = Takeover(native, self.stops.next_of)
         self._shortcuts = Shortcuts(tables, self._pump, native, self._takeover)
         own_waits = own_rows(native.arch.abis[0])
         tell_of_waits(self._pump, own_waits)
@@ -73,12 +81,12 @@ class Loop:
         self._timers = Timers(alarms)
         self._canceled = CanceledReads(self._calls, self._timers)
         self.passing = Passing(
-            *(tables, self._pump, self._stops, quiet, self._parking, self._calls, alarms),
+            *(tables, self._pump, self.stops, quiet, self._parking, self._calls, alarms),
             *(self._timers, self._canceled, self._shortcuts, self._handle, self._resume),
         )
         self._jumping = Jumping(tables, alarms, quiet, self.passing, self._shortcuts)
-        self._moving = Moving(native, self._stops.next_of)
-        self._attaching = Attaching(native, tables, self._moving, self._stops.next, self._handle)
+        self._moving = Moving(native, self.stops.next_of)
+        self._attaching = Attaching(native, tables, self._moving, self.stops.next, self._handle)
         self._leaving = tables.leaving
         self.later: deque[Callable[[], None]] = deque()
         """Actions for when no stop is being handled."""
@@ -103,7 +111,7 @@ class Loop:
         while not self.is_done:
             while self.later:
                 self.later.popleft()()
-            stop = self._stops.next(self._jumping.tick())
+            stop = self.stops.next(self._jumping.tick())
             if stop is not None:
                 self._handle(stop)
                 self._jumping.was_active()
@@ -128,7 +136,7 @@ class Loop:
         try:
             handler = self._handlers[stop.kind]
             if launch is not None and not launch.is_released and stop.kind != StopKind.EXITED:
-                self._launching.release(stop, launch)
+                self.launching.release(stop, launch)
                 if stop.kind == StopKind.EXEC:
                     handler = self._on_trap  # the launcher's own
             handler(task, stop)
@@ -136,12 +144,6 @@ class Loop:
             pass  # killed while it was stopped: its exit is reported next
 
     # --- programs come ---------------------------------------------------------------------------
-
-    def launch(self, process: Process) -> None:
-        """Takes the launcher in a child of this process under the tracer; see Launching.launch."""
-        if process.world.closed is not None:
-            raise ClockClosed("the clock is closed")
-        self._launching.launch(process)
 
     def _on_new_task(self, task: Task, stop: Stop) -> None:
         stopped = Stopped(task.tid)
@@ -158,12 +160,14 @@ class Loop:
             self._happened_ns = entry.at_ns
             if entry.event == END:
                 self._handle(Stop(entry.tid, StopKind.EXITED.value, entry.what))
+            elif entry.event == CHILD:
+                self._child_came(entry.tid)
             elif entry.event == StopKind.EXEC:
                 task = self._tasks.get(entry.tid) or self._leader_reborn(entry.tid, entry.what)
                 if task.state != TaskState.RUNNING:
                     task.move(TaskState.RUNNING)  # a leader that was killed while it was stopped
                 self._begin_program(task)
-                self._takeover.was_at_exec(task.process, self._native.own, entry.base)
+                self._shortcuts.was_at_exec(task.process, entry.kind, entry.base)
                 self._has_begun(task.process, entry.argv)
             else:
                 parent = self._tasks.get(entry.tid)
@@ -250,8 +254,8 @@ class Loop:
         except (OSError, UnsupportedProgram) as error:
             process.kill_unsupported(error)
         else:
-            for text in reservations(process):
-                process.world.warn(process.pid, text)
+            self._shortcuts.know_kinds()
+            warn_of_reservations(process)
             self._resume(task, stopped)
         self._has_begun(process, argv)
 
@@ -393,7 +397,3 @@ class Loop:
             failed = process.launch.is_released and os.WIFEXITED(status)
             process.launch.ended.give(os.WEXITSTATUS(status) if failed else 0)
         self.clocks.end_if_empty(world)
-
-    def kill_all(self) -> None:
-        """The tracer's end: kills what is left, and reaps it."""
-        self._stops.kill_all(self.worlds)

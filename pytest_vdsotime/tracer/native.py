@@ -13,6 +13,7 @@ from typing import Any
 from pytest_vdsotime import image
 from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.errors import TracingUnavailable
+from pytest_vdsotime.kernel.spawn import Spawner
 from pytest_vdsotime.tracer.calls import Calls
 
 
@@ -57,6 +58,7 @@ class NativeObjects:
 
     arch: Arch
     launcher: image.Launcher
+    spawner: Spawner
     calls: Calls
     fakes: Mapping[str, image.VdsoImage]
     """By the kind of program, that of the host first."""
@@ -67,7 +69,8 @@ class NativeObjects:
         """Raises TracingUnavailable when an object is missing or the kernel's vDSO is not known."""
         fakes = {one.name: image.fake_vdso(one) for one in (arch, *arch.runs_too)}
         own = Kind.of(arch, fakes[arch.name], image.HostVdso.of_process("self", arch))
-        return cls(arch, image.Launcher.of(arch), Calls(arch), fakes, {arch.name: own})
+        spawner = Spawner(image.tracer_path(arch))
+        return cls(arch, image.Launcher.of(arch), spawner, Calls(arch), fakes, {arch.name: own})
 
     @property
     def own(self) -> Kind:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_vdsotime.arch import Abi
 from pytest_vdsotime.events import Kind
-from pytest_vdsotime.kernel.pump import Pump
+from pytest_vdsotime.kernel.pump import KINDS, Pump
+from pytest_vdsotime.tracer.native import Kind as ProgramKind
 from pytest_vdsotime.tracer.native import NativeObjects
 from pytest_vdsotime.tracer.request import CallRow
 from pytest_vdsotime.tracer.takeover import Takeover
@@ -52,6 +53,17 @@ class Shortcuts:
     takeover: Takeover
     needs_care: bool = False
     """Of some process of any clock."""
+    kinds: Sequence[ProgramKind] = ()
+    """Of the programs that the pump takes over, as it names them."""
+
+    def was_at_exec(self, process: Process, kind: int, base: int) -> None:
+        """The pump has taken over a program, with its vDSO at `base`."""
+        self.takeover.was_at_exec(process, self.kinds[kind], base)
+
+    def know_kinds(self) -> None:
+        """After the first program of a kind was taken over."""
+        if len(self.kinds) < len(list(self.native.kinds)):
+            self.choose()
 
     def take_care(self, process: Process) -> None:
         """Of a process whose state may have changed."""
@@ -73,14 +85,15 @@ class Shortcuts:
         self.pump.lets_calls_go = (
             has_attached and not is_watched and not any(world.is_canceled for world in worlds)
         )
-        kind, block, reader, ahead_ns = self.native.own, None, (0, 0), None
+        kind, reader, ahead_ns = self.native.own, (0, 0), None
+        self.kinds, blocks = list(self.native.kinds)[:KINDS], []
         if len(worlds) == 1 and not self.needs_care:
             page = worlds[0].page
-            block = self.takeover.block(kind, page)
+            blocks = [self.takeover.block(one, page) for one in self.kinds]
             if not worlds[0].is_canceled:
                 reader = page.reader(kind.arch.name, kind.fake, kind.host)
             ahead_ns = _ahead_ns(worlds[0])
-        self.pump.take_over_with(block)
+        self.pump.take_over_with(blocks)
         self.pump.answer_reads(*reader)
         self.pump.let_waits_begin(ahead_ns)
 

@@ -35,7 +35,7 @@ class Stops:
         self._postponed = tables.postponed
         self._pump = pump
         self._pumped = pumped
-        pump.hand_over(bell.pid)
+        pump.hear(bell.pid)
         self._bell = bell
         self._lookout = lookout
         self._rung = rung
@@ -103,7 +103,7 @@ class Stops:
         if stop is None or stop.kind == StopKind.EXITED:
             self._pump.keep(self._bell.pid)
             self._bell.repair()
-            self._pump.hand_over(self._bell.pid)
+            self._pump.hear(self._bell.pid)
             self._look_around()
         elif stop.kind == StopKind.GROUP_STOP:
             Stopped(stop.tid).listen()

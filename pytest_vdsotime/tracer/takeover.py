@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -65,20 +65,23 @@ def _find_sysinfo_ehdr(memory: ProcessMemory, stack_pointer: int, word: str) -> 
     raise UnsupportedProgram("its initial stack has no auxiliary vector")
 
 
-def reservations(process: Process) -> Iterator[str]:
-    """What a program that has the clock does not have as it would alone."""
+def warn_of_reservations(process: Process) -> None:
+    """Of what a program that has the clock does not have as it would alone."""
+    world, pid = process.world, process.pid
     privilege = procfs.ignored_privilege(f"/proc/{process.pid}/exe")
     if privilege:
-        yield (
+        world.warn(
+            pid,
             f"{process.describe()} is {privilege}, which the kernel ignores for a program "
             "traced by an ordinary user (execve(2)): it runs without that privilege; "
-            "run the tests as root"
+            "run the tests as root",
         )
     if process.changes_time_namespace and not procfs.is_in_own_time_namespace(process.pid):
-        yield (
+        world.warn(
+            pid,
             f"{process.describe()} is in another time namespace: its wall clock is ahead of this "
             "clock by that namespace's offset whenever it ticks (time_namespaces(7)); start it "
-            "outside of one"
+            "outside of one",
         )
 
 

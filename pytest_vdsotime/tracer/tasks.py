@@ -36,51 +36,58 @@ T = TypeVar("T")
 class Reply(Generic[T]):
     """What one thread waits for and another gives, once."""
 
+    __slots__ = "_error", "_gate", "_is_given", "_lock", "_then", "_value"
+
     def __init__(self) -> None:
-        self._given = threading.Event()
+        self._gate = threading.Lock()  # costs less than an Event
+        self._gate.acquire()
+        self._is_given = False
         self._value: T | None = None
         self._error: BaseException | None = None
         self._lock = threading.Lock()
         self._then: list[Callable[[], None]] = []
 
-    def _end(self) -> None:
+    def _end(self, value: T | None, error: BaseException | None) -> None:
         with self._lock:
-            self._given.set()
+            if self._is_given:
+                return
+            self._value, self._error, self._is_given = value, error, True
             callbacks, self._then = self._then, []
+            self._gate.release()
         for callback in callbacks:
             callback()
 
     def then(self, callback: Callable[[], None]) -> None:
         """Calls `callback` when the answer is there: on the answering thread, or at once."""
         with self._lock:
-            if not self._given.is_set():
+            if not self._is_given:
                 self._then.append(callback)
                 return
         callback()
 
     def give(self, value: T) -> None:
         """Ends the waiting. A second answer is ignored: the first one stands."""
-        if not self._given.is_set():
-            self._value = value
-            self._end()
+        self._end(value, None)
 
     def fail(self, error: BaseException) -> None:
         """Ends the waiting with an exception."""
-        if not self._given.is_set():
-            self._error = error
-            self._end()
+        self._end(None, error)
 
     def is_given(self) -> bool:
         """Whether the answer is there."""
-        return self._given.is_set()
+        return self._is_given
 
     def wait(self, timeout: float | None = None) -> bool:
         """Waits at most `timeout` real seconds; returns whether the answer is there."""
-        return self._given.wait(timeout)
+        if not self._is_given:
+            if not self._gate.acquire(timeout=-1 if timeout is None else max(timeout, 0)):
+                return False
+            self._gate.release()  # for whoever else waits
+        return True
 
     def result(self) -> T:
         """Waits for the answer; raises what `fail` was given."""
-        self._given.wait()
+        self.wait()
         if self._error is not None:
             raise self._error
         return self._value  # type: ignore[return-value]

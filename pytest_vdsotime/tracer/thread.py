@@ -12,13 +12,15 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.availability import known_obstacle
 from pytest_vdsotime.errors import ClockClosed, TracingUnavailable, VdsoTimeError
-from pytest_vdsotime.tracer.doorbell import INTERRUPT, Doorbell, watch
+from pytest_vdsotime.kernel.spawn import Nursery, Spawn
+from pytest_vdsotime.tracer.doorbell import CHILD_COMES, INTERRUPT, Doorbell, watch
 from pytest_vdsotime.tracer.loop import Loop
 from pytest_vdsotime.tracer.native import NativeObjects
 from pytest_vdsotime.tracer.tasks import Reply
@@ -39,6 +41,8 @@ class Tracer:
         self._thread: threading.Thread | None = None
         self._bell: Doorbell | None = None
         self._inbox: deque[tuple[Callable[[Loop], None], Reply[Any]]] = deque()
+        self._nursery = Nursery()
+        self._starting: dict[Spawn, tuple[Callable[[Loop], None], Reply[Any]]] = {}
         self._unanswered: set[Reply[Any]] = set()
         self._ended = threading.Event()
         self._failure: BaseException | None = None
@@ -105,6 +109,29 @@ class Tracer:
         elif self._bell is not None:
             self._bell.ring()
 
+    def announce(self, spawn: Spawn, action: Callable[[Loop], None], *answers: Reply[Any]) -> int:
+        """A thread of this process is about to start a child. Returns the pid of the doorbell.
+
+        `action` runs on the tracer thread when the child is born; as for the answers, see `post`.
+        """
+        self._unanswered.update(answers)
+        self._starting[spawn] = action, answers[0]
+        self._nursery.offer(spawn)
+        bell = self._bell
+        assert bell is not None
+        if self._ended.is_set():
+            self._fail_unanswered()
+        else:
+            bell.ring(CHILD_COMES)
+        return bell.pid
+
+    def withdraw(self, spawn: Spawn, *answers: Reply[Any]) -> None:
+        """There will be no child; nothing if there is one."""
+        if not spawn.pid:
+            del self._starting[spawn]
+            self._nursery.withdraw(spawn)
+            self._unanswered.difference_update(answers)
+
     def call(self, action: Callable[[Loop], T]) -> T:
         """Runs `action` on the tracer thread and returns or raises what it does."""
         self.check_usable()
@@ -170,7 +197,11 @@ class Tracer:
         )
         watcher.start()
         try:
-            loop = Loop(native, bell, lambda: self._empty_inbox(loop))
+            loop = Loop(
+                *(native, bell, self._nursery),
+                rung=lambda: self._empty_inbox(loop),
+                child_came=lambda pid: self._let_in(loop, pid),
+            )
         except BaseException as error:
             self._ended.set()
             bell.close()
@@ -183,7 +214,7 @@ class Tracer:
         except BaseException as error:
             self._failure = error
         # When this thread ends, every tracee is killed (PTRACE_O_EXITKILL), but not reaped.
-        loop.kill_all()
+        loop.stops.kill_all(loop.worlds)
         self._ended.set()
         bell.close()
         self._fail_unanswered()
@@ -191,15 +222,35 @@ class Tracer:
 
     def _empty_inbox(self, loop: Loop) -> None:
         while self._inbox:
-            action, answer = self._inbox.popleft()
-            try:
-                action(loop)
-            except Exception as error:
-                answer.fail(error)
+            _act(loop, *self._inbox.popleft())
+        for spawn in tuple(self._starting):
+            if spawn.is_taken:
+                continue
+            spawn.have_ring()
+            if spawn.pid:
+                self._nursery.withdraw(spawn)
+                _act(loop, *self._starting.pop(spawn))
+
+    def _let_in(self, loop: Loop, pid: int) -> None:
+        """A child that the pump has taken."""
+        self._nursery.forget_withdrawn()
+        spawn = next(one for one in tuple(self._starting) if one.is_taken and one.pid == pid)
+        _act(loop, *self._starting.pop(spawn))
 
     def _fail_unanswered(self) -> None:
+        for spawn in tuple(self._starting):
+            if pid := spawn.cancel():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         for reply in tuple(self._unanswered):
             reply.fail(
                 ClockClosed("the tracer is closed") if self._failure is None else self._failed()
             )
         self._unanswered.clear()
+
+
+def _act(loop: Loop, action: Callable[[Loop], None], answer: Reply[Any]) -> None:
+    try:
+        action(loop)
+    except Exception as error:
+        answer.fail(error)

@@ -20,7 +20,7 @@ ROWS = [
     {"asking"},
     {"reporting"},
     {"aio", "attacher", "check", "clock", "patching", "popen", "starter"},
-    {"failure"},
+    {"failure", "spawning"},
     {"launcher", "options", "processes"},
     {"keywords", "python_clock"},
     {"tracer.thread"},

@@ -16,6 +16,7 @@ from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.kernel.look import Look
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.pump import Pump, Record
+from pytest_vdsotime.kernel.spawn import Nursery, SpawnStruct
 from pytest_vdsotime.kernel.takeover import Block, Result, TakeOver
 
 NATIVE_STUB = Path(__file__).parents[2] / "native_stub"
@@ -48,13 +49,14 @@ def block() -> Block:
         (
             "pump.h",
             "pump",
-            Pump(image.tracer_path(host_arch())).structure,
+            Pump(image.tracer_path(host_arch()), Nursery()).structure,
             {"STOP": 0, "NEWS": 1, "NOTHING": 2, "INTEREST": 1, "INTEREST_BY_POINTER": 2},
         ),
         ("waits.h", "wait_record", Record(), {"WAIT_BY_VALUE": 1, "WAIT_BY_POINTER": 2}),
         ("look.h", "look", Look(), {}),
+        ("spawn.h", "spawn", SpawnStruct(), {"IN_DIRECTORY": 1, "ELSEWHERE": 2, "CHILD_COMES": 1}),
     ],
-    ids=["takeover", "pump", "waits", "look"],
+    ids=["takeover", "pump", "waits", "look", "spawn"],
 )
 def test_the_header_agrees(
     tmp_path: Path, header: str, name: str, structure: ctypes.Structure, values: dict[str, int]

@@ -1,0 +1,212 @@
+"""The native part of a start (native_stub/spawn.c), which runs in this process: a fork, what a
+child of `subprocess` does, and an exec for which it waits until its tracer lets it.
+
+It gives up the interpreter lock, as the tracer needs it meanwhile.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import threading
+from collections.abc import Sequence
+from operator import index
+from typing import Any
+
+_environ = ctypes.c_void_p.in_dll(ctypes.pythonapi, "environ")
+_INT_MAX = 2**31 - 1
+_INSTRUCTION_SIZE = 8  # struct sock_filter (seccomp(2))
+#: Where a child failed before its exec: enum stage of native_stub/spawn.c.
+IN_DIRECTORY, ELSEWHERE = 1, 2
+
+
+class SpawnStruct(ctypes.Structure):
+    """struct spawn of native_stub/spawn.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_uint64) for name in ("patience", "state", "pid", "rings", "is_taken")),
+        *((name, ctypes.c_uint64) for name in ("failed_in", "doorbell", "parent")),
+        *((name, ctypes.c_uint64) for name in ("filter", "filter_length", "candidates")),
+        *((name, ctypes.c_uint64) for name in ("candidate_count", "argv", "envp", "directory")),
+        *((name, ctypes.c_uint64) for name in ("kept", "kept_count", "closes_others")),
+        *((name, ctypes.c_uint64) for name in ("restores_signals", "begins_session")),
+        *((name, ctypes.c_int64) for name in ("group", "umask")),
+        ("superfluous", ctypes.c_int64 * 4),
+        ("streams", ctypes.c_int64 * 3),
+        ("signals", ctypes.c_uint64),
+    )
+
+
+# From `parent` to `streams`, at once.
+_PREPARED = struct.Struct("=13Q9q")
+_PREPARED_AT = SpawnStruct.parent.offset
+
+
+class Nursery:
+    """Starts whose child the pump may take when it is born (native_stub/pump.c)."""
+
+    ROOM = 64  # PUMP_LIST
+
+    def __init__(self) -> None:
+        self.places = (ctypes.c_uint64 * self.ROOM)()
+        self._lock = threading.Lock()
+        self._withdrawn: list[Spawn] = []
+
+    def offer(self, spawn: Spawn) -> None:
+        """If there is room; else the child is to ring. From any thread."""
+        with self._lock:
+            for place in range(self.ROOM):
+                if not self.places[place]:
+                    self.places[place] = spawn.address
+                    return
+        spawn.have_ring()
+
+    def withdraw(self, spawn: Spawn) -> None:
+        """If it is there still. By the tracer, or for one that will never be born: the pump may be
+        looking at it."""
+        with self._lock:
+            for place in range(self.ROOM):
+                if self.places[place] == spawn.address:
+                    self.places[place] = 0
+                    self._withdrawn.append(spawn)
+
+    def forget_withdrawn(self) -> None:
+        """While the pump does not run."""
+        self._withdrawn.clear()
+
+
+class Spawner:
+    """The functions, from their object file."""
+
+    def __init__(self, path: str) -> None:
+        library, quick = ctypes.CDLL(path), ctypes.PyDLL(path)  # which keeps the interpreter lock
+        self.spawn = library.spawn
+        self.release, self.cancel = quick.release_spawn, quick.cancel_spawn
+        self.have_ring = quick.have_ring
+        for function in (self.spawn, self.release, self.cancel, self.have_ring):
+            function.argtypes = (ctypes.POINTER(SpawnStruct),)
+            function.restype = ctypes.c_long
+        self.works_here = bool(quick.can_spawn())
+        """The kernel has what it takes."""
+        self._addresses: dict[bytes, int] = {}
+
+    def address_of(self, code: bytes) -> int:
+        """Where a filter lies."""
+        address = self._addresses.get(code)
+        if address is None:
+            address = ctypes.cast(ctypes.c_char_p(code), ctypes.c_void_p).value or 0
+            self._addresses[code] = address
+        return address
+
+
+class Spawn:
+    """One start. `prepare` and `run` are for the thread that starts, the rest for the tracer's."""
+
+    def __init__(self, spawner: Spawner) -> None:
+        self._spawner = spawner
+        self.structure = SpawnStruct(1)
+
+    def prepare(
+        self,
+        code: bytes,
+        argv: Sequence[Any],
+        executables: Sequence[bytes],
+        close_fds: bool,
+        kept_fds: Sequence[int],
+        cwd: Any,
+        env: Sequence[bytes] | None,
+        *pipes: int,
+        restore_signals: bool,
+        start_new_session: bool,
+        process_group: int,
+        umask: int,
+    ) -> None:
+        """`code` is the seccomp filter, the rest what `subprocess` gives its `_fork_exec`.
+
+        Raises TypeError, ValueError: as that does.
+        """
+        stdin, to_stdin, from_stdout, stdout, from_stderr, stderr, from_child, to_parent = pipes
+        if any(not 0 <= fd <= _INT_MAX for fd in kept_fds):
+            raise ValueError("bad value(s) in fds_to_keep")
+        kept = [fd for fd in kept_fds if fd != to_parent]
+        candidates, words, descriptors = _strings(executables), _strings(argv), _integers(kept)
+        if env is None:  # C's own, which libraries change behind os.environ
+            variables, environment = None, _environ.value or 0
+        else:
+            variables = _strings(env)
+            environment = ctypes.addressof(variables)
+        directory = None if cwd is None else ctypes.create_string_buffer(_encoded(cwd))
+        self._kept_alive = candidates, words, descriptors, variables, directory
+        _PREPARED.pack_into(
+            *(self.structure, _PREPARED_AT, os.getpid()),
+            *(self._spawner.address_of(code), len(code) // _INSTRUCTION_SIZE),
+            *(ctypes.addressof(candidates), len(executables), ctypes.addressof(words), environment),
+            0 if directory is None else ctypes.addressof(directory),
+            *(ctypes.addressof(descriptors), len(kept)),
+            *(bool(one) for one in (close_fds, restore_signals, start_new_session)),
+            *(index(process_group), index(umask), to_stdin, from_stdout, from_stderr, from_child),
+            *(stdin, stdout, stderr),
+        )
+
+    def run(self, doorbell: int) -> int:
+        """Returns the child's pid when it has executed its program, or has ended. `doorbell` is
+        whose process is to hear of the birth, if need be.
+
+        Raises OSError when there is no child.
+        """
+        self.structure.doorbell = doorbell
+        error = self._spawner.spawn(self.structure)
+        if error:
+            raise OSError(error, os.strerror(error))
+        return self.pid
+
+    def have_ring(self) -> None:
+        """If the child is not born yet, it is to ring the doorbell: look for its pid once more."""
+        self._spawner.have_ring(self.structure)
+
+    @property
+    def pid(self) -> int:
+        """The child's; 0: it is not born yet."""
+        pid: int = self.structure.pid
+        return pid
+
+    @property
+    def address(self) -> int:
+        """Of its struct spawn."""
+        return ctypes.addressof(self.structure)
+
+    @property
+    def is_taken(self) -> bool:
+        """The pump has seized and released the child."""
+        return bool(self.structure.is_taken)
+
+    @property
+    def failed_in(self) -> int:
+        """Where it failed before its exec; 0: it did not."""
+        stage: int = self.structure.failed_in
+        return stage
+
+    def release(self) -> bool:
+        """Lets the child execute its program. False: it sleeps, and a stop is to wake it up."""
+        return bool(self._spawner.release(self.structure))
+
+    def cancel(self) -> int:
+        """A child that is not born yet is to end at once. Returns the pid of one that is."""
+        pid: int = self._spawner.cancel(self.structure)
+        return pid
+
+
+def _encoded(word: Any) -> bytes:
+    encoded = os.fsencode(word)
+    if b"\0" in encoded:
+        raise ValueError("embedded null byte")
+    return encoded
+
+
+def _strings(words: Sequence[Any]) -> ctypes.Array[ctypes.c_char_p]:
+    return (ctypes.c_char_p * (len(words) + 1))(*map(_encoded, words))
+
+
+def _integers(numbers: Sequence[int]) -> ctypes.Array[ctypes.c_int]:
+    return (ctypes.c_int * (len(numbers) + 1))(*numbers)

@@ -1,0 +1,204 @@
+"""Between a child's birth and its exec (native_stub/spawn.c)."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_vdsotime import FrozenClock, VdsoTimeError
+from pytest_vdsotime.kernel.spawn import Nursery
+from pytest_vdsotime.tracer.tasks import Reply
+
+CEILING_S = 30
+YEAR = ["date", "-u", "+%Y"]
+
+
+@contextmanager
+def tracer_held(clock: FrozenClock, then: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """The tracer does not come, and afterwards does something else first."""
+    tracer, _ = clock.start_tracing()
+    is_held, goes_on = threading.Event(), Reply[None]()
+
+    def hold() -> None:
+        is_held.set()
+        goes_on.result()
+        then()
+
+    tracer.post(lambda loop: loop.later.append(hold), Reply())
+    assert is_held.wait(CEILING_S)
+    try:
+        yield
+    finally:
+        goes_on.give(None)
+
+
+def child_that_waits() -> int:
+    """Of this process, and of its threads: one that has not executed its program."""
+    for _ in range(CEILING_S * 100):
+        for thread in Path("/proc/self/task").iterdir():
+            for pid in (thread / "children").read_text().split():
+                if os.readlink(f"/proc/{pid}/exe") == os.readlink("/proc/self/exe"):
+                    return int(pid)
+        time.sleep(0.01)
+    raise AssertionError("there is none")
+
+
+def test_it_waits_for_its_tracer() -> None:
+    with FrozenClock(0) as clock, ThreadPoolExecutor(4) as pool:
+        with tracer_held(clock):
+            years = [pool.submit(clock.check_output, YEAR) for _ in range(4)]
+            child_that_waits()
+            time.sleep(0.1)
+            assert not any(year.done() for year in years)
+        assert [year.result(CEILING_S) for year in years] == [b"1970\n"] * 4
+
+
+def test_its_tracer_fails_meanwhile() -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with (
+        pytest.raises(VdsoTimeError, match="the tracer failed"),
+        FrozenClock(0) as clock,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        with tracer_held(clock, fail):
+            started = pool.submit(clock.popen, YEAR)
+            child_that_waits()
+        started.result(CEILING_S)
+
+
+def test_its_tracer_has_failed_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the last look at it and the birth."""
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(VdsoTimeError, match="the tracer failed"), FrozenClock(0) as clock:
+        clock.run(YEAR, stdout=subprocess.DEVNULL)
+        tracer, _ = clock.start_tracing()
+        with tracer_held(clock, fail):
+            pass
+        assert tracer._thread is not None
+        tracer._thread.join(CEILING_S)
+        monkeypatch.setattr(tracer, "check_usable", lambda: None)
+        clock.popen(YEAR)
+
+
+def test_it_is_killed_meanwhile() -> None:
+    with FrozenClock(0) as clock, ThreadPoolExecutor(1) as pool:
+        with tracer_held(clock):
+            started = pool.submit(clock.popen, YEAR)
+            os.kill(child_that_waits(), signal.SIGKILL)
+        assert started.result(CEILING_S).wait(CEILING_S) == -signal.SIGKILL
+
+
+def test_signals_of_the_test_process_are_not_the_childs() -> None:
+    """Its handlers would run in the child, which has the same memory."""
+    heard = []
+    former = signal.signal(signal.SIGUSR2, lambda *_: heard.append(os.getpid()))
+    try:
+        with FrozenClock(0) as clock, ThreadPoolExecutor(1) as pool:
+            with tracer_held(clock):
+                started = pool.submit(clock.popen, ["sleep", "1h"])
+                os.kill(child_that_waits(), signal.SIGUSR2)
+            assert started.result(CEILING_S).wait(CEILING_S) == -signal.SIGUSR2
+    finally:
+        signal.signal(signal.SIGUSR2, former)
+    assert heard == []
+
+
+def test_ignored_and_blocked_signals_stay_so() -> None:
+    """As subprocess has it, which takes back what Python itself ignores."""
+    script = "grep -E 'Sig(Blk|Ign|Cgt)' /proc/self/status"
+    former = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    try:
+        with FrozenClock(0) as clock:
+            for restores in (True, False):
+                bare, traced = (
+                    check_output(["sh", "-c", script], restore_signals=restores)
+                    for check_output in (subprocess.check_output, clock.check_output)
+                )
+                assert traced == bare
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGUSR2, former)
+
+
+def test_somebody_has_wrapped_what_subprocess_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As tools do that tell of subprocesses; what they do is not left out."""
+    execute_child = subprocess.Popen._execute_child  # type: ignore[attr-defined]
+    seen = []
+
+    @functools.wraps(execute_child)
+    def wrapped(self: object, *args: object) -> None:
+        seen.append(args[0])
+        execute_child(self, *args)
+
+    with FrozenClock(0) as clock:
+        monkeypatch.setattr(subprocess.Popen, "_execute_child", wrapped)
+        assert clock.check_output(YEAR) == b"1970\n"
+    assert len(seen) == 1
+
+
+AUDITED = """
+import sys
+from pytest_vdsotime import FrozenClock
+seen = []
+sys.addaudithook(lambda event, args: seen.append(args[:2]) if event == "subprocess.Popen" else None)
+with FrozenClock(0) as clock:
+    clock.run(["date", "-u"])
+assert seen == [("date", ["date", "-u"])], seen
+"""
+
+
+def test_audit_hooks_hear_of_the_program() -> None:
+    subprocess.run([sys.executable, "-c", AUDITED], check=True, timeout=CEILING_S)
+
+
+def test_an_old_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FrozenClock(0) as clock:
+        tracer, _ = clock.start_tracing()
+        monkeypatch.setattr(tracer.load().spawner, "works_here", False)
+        assert clock.check_output(YEAR) == b"1970\n"
+        with pytest.raises(FileNotFoundError, match="no-such-program"):
+            clock.run(["no-such-program"])
+
+
+def test_starts_that_fail_before_there_is_a_child() -> None:
+    """The tracer looks out for one meanwhile."""
+
+    def fail(word: Any, error: type[Exception]) -> None:
+        for _ in range(50):
+            with pytest.raises(error):
+                clock.popen(["date", word])
+
+    with FrozenClock(0) as clock, ThreadPoolExecutor(4) as pool:
+        failures = [pool.submit(fail, "a\0b", ValueError), pool.submit(fail, 1, TypeError)]
+        years = [pool.submit(clock.check_output, YEAR) for _ in range(50)]
+        assert [year.result(CEILING_S) for year in years] == [b"1970\n"] * 50
+        for failure in failures:
+            failure.result(CEILING_S)
+
+
+def test_more_starts_at_once_than_the_tracer_looks_out_for() -> None:
+    count = Nursery.ROOM + 16
+    with FrozenClock(0) as clock, ThreadPoolExecutor(count) as pool:
+        with tracer_held(clock):
+            years = [pool.submit(clock.check_output, YEAR) for _ in range(count)]
+            child_that_waits()
+            time.sleep(0.5)
+        assert [year.result(CEILING_S) for year in years] == [b"1970\n"] * count
