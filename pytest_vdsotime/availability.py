@@ -42,6 +42,8 @@ class Facts(NamedTuple):
     """A seccomp filter is in force."""
     has_proc: bool = True
     """/proc is mounted."""
+    is_open: bool = True
+    """To its own user: it is dumpable (prctl(2), PR_SET_DUMPABLE)."""
     page_size: int = _PAGE_SIZE
     """Of its memory, in bytes."""
 
@@ -63,6 +65,7 @@ class Facts(NamedTuple):
             bool(int(status.get("CapEff", "0"), 16) >> _CAP_SYS_PTRACE & 1),
             status.get("Seccomp") == str(_SECCOMP_MODE_FILTER),
             bool(status),
+            not status or os.access("/proc/self/mem", os.R_OK, effective_ids=True),
             os.sysconf("SC_PAGE_SIZE"),
         )
 
@@ -125,6 +128,12 @@ def obstacle(facts: Facts) -> Obstacle | None:
         )
     if not facts.has_proc:
         return "/proc is not mounted, which tells what programs do", "mount -t proc proc /proc"
+    if not facts.is_open:
+        return (
+            "this process is closed to its own user (PR_SET_DUMPABLE, prctl(2)), as after a change "
+            "of its user",
+            "start it as that user, with 'setpriv --reuid' or 'su'",
+        )
     if facts.page_size != _PAGE_SIZE:
         return (
             f"this kernel has memory pages of {facts.page_size} bytes, not {_PAGE_SIZE}",

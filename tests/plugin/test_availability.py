@@ -44,6 +44,7 @@ OBSTACLES: dict[str, dict[str, object]] = {
     "no objects": {"built_machines": frozenset()},
     "a stub alone": {"machine": "riscv64", "built_machines": frozenset({"riscv64"})},
     "no /proc": {"has_proc": False},
+    "an undumpable process": {"is_open": False},
     "larger pages": {"machine": "aarch64", "page_size": 65536},
     "a tracer": {"tracer": "gdb (pid 7)"},
     "Yama 3": {"yama_scope": 3},
@@ -68,6 +69,27 @@ def test_texts() -> None:
         told[name] = explain(number, "PTRACE_SEIZE", FINE._replace(filtered=filtered))
     texts = [f"{name}\n  {TracingUnavailable(*text)}\n" for name, text in told.items() if text]
     assert "".join(texts) == Path(__file__).with_name("unavailable.txt").read_text()
+
+
+CHANGED_USER = """
+import os
+from pytest_vdsotime import FrozenClock, TracingUnavailable
+os.setgid(65534)
+os.setuid(65534)
+try:
+    FrozenClock(0).run(["true"])
+except TracingUnavailable as error:
+    assert "PR_SET_DUMPABLE" in error.reason
+else:
+    assert False
+"""
+
+
+@pytest.mark.usefixtures("as_root")
+def test_a_process_that_has_changed_its_user() -> None:
+    subprocess.run(
+        [sys.executable, "-c", "import pytest_vdsotime.popen\n" + CHANGED_USER], check=True
+    )
 
 
 @pytest.mark.usefixtures("as_root")
