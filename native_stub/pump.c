@@ -345,8 +345,8 @@ static int takes_note(struct pump *pump, uint64_t tid, int status)
     return is_first;
 }
 
-/* Takes the children of starts (spawn.h) that have been born. Returns how many are yet to be, or -1 where the tracer has
- * to see to it. */
+/* Takes the children of starts (spawn.h) that have been born. Returns how many are yet to be and will not ring, or -1
+ * where the tracer has to see to it. */
 static int take_children(struct pump *pump)
 {
     int left = 0;
@@ -356,7 +356,7 @@ static int take_children(struct pump *pump)
             continue;
         uint64_t pid = __atomic_load_n(&spawn->pid, __ATOMIC_SEQ_CST);
         if (!pid) {
-            left++;
+            left += !spawn->rings;
             continue;
         }
         if (is_full(pump) || pump->watched_count == PUMP_LIST || pump->expected_count == PUMP_LIST)

@@ -87,6 +87,7 @@ class Spawner:
         for function in (self.spawn, self.release, self.cancel, self.have_ring):
             function.argtypes = (ctypes.POINTER(SpawnStruct),)
             function.restype = ctypes.c_long
+        self.have_ring.restype = None
         self.works_here = bool(quick.can_spawn())
         """The kernel has what it takes."""
         self._addresses: dict[bytes, int] = {}
