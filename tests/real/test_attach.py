@@ -28,7 +28,7 @@ PYTHON = """
 import sys, threading, time
 def spin():
     while True:
-        time.sleep(0.001)
+        time.sleep(0.005)
         for _ in range(100):
             time.time(), time.monotonic()
 for _ in range(4):
