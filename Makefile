@@ -51,8 +51,8 @@ demo: $(installed)
 	@cd $(checkout) && $(bin) tests/demo/demo.sh
 
 test: lint $(installed) $(libcs) $(just) $(suite)
-	@.ci/programs busybox chromium cron curl git javac nginx node openssl perl redis-cli \
-	    redis-server setpriv strace stress-ng '/usr/lib/postgresql/*/bin/postgres' \
+	@.ci/programs busybox chromium cron curl git javac nginx node openssl perl \
+	    qemu-riscv64 redis-cli redis-server setpriv strace stress-ng '/usr/lib/postgresql/*/bin/postgres' \
 	    /usr/lib/python3.11/test/test_time.py /lib/ld-linux.so.2 /lib32/libgcc_s.so.1
 	@cd $(checkout) && $(bin) pytest -n 3 $(PYTEST_ARGS)
 

@@ -42,6 +42,7 @@ def targets_of(machine: str) -> dict[str, tuple[str, ...]]:
     }
     if machine == "x86_64":
         targets |= {"i386": ("x86-linux-musl", "-static"), "i386-dynamic": ("x86-linux-gnu.2.31",)}
+        targets["riscv64"] = ("riscv64-linux-musl", "-static")
     if machine == "aarch64":
         targets["arm"] = ("arm-linux-musleabihf", "-static")
     return targets
@@ -77,6 +78,7 @@ PACKAGES = {
     "node": "nodejs",
     "openssl": "openssl",
     "perl": "perl",
+    "qemu-riscv64": "qemu-user",
     "redis-cli": "redis-tools",
     "redis-server": "redis-server",
     "setpriv": "util-linux",

@@ -9,6 +9,7 @@ SLOWER = 5
 
 LEFT_OUT = {
     r"i386|32_bit(?!_arm)|x32|go-386": "x86 programs run on x86_64 alone",
+    r"stub_riscv64.py.*(readings|calls)": "the machine has no emulator",
     r"program_kinds|without_doors": "that is of x86_64",
     r"header_agrees": "the machine has no compiler",
     r"thread_files": "that needs Linux 6.9 (PIDFD_THREAD)",
