@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import types
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -111,5 +112,6 @@ class Spawning:
         if self._spawn.failed_in == IN_DIRECTORY:
             return OSError(status, os.strerror(status), self._cwd)
         if self._spawn.failed_in == ELSEWHERE:
-            return OSError(status, os.strerror(status), None)
+            no_name = () if sys.version_info >= (3, 13) else (None,)
+            return OSError(status, os.strerror(status), *no_name)
         return launcher_failure(status, program)
