@@ -26,6 +26,7 @@ _SEMTIMEDOP = 4  # linux/ipc.h
 CLOCKS_TO_SLEEP_BY = CLOCKS.keys() - {4, 5, 6}
 _NS_PER_MS, _NS_PER_US = 10**6, 1000
 NEVER_NS = 2**63 - 1  # KTIME_MAX
+MAX_OVERRUN = 2**31 - 1  # timer_overrun_to_int, kernel/time/posix-timers.c
 
 
 class Unit(IntEnum):
@@ -261,7 +262,10 @@ TimerKey: TypeAlias = tuple[str, int, int]
 
 @dataclass(slots=True, eq=False)
 class Timer(Deadlines):
-    """One timer of a program."""
+    """One timer of a program.
+
+    Counts of expirations have no bound here; what is told of them has (`MAX_OVERRUN`).
+    """
 
     key: TimerKey
     clock_id: int
@@ -283,8 +287,20 @@ class Timer(Deadlines):
     """Of a timerfd, in this process."""
     is_running: bool = False
     """The kernel's is armed too, and does the rest, until somebody moves the lines."""
+    is_sent: bool = False
+    """Its signal is queued, and not known to be delivered,"""
+    is_unsent: bool = False
+    """or could not be queued yet: see tracer/timers.py."""
     overrun: int = 0
-    """How often it has expired again before its signal was delivered."""
+    """How often it has expired again since the expiration that its signal is about."""
+    times_sent: int = 0
+    """How often its signal has been queued, modulo 2**31."""
+    last_overrun: int = 0
+    """The overrun of the signal that was delivered last (timer_getoverrun(2))."""
+
+    def was_delivered(self) -> None:
+        """Its signal has reached the program."""
+        self.is_sent, self.last_overrun = False, self.overrun
 
     def pass_by(self, lines: Lines, host_ns: int) -> int:
         """How often it has expired by now; its next time is set, if there is one."""

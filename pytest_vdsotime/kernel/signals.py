@@ -10,22 +10,27 @@ from pytest_vdsotime.arch import host_arch
 
 # asm-generic/siginfo.h
 SI_TIMER, SI_KERNEL = -2, 0x80
-#: si_tid and si_overrun, and where they are behind si_code
-TIMER_FIELDS, TIMER_OFFSET = struct.Struct("=ii"), 4
+#: si_tid, si_overrun, si_value and si_sys_private, at which programs do not look; and where they
+#: are behind si_code
+TIMER_FIELDS, TIMER_OFFSET = struct.Struct("=iiQi"), 4
 _SIZE = 128
-#: si_signo, si_errno, si_code; behind padding si_tid, si_overrun, si_value
-_LAYOUT = struct.Struct("=iii4xiiQ")
+#: si_signo, si_errno, si_code; behind padding the fields of a timer
+_LAYOUT = struct.Struct("=iii4xiiQi")
 
 _libc = ctypes.PyDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
 
-def queue(pid: int, tid: int, signal: int, *, number: int, overrun: int, value: int) -> None:
-    """Sends what a timer `number` sends: to a thread, or with `tid` 0 to the process.
+def queue(
+    pid: int, tid: int, signal: int, *, number: int, overrun: int, value: int, private: int = 0
+) -> None:
+    """Sends what a timer `number` sends: to a thread, or with `tid` 0 to the process. `private`
+    is for the tracer alone.
 
     Raises OSError: EAGAIN beyond RLIMIT_SIGPENDING, ProcessLookupError.
     """
-    info = _LAYOUT.pack(signal, 0, SI_TIMER, number, overrun, value % 2**64).ljust(_SIZE, b"\0")
+    fields = number, overrun, value % 2**64, private
+    info = _LAYOUT.pack(signal, 0, SI_TIMER, *fields).ljust(_SIZE, b"\0")
     name = "rt_tgsigqueueinfo" if tid else "rt_sigqueueinfo"
     targets = (pid, tid) if tid else (pid,)
     arguments = (ctypes.c_long(one) for one in (host_arch().syscalls[name], *targets, signal))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from pytest_vdsotime import faults
 from pytest_vdsotime.arch import Abi, Arch
 from pytest_vdsotime.kernel import memory
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
@@ -127,6 +128,8 @@ class Calls:
             return None
         place = call.stack, call.counter
         request = Request(task, stopped, call.nr, place, abi, row.wide, arguments, self._timezone)
+        if faults.armed:
+            faults.reach(f"call {row.name}", process.pid)
         try:
             answer = row.answer(request)
             if isinstance(answer, Substitute):

@@ -50,6 +50,10 @@ class Clocks:
         self.end_if_empty(process.world)
         self.shortcuts.choose()
 
+    def _release_for_good(self, process: Process) -> None:
+        with process.answers_for("letting go"):
+            self.release(process)
+
     def close(self, world: World, closed: Reply[None]) -> None:
         """Kills every process of a clock; answers `closed` when the last one has ended."""
         world.closed = closed
@@ -58,7 +62,7 @@ class Clocks:
             if process.origin is None:
                 process.kill()
             else:
-                self.later.append(partial(self.release, process.origin))
+                self.later.append(partial(self._release_for_good, process.origin))
         self.end_if_empty(world)
 
     def end_if_empty(self, world: World) -> None:

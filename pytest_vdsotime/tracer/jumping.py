@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pytest_vdsotime import faults
 from pytest_vdsotime.timeline import LATEST_NS
 from pytest_vdsotime.tracer.alarms import Alarms
 from pytest_vdsotime.tracer.parking import now_ns
@@ -35,7 +36,7 @@ class Jumping:
         nanoseconds; 0: until it comes."""
         self._alarms.ring()
         patiences = [
-            self._jump(world)
+            self._try_to_jump(world)
             for world in self._tables.worlds
             if world.jump_after_ns is not None and world.closed is None and world.processes
         ]
@@ -44,6 +45,17 @@ class Jumping:
     def was_active(self) -> None:
         """Some task had a stop."""
         self._nap_ns = FIRST_NAP_NS
+
+    def _try_to_jump(self, world: World) -> int:
+        """An exception ends the programs of this clock, and of no other."""
+        try:
+            if faults.armed:
+                faults.reach("jump", next(iter(world.processes)))
+            return self._jump(world)
+        except Exception as error:
+            for process in tuple(world.processes.values()):
+                process.kill_unsupported(error, "moving the clock of")
+            return FIRST_NAP_NS
 
     def _jump(self, world: World) -> int:
         looks = self._quiet.looks(world)

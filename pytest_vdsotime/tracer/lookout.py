@@ -34,9 +34,10 @@ class Lookout:
         known = tables.newborn.keys() | {stop.tid for stop in tables.postponed}
         for task in tables.tasks.values():
             if task.state in (TaskState.RUNNING, TaskState.NEW) and task.tid not in known:
-                stop = _unseen_stop(task)
-                if stop is not None:
-                    tables.postponed.append(stop)
+                with task.process.answers_for("looking for a stop of"):
+                    stop = _unseen_stop(task)
+                    if stop is not None:
+                        tables.postponed.append(stop)
         self._place_overdue()
 
     def _place_overdue(self) -> None:

@@ -2,8 +2,8 @@
 
 A handler may find that its task was killed while it was stopped (SIGKILL ends any stop): it then
 gets ProcessLookupError from the kernel, and the death is reported by a later wait. Any other
-exception in a handler is a failure of the tracer: it ends, and its tracees with it
-(PTRACE_O_EXITKILL).
+exception in a handler costs the program that it was handling its life, as that would go on in real
+time, and no other one: UnsupportedProgram says so.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
-from pytest_vdsotime import image
+from pytest_vdsotime import faults, image
 from pytest_vdsotime.errors import UnsupportedProgram
 from pytest_vdsotime.events import Kind
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.look import LookAt
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
-from pytest_vdsotime.kernel.pump import CHILD, END, Pump
+from pytest_vdsotime.kernel.pump import CHILD, END, Entry, Pump
 from pytest_vdsotime.kernel.signals import SI_TIMER
 from pytest_vdsotime.kernel.spawn import Nursery
 from pytest_vdsotime.kernel.wait import Stop, StopKind
@@ -46,6 +47,13 @@ from pytest_vdsotime.tracer.takeover import Takeover, warn_of_reservations
 from pytest_vdsotime.tracer.tasks import Process, Tables, Task, TaskState, World
 from pytest_vdsotime.tracer.timers import Timers
 
+_BIRTHS = StopKind.FORK, StopKind.VFORK, StopKind.CLONE
+
+
+def _kill(tid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(tid, signal.SIGKILL)
+
 
 class Loop:
     """The tracer's tables and what happens to them. Everything here runs on the tracer thread."""
@@ -55,6 +63,7 @@ class Loop:
         native: NativeObjects,
         bell: Doorbell,
         nursery: Nursery,
+        is_native: bool,
         rung: Callable[[], None],
         child_came: Callable[[int], None],
     ) -> None:
@@ -71,14 +80,14 @@ class Loop:
         self.stops = Stops(tables, self._pump, bell, lookout, self._pumped, rung)
         self.launching = Launching(native.launcher, tables, self._pump)
         self._takeover = Takeover(native, self.stops.next_of)
-        self._shortcuts = Shortcuts(tables, self._pump, native, self._takeover)
+        self._shortcuts = Shortcuts(tables, self._pump, native, self._takeover, is_native)
         own_waits = own_rows(native.arch.abis[0])
         tell_of_waits(self._pump, own_waits)
         tell_of_calls(self._pump, native.calls.own_rows)
         self._parking = Parking(native.arch, self._pump, own_waits)
         quiet = Quiet(tables, self._pump, self._parking, LookAt(image.tracer_path(native.arch)))
         alarms = Alarms(bell)
-        self._timers = Timers(alarms)
+        self._timers = Timers(alarms, self._pump)
         self._canceled = CanceledReads(self._calls, self._timers)
         self.passing = Passing(
             *(tables, self._pump, self.stops, quiet, self._parking, self._calls, alarms),
@@ -117,6 +126,32 @@ class Loop:
                 self._jumping.was_active()
 
     def _handle(self, stop: Stop) -> None:
+        try:
+            if faults.armed:
+                faults.reach(f"stop {StopKind(stop.kind).name}", stop.tid)
+            self._dispatch(stop)
+        except ProcessLookupError:
+            pass  # killed while it was stopped: its exit is reported next
+        except Exception as error:
+            self._blame(stop, error)
+
+    def _blame(self, stop: Stop, error: Exception) -> None:
+        """Handling a stop has failed: its program is killed, and one that has ended is forgotten
+        all the same."""
+        operation = f"handling a stop ({StopKind(stop.kind).name}) of"
+        task = self._tasks.get(stop.tid)
+        if task is None:
+            if stop.kind != StopKind.EXITED:
+                _kill(stop.tid)
+            text = f"{operation} task {stop.tid} failed: {error}; it was killed"
+            for world in self.worlds:  # nobody knows whose it is
+                world.errors.append(UnsupportedProgram(text))
+            return
+        task.process.kill_unsupported(error, operation)
+        if stop.kind == StopKind.EXITED and self._forget(task):
+            self._ended(task.process, stop.value)
+
+    def _dispatch(self, stop: Stop) -> None:
         task = self._tasks.get(stop.tid)
         if task is None:
             if stop.tid in self._leaving:
@@ -132,16 +167,17 @@ class Loop:
                 return
         task.move(TaskState.GONE if stop.kind == StopKind.EXITED else TaskState.STOPPED)
         self._canceled.has_stopped(task)
+        if task.process.world.unsent:
+            self._timers.send_unsent(task.process)
+            if not task.process.world.stops_at_calls:
+                self._shortcuts.choose()
         launch = task.process.launch
-        try:
-            handler = self._handlers[stop.kind]
-            if launch is not None and not launch.is_released and stop.kind != StopKind.EXITED:
-                self.launching.release(stop, launch)
-                if stop.kind == StopKind.EXEC:
-                    handler = self._on_trap  # the launcher's own
-            handler(task, stop)
-        except ProcessLookupError:
-            pass  # killed while it was stopped: its exit is reported next
+        handler = self._handlers[stop.kind]
+        if launch is not None and not launch.is_released and stop.kind != StopKind.EXITED:
+            self.launching.release(stop, launch)
+            if stop.kind == StopKind.EXEC:
+                handler = self._on_trap  # the launcher's own
+        handler(task, stop)
 
     # --- programs come ---------------------------------------------------------------------------
 
@@ -158,26 +194,45 @@ class Loop:
         self._shortcuts.sleeps_passed()
         for entry in self._pump.entries:
             self._happened_ns = entry.at_ns
-            if entry.event == END:
-                self._handle(Stop(entry.tid, StopKind.EXITED.value, entry.what))
-            elif entry.event == CHILD:
-                self._child_came(entry.tid)
-            elif entry.event == StopKind.EXEC:
-                task = self._tasks.get(entry.tid) or self._leader_reborn(entry.tid, entry.what)
-                if task.state != TaskState.RUNNING:
-                    task.move(TaskState.RUNNING)  # a leader that was killed while it was stopped
-                self._begin_program(task)
-                self._shortcuts.was_at_exec(task.process, entry.kind, entry.base)
-                self._has_begun(task.process, entry.argv)
-            else:
-                parent = self._tasks.get(entry.tid)
-                if parent is not None:  # else the lookout finds out whose it is
-                    self._place(parent, entry.what, TaskState.RUNNING, is_thread=bool(entry.base))
-                self._start_newborn(entry.what)
+            kind = StopKind.EXITED.value if entry.event == END else entry.event
+            stop = Stop(entry.tid, kind, entry.what)
+            try:
+                if entry.event == END:
+                    self._handle(stop)
+                elif entry.event == CHILD:
+                    self._child_came(entry.tid)
+                else:
+                    self._was_seen_to(entry)
+            except ProcessLookupError:
+                pass
+            except Exception as error:
+                self._blame(stop, error)
+                if entry.event in _BIRTHS:
+                    _kill(entry.what)  # which has no place in the tables
         self._happened_ns = 0
         for tid in self._pump.readers:
             if tid in self._tasks:
                 self._tasks[tid].process.has_read_clock = True
+
+    def _was_seen_to(self, entry: Entry) -> None:
+        """An exec or a birth."""
+        if faults.armed:
+            faults.reach(f"entry {StopKind(entry.event).name}", entry.tid)
+        if entry.event == StopKind.EXEC:
+            if not self._tasks.keys() & {entry.tid, entry.what}:
+                _kill(entry.tid)  # its parent was, before it could tell whose it is
+                return
+            task = self._tasks.get(entry.tid) or self._leader_reborn(entry.tid, entry.what)
+            if task.state != TaskState.RUNNING:
+                task.move(TaskState.RUNNING)  # a leader that was killed while it was stopped
+            self._begin_program(task)
+            self._shortcuts.was_at_exec(task.process, entry.kind, entry.base)
+            self._has_begun(task.process, entry.argv)
+            return
+        parent = self._tasks.get(entry.tid)
+        if parent is not None:  # else the lookout finds out whose it is
+            self._place(parent, entry.what, TaskState.RUNNING, is_thread=bool(entry.base))
+        self._start_newborn(entry.what)
 
     def _place(self, parent: Task, tid: int, state: TaskState, *, is_thread: bool) -> None:
         if tid in self._tasks:
@@ -216,7 +271,7 @@ class Loop:
         if task.began_alone:
             self._pump.hand_over(task.tid)
         sees_exit = task.at_exit is not None or (self._rewinds_early and task.is_waiting)
-        if not sees_exit and not process.traces_calls and not process.world.is_canceled:
+        if not sees_exit and not process.traces_calls and not process.world.stops_at_calls:
             stopped.resume(number)
         else:
             stopped.resume_to_syscall(number)
@@ -324,7 +379,7 @@ class Loop:
                 task.began_alone = 0
                 self._on_call(task, stop)
                 return
-        elif task.process.world.is_canceled or task.at_exit is None:
+        elif task.process.world.stops_at_calls or task.at_exit is None:
             call = stopped.system_call()
             if call.is_entry:
                 self._canceled.at_call(task, call)
@@ -373,24 +428,31 @@ class Loop:
 
     def _on_exit(self, task: Task, stop: Stop) -> None:
         process = task.process
-        del self._tasks[task.tid]
-        self._pump.forget(task.tid)
-        process.threads.discard(task.tid)
-        # The leader may have ended before the process was attached to.
-        if task.tid == process.pid or not process.threads:
+        if self._forget(task):
             self._ended(process, stop.value)
         else:
             at_ns = self._happened_ns
             process.world.record(Kind.THREAD_ENDED, process.pid, tid=task.tid, at_ns=at_ns)
 
+    def _forget(self, task: Task) -> bool:
+        """Removes a task that has ended; returns whether its process has ended with it."""
+        process = task.process
+        self._tasks.pop(task.tid, None)
+        self._pump.forget(task.tid)
+        process.threads.discard(task.tid)
+        # The leader may have ended before the process was attached to.
+        return task.tid == process.pid or not process.threads
+
     def _ended(self, process: Process, status: int) -> None:
         world = process.world
-        world.record(Kind.ENDED, process.pid, status, at_ns=self._happened_ns)
+        with process.answers_for("handling the end of"):
+            world.record(Kind.ENDED, process.pid, status, at_ns=self._happened_ns)
         if process.exited is not None:
             process.exited.give(status)  # soon: it takes its time to wake up who waits for that
-        del world.processes[process.pid]
+        world.processes.pop(process.pid, None)
         process.drop_copy()
-        self._timers.has_ended(process)
+        with process.answers_for("ending the timers of"):
+            self._timers.has_ended(process)
         if process.launch is not None:
             # The launcher's exit status is the errno of execve; a signal killed it as it would have
             # killed the program.

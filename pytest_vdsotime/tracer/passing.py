@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
+from pytest_vdsotime import faults
 from pytest_vdsotime.errors import ClockClosed
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.look import Look
@@ -270,20 +271,24 @@ class Passing:
         due = [one.what for one in pending if one.left_ns <= step_ns]
         self.let_in(world, {one[0].tid for one in due if isinstance(one, tuple)})
         for one in due:
-            with suppress(ProcessLookupError):
-                if isinstance(one, Timer):
-                    self._timers.expire(world, one)
-                elif one[0].held is not None:
-                    self._end_held(*one)
+            if isinstance(one, Timer):
+                self._timers.expire(world, one)
+                continue
+            task, wait = one
+            with task.process.answers_for("ending a wait of"):
+                if faults.armed:
+                    faults.reach("wait", task.process.pid)
+                if task.held is not None:
+                    self._end_held(task, wait)
                 else:
-                    self._parking.expire(*one)
+                    self._parking.expire(task, wait)
 
     def _end_held(self, task: Task, wait: Wait) -> None:
         world, request = task.process.world, task.held
         assert isinstance(request, Request)
         task.held = task.wait = None
         tell_expired(task, wait, is_over=True)
-        if task.process.traces_calls or world.is_canceled:
+        if task.process.traces_calls or world.stops_at_calls:
             self._calls.give(request.stopped, wait.row.expired)
             self._resume(task, request.stopped)
         else:
@@ -298,7 +303,7 @@ class Passing:
                 continue
             request, task.held = task.held, None
             assert isinstance(request, Request) and task.wait is not None
-            with suppress(ProcessLookupError):
+            with task.process.answers_for("beginning a wait of"):
                 answer = in_kernel(request, task.wait, HELD_TOLERANCE_NS)
                 if isinstance(answer, Substitute):
                     task.at_exit = self._calls.substitute(request, answer)
@@ -329,7 +334,7 @@ class Passing:
                 due_ns = host_ns + max(wait.left_ns(lines, host_ns), 0)
             is_later = due_ns > wait.host_due_ns + _TOLERANCE_NS
             is_sooner = due_ns < wait.host_due_ns - _TOLERANCE_NS
-            with suppress(ProcessLookupError):
+            with task.process.answers_for("revising a wait of"):
                 if due_ns <= host_ns:
                     self._parking.expire(task, wait)
                     has_stopped = True
@@ -345,6 +350,10 @@ class Passing:
 
     def _rings(self, task: Task) -> None:
         """The kernel's time for a wait is not up, but its own."""
+        with task.process.answers_for("ending a wait of"):
+            self._end_if_due(task)
+
+    def _end_if_due(self, task: Task) -> None:
         wait = self._quiet.wait_of(task, self._quiet.look_at(task))
         if wait is None or wait.is_expiring:
             return

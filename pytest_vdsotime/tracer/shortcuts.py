@@ -51,6 +51,8 @@ class Shortcuts:
     pump: Pump
     native: NativeObjects
     takeover: Takeover
+    is_native: bool = True
+    """False: every stop is handled in Python."""
     needs_care: bool = False
     """Of some process of any clock."""
     kinds: Sequence[ProgramKind] = ()
@@ -76,21 +78,20 @@ class Shortcuts:
         everyone = [one for world in worlds for one in world.processes.values()]
         self.needs_care = any(one.needs_care for one in everyone)
         is_watched = (
-            bool(self.tables.leaving)
+            not self.is_native
+            or bool(self.tables.leaving)
             or any(world.history.records for world in worlds)
-            or any(world.closed is not None for world in worlds)
+            or any(world.closed is not None or world.stops_at_calls for world in worlds)
         )
         has_attached = any(one.origin is not None for one in everyone)
         self.pump.hands_over_all = is_watched or has_attached
-        self.pump.lets_calls_go = (
-            has_attached and not is_watched and not any(world.is_canceled for world in worlds)
-        )
+        self.pump.lets_calls_go = has_attached and not is_watched
         kind, reader, ahead_ns = self.native.own, (0, 0), None
         self.kinds, blocks = list(self.native.kinds)[:KINDS], []
-        if len(worlds) == 1 and not self.needs_care:
+        if len(worlds) == 1 and self.is_native and not self.needs_care:
             page = worlds[0].page
             blocks = [self.takeover.block(one, page) for one in self.kinds]
-            if not worlds[0].is_canceled:
+            if not worlds[0].stops_at_calls:
                 reader = page.reader(kind.arch.name, kind.fake, kind.host)
             ahead_ns = _ahead_ns(worlds[0])
         self.pump.take_over_with(blocks)
@@ -100,7 +101,7 @@ class Shortcuts:
     def lines_moved(self) -> None:
         """The lines of some clock have changed, or what moves them."""
         worlds = self.tables.worlds
-        is_alone = len(worlds) == 1 and not self.needs_care
+        is_alone = len(worlds) == 1 and self.is_native and not self.needs_care
         self.pump.let_waits_begin(_ahead_ns(worlds[0]) if is_alone else None)
 
     def pass_sleeps(self, world: World, most_ns: int, rounds_ns: int) -> None:
@@ -114,7 +115,6 @@ class Shortcuts:
         is_plain = (
             task.state == TaskState.RUNNING
             and not task.process.traces_calls
-            and not world.is_canceled
             and not world.page.copies
             and not world.page.lines.wall.rate.mult
             and not any(timer.deadlines for timer in world.timers.values())
@@ -139,6 +139,9 @@ def _ahead_ns(world: World) -> int | None:
     moves it, and tasks need not stop at every system call."""
     line = world.page.lines.monotonic
     is_plain = (
-        world.follows and not world.is_advancing and not world.is_canceled and line.rate.value == 1
+        world.follows
+        and not world.is_advancing
+        and not world.stops_at_calls
+        and line.rate.value == 1
     )
     return line.base_ns - line.start_ns if is_plain else None

@@ -139,8 +139,10 @@ class World:
     sockets: dict[int, SocketTimeouts] = field(default_factory=dict)
     """By their number (inode)."""
     timers_changed: bool = False
+    unsent: set[TimerKey] = field(default_factory=set)
+    """Timers whose signals could not be queued yet."""
     is_canceled: bool = False
-    """Some timer is, and whoever reads it is to be told: all its tasks stop at system calls."""
+    """Some timer is, which the next read of it tells."""
     to_stop: set[int] = field(default_factory=set)
     """Those that have yet to stop for that."""
     new_wall_ns: int | None = None
@@ -190,6 +192,11 @@ class World:
     def is_frozen(self) -> bool:
         """Its monotonic line stands still."""
         return not self.page.lines.monotonic.rate.mult
+
+    @property
+    def stops_at_calls(self) -> bool:
+        """All its tasks stop at system calls."""
+        return self.is_canceled or bool(self.unsent)
 
     @property
     def is_passing(self) -> bool:
@@ -253,6 +260,8 @@ class Process:
     None: it cannot be had."""
     slots: Iterator[int] = field(default_factory=count)
     """Shared by those that may share their memory (CLONE_VM)."""
+    has_failed: bool = False
+    """It was killed, as the tracer failed to handle it."""
     says_dumpable: bool = True
     """What it is told (PR_GET_DUMPABLE, prctl(2))."""
     has_own_filter: bool = False
@@ -281,6 +290,7 @@ class Process:
             copy=None,
             loader_failed_at=0,
             has_read_clock=False,
+            has_failed=False,
         )
 
     def execute(self) -> None:
@@ -313,15 +323,32 @@ class Process:
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
-    def kill_unsupported(self, error: Exception) -> None:
-        """It cannot be given the clock: it must not run on in real time."""
+    def kill_unsupported(self, error: Exception, operation: str = "taking over") -> None:
+        """What the tracer was to do for it has failed: it must not run on in real time. One error
+        is enough."""
+        if self.has_failed:
+            return
+        self.has_failed = True
         self.world.errors.append(
             UnsupportedProgram(
-                f"taking over {self.describe()} failed: {error}; "
+                f"{operation} {self.describe()} failed: {error}; "
                 "it was killed, as it would have run in real time"
             )
         )
         self.kill()
+
+    @contextmanager
+    def answers_for(self, operation: str) -> Iterator[None]:
+        """An exception in what is done for it ends this program, and no other.
+
+        That it was killed meanwhile (ProcessLookupError) is none: its end is reported next.
+        """
+        try:
+            yield
+        except ProcessLookupError:
+            pass
+        except Exception as error:
+            self.kill_unsupported(error, operation)
 
     def describe(self) -> str:
         """For messages."""

@@ -34,7 +34,10 @@ class Tracer:
     Usable from any thread. After `os.fork` the child's copy raises ClockClosed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_native: bool = True) -> None:
+        """`is_native`: the native code handles by itself the stops that it can; else Python handles
+        every one."""
+        self._is_native = is_native
         self._lock = threading.Lock()
         self._owner = os.getpid()
         self._native: NativeObjects | None = None
@@ -198,7 +201,7 @@ class Tracer:
         watcher.start()
         try:
             loop = Loop(
-                *(native, bell, self._nursery),
+                *(native, bell, self._nursery, self._is_native),
                 rung=lambda: self._empty_inbox(loop),
                 child_came=lambda pid: self._let_in(loop, pid),
             )

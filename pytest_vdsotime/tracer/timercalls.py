@@ -18,7 +18,7 @@ from pytest_vdsotime.timeline import CLOCKS, NS_PER_S
 from pytest_vdsotime.tracer.deadlines import translated_itimerspec
 from pytest_vdsotime.tracer.parking import now_ns
 from pytest_vdsotime.tracer.request import Answer, CallRow, Refused, Request, Substitute
-from pytest_vdsotime.tracer.timers import find_fd_timer, forget, kernel_may_run
+from pytest_vdsotime.tracer.timers import find_fd_timer, forget, kernel_may_run, overrun_of
 from pytest_vdsotime.waits import Timer, deadlines
 
 _ABSTIME = 1  # TIMER_ABSTIME, TFD_TIMER_ABSTIME
@@ -53,7 +53,9 @@ def _arm(
 ) -> None:
     """A value of zero disarms it."""
     page = request.process.world.page
-    timer.interval_ns, timer.overrun, timer.deadlines = interval_ns, 0, ()
+    timer.interval_ns, timer.deadlines, timer.last_overrun = interval_ns, (), 0
+    # A signal that is still queued counts as that of the next expiration.
+    timer.overrun = -1 if timer.is_sent or timer.is_unsent else 0
     timer.is_absolute = is_absolute
     if value_ns or is_absolute:
         host_ns = now_ns()
@@ -290,13 +292,13 @@ def _timer_gettime(request: Request) -> Answer:
 
 def _timer_getoverrun(request: Request) -> Answer:
     timer = _posix_timer(request)
-    return None if timer is None else timer.overrun
+    return None if timer is None else overrun_of(timer)
 
 
 def _timer_delete(request: Request) -> Answer:
     timer = _posix_timer(request)
     if timer is not None:
-        del request.process.world.timers[timer.key]
+        forget(request.process.world, timer)
         _changed(request)
     return None
 

@@ -2,6 +2,11 @@
 
 A timerfd gets its count of expirations through a copy of its descriptor (pidfd_getfd(2),
 TFD_IOC_SET_TICKS). The others are signals, with what the kernel says of its own (SI_TIMER).
+
+The signal of a timer of the kernel is queued even where another one of the same number is pending
+(send_sigqueue, kernel/signal.c); one that the tracer sends is dropped there if its number is below
+SIGRTMIN. So its timer waits until that other one is delivered or taken: all tasks of the clock stop
+at system calls meanwhile, and it is sent at the first stop that finds the way free.
 """
 
 from __future__ import annotations
@@ -11,20 +16,23 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pytest_vdsotime.kernel import descriptors, procfs, signals
+from pytest_vdsotime import faults
+from pytest_vdsotime.kernel import descriptors, procfs, ptrace, signals
+from pytest_vdsotime.kernel.pump import Pump
 from pytest_vdsotime.timeline import NS_PER_S
 from pytest_vdsotime.tracer.alarms import Alarms
 from pytest_vdsotime.tracer.parking import now_ns
-from pytest_vdsotime.tracer.spans import deadline_of, tell_fired
+from pytest_vdsotime.tracer.spans import deadline_of, owner_of, tell_fired
 from pytest_vdsotime.tracer.tasks import Process, Task, World
-from pytest_vdsotime.waits import NEVER_NS, Timer
+from pytest_vdsotime.waits import MAX_OVERRUN, NEVER_NS, Timer
 
 _MOMENT_NS, _MOST_TRIES = 200_000, 5
+_SIGRTMIN = 32  # the kernel's (asm-generic/signal.h): libc keeps some for itself
 #: What the signals of setitimer(2) say, in place of a number, until they are delivered.
 _OF_ITIMER = -1
 
@@ -51,10 +59,42 @@ def find_fd_timer(world: World, pid: int, fd: int) -> Timer | None:
 def forget(world: World, timer: Timer) -> None:
     """It is gone."""
     world.timers.pop(timer.key, None)
+    world.unsent.discard(timer.key)
     timer.deadlines = ()
     if timer.copy >= 0:
         os.close(timer.copy)
         timer.copy = -1
+
+
+def _is_pending(timer: Timer) -> bool:
+    """Whether some signal of its number is."""
+    receiver = timer.tid or timer.key[1]
+    return procfs.is_pending(receiver, timer.signal, shared=not timer.tid)
+
+
+def overrun_of(timer: Timer) -> int:
+    """What timer_getoverrun(2) tells."""
+    if timer.is_sent and not _is_pending(timer):
+        timer.was_delivered()
+    return min(timer.last_overrun, MAX_OVERRUN)
+
+
+def _queue(timer: Timer, number: int) -> bool:
+    """Whether that was possible (RLIMIT_SIGPENDING, getrlimit(2))."""
+    overrun, timer.times_sent = min(timer.overrun, MAX_OVERRUN), (timer.times_sent + 1) % 2**31
+    try:
+        signals.queue(
+            *(timer.key[1], timer.tid, timer.signal),
+            number=number,
+            overrun=overrun,
+            value=timer.value,
+            private=timer.times_sent,
+        )
+    except OSError as error:
+        if error.errno != errno.EAGAIN:
+            raise
+        return False
+    return True
 
 
 @dataclass(slots=True)
@@ -62,6 +102,7 @@ class Timers:
     """Has them expire; one per tracer, on its thread."""
 
     alarms: Alarms
+    pump: Pump
 
     def armed(self, world: World) -> Iterator[Timer]:
         """Those of a clock that will expire; those that nobody has any more are forgotten."""
@@ -81,30 +122,46 @@ class Timers:
             return
         host_ns = now_ns()
         for timer in tuple(world.timers.values()):
-            if (
-                timer.deadlines
-                and not timer.is_running
-                and timer.left_ns(world.page.lines, host_ns) <= 0
-            ):
-                self.expire(world, timer)
-            due_ns = timer.due_ns(world.page.lines, host_ns) if timer.deadlines else NEVER_NS
-            if timer.is_running:
-                continue
-            if due_ns >= NEVER_NS:
-                self.alarms.cancel(timer)
-            elif timer.copy >= 0 and kernel_may_run(world):
-                self.alarms.cancel(timer)
-                timer.is_running = True
-                descriptors.arm_timerfd(timer.copy, max(due_ns - host_ns, 1), timer.interval_ns)
-            else:
-                self.alarms.set(timer, due_ns, partial(self._rings, world, timer))
+            with self._answers_for(world, timer):
+                self._revise(world, timer, host_ns)
+
+    def _revise(self, world: World, timer: Timer, host_ns: int) -> None:
+        if (
+            timer.deadlines
+            and not timer.is_running
+            and timer.left_ns(world.page.lines, host_ns) <= 0
+        ):
+            self.expire(world, timer)
+        due_ns = timer.due_ns(world.page.lines, host_ns) if timer.deadlines else NEVER_NS
+        if timer.is_running:
+            return
+        if due_ns >= NEVER_NS:
+            self.alarms.cancel(timer)
+        elif timer.copy >= 0 and kernel_may_run(world):
+            self.alarms.cancel(timer)
+            timer.is_running = True
+            descriptors.arm_timerfd(timer.copy, max(due_ns - host_ns, 1), timer.interval_ns)
+        else:
+            self.alarms.set(timer, due_ns, partial(self._rings, world, timer))
 
     def suspend(self, world: World) -> None:
         """Before the lines move: the timers that the kernel runs are the clock's again."""
         for timer in tuple(world.timers.values()):
             if timer.is_running and timer.copy >= 0:
                 timer.is_running = False
-                self._suspend(world, timer)
+                with self._answers_for(world, timer):
+                    self._suspend(world, timer)
+
+    @contextmanager
+    def _answers_for(self, world: World, timer: Timer) -> Iterator[None]:
+        """An exception ends the program that the timer belongs to, and no other."""
+        process = world.processes.get(owner_of(world, timer))
+        if process is None:  # which process has its descriptor is found out when it is armed
+            with suppress(ProcessLookupError):
+                yield
+            return
+        with process.answers_for("running a timer of"):
+            yield
 
     def _suspend(self, world: World, timer: Timer) -> None:
         left_ns = descriptors.timerfd_left_ns(timer.copy)
@@ -133,33 +190,51 @@ class Timers:
         count = timer.pass_by(world.page.lines, now_ns())
         if not count:
             return
-        tell_fired(world, timer, deadline)
-        with suppress(ProcessLookupError):
+        with self._answers_for(world, timer):
+            if faults.armed:
+                faults.reach("timer", owner_of(world, timer))
+            tell_fired(world, timer, deadline)
             if timer.copy >= 0:
                 descriptors.add_ticks(timer.copy, count)
             elif timer.signal:
-                self._signal(timer, count)
+                self._signal(world, timer, count)
 
-    def _signal(self, timer: Timer, count: int) -> None:
-        kind, pid, number = timer.key
-        number = _OF_ITIMER if kind == "itimer" else number
-        if procfs.is_pending(timer.tid or pid, timer.signal, shared=not timer.tid):
-            timer.overrun += count
+    def _signal(self, world: World, timer: Timer, count: int) -> None:
+        is_pending = _is_pending(timer)
+        if timer.key[0] == "itimer":  # not queued twice by the kernel either
+            if not is_pending:
+                _queue(timer, _OF_ITIMER)
             return
-        timer.overrun = count - 1
-        try:
-            signals.queue(
-                pid,
-                timer.tid,
-                timer.signal,
-                number=number,
-                overrun=timer.overrun,
-                value=timer.value,
-            )
-        except OSError as error:
-            if error.errno != errno.EAGAIN:  # RLIMIT_SIGPENDING
-                raise
-            timer.overrun += 1
+        if timer.is_sent and not is_pending:  # taken by sigwaitinfo(2) or the like
+            timer.was_delivered()
+        if timer.is_sent or timer.is_unsent:
+            timer.overrun += count
+        else:
+            timer.overrun = count - 1
+        if not timer.is_sent:
+            self._send(world, timer, is_pending=is_pending)
+
+    def _send(self, world: World, timer: Timer, *, is_pending: bool) -> None:
+        is_free = not is_pending or timer.signal >= _SIGRTMIN
+        timer.is_sent = is_free and _queue(timer, timer.key[2])
+        timer.is_unsent = not timer.is_sent
+        if timer.is_sent:
+            world.unsent.discard(timer.key)
+        elif timer.key not in world.unsent:
+            world.unsent.add(timer.key)
+            self.pump.hands_over_all, self.pump.lets_calls_go = True, False
+            for process in world.processes.values():
+                for tid in process.threads:
+                    with suppress(ProcessLookupError):
+                        ptrace.interrupt(tid)
+
+    def send_unsent(self, process: Process) -> None:
+        """At a stop of a process whose clock has signals that could not be queued yet: those of the
+        process are, where that is possible now."""
+        world = process.world
+        for key in [key for key in world.unsent if key[1] == process.pid]:
+            timer = world.timers[key]
+            self._send(world, timer, is_pending=_is_pending(timer))
 
     def _is_held(self, world: World, timer: Timer) -> bool:
         """Whether some process has its descriptor: the one that set it, or whoever got it since."""
@@ -219,12 +294,16 @@ class Timers:
     def correct(self, process: Process, info: Any) -> None:
         """What a signal that a timer has sent says when it is delivered: how often it has expired
         meanwhile, and setitimer's is the kernel's own."""
-        number, _ = signals.TIMER_FIELDS.unpack_from(bytes(info.rest), signals.TIMER_OFFSET)
+        fields = signals.TIMER_FIELDS.unpack_from(bytes(info.rest), signals.TIMER_OFFSET)
+        number, overrun, value, times_sent = fields
         if number == _OF_ITIMER:
             info.si_code = signals.SI_KERNEL
             ctypes.memset(info.rest, 0, ctypes.sizeof(info.rest))
             return
         timer = process.world.timers.get(("timer", process.pid, number))
         if timer is not None:
-            fields = signals.TIMER_FIELDS.pack(number, timer.overrun)
-            ctypes.memmove(ctypes.addressof(info.rest) + signals.TIMER_OFFSET, fields, len(fields))
+            if times_sent == timer.times_sent and timer.is_sent:
+                timer.was_delivered()  # else the one after it was sent before this stop was seen
+            overrun = min(timer.last_overrun, MAX_OVERRUN)
+        data = signals.TIMER_FIELDS.pack(number, overrun, value, 0)
+        ctypes.memmove(ctypes.addressof(info.rest) + signals.TIMER_OFFSET, data, len(data))

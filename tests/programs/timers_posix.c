@@ -14,6 +14,8 @@
 static const int clocks[] = {CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_TAI};
 static sigset_t set;
 
+static volatile int users, timers;
+
 static timer_t create(int clock, int notify, int value)
 {
     timer_t timer;
@@ -129,6 +131,10 @@ static volatile int64_t handled_ns[64];
 static void on_signal(int number, siginfo_t *info, void *context)
 {
     (void)context;
+    users += info->si_code == SI_USER;
+    timers += info->si_code == SI_TIMER;
+    if (info->si_code == SI_USER || info->si_value.sival_int == 3)
+        return;
     CHECK(number == SIGUSR1 && info->si_code == SI_TIMER && info->si_value.sival_int == 5);
     if (handled < 64)
         handled_ns[handled] = now_ns();
@@ -264,6 +270,85 @@ static void check_past(int clock)
     CHECK(timer_delete(timer) == 0);
 }
 
+/* However often it has expired, no more than INT_MAX is told. */
+static void check_most_overruns(void)
+{
+    timer_t timer = create(CLOCK_REALTIME, SIGEV_SIGNAL, 1);
+    arm(timer, TIMER_ABSTIME, clock_ns(CLOCK_REALTIME) - 4 * NSEC_PER_SEC, 1);
+    siginfo_t info = wait_for_signal();
+    CHECK_EQUAL(timer_getoverrun(timer), INT32_MAX);
+    arm(timer, 0, 0, 0);
+    CHECK_EQUAL(timer_getoverrun(timer), 0);
+    if (course == BARE)
+        take();
+    else
+        CHECK_EQUAL(info.si_overrun, INT32_MAX);
+    if (is_asked()) {
+        int64_t now = clock_ns(CLOCK_REALTIME);
+        arm(timer, TIMER_ABSTIME, now + 60 * NSEC_PER_SEC, 1000000);
+        ask("MOVE_TO", now / NSEC_PER_SEC + 30 * 86400);
+        info = wait_for_signal();
+        CHECK_EQUAL(timer_getoverrun(timer), INT32_MAX);
+        CHECK_EQUAL(info.si_value.sival_int, 1);
+    }
+    CHECK(timer_delete(timer) == 0);
+}
+
+/* One whose number is pending already is queued beside it, and counts from its own first expiration. Until
+ * it is taken timer_getoverrun tells of the one before. */
+static void check_pending(int is_handled)
+{
+    siginfo_t info;
+    int64_t period_ns = length_ns / 8;
+    timer_t timer = create(CLOCK_MONOTONIC, SIGEV_SIGNAL, 3);
+    CHECK(kill(getpid(), SIGUSR1) == 0);
+    arm(timer, 0, period_ns, period_ns);
+    elapse_past(3 * period_ns);
+    CHECK_EQUAL(timer_getoverrun(timer), 0);
+    if (is_handled) { /* the one signal behind the other, at once */
+        users = timers = 0;
+        CHECK(sigprocmask(SIG_UNBLOCK, &set, NULL) == 0);
+        CHECK(sigprocmask(SIG_BLOCK, &set, NULL) == 0);
+        CHECK_EQUAL(users, 1);
+        CHECK_EQUAL(timers > 0, 1);
+    } else {
+        CHECK_EQUAL(wait_for_signal().si_code, SI_USER);
+        info = take();
+        CHECK_EQUAL(info.si_code, SI_TIMER);
+        CHECK_EQUAL(info.si_value.sival_int, 3);
+    }
+    check_overrun(timer_getoverrun(timer), 2);
+    arm(timer, 0, 0, 0);
+    if (course == BARE)
+        take();
+    CHECK(timer_delete(timer) == 0);
+}
+
+/* Those of real-time signals are queued one behind the other, as are those of several timers. */
+static void check_queue(void)
+{
+    sigset_t several;
+    siginfo_t info;
+    timer_t all[3];
+    sigemptyset(&several);
+    sigaddset(&several, SIGRTMIN + 1);
+    CHECK(sigprocmask(SIG_BLOCK, &several, NULL) == 0);
+    CHECK(sigqueue(getpid(), SIGRTMIN + 1, (union sigval){.sival_int = 9}) == 0);
+    for (int i = 0; i < 3; i++) {
+        struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN + 1, .sigev_value.sival_int = i};
+        CHECK(timer_create(CLOCK_MONOTONIC, &event, &all[i]) == 0);
+        arm(all[i], 0, length_ns + i, 0);
+    }
+    elapse_past(length_ns + (course == BARE ? part_ns : NSEC_PER_SEC));
+    CHECK(sigwaitinfo(&several, &info) == SIGRTMIN + 1 && info.si_value.sival_int == 9);
+    for (int i = 0; i < 3; i++) {
+        CHECK(sigwaitinfo(&several, &info) == SIGRTMIN + 1);
+        CHECK_EQUAL(info.si_value.sival_int, i);
+        CHECK_EQUAL(timer_getoverrun(all[i]), 0);
+        CHECK(timer_delete(all[i]) == 0);
+    }
+}
+
 static void check_changes(void)
 {
     struct itimerspec old, spec = {timespec_of(0), timespec_of(length_ns)};
@@ -330,6 +415,10 @@ int main(int argc, char **argv)
     check_none();
     check_changes();
     check_processor_time();
+    check_pending(0);
+    check_pending(1);
+    check_queue();
+    check_most_overruns();
     check_thread(); /* its thread may stay */
     return success();
 }

