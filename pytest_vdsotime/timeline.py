@@ -150,7 +150,10 @@ def to_datetime(instant_ns: int) -> datetime:
 
 
 def format_instant(instant_ns: int) -> str:
-    """An instant as ISO 8601 in UTC, such as ``1970-01-01T00:00:00Z``."""
+    """An instant as ISO 8601 in UTC, such as ``1970-01-01T00:00:00Z``; one in a year that has no
+    such name, as a deadline may be, as ``@SECONDS`` since the epoch."""
+    if not EARLIEST_NS <= instant_ns <= LATEST_NS:
+        return f"@{instant_ns // NS_PER_S}"
     return to_datetime(instant_ns).isoformat().replace("+00:00", "Z")
 
 

@@ -38,7 +38,21 @@ class Abi:
         """A timespec or timeval, or with `wide` one with 64-bit fields."""
         return _PAIR_64 if wide or self.long_size == 8 else _PAIR_32
 
+    def pack_pair(self, wide: bool, first: int, second: int) -> bytes:
+        """As the kernel writes one: seconds that do not fit are cut (put_old_timespec32,
+        kernel/time/time.c)."""
+        pair = self.pair(wide)
+        half = 1 << (4 * pair.size - 1)
+        return pair.pack((first + half) % (2 * half) - half, second)
 
+    def pack_span(self, wide: bool, span_ns: int, unit_ns: int = 1) -> bytes:
+        """A span of time, in seconds and in units of so many nanoseconds. The kernel knows none
+        beyond KTIME_MAX (linux/ktime.h)."""
+        seconds, rest_ns = divmod(min(span_ns, _KTIME_MAX), 1_000_000_000)
+        return self.pack_pair(wide, seconds, rest_ns // unit_ns)
+
+
+_KTIME_MAX = 2**63 - 1
 _PAIR_64 = struct.Struct("<qq")
 _PAIR_32 = struct.Struct("<ii")
 

@@ -25,6 +25,7 @@ _REMEDIES = {
     errno.ENOTTY: "it takes a kernel with CONFIG_CHECKPOINT_RESTORE",  # of check_ticks
 }
 _ITIMERSPEC = struct.Struct("=qqqq")  # interval, then value
+_MAX_TICKS = 2**64 - 1
 _TFD_IOC_SET_TICKS = 0x40085400  # linux/timerfd.h
 
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -119,7 +120,7 @@ def check_ticks() -> None:
 
 def add_ticks(copy: int, count: int) -> None:
     """A timerfd has expired that often; whoever waits for it is woken."""
-    _set_ticks(copy, _unread_ticks(copy) + count)
+    _set_ticks(copy, min(_unread_ticks(copy) + count, _MAX_TICKS))
 
 
 def _unread_ticks(copy: int) -> int:

@@ -24,6 +24,7 @@ _LIST, _ENTRIES, _BATCH, _ARGUMENTS = 64, 512, 256, 128
 _NEWS, _NOTHING = 1, 2  # enum pump_result
 _RECORDS = 1 << 14
 _CALL_NUMBERS = 512
+_LONGEST_NS = 2**63 - 1
 
 
 #: Events beside those of ptrace(2): of an end, and of a start's child that was seized.
@@ -291,7 +292,7 @@ class Pump:
         structure = self.structure
         structure.hands_over_all = self.hands_over_all or self._is_full()
         structure.lets_calls_go = self.lets_calls_go and not self._is_full()
-        structure.patience_ns = patience_ns
+        structure.patience_ns = min(patience_ns, _LONGEST_NS)
         result: int = self._function(structure)
         self.was_interrupted = result == -errno.EINTR
         if self.was_interrupted or result in (_NEWS, _NOTHING):

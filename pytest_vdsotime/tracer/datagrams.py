@@ -77,7 +77,7 @@ def _received(request: Request, receipt: Receipt, stopped: Stopped, result: int)
             task.receipt = receipt
             return Exit(_rest(request, receipt))
     own = {number: receipt.arguments[number] for number in (_MESSAGES, _COUNT, _FLAGS)}
-    rest = request.abi.pair(request.wide).pack(*divmod(left_ns, NS_PER_S))
+    rest = request.abi.pack_span(request.wide, left_ns)
     try:
         memory.write_as_program(
             stopped, receipt.arguments[_TIMEOUT], rest if receipt.received else receipt.timeout

@@ -213,9 +213,7 @@ def finish(task: Task, wait: Wait, stopped: Stopped, result: int) -> int:
 
 
 def _write_rest(wait: Wait, stopped: Stopped, argument: int, left_ns: int) -> bool:
-    seconds, rest_ns = divmod(left_ns, NS_PER_S)
-    pair = wait.abi.pair(wait.row.wide)
-    data = pair.pack(min(seconds, _LONGEST_S), rest_ns // wait.row.unit)
+    data = wait.abi.pack_span(wait.row.wide, left_ns, wait.row.unit)
     return _write(wait, stopped, argument, data)
 
 

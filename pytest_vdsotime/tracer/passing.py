@@ -36,7 +36,7 @@ from pytest_vdsotime.tracer.spans import tell_expired
 from pytest_vdsotime.tracer.stops import Stops
 from pytest_vdsotime.tracer.tasks import Tables, Task, TaskState, World
 from pytest_vdsotime.tracer.timers import Timers
-from pytest_vdsotime.waits import Timer, Wait
+from pytest_vdsotime.waits import NEVER_NS, Timer, Wait
 
 FIRST_NAP_NS, LAST_NAP_NS = 20_000, 2_000_000
 #: How long a sleep is held at its entry for the others to come to rest.
@@ -251,7 +251,7 @@ class Passing:
 
     def _move_on(self, world: World, by_ns: int) -> None:
         """Time passes."""
-        if world.page.copies:
+        if world.page.copies or by_ns > NEVER_NS:  # of which the native code knows nothing
             self.change(world, lambda lines, host_ns: lines.advanced(host_ns, by_ns))
         else:
             self._pump.move_lines(world.page.address, by_ns)

@@ -64,12 +64,8 @@ class Request:
         return first, second & 0xFFFFFFFF if self.wide and self.abi.long_size == 4 else second
 
     def write_pair(self, address: int, first: int, second: int) -> None:
-        """A timespec or timeval. A second count beyond 32 bits is cut, as put_old_timespec32
-        does."""
-        pair = self.abi.pair(self.wide)
-        if pair.size == 8:
-            first = (first + 2**31) % 2**32 - 2**31
-        self.write(address, pair.pack(first, second))
+        """A timespec or timeval."""
+        self.write(address, self.abi.pack_pair(self.wide, first, second))
 
     def read(self, address: int, size: int) -> bytes:
         """From the program's memory; Refused(EFAULT) as the kernel would, NotThere."""

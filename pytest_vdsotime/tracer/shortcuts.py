@@ -13,7 +13,7 @@ from pytest_vdsotime.tracer.native import NativeObjects
 from pytest_vdsotime.tracer.request import CallRow
 from pytest_vdsotime.tracer.takeover import Takeover
 from pytest_vdsotime.tracer.tasks import Process, Tables, TaskState, World
-from pytest_vdsotime.waits import CLOCKS_TO_SLEEP_BY, WAITS, Unit, WaitRow
+from pytest_vdsotime.waits import CLOCKS_TO_SLEEP_BY, NEVER_NS, WAITS, Unit, WaitRow
 
 _BY_VALUE, _BY_POINTER = 1, 2  # enum wait_kind of native_stub/waits.h
 _ALL, _NOT_NULL = 1, 2  # enum interest of native_stub/pump.h
@@ -120,7 +120,8 @@ class Shortcuts:
             and not any(timer.deadlines for timer in world.timers.values())
         )
         if is_plain:
-            self.pump.pass_sleeps(task.tid, world.page.address, most_ns, rounds_ns)
+            longest_ns = min(most_ns, NEVER_NS)
+            self.pump.pass_sleeps(task.tid, world.page.address, longest_ns, rounds_ns)
 
     def sleeps_passed(self) -> None:
         """After each wait of the pump: some may have."""
@@ -143,5 +144,6 @@ def _ahead_ns(world: World) -> int | None:
         and not world.is_advancing
         and not world.stops_at_calls
         and line.rate.value == 1
+        and line.base_ns < NEVER_NS
     )
     return line.base_ns - line.start_ns if is_plain else None

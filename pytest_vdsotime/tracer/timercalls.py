@@ -28,7 +28,6 @@ _NS_PER_US = 1000
 _SIGALRM = 14
 # asm-generic/siginfo.h
 _SIGEV_SIGNAL, _SIGEV_NONE, _SIGEV_THREAD_ID = 0, 1, 4
-_LONGEST_S = 2**31 - 1
 
 
 def _follows(request: Request) -> bool:
@@ -75,14 +74,12 @@ def _itimer(request: Request) -> Timer:
 
 
 def _write_itimerval(request: Request, address: int, left: tuple[int, int]) -> None:
-    """Interval, then value; what is less than a microsecond counts as one (itimer_get_remtime,
-    kernel/time/itimer.c)."""
-    pair = request.abi.pair(request.wide)
-    value_us, interval_us = (-(-ns // _NS_PER_US) for ns in left)
-    data = b"".join(
-        pair.pack(min(us // 10**6, _LONGEST_S), us % 10**6) for us in (interval_us, value_us)
-    )
-    request.write(address, data)
+    """Interval, then value: what is left of an armed timer is at least a microsecond
+    (itimer_get_remtime, kernel/time/itimer.c)."""
+    value_ns, interval_ns = left
+    spans = interval_ns, max(value_ns, _NS_PER_US) if value_ns else 0
+    pack = request.abi.pack_span
+    request.write(address, b"".join(pack(request.wide, ns, _NS_PER_US) for ns in spans))
 
 
 def _setitimer(request: Request) -> Answer:
@@ -223,10 +220,8 @@ def _read_itimerspec(request: Request) -> tuple[int, int] | None:
 
 def _tell_left(request: Request, address: int, left: tuple[int, int], result: int) -> int:
     if address:
-        pair = request.abi.pair(request.wide)
-        value_ns, interval_ns = left
-        parts = (divmod(ns, NS_PER_S) for ns in (interval_ns, value_ns))
-        request.write(address, b"".join(pair.pack(min(s, _LONGEST_S), ns) for s, ns in parts))
+        spans = reversed(left)
+        request.write(address, b"".join(request.abi.pack_span(request.wide, ns) for ns in spans))
     return result
 
 
