@@ -105,6 +105,8 @@ class Arch:
     """Bits of those flags that tell, and their value."""
     abis: tuple[Abi, ...]
     """All in which a program can make system calls, its own first."""
+    trap_instruction: bytes = b""
+    """That of a breakpoint, where the program counter is behind it when its signal comes."""
     handlers_return: bytes = b""
     """The code that signal handlers return to, where that is in the kernel's vDSO."""
     restarting: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)

@@ -145,6 +145,7 @@ I386 = Arch(
     syscall_result="rax",
     syscall_arguments=I386_CALLS.arguments,
     syscall_instruction=b"\xcd\x80",
+    trap_instruction=b"\xcc",
     # mmap is mmap2, whose offset counts pages
     syscalls={
         "close": 6,

@@ -32,6 +32,7 @@ X86_64 = Arch(
     syscall_result="rax",
     syscall_arguments=("rdi", "rsi", "rdx", "r10", "r8", "r9"),
     syscall_instruction=b"\x0f\x05",
+    trap_instruction=b"\xcc",
     syscalls={
         "close": 3,
         "mmap": 9,

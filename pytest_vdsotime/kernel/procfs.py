@@ -139,6 +139,17 @@ def has_filter(tid: int) -> bool:
     return _status_fields(tid).get("Seccomp", "0") != "0"
 
 
+def is_namespace_init(pid: int) -> bool:
+    """Whether a process is the first one of its PID namespace, which is not this process's."""
+    ids = _status_fields(pid).get("NStgid", "").split()
+    return len(ids) > 1 and ids[-1] == "1"
+
+
+def dumps_core(pid: int) -> bool:
+    """Whether a process is on its way to a core dump's end."""
+    return _status_fields(pid).get("CoreDumping", "0") != "0"
+
+
 def descriptor_table_size(tid: int) -> int:
     """How many descriptors its table has room for."""
     return int(_status_fields(tid).get("FDSize", "0"))

@@ -24,12 +24,13 @@ from pytest_vdsotime.kernel.pump import CHILD, END, Entry, Pump
 from pytest_vdsotime.kernel.signals import SI_TIMER
 from pytest_vdsotime.kernel.spawn import Nursery
 from pytest_vdsotime.kernel.wait import Stop, StopKind
-from pytest_vdsotime.tracer import exits, interrupted
+from pytest_vdsotime.tracer import crashes, exits, interrupted
 from pytest_vdsotime.tracer.alarms import Alarms
 from pytest_vdsotime.tracer.attaching import Attaching
 from pytest_vdsotime.tracer.calls import LOADER_FAILED
 from pytest_vdsotime.tracer.canceled import CanceledReads
 from pytest_vdsotime.tracer.clocks import Clocks
+from pytest_vdsotime.tracer.crashes import Crashes
 from pytest_vdsotime.tracer.doorbell import Doorbell
 from pytest_vdsotime.tracer.jumping import Jumping
 from pytest_vdsotime.tracer.launching import Launching
@@ -89,6 +90,7 @@ class Loop:
         alarms = Alarms(bell)
         self._timers = Timers(alarms, self._pump)
         self._canceled = CanceledReads(self._calls, self._timers)
+        self._crashes = Crashes(native.arch, alarms, self._handle)
         self.passing = Passing(
             *(tables, self._pump, self.stops, quiet, self._parking, self._calls, alarms),
             *(self._timers, self._canceled, self._shortcuts, self._handle, self._resume),
@@ -415,6 +417,9 @@ class Loop:
         else:
             self._parking.at_signal(task, stopped, number)
             info = stopped.signal()
+            if crashes.is_of_namespace_init(process, number, info.si_code):
+                self._crashes.let_go(task, stopped, number)
+                return
             if info.si_code == SI_TIMER:
                 self._timers.correct(process, info)
                 stopped.set_signal(info)

@@ -29,7 +29,7 @@ ROWS = [
     {"tracer.jumping"},
     {"tracer.passing"},
     {"tracer.canceled", "tracer.doings", "tracer.shortcuts"},
-    {"tracer.quiet", "tracer.stops"},
+    {"tracer.crashes", "tracer.quiet", "tracer.stops"},
     {"tracer.attaching", "tracer.launching", "tracer.lookout", "tracer.takeover"},
     {"tracer.moving"},
     {"tracer.mapping"},
