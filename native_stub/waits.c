@@ -10,6 +10,7 @@
 #define FUTEX_WAIT_BITSET 9
 #define FUTEX_PRIVATE_FLAG 128
 #define FUTEX_CLOCK_REALTIME 256
+#define PTRACE_GETSIGMASK 0x420a /* linux/ptrace.h */
 
 static uint64_t place_of(const struct wait_table *table, uint64_t tid)
 {
@@ -66,13 +67,26 @@ static int is_as_written(const struct wait_table *table, const struct syscall_in
     return 1;
 }
 
+/* Whether a stopped system call takes signals that are not blocked, of which the kernel queues ignored ones for a tracee
+ * (tracer/signalcalls.py). */
+int takes_unblocked(uint64_t tid, const struct syscall_info *info)
+{
+    uint64_t set, mask;
+    struct span here = {&set, sizeof set}, there = {(void *)info->args[0], sizeof set};
+    if (info->arch != AUDIT_ARCH || info->nr != NR_rt_sigtimedwait)
+        return 0;
+    if (syscall6(NR_process_vm_readv, tid, (long)&here, 1, (long)&there, 1, 0) != sizeof set)
+        return 1;
+    return syscall4(NR_ptrace, PTRACE_GETSIGMASK, tid, sizeof mask, &mask) < 0 || set & ~mask;
+}
+
 /* Whether a stopped system call is such a wait, and now recorded. */
 int begins_wait(struct wait_table *table, uint64_t tid, const struct syscall_info *info)
 {
     struct timespec now;
     if (!table->begins || info->arch != AUDIT_ARCH || info->nr >= WAIT_NUMBERS || !table->kinds[info->nr])
         return 0;
-    if (table->count > table->mask / 2)
+    if (table->count > table->mask / 2 || takes_unblocked(tid, info))
         return 0;
     struct wait_record wait = {.tid = tid, .nr = info->nr, .stack = info->stack_pointer,
                                .counter = info->instruction_pointer};

@@ -31,6 +31,7 @@ struct wait_table {
 };
 
 struct syscall_info;
+int takes_unblocked(uint64_t tid, const struct syscall_info *info);
 int begins_wait(struct wait_table *table, uint64_t tid, const struct syscall_info *info);
 struct wait_record *find_record(const struct wait_table *table, uint64_t tid);
 void drop_record(struct wait_table *table, uint64_t tid);

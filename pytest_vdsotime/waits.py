@@ -103,6 +103,8 @@ class WaitRow:
     """A handler with SA_RESTART does not end it."""
     is_of_socket: bool = False
     """It waits for the timeout of a socket."""
+    takes_signals: bool = False
+    """It waits for signals, with or without a timeout (tracer/signalcalls.py)."""
     is_block: bool = False
     """Its arguments stand in memory, where its only one points."""
 
@@ -189,8 +191,8 @@ WAITS = (
             ("futex_waitv", 3, _futex_waitv),
         )
     ),
-    WaitRow("rt_sigtimedwait", 2, expired=_AGAIN),
-    WaitRow("rt_sigtimedwait_time64", 2, expired=_AGAIN, wide=True),
+    WaitRow("rt_sigtimedwait", 2, expired=_AGAIN, takes_signals=True),
+    WaitRow("rt_sigtimedwait_time64", 2, expired=_AGAIN, wide=True, takes_signals=True),
     WaitRow("semtimedop", 3, expired=_AGAIN),
     WaitRow("ipc", 5, expired=_AGAIN, match=Match(argument=0, values=(_SEMTIMEDOP,))),
     WaitRow("semtimedop_time64", 3, expired=_AGAIN, wide=True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import stat
 import struct
 from typing import NamedTuple
@@ -176,6 +177,28 @@ def blocked_call(tid: int) -> BlockedCall | None:
 def catches(tid: int, number: int) -> bool:
     """Whether a thread has a handler for a signal."""
     return bool(int(_status_fields(tid).get("SigCgt", "0"), 16) >> (number - 1) & 1)
+
+
+class SignalMasks(NamedTuple):
+    """What a thread does about signals, as the kernel's bit sets."""
+
+    blocked: int
+    ignored: int
+    caught: int
+
+
+#: SIGCHLD, SIGCONT, SIGURG and SIGWINCH (signal(7)).
+IGNORED_BY_DEFAULT = sum(
+    1 << number - 1
+    for number in (signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH)
+)
+
+
+def signal_masks(tid: int) -> SignalMasks:
+    """Of a thread and its process."""
+    fields = _status_fields(tid)
+    names = "SigBlk", "SigIgn", "SigCgt"
+    return SignalMasks(*(int(fields.get(name, "0"), 16) for name in names))
 
 
 def is_pending(tid: int, number: int, *, shared: bool) -> bool:

@@ -19,8 +19,8 @@ from pytest_vdsotime.arch import Abi, Arch
 from pytest_vdsotime.kernel import memory
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.seccomp import Match, Rule, assemble
-from pytest_vdsotime.page import MARK_OFFSET, PAGE_SIZE
-from pytest_vdsotime.tracer import parking
+from pytest_vdsotime.page import MARK_OFFSET, PAGE_SIZE, SLOT_SIZE
+from pytest_vdsotime.tracer import parking, signalcalls
 from pytest_vdsotime.tracer.clockcalls import CLOCK_CALLS
 from pytest_vdsotime.tracer.datagrams import DATAGRAM_CALLS
 from pytest_vdsotime.tracer.endless import followed
@@ -40,9 +40,11 @@ from pytest_vdsotime.tracer.tasks import Process, Rewound, Task
 from pytest_vdsotime.tracer.timercalls import TIMER_CALLS
 from pytest_vdsotime.waits import WAITS
 
+SIGNAL_CALLS = tuple(signalcalls.row_of(row) for row in WAITS if row.takes_signals)
 WAIT_CALLS = tuple(
     CallRow(row.name, partial(parking.begin, row), row.condition, row.wide, row.pointer)
     for row in WAITS
+    if not row.takes_signals
 )
 #: Those of them whose timeout is a point of a clock.
 POINT_CALLS = tuple(
@@ -56,7 +58,7 @@ POINT_CALLS = tuple(
     for row in WAITS
     if row.points
 )
-OTHER_CALLS = (*CLOCK_CALLS, *TIMER_CALLS, *SOCKET_CALLS, *PROCESS_CALLS)
+OTHER_CALLS = (*CLOCK_CALLS, *TIMER_CALLS, *SOCKET_CALLS, *PROCESS_CALLS, *SIGNAL_CALLS)
 CALLS = (*OTHER_CALLS, *WAIT_CALLS, *DATAGRAM_CALLS)
 _MINUS_ONE = 2**64 - 1
 
@@ -181,43 +183,50 @@ class Calls:
         self, request: Request, substitute: Substitute
     ) -> Callable[[Stopped], None] | None:
         """Has the kernel find another argument; returns what is to be done at the call's exit."""
-        name = request.abi.arguments[substitute.argument]
-        value = substitute.value
-        if substitute.data:
-            room = room_for(request, len(substitute.data))
+        names = request.abi.arguments
+        values = {names[substitute.argument]: substitute.value}
+        if substitute.data or substitute.beside:
+            room = room_for(request, SLOT_SIZE)
             if room is None:
                 if request.process.has_own_filter:  # which may kill who maps memory
                     self._has_no_low_page(request.process, "it has a seccomp filter of its own")
                 return None if request.process.low_page is None else self._map_low_page(request)
-            value = room
             data = bytearray(substitute.data)
+            if data:
+                values[names[substitute.argument]] = room
             if substitute.points is not None:
                 at, to = substitute.points
-                data[at : at + 4] = (value + to).to_bytes(4, "little")
+                data[at : at + 4] = (room + to).to_bytes(4, "little")
+            if substitute.beside is not None:
+                argument, more = substitute.beside
+                values[names[argument]] = room + len(data)
+                data += more
             try:
-                request.stopped.poke_bytes(value, bytes(data))
+                request.stopped.poke_bytes(room, bytes(data))
             except MemoryError:
                 raise Refused(errno.EFAULT) from None
         registers = request.stopped.registers()
-        own = getattr(registers, name)
-        setattr(registers, name, value)
+        own = {name: getattr(registers, name) for name in values}
+        for name, value in values.items():
+            setattr(registers, name, value)
         request.stopped.set_registers(registers)
 
         result_name, then = self._arch.syscall_result, substitute.then
 
         def put_back(stopped: Stopped) -> None:
             registers = stopped.registers()
-            if name != result_name:
-                setattr(registers, name, own)
+            for name, value in own.items():
+                if name != result_name:
+                    setattr(registers, name, value)
             if then is not None:
                 result = then(stopped, _signed(getattr(registers, result_name)))
                 if isinstance(result, Exit):
                     result = self._leave(request, registers, result)
                 setattr(registers, result_name, result % 2**64)
-            if name == result_name and (error := error_of(registers, self._arch)) in GOES_ON:
+            if result_name in own and (error := error_of(registers, self._arch)) in GOES_ON:
                 counter = getattr(registers, self._arch.program_counter)
-                request.task.rewound = Rewound(request.nr, error, counter, own)
-                rewind(registers, self._arch, own)
+                request.task.rewound = Rewound(request.nr, error, counter, own[result_name])
+                rewind(registers, self._arch, own[result_name])
             stopped.set_registers(registers)
 
         return put_back

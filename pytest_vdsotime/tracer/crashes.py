@@ -1,9 +1,10 @@
 """Faults of the first process of a PID namespace, which a tracer keeps from dying of them.
 
-The kernel spares such a process signals that it has no handler for (SIGNAL_UNKILLABLE). A fault takes
-that protection away, but not while the process is traced (force_sig_info_to_task, kernel/signal.c): the
-signal is dropped, the instruction faults again, and so on for ever. So the tracer lets the thread go,
-whose next fault is its own, with the status, and the core dump, that it has alone.
+The kernel spares such a process signals that it has no handler for (SIGNAL_UNKILLABLE). A fault
+takes that protection away, but not while the process is traced (force_sig_info_to_task,
+kernel/signal.c): the signal is dropped, the instruction faults again, and so on for ever. So the
+tracer lets the thread go, which then dies of its next fault, with the status, and the core dump,
+that it has alone.
 """
 
 from __future__ import annotations

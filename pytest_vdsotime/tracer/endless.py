@@ -44,9 +44,10 @@ def _row(name: str, match: Match | None, own: CallRow | None) -> CallRow:
 
 
 def _answer(own: CallRow | None, request: Request) -> Answer:
+    answer = None
     if own is not None and own.holds(request.arguments):
-        return own.answer(request)
-    return _as_it_is
+        answer = own.answer(request)
+    return _as_it_is if answer is None and request.task.wait is None else answer
 
 
 def _as_it_is(result: int) -> int:

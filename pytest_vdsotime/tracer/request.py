@@ -115,6 +115,8 @@ class Substitute:
     value: int = 0
     then: Callable[[Stopped, int], int | Exit] | None = None
     """Called at its exit with its result, returns what the program gets instead."""
+    beside: tuple[int, bytes] | None = None
+    """Another argument, whose pointer leads to this data."""
     points: tuple[int, int] | None = None
     """Where in the data the address of another place in it is to stand, of 32 bits."""
 

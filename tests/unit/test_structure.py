@@ -36,8 +36,8 @@ ROWS = [
     {"tracer.native"},
     {"tracer.calls"},
     {
-        *("tracer.clockcalls", "tracer.datagrams", "tracer.processcalls", "tracer.sockets"),
-        "tracer.timercalls",
+        *("tracer.clockcalls", "tracer.datagrams", "tracer.processcalls", "tracer.signalcalls"),
+        *("tracer.sockets", "tracer.timercalls"),
     },
     {"tracer.deadlines", "tracer.timers"},
     {"tracer.alarms"},
