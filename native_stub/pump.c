@@ -50,6 +50,9 @@
 #define STATX_MODE 2
 #define S_ISUID 04000
 #define S_ISGID 02000
+/* linux/sched.h */
+#define CLONE_UNTRACED 0x800000
+#define CLONE_NEWTIME 0x80
 
 typedef long clock_fn(int, struct timespec *);
 
@@ -150,6 +153,19 @@ static int begins_endless(const struct pump *pump, const struct syscall_info *in
 #endif
 }
 
+/* A new thread or process that is not to leave its tracer nor its time namespace: its flags, which stand in memory,
+ * say so (tracer/processcalls.py). */
+static int is_plain_clone3(uint64_t tid, const struct syscall_info *info)
+{
+    uint64_t flags = 0;
+    struct span here = {&flags, sizeof flags}, there = {(void *)info->args[0], sizeof flags};
+    if (info->arch != AUDIT_ARCH || info->nr != NR_clone3)
+        return 0;
+    if (syscall6(NR_process_vm_readv, tid, (long)&here, 1, (long)&there, 1, 0) != sizeof flags)
+        return 0;
+    return !(flags & (CLONE_UNTRACED | CLONE_NEWTIME));
+}
+
 static int sees_call(struct pump *pump, uint64_t tid)
 {
     struct syscall_info info;
@@ -157,6 +173,10 @@ static int sees_call(struct pump *pump, uint64_t tid)
         return 0;
     if (passes_sleep(&pump->sleeper, tid, &info))
         return end_call(tid, 0) == 0;
+    if (is_plain_clone3(tid, &info)) {
+        go_on(tid, 0);
+        return 1;
+    }
     if (takes_unblocked(tid, &info))
         return 0;
     if (begins_endless(pump, &info) || begins_wait(&pump->waits, tid, &info)) {
@@ -558,7 +578,8 @@ static long wait_for_news(struct pump *pump)
                 pump->reports[pump->report_count++] = report;
                 continue;
             }
-            is_in_call |= report.status >> 16 == EVENT_SECCOMP || report.status >> 8 == SYSCALL_TRAP;
+            is_in_call |= report.status >> 16 == EVENT_SECCOMP || report.status >> 8 == SYSCALL_TRAP
+                || is_birth(&report);
             has_news |= pump->entry_count > entries && pump->entries[entries].event == EVENT_EXEC
                 && is_among(pump->watched, pump->watched_count, report.tid);
         }
