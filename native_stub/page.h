@@ -30,6 +30,7 @@ enum vdso_read {
     VDSO_MOVING = 1,  /* add the line's way since its start */
     VDSO_PRIVATE = 2, /* this page is a private copy: touch the marker */
     VDSO_TICKING = 4, /* rate 1: sec and nsec are what to add to the host's CLOCK_MONOTONIC */
+    VDSO_COARSE = 8,  /* beside VDSO_MOVING: as of the host's last tick, its CLOCK_MONOTONIC_COARSE */
 };
 
 /* One clock id: its reading at the start of its line. Seconds and nanoseconds are apart, so that
@@ -41,7 +42,8 @@ struct vdso_clock {
     uint16_t line; /* index into lines */
 };
 
-/* A line: its clocks move by ((host CLOCK_MONOTONIC - start_ns) * mult) >> shift nanoseconds. */
+/* A line: its clocks move by ((host CLOCK_MONOTONIC - start_ns) * mult) >> shift nanoseconds, and do
+ * not before start_ns, which may be later than the host's last tick. */
 struct vdso_line {
     uint64_t start_ns;
     uint64_t mult;

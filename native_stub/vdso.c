@@ -24,6 +24,8 @@
 #define NSEC_PER_SEC 1000000000u
 #define CLOCK_REALTIME 0
 #define CLOCK_MONOTONIC 1
+#define CLOCK_REALTIME_COARSE 5
+#define CLOCK_MONOTONIC_COARSE 6
 #define ENOSYS 38
 
 HIDDEN const volatile struct vdso_page vdso_clock_page;
@@ -79,12 +81,14 @@ static inline uint64_t split_ns(uint64_t ns, uint32_t *nsec)
 }
 #endif
 
-/* Nanoseconds that a line has moved. Clamped at both ends: a reader may have sampled the host
- * just before the line's start, and a fast line stops after 292 years instead of wrapping. */
-static uint64_t moved_ns(uint64_t start_ns, uint64_t mult, uint32_t shift)
+/* Nanoseconds that a line has moved by a clock of the host's. Clamped at both ends: the line may have
+ * started since the host's last tick, and as in the kernel, whose coarse clocks are exact when its
+ * clock has just been set, they are then at its start (do_settimeofday64, kernel/time/timekeeping.c);
+ * and a fast line stops after 292 years instead of wrapping. */
+static uint64_t moved_ns(int host_id, uint64_t start_ns, uint64_t mult, uint32_t shift)
 {
     struct timespec host;
-    REAL(clock_gettime, clock_fn)(CLOCK_MONOTONIC, &host);
+    REAL(clock_gettime, clock_fn)(host_id, &host);
     int64_t elapsed = host.sec * (int64_t)NSEC_PER_SEC + host.nsec - (int64_t)start_ns;
     if (elapsed <= 0)
         return 0;
@@ -111,7 +115,8 @@ static __attribute__((noinline)) void read_slowly(unsigned id, struct timespec *
             REAL(clock_gettime, clock_fn)(CLOCK_MONOTONIC, &host);
         } else if (read & VDSO_MOVING) {
             const volatile struct vdso_line *line = &page->lines[clock->line & 1];
-            way = moved_ns(line->start_ns, line->mult, line->shift & 63);
+            int host_id = read & VDSO_COARSE ? CLOCK_MONOTONIC_COARSE : CLOCK_MONOTONIC;
+            way = moved_ns(host_id, line->start_ns, line->mult, line->shift & 63);
         }
         read_barrier();
     } while (page->seq != seq);
@@ -131,8 +136,9 @@ static __attribute__((noinline)) void read_slowly(unsigned id, struct timespec *
     ts->nsec = nsec;
 }
 
-/* The hot path: a frozen clock on the shared page is a handful of loads. */
-static inline __attribute__((always_inline)) void read_clock(unsigned id, struct timespec *ts)
+/* The hot path: a frozen clock on the shared page is a handful of loads. False where the clock
+ * may flow. */
+static inline __attribute__((always_inline)) int read_frozen(unsigned id, struct timespec *ts)
 {
     const volatile struct vdso_page *page = &vdso_clock_page;
     const volatile struct vdso_clock *clock = &page->clocks[id];
@@ -141,12 +147,17 @@ static inline __attribute__((always_inline)) void read_clock(unsigned id, struct
     uint32_t nsec = clock->nsec;
     uint32_t read = clock->read;
     read_barrier();
-    if (LIKELY(!(seq & 1) && !read && page->seq == seq)) {
-        ts->sec = sec;
-        ts->nsec = nsec;
-        return;
-    }
-    read_slowly(id, ts);
+    if (!LIKELY(!(seq & 1) && !read && page->seq == seq))
+        return 0;
+    ts->sec = sec;
+    ts->nsec = nsec;
+    return 1;
+}
+
+static inline __attribute__((always_inline)) void read_clock(unsigned id, struct timespec *ts)
+{
+    if (!LIKELY(read_frozen(id, ts)))
+        read_slowly(id, ts);
 }
 
 static inline int is_served(unsigned id)
@@ -216,10 +227,12 @@ long __vdso_gettimeofday(struct timeval *tv, void *tz)
 #endif
 
 #ifdef HAVE_TIME
+/* The kernel's are the coarse clock's seconds (__cvdso_time of lib/vdso/gettimeofday.c). */
 long __vdso_time(long *t)
 {
     struct timespec ts;
-    read_clock(CLOCK_REALTIME, &ts);
+    if (!LIKELY(read_frozen(CLOCK_REALTIME, &ts)))
+        read_slowly(is_served(CLOCK_REALTIME_COARSE) ? CLOCK_REALTIME_COARSE : CLOCK_REALTIME, &ts);
     if (t)
         *t = (long)ts.sec;
     return (long)ts.sec;

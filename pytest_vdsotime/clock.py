@@ -91,9 +91,9 @@ class FrozenClock(Attacher, Starter):
             python=python,
         )
         host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        start_ns = timeline.parse_instant(options.start)
+        start_ns = timeline.parse_instant(options.start, timeline.host_wall_ns(host_ns))
         self._first_lines = timeline.initial_lines(
-            start_ns, options.rate, options.monotonic, host_ns
+            start_ns, options.rate, options.monotonic, host_ns, is_now=options.start is None
         )
         self._options = options
         self._owner = os.getpid()

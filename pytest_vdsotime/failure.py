@@ -35,7 +35,7 @@ def told(
     history: Sequence[Event] = () if world is None else world.history.events
     if is_closed and history:
         host_ns = history[-1].real_ns
-    start_ns = lines.monotonic.base_ns if world is None else world.history.start_ns
+    start_ns = lines.monotonic.at(host_ns) if world is None else world.history.start_ns
     text = [*_lines(lines, start_ns, host_ns, is_closed)]
     if world is None:
         text.append("no program was started on it")

@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 from pytest_vdsotime.image import HostVdso, VdsoImage
 from pytest_vdsotime.kernel import memory, procfs
 from pytest_vdsotime.kernel.memory import ProcessMemory
-from pytest_vdsotime.timeline import CLOCKS, HostClocks, Lines, Rate
+from pytest_vdsotime.timeline import CLOCKS, ClockRow, HostClocks, Lines, Rate
 
 PAGE_SIZE = 4096
 CLOCK_PAGE, PROCESS_PAGE, MARKER_PAGE, IMAGE_PAGE = range(4)
@@ -35,7 +35,7 @@ _SEQUENCE = struct.Struct("=I")
 _CLOCK_IDS = 12
 #: The bits of served ids, the lines, the clocks
 _BODY = struct.Struct("=I" + 2 * "QQII" + _CLOCK_IDS * "qIHH")
-_READ_MOVING, _READ_PRIVATE, _READ_TICKING = 1, 2, 4
+_READ_MOVING, _READ_PRIVATE, _READ_TICKING, _READ_COARSE = 1, 2, 4, 8
 BODY_OFFSET = _SEQUENCE.size
 BODY_SIZE = _BODY.size
 
@@ -51,24 +51,23 @@ def pack_body(lines: Lines, host: HostClocks, *, private: bool) -> bytes:
     """
     pair = lines.wall, lines.monotonic
     flags = _READ_PRIVATE if private else 0
-    reads = [flags | _way_of_reading(line.rate) for line in pair]
-    bases_ns = [
-        line.base_ns - line.start_ns if read & _READ_TICKING else line.base_ns
-        for line, read in zip(pair, reads, strict=True)
-    ]
     served, clocks = 0, [0] * (4 * _CLOCK_IDS)
     for clock_id, offset_ns in host.offsets_ns.items():
         served |= 1 << clock_id
-        name = CLOCKS[clock_id].line
-        seconds, nanoseconds = divmod(bases_ns[name] + offset_ns, _NS_PER_S)
-        clocks[4 * clock_id : 4 * clock_id + 4] = seconds, nanoseconds, reads[name], name
+        row = CLOCKS[clock_id]
+        line, read = pair[row.line], _way_of_reading(row, pair[row.line].rate)
+        base_ns = line.base_ns - line.start_ns if read & _READ_TICKING else line.base_ns
+        seconds, nanoseconds = divmod(base_ns + offset_ns, _NS_PER_S)
+        clocks[4 * clock_id : 4 * clock_id + 4] = seconds, nanoseconds, read | flags, row.line
     values = [served]
     for line in pair:
         values += line.start_ns, line.rate.mult, line.rate.shift, 0
     return _BODY.pack(*values, *clocks)
 
 
-def _way_of_reading(rate: Rate) -> int:
+def _way_of_reading(row: ClockRow, rate: Rate) -> int:
+    if row.is_coarse and rate.mult:
+        return _READ_MOVING | _READ_COARSE
     if rate.value == 1:
         return _READ_TICKING
     return _READ_MOVING if rate.mult else 0
@@ -178,8 +177,8 @@ class ClockPage:
         return self._host.offsets_ns[clock_id]
 
     def reading_ns(self, clock_id: int, host_ns: int) -> int:
-        """What a program reads from a served clock when the host's CLOCK_MONOTONIC reads
-        `host_ns`."""
+        """What a program reads from a served clock when the host's clock for it (`host_id` in
+        CLOCKS) reads `host_ns`."""
         line = self.lines.line(CLOCKS[clock_id].line)
         return line.at(host_ns) + self._host.offsets_ns[clock_id]
 

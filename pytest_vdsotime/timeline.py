@@ -8,10 +8,8 @@ that ``clock.time_ns()`` is what a program reads.
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum
@@ -19,8 +17,10 @@ from fractions import Fraction
 from typing import TypeAlias
 
 NS_PER_S = 1_000_000_000
+CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE = 5, 6  # linux/time.h
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_MOST_TICKS = 100  # that may come between two readings in a row, before they are taken as they are
 
 #: What `start` and `move_to` take.
 Instant: TypeAlias = str | datetime | date | int | float | timedelta | None
@@ -80,14 +80,23 @@ def _parse_text(text: str) -> int:
     return _since_epoch_ns(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 
-def host_wall_ns() -> int:
-    """The host's CLOCK_REALTIME, also while the Python clock of this process is another."""
-    time_machine = sys.modules.get("time_machine")
-    if time_machine is not None and time_machine.escape_hatch.is_travelling():
-        with suppress(ValueError):  # it has just ended
-            host_ns: int = time_machine.escape_hatch.time.time_ns()
-            return host_ns
-    return time.clock_gettime_ns(time.CLOCK_REALTIME)
+def host_wall_ns(host_ns: int | None = None) -> int:
+    """The host's CLOCK_REALTIME when its CLOCK_MONOTONIC reads `host_ns`, by default now.
+
+    It is exact: what is between the two is changed by nothing but a step of the wall clock, and two
+    coarse clocks of one tick tell it (tk_xtime_coarse, kernel/time/timekeeping.c). And time-machine
+    leaves these alone while the Python clock of this process is another.
+    """
+    tick_ns = time.clock_gettime_ns(CLOCK_MONOTONIC_COARSE)
+    for _ in range(_MOST_TICKS):
+        former_tick_ns = tick_ns
+        wall_ns = time.clock_gettime_ns(CLOCK_REALTIME_COARSE)
+        tick_ns = time.clock_gettime_ns(CLOCK_MONOTONIC_COARSE)
+        if tick_ns == former_tick_ns:
+            break
+    if host_ns is None:
+        host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    return host_ns + wall_ns - tick_ns
 
 
 def parse_instant(when: Instant, now_ns: int | None = None) -> int:
@@ -207,6 +216,13 @@ class Line:
         """A monotonic line that nobody has moved."""
         return self.rate.value == 1 and self.base_ns == self.start_ns
 
+    def without_start(self) -> Line:
+        """At rate 1 the same line, as one that has gone on since ever: a coarse clock reads it at
+        the host's last tick, however soon after the start."""
+        if self.rate.value != 1:
+            return self
+        return Line(self.base_ns - self.start_ns, 0, self.rate)
+
     def rebased(self, host_ns: int, *, by_ns: int = 0, rate: Rate | None = None) -> Line:
         """The line that goes on from here without a step, or `by_ns` further on."""
         return Line(self.at(host_ns) + by_ns, host_ns, rate or self.rate)
@@ -268,6 +284,13 @@ class ClockRow:
     name: str
     line: LineName
     host_offset_ns: Callable[[int], int]
+    is_coarse: bool = False
+    """It goes on with the kernel's ticks."""
+
+    @property
+    def host_id(self) -> int:
+        """The clock of the host by which the line is read."""
+        return CLOCK_MONOTONIC_COARSE if self.is_coarse else time.CLOCK_MONOTONIC
 
 
 def _none(_clock_id: int) -> int:
@@ -286,13 +309,14 @@ def _whole_seconds_from_realtime(clock_id: int) -> int:
 
 
 #: Every clock id that reads a line (linux/time.h). Ids that are not here are the kernel's to
-#: answer. Coarse and alarm clocks equal the clock they are a variant of.
+#: answer. Alarm clocks equal the clock they are a variant of. Coarse ones are at the kernel's last
+#: tick, as its stamps of files are, and so equal it on a line that stands still.
 CLOCKS: Mapping[int, ClockRow] = {
     0: ClockRow("CLOCK_REALTIME", LineName.WALL, _none),
     1: ClockRow("CLOCK_MONOTONIC", LineName.MONOTONIC, _none),
     4: ClockRow("CLOCK_MONOTONIC_RAW", LineName.MONOTONIC, _from_monotonic),
-    5: ClockRow("CLOCK_REALTIME_COARSE", LineName.WALL, _none),
-    6: ClockRow("CLOCK_MONOTONIC_COARSE", LineName.MONOTONIC, _none),
+    5: ClockRow("CLOCK_REALTIME_COARSE", LineName.WALL, _none, is_coarse=True),
+    6: ClockRow("CLOCK_MONOTONIC_COARSE", LineName.MONOTONIC, _none, is_coarse=True),
     7: ClockRow("CLOCK_BOOTTIME", LineName.MONOTONIC, _from_monotonic),
     8: ClockRow("CLOCK_REALTIME_ALARM", LineName.WALL, _none),
     9: ClockRow("CLOCK_BOOTTIME_ALARM", LineName.MONOTONIC, lambda _: _from_monotonic(7)),
@@ -323,11 +347,15 @@ class HostClocks:
 MONOTONIC_MODES = ("flow", "freeze", "rate")
 
 
-def initial_lines(start_ns: int, rate: Rate, monotonic: str, host_ns: int) -> Lines:
-    """The lines of a new clock; the monotonic one continues from the host's own value."""
+def initial_lines(
+    start_ns: int, rate: Rate, monotonic: str, host_ns: int, *, is_now: bool = False
+) -> Lines:
+    """The lines of a new clock; the monotonic one continues from the host's own value, and so does
+    the wall line if `start_ns` is that (`is_now`)."""
     rates = {"flow": Rate.of(1), "freeze": Rate.of(0), "rate": rate}
+    wall = Line(start_ns, host_ns, rate)
     return Lines(
-        Line(start_ns, host_ns, rate),
-        Line(host_ns, host_ns, rates[monotonic]),
+        wall.without_start() if is_now else wall,
+        Line(host_ns, host_ns, rates[monotonic]).without_start(),
         monotonic == "rate",
     )

@@ -4,7 +4,8 @@ A program states its runs in its first lines:
 
     // run: start=1970-01-01T00:00:00Z on=static,dynamic bare=fails
 
-start, rate, monotonic   of the clock, as are waits, grace and autojump (yes, or real seconds)
+start, rate, monotonic   of the clock, as are waits, grace and autojump (yes, or real seconds); a
+                         start that is `now` is the host's
 on                       how it is linked (default: static); a run for each
 args                     further arguments
 bare-args                other ones without a clock, where what lasts hours must not
@@ -50,7 +51,7 @@ HOUR_NS = 3600 * 10**9
 TORN_STEP_NS = 10**9 + 1  # keeps seconds and nanoseconds equal: see seqlock.c
 TORN_STEPS = 1000
 CLOCK_PARAMETERS: dict[str, Callable[[str], Any]] = {
-    "start": str,
+    "start": lambda text: None if text == "now" else text,
     "rate": float,
     "monotonic": str,
     "waits": str,
@@ -78,7 +79,7 @@ class Run:
 
     @property
     def start_ns(self) -> int:
-        return parse_instant(self.fields.get("start", 0))
+        return parse_instant(CLOCK_PARAMETERS["start"](self.fields.get("start", "@0")))
 
     @property
     def moved_ns(self) -> int:

@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vdsotime import FrozenClock
+from pytest_vdsotime.timeline import (
+    CLOCK_MONOTONIC_COARSE,
+    CLOCK_REALTIME_COARSE,
+    NS_PER_S,
+    host_wall_ns,
+)
 
 if TYPE_CHECKING:
     from conftest import Builder
@@ -35,6 +41,16 @@ def test_changing_the_rate_of_readers_at_work(build: Builder, monotonic: str) ->
         output, errors = program.communicate("\n", timeout=CEILING_S)
     assert (errors, program.returncode) == ("", 0)
     assert int(output) > len(RATES) * 20
+
+
+def test_a_clock_from_now_on_was_the_hosts_at_its_last_tick() -> None:
+    """Where its coarse clock reads it, and stamps of files are of. Others begin at their start."""
+    tick_ns = time.clock_gettime_ns(CLOCK_MONOTONIC_COARSE)
+    for start, expected_ns in ((None, host_wall_ns(tick_ns)), (7, 7 * NS_PER_S)):
+        with FrozenClock(start, rate=1) as clock:
+            _, world = clock.start_tracing()
+            assert world.page.reading_ns(CLOCK_REALTIME_COARSE, tick_ns) == expected_ns
+            assert world.page.reading_ns(CLOCK_MONOTONIC_COARSE, tick_ns) == tick_ns
 
 
 def test_the_test_and_its_program_read_the_same_line(build: Builder) -> None:

@@ -11,7 +11,7 @@ from enum import IntEnum
 from pytest_vdsotime.events import Kind
 from pytest_vdsotime.kernel import memory, procfs
 from pytest_vdsotime.kernel.seccomp import Match
-from pytest_vdsotime.timeline import CLOCKS, NS_PER_S
+from pytest_vdsotime.timeline import CLOCK_REALTIME_COARSE, CLOCKS, NS_PER_S
 from pytest_vdsotime.tracer.request import Answer, CallRow, Refused, Request
 
 CLOCK_REALTIME = time.CLOCK_REALTIME
@@ -59,7 +59,10 @@ def _gettimeofday(request: Request) -> Answer:
 
 
 def _time(request: Request) -> int:
-    seconds = request.now_ns(CLOCK_REALTIME) // NS_PER_S
+    """Of the coarse clock (ktime_get_real_seconds, kernel/time/timekeeping.c)."""
+    is_served = request.process.world.page.serves(CLOCK_REALTIME_COARSE)
+    clock_id = CLOCK_REALTIME_COARSE if is_served else CLOCK_REALTIME
+    seconds = request.now_ns(clock_id) // NS_PER_S
     if request.arguments[0]:
         pair = request.abi.pair(request.wide)
         data = seconds.to_bytes(8, "little", signed=True)[: pair.size // 2]

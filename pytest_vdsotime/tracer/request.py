@@ -12,6 +12,7 @@ from pytest_vdsotime.arch import Abi
 from pytest_vdsotime.kernel import memory, procfs
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.seccomp import Match
+from pytest_vdsotime.timeline import CLOCKS
 from pytest_vdsotime.tracer.tasks import Process, Task
 
 
@@ -93,7 +94,7 @@ class Request:
     def now_ns(self, clock_id: int) -> int:
         """What the program reads from a served clock now."""
         self.process.has_read_clock = True
-        host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        host_ns = time.clock_gettime_ns(CLOCKS[clock_id].host_id)
         return self.process.world.page.reading_ns(clock_id, host_ns)
 
 

@@ -133,9 +133,11 @@ class Stub:
             packed += struct.pack("=Q", entries.get(name, kernels or 0))
         self.write(self.places.memory + page.PAGE_SIZE, packed)
 
-    def set_host(self, host_ns: int) -> None:
-        """Makes `host_ns` the reading of the host's monotonic clock."""
-        self.write(self.places.host, struct.pack("=qq", *divmod(host_ns, S)))
+    def set_host(self, host_ns: int, tick_ns: int | None = None) -> None:
+        """Makes `host_ns` the reading of the host's monotonic clock, `tick_ns` that of its last
+        tick, by default at the same time."""
+        readings = *divmod(host_ns, S), *divmod(host_ns if tick_ns is None else tick_ns, S)
+        self.write(self.places.host, struct.pack("=4q", *readings))
         self.use(clock_gettime=self.places.read_host)
 
 
@@ -165,12 +167,16 @@ def symbols_of(name: str) -> list[Symbol]:
         return list(table.iter_symbols())
 
 
-def check_wall(stub: Stub, expected_ns: int) -> None:
-    """Every function that reads the wall clock, of a host that stands still."""
+def check_wall(stub: Stub, expected_ns: int, tick_ns: int | None = None) -> None:
+    """Every function that reads the wall clock, of a host that stands still; `tick_ns` is what it
+    read at the host's last tick, by default the same."""
     sec, nsec = divmod(expected_ns, S)
     assert stub.clock_ns(0) == expected_ns
     assert stub.values("=ii", "__vdso_clock_gettime", 0, 0) == (signed(sec), nsec)
     assert stub.values("=ii", "__vdso_gettimeofday") == (signed(sec), nsec // 1000)
+    sec, nsec = divmod(expected_ns if tick_ns is None else tick_ns, S)
+    assert stub.clock_ns(5) == sec * S + nsec
+    assert stub.values("=ii", "__vdso_clock_gettime", 5, 0) == (signed(sec), nsec)
     assert stub.call("__vdso_time") == signed(sec)
     stub.write(stub.scratch, bytes(8))
     assert stub.call("__vdso_time", stub.scratch) == signed(sec)
@@ -219,14 +225,43 @@ def test_ticking_readings_are_the_timelines(stub: Stub, start_ns: int) -> None:
             check_wall(stub, lines.wall.at(host_ns + elapsed_ns))
 
 
+@pytest.mark.parametrize("rate", [1, *RATES])
+def test_coarse_readings_are_the_last_ticks(stub: Stub, rate: float) -> None:
+    """But not from before the start of their line, which may be between two ticks."""
+    host_ns = 2**40 + 12_345
+    lines = Lines(
+        Line(7 * S - 1, host_ns, Rate.of(rate)),
+        Line(host_ns, host_ns, Rate.of(rate)),
+        monotonic_follows_rate=True,
+    )
+    for private in (False, True):
+        stub.show(lines, HostClocks.read(), private=private)
+        for tick_ns in (host_ns - 4_000_000, host_ns, host_ns + 1, host_ns + 2**53 + 1):
+            stub.set_host(host_ns + 2**53 + 4_000_000, tick_ns)
+            check_wall(stub, lines.wall.at(host_ns + 2**53 + 4_000_000), lines.wall.at(tick_ns))
+            assert stub.clock_ns(1) == lines.monotonic.at(host_ns + 2**53 + 4_000_000)
+            assert stub.clock_ns(6) == lines.monotonic.at(tick_ns)
+
+
+def test_a_host_without_a_coarse_clock(stub: Stub) -> None:
+    """Refuses its id; time(2) reads the exact one."""
+    served = HostClocks({0: 0, 1: 0})
+    for rate in (0, 1, 60):
+        stub.show(initial_lines(3 * S, Rate.of(rate), "rate", S), served)
+        stub.set_host(2 * S)
+        assert stub.call("__vdso_time") == 3 + rate
+        assert stub.call("__vdso_time") == stub.clock_ns(0) // S
+
+
 @pytest.mark.parametrize("rate", [1, 60])
 def test_the_hosts_clock_is_the_kernels(stub: Stub, rate: float) -> None:
     lines = initial_lines(0, Rate.of(rate), "rate", time.clock_gettime_ns(time.CLOCK_MONOTONIC))
     stub.show(lines, HostClocks.read())
-    for clock_id, line in ((0, lines.wall), (1, lines.monotonic)):
-        before = line.at(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+    for clock_id in (0, 1, 5, 6):
+        row = CLOCKS[clock_id]
+        before = lines.line(row.line).at(time.clock_gettime_ns(row.host_id))
         reading = stub.clock_ns(clock_id)
-        assert before <= reading <= line.at(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+        assert before <= reading <= lines.line(row.line).at(time.clock_gettime_ns(row.host_id))
 
 
 def test_nowhere_to_put_it(stub: Stub) -> None:

@@ -88,9 +88,11 @@ class Stub:
         """Fills in the process page (struct vdso_process): the host's functions; 0: none."""
         self.write(self.memory + page.PAGE_SIZE, struct.pack("=6Q", clock_gettime, 0, 0, 0, 0, 0))
 
-    def set_host(self, host_ns: int) -> None:
-        """Makes `host_ns` the reading of the host's monotonic clock."""
-        self.write(self.host, struct.pack("=qq", *divmod(host_ns, S)))
+    def set_host(self, host_ns: int, tick_ns: int | None = None) -> None:
+        """Makes `host_ns` the reading of the host's monotonic clock, `tick_ns` that of its last
+        tick, by default at the same time."""
+        readings = *divmod(host_ns, S), *divmod(host_ns if tick_ns is None else tick_ns, S)
+        self.write(self.host, struct.pack("=4q", *readings))
         self.use(self.read_host)
 
 
@@ -137,6 +139,10 @@ def test_moving_readings_are_the_timelines(stub: Stub, start_ns: int) -> None:
             stub.set_host(host_ns + elapsed_ns)
             check_wall(stub, lines.wall.at(host_ns + elapsed_ns))
             assert stub.clock_ns(1) == lines.monotonic.at(host_ns + elapsed_ns)
+            for tick_ns in (host_ns - 4_000_000, host_ns + elapsed_ns // 2):
+                stub.set_host(host_ns + elapsed_ns, tick_ns)
+                assert stub.clock_ns(5) == lines.wall.at(tick_ns)
+                assert stub.clock_ns(6) == lines.monotonic.at(tick_ns)
 
 
 def test_system_calls(stub: Stub) -> None:

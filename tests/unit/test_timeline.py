@@ -58,8 +58,22 @@ def test_fractions_are_kept() -> None:
 def test_relative_instants_count_from_now() -> None:
     assert parse_instant(None, 5) == 5
     assert parse_instant(timedelta(seconds=-2), 5 * S) == 3 * S
-    before = time.time_ns()
-    assert before <= parse_instant(None) <= time.time_ns()
+    for _ in range(1000):
+        before = time.time_ns()
+        assert before <= parse_instant(None) <= time.time_ns()
+
+
+def test_the_hosts_wall_clock_is_known_to_the_nanosecond() -> None:
+    """A clock from now on at rate 1 is the host's: no file may be older than its coarse clock."""
+    for _ in range(1000):
+        host_ns, wall_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC), time.time_ns()
+        assert timeline.host_wall_ns(host_ns) <= wall_ns
+        wall_ns, host_ns = time.time_ns(), time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        assert timeline.host_wall_ns(host_ns) >= wall_ns
+        tick_ns = time.clock_gettime_ns(timeline.CLOCK_MONOTONIC_COARSE)
+        wall_tick_ns = time.clock_gettime_ns(timeline.CLOCK_REALTIME_COARSE)
+        if tick_ns == time.clock_gettime_ns(timeline.CLOCK_MONOTONIC_COARSE):
+            assert timeline.host_wall_ns(tick_ns) == wall_tick_ns
 
 
 @pytest.mark.parametrize(
@@ -175,6 +189,19 @@ def test_the_monotonic_line_continues_from_the_host(monotonic: str, after: int) 
     assert changed.monotonic.at(7000) - changed.monotonic.at(6000) == (
         0 if monotonic == "rate" else after
     )
+
+
+def test_a_line_that_is_the_hosts_was_so_at_its_last_tick() -> None:
+    """Where coarse clocks read it. Another begins at its start."""
+    for rate, monotonic in ((1, "flow"), (1, "rate"), (60, "flow")):
+        lines = initial_lines(100, Rate.of(rate), monotonic, host_ns=5000, is_now=True)
+        assert lines.wall.at(5001) == 100 + rate
+        assert lines.wall.at(4990) == (90 if rate == 1 else 100)
+        assert (lines.monotonic.at(4990), lines.monotonic.at(5001)) == (4990, 5001)
+        assert lines.monotonic.is_the_hosts
+    lines = initial_lines(100, Rate.of(1), "freeze", host_ns=5000)
+    assert (lines.wall.at(4990), lines.wall.at(5001)) == (100, 101)
+    assert lines.monotonic.at(4990) == lines.monotonic.at(5001) == 5000
 
 
 def test_advance_moves_both_lines_and_move_to_the_wall_only() -> None:
