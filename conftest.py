@@ -304,6 +304,14 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
         pytest.fail(f"left behind: { {kind: what for kind, what in left.items() if what} }")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--python-only",
+        action="store_true",
+        help="tests/test_programs.py: the tracer's native code handles no stop by itself",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Gives the run a temporary directory of its own, so that a file left in it is ours. And as a
     background job of a script it would ignore these signals, and so would all that it starts."""

@@ -40,18 +40,11 @@ static inline void exit_with(int status)
         syscall1(NR_exit_group, status);
 }
 
-/* By rt_sigtimedwait for no signal at all: unlike pause it is not restarted after a ptrace stop (signal(7)), so the
- * tracer need not touch registers. A time to wait would stop it at its own filter, and where calls rewind early that
- * does anyway: there by a futex, which looks at its word again when it is restarted. */
+/* By a futex without a timeout, at which the filter does not stop. After a ptrace stop it is restarted, and looks at its
+ * word again: the tracer need not touch registers. */
 static inline void sleep_until_stopped(volatile uint64_t *patience)
 {
-#ifdef REWINDS_EARLY
     syscall4(NR_futex, (long)patience, 0 /* FUTEX_WAIT */, 1, 0);
-#else
-    static const uint64_t no_signals;
-    (void)patience;
-    syscall4(NR_rt_sigtimedwait, (long)&no_signals, 0, 0, SIGSET_SIZE);
-#endif
 }
 
 /* The tracer is on its way: going to sleep and being woken would take longer than it does. (To yield

@@ -9,8 +9,8 @@ start, rate, monotonic   of the clock, as are waits, grace and autojump (yes, or
 on                       how it is linked (default: static); a run for each
 args                     further arguments
 bare-args                other ones without a clock, where what lasts hours must not
-company                  how many other programs sleep beside it (default: none). From 65 on every
-                         stop is handled in Python, as it may be with fewer on a busy machine
+native                   no: Python handles every stop, also those that the native code can; with
+                         --python-only all runs are such
 as                       root, if only root can start it
 bare                     whether it says EXIT-SUCCESS without a clock too. A program about the clock
                          must not, one about how programs behave otherwise must. So each is known to
@@ -30,7 +30,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import PIPE
@@ -40,6 +40,7 @@ import pytest
 
 from pytest_vdsotime import FrozenClock
 from pytest_vdsotime.timeline import parse_instant
+from pytest_vdsotime.tracer.thread import Tracer
 
 if TYPE_CHECKING:
     from conftest import Builder, MoveLines
@@ -58,7 +59,7 @@ CLOCK_PARAMETERS: dict[str, Callable[[str], Any]] = {
     "grace": float,
     "autojump": lambda text: text == "yes" or float(text),
 }
-IN_ID = ["start", "rate", "monotonic", "args", "company"]
+IN_ID = ["start", "rate", "monotonic", "args", "native"]
 
 
 @dataclass
@@ -121,8 +122,11 @@ def test_program(
     if run.fields.get("as") == "root":
         request.getfixturevalue("as_root")
     command = run.command(build)
-    with FrozenClock(**run.clock_parameters) as clock:
-        company = [clock.popen(["sleep", "inf"]) for _ in range(int(run.fields.get("company", 0)))]
+    is_native = "native" not in run.fields and not request.config.getoption("--python-only")
+    with (
+        closing(Tracer(is_native=is_native)) as tracer,
+        FrozenClock(**run.clock_parameters, tracer=tracer) as clock,
+    ):
         program = clock.popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True)
         assert program.stdin and program.stdout
         line = program.stdout.readline()
@@ -134,7 +138,6 @@ def test_program(
         output, errors = program.communicate(timeout=CEILING_S)
         assert errors == ""
         assert (line + output, program.returncode) == ("EXIT-SUCCESS\n", 0)
-        assert all(one.poll() is None for one in company)
 
 
 def obey(line: str, clock: FrozenClock, run: Run, move_lines: MoveLines) -> bool:

@@ -1,6 +1,6 @@
 // run: start=now rate=1 on=static,dynamic,i386,i386-dynamic args=stamps bare=passes
 // run: start=now rate=1 monotonic=rate on=static,i386 args=stamps,copied bare=never
-// run: start=now rate=1 on=static,i386 args=stamps company=65 bare=never
+// run: start=now rate=1 on=static,i386 args=stamps native=no bare=never
 // run: start=2000-01-01T00:00:00Z rate=1 on=static,i386 args=moved bare=fails
 // run: start=2000-01-01T00:00:00Z rate=60 on=static,i386 args=order bare=passes
 // run: start=2000-01-01T00:00:00Z rate=1000000 monotonic=rate args=order bare=never

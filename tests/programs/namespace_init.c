@@ -1,6 +1,6 @@
 // run: start=1970-01-01T00:00:00Z as=root on=static,dynamic bare=passes
 // run: start=1970-01-01T00:00:00Z as=root on=static monotonic=freeze bare=never
-// run: start=1970-01-01T00:00:00Z as=root on=static company=65 bare=never
+// run: start=1970-01-01T00:00:00Z as=root on=static native=no bare=never
 /* The first process of a PID namespace dies of its own faults, as any other: the kernel spares it signals that it
  * has no handler for, but not those (force_sig_info_to_task, kernel/signal.c). */
 #include "check.h"

@@ -1,6 +1,6 @@
 // run: start=1970-01-01T00:00:00Z on=static,dynamic,i386 bare=passes
 // run: start=1970-01-01T00:00:00Z on=static,i386 monotonic=freeze bare=never
-// run: start=1970-01-01T00:00:00Z on=static company=65 bare=never
+// run: start=1970-01-01T00:00:00Z on=static native=no bare=never
 // run: start=1970-01-01T00:00:00Z on=static waits=real bare=never
 /* A signal that is ignored and not blocked is nobody's, also while a thread waits for it; one that is blocked is
  * taken, ignored or not. */

@@ -1,6 +1,6 @@
 // run: start=1970-01-01T00:00:00Z on=static,dynamic,i386 bare=passes
 // run: start=1970-01-01T00:00:00Z waits=real on=static bare=never
-// run: start=1970-01-01T00:00:00Z company=65 bare=never
+// run: start=1970-01-01T00:00:00Z native=no bare=never
 /* Calls without an end of their own that Linux ends for anything that wakes them (signal(7)): an ignored signal does
  * not, a handler and a stop of the process do, at whatever moment the next signal comes. */
 #include "elapse.h"

@@ -1,7 +1,7 @@
 // run: start=1970-01-01T00:00:00Z monotonic=freeze on=static,dynamic,i386 args=frozen bare-args=bare bare=passes
 // run: start=1970-01-01T00:00:00Z on=static,i386 args=flowing bare=never
 // run: start=2000-01-01T00:00:00Z waits=real args=bare bare=never
-// run: start=2000-01-01T00:00:00Z waits=real args=bare company=65 bare=never
+// run: start=2000-01-01T00:00:00Z waits=real args=bare native=no bare=never
 /* A process that is stopped while it waits, and goes on: so does its wait, to the same point of time,
  * but for the calls that signal(7) lists. If that point is passed meanwhile, it ends at SIGCONT. */
 #include "waits.h"
