@@ -226,6 +226,7 @@ class FrozenClock(Attacher, Starter):
         def have(passing: Passing, world: World) -> None:
             passing.move(world, to, is_set=is_set)
             if is_set:
+                world.discipline.wall_was_set(by_program=False)
                 passing.settle(world, _SETTLE_TIMEOUT_S)
 
         self._pass(call, have, to)

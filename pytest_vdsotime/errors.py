@@ -52,4 +52,5 @@ class UnsupportedProgram(VdsoTimeError):
 
 
 class RealTimeWarning(UserWarning):
-    """A program runs on, untouched, in real time; the text names it and says why."""
+    """A program runs on, untouched, in real time, or asks for what a clock does not do; the text
+    names it and says why."""

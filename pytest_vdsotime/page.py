@@ -176,6 +176,13 @@ class ClockPage:
         """How far a served clock is from its line."""
         return self._host.offsets_ns[clock_id]
 
+    def move_tai(self, by_ns: int) -> None:
+        """CLOCK_TAI is that much further ahead of its line, for programs from the next change
+        on."""
+        offsets_ns = self._host.offsets_ns
+        tai_ns = offsets_ns[time.CLOCK_TAI] + by_ns
+        self._host = HostClocks({**offsets_ns, time.CLOCK_TAI: tai_ns})
+
     def reading_ns(self, clock_id: int, host_ns: int) -> int:
         """What a program reads from a served clock when the host's clock for it (`host_id` in
         CLOCKS) reads `host_ns`."""

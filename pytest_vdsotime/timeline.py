@@ -269,6 +269,10 @@ class Lines:
         """Somebody sets the clock: the wall line alone moves."""
         return replace(self, wall=Line(instant_ns, host_ns, self.wall.rate))
 
+    def stepped(self, by_ns: int) -> Lines:
+        """The clock is set by so much, whenever it is: the wall line alone moves."""
+        return replace(self, wall=replace(self.wall, base_ns=self.wall.base_ns + by_ns))
+
     def at_rate(self, host_ns: int, rate: Rate) -> Lines:
         """The wall line changes its rate without a step, the monotonic one if it follows."""
         monotonic = self.monotonic

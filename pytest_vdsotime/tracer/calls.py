@@ -21,6 +21,7 @@ from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.seccomp import Match, Rule, assemble
 from pytest_vdsotime.page import MARK_OFFSET, PAGE_SIZE, SLOT_SIZE
 from pytest_vdsotime.tracer import parking, signalcalls
+from pytest_vdsotime.tracer.adjusting import ADJUSTING_CALLS
 from pytest_vdsotime.tracer.clockcalls import CLOCK_CALLS
 from pytest_vdsotime.tracer.datagrams import DATAGRAM_CALLS
 from pytest_vdsotime.tracer.endless import followed
@@ -58,7 +59,14 @@ POINT_CALLS = tuple(
     for row in WAITS
     if row.points
 )
-OTHER_CALLS = (*CLOCK_CALLS, *TIMER_CALLS, *SOCKET_CALLS, *PROCESS_CALLS, *SIGNAL_CALLS)
+OTHER_CALLS = (
+    *CLOCK_CALLS,
+    *ADJUSTING_CALLS,
+    *TIMER_CALLS,
+    *SOCKET_CALLS,
+    *PROCESS_CALLS,
+    *SIGNAL_CALLS,
+)
 CALLS = (*OTHER_CALLS, *WAIT_CALLS, *DATAGRAM_CALLS)
 _MINUS_ONE = 2**64 - 1
 

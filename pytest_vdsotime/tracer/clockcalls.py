@@ -5,40 +5,19 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Iterator
-from enum import IntEnum
 
 from pytest_vdsotime.events import Kind
-from pytest_vdsotime.kernel import memory, procfs
+from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.seccomp import Match
 from pytest_vdsotime.timeline import CLOCK_REALTIME_COARSE, CLOCKS, NS_PER_S
 from pytest_vdsotime.tracer.request import Answer, CallRow, Refused, Request
+from pytest_vdsotime.tracer.tasks import Setting
 
 CLOCK_REALTIME = time.CLOCK_REALTIME
 _CAP_SYS_TIME = 25  # linux/capability.h
 _LATEST_SETTABLE_S = (2**63 - 1) // NS_PER_S - 30 * 365 * 24 * 3600  # TIME_SETTOD_SEC_MAX
 _MOST_MINUTES_WEST = 15 * 60
 _TICKS_PER_S = 100  # USER_HZ (times(2))
-
-# linux/timex.h
-_ADJ_OFFSET, _ADJ_SETOFFSET, _ADJ_NANO_OR_READONLY, _ADJ_ADJTIME = 0x1, 0x100, 0x2000, 0x8000
-_STA_NANO = 0x2000
-
-
-class Timex(IntEnum):
-    """The first fields of struct timex; each takes the room of a long (adjtimex(2))."""
-
-    MODES = 0
-    OFFSET = 1
-    FREQUENCY = 2
-    LARGEST_ERROR = 3
-    ESTIMATED_ERROR = 4
-    STATUS = 5
-    CONSTANT = 6
-    PRECISION = 7
-    TOLERANCE = 8
-    SECONDS = 9
-    FRACTION = 10
 
 
 def _clock_gettime(request: Request) -> Answer:
@@ -71,7 +50,8 @@ def _time(request: Request) -> int:
     return (seconds + half) % (2 * half) - half  # a time_t
 
 
-def _require_right(request: Request) -> None:
+def require_right(request: Request) -> None:
+    """Refused(EPERM) where the program may not set the clock."""
     if not procfs.has_capability(request.stopped.tid, _CAP_SYS_TIME):
         raise Refused(errno.EPERM)
 
@@ -79,17 +59,23 @@ def _require_right(request: Request) -> None:
 def _set_wall(request: Request, instant_ns: int) -> int:
     """After the kernel's own checks, in its order (do_sys_settimeofday64): the value, then the
     right."""
-    if not 0 <= instant_ns // NS_PER_S < _LATEST_SETTABLE_S:
-        raise Refused(errno.EINVAL)
-    _require_right(request)
-    _move_wall_to(request, instant_ns)
+    check_settable(instant_ns)
+    require_right(request)
+    request.process.world.discipline.wall_was_set()
+    step_clock(request, Setting(lambda lines, now: lines.moved_to(now, instant_ns)), instant_ns)
     return 0
 
 
-def _move_wall_to(request: Request, instant_ns: int) -> None:
-    """Before the program goes on."""
+def check_settable(instant_ns: int) -> None:
+    """Refused(EINVAL) where the kernel's clock could not be set so (timespec64_valid_settod)."""
+    if not 0 <= instant_ns // NS_PER_S < _LATEST_SETTABLE_S:
+        raise Refused(errno.EINVAL)
+
+
+def step_clock(request: Request, setting: Setting, instant_ns: int) -> None:
+    """Has the wall line set, to `instant_ns` or thereabouts, before the program goes on."""
     process = request.process
-    process.world.new_wall_ns = instant_ns
+    process.world.setting = setting
     process.world.record(Kind.SET, process.pid, instant_ns, request.task.tid)
 
 
@@ -114,7 +100,7 @@ def _settimeofday(request: Request) -> Answer:
         minutes_west = int.from_bytes(timezone[:4], "little", signed=True)
     if not 0 <= seconds < _LATEST_SETTABLE_S:
         raise Refused(errno.EINVAL)
-    _require_right(request)
+    require_right(request)
     if abs(minutes_west) > _MOST_MINUTES_WEST:
         raise Refused(errno.EINVAL)
     if request.arguments[0]:
@@ -125,64 +111,10 @@ def _settimeofday(request: Request) -> Answer:
 def _stime(request: Request) -> Answer:
     """It checks the right only, and says nothing of a value that cannot be set."""
     seconds = int.from_bytes(request.read(request.arguments[0], 4), "little", signed=True)
-    _require_right(request)
+    require_right(request)
     if seconds >= 0:
         _set_wall(request, seconds * NS_PER_S)
     return 0
-
-
-def _move_wall_by(request: Request, way_ns: int) -> None:
-    wall = request.process.world.page.lines.wall
-    now_ns = wall.at(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
-    _move_wall_to(request, now_ns + way_ns)
-
-
-def _adjtimex(request: Request, argument: int = 0) -> Answer:
-    """Tells what the kernel tells, with this clock's time in it. What it sets stays off the host:
-    steps and slews move the wall line, at once; the rest is about the pace of the host's clock."""
-    address = request.arguments[argument]
-    size = 8 if request.wide else request.abi.long_size
-    fields = [
-        int.from_bytes(field, "little", signed=True)
-        for field in _chunks(request.read(address, len(Timex) * size), size)
-    ]
-    modes = fields[Timex.MODES] & 0xFFFFFFFF
-    is_single = modes & _ADJ_ADJTIME
-    if is_single and not modes & _ADJ_OFFSET:
-        raise Refused(errno.EINVAL)
-    sets = modes and not (is_single and modes & _ADJ_NANO_OR_READONLY)
-    if sets and not procfs.has_capability(request.stopped.tid, _CAP_SYS_TIME):
-        raise Refused(errno.EPERM)
-    if sets and is_single:
-        _move_wall_by(request, fields[Timex.OFFSET] * 1000)
-    elif modes & _ADJ_SETOFFSET:
-        unit_ns = 1 if modes & _ADJ_NANO_OR_READONLY else 1000
-        if not 0 <= fields[Timex.FRACTION] * unit_ns < NS_PER_S:
-            raise Refused(errno.EINVAL)
-        seconds, fraction = fields[Timex.SECONDS], fields[Timex.FRACTION]
-        _move_wall_by(request, seconds * NS_PER_S + fraction * unit_ns)
-    state, told = memory.kernel_timex()
-    now_ns, new_ns = request.now_ns(CLOCK_REALTIME), request.process.world.new_wall_ns
-    seconds, nanoseconds = divmod(now_ns if new_ns is None else new_ns, NS_PER_S)
-    is_nano = told[Timex.STATUS] & _STA_NANO
-    told[Timex.SECONDS], told[Timex.FRACTION] = (
-        seconds,
-        nanoseconds if is_nano else nanoseconds // 1000,
-    )
-    told[Timex.MODES] = fields[Timex.MODES]
-    mask = 2 ** (8 * size) - 1
-    request.write(address, b"".join((field & mask).to_bytes(size, "little") for field in told))
-    return state
-
-
-def _chunks(data: bytes, size: int) -> Iterator[bytes]:
-    return (data[start : start + size] for start in range(0, len(data), size))
-
-
-def _clock_adjtime(request: Request) -> Answer:
-    if request.number(0) != CLOCK_REALTIME:
-        return None  # a device's clock, or none that can be adjusted: the kernel says so
-    return _adjtimex(request, argument=1)
 
 
 def _times(request: Request) -> Answer:
@@ -223,9 +155,6 @@ CLOCK_CALLS = (
     CallRow("clock_settime64", _clock_settime, wide=True),
     CallRow("settimeofday", _settimeofday),
     CallRow("stime", _stime),
-    CallRow("adjtimex", _adjtimex),
-    CallRow("clock_adjtime", _clock_adjtime),
-    CallRow("clock_adjtime64", _clock_adjtime, wide=True),
     CallRow("times", _times),
     CallRow("sysinfo", _sysinfo),
 )

@@ -348,7 +348,7 @@ class Loop:
             self._pump.drop_record(task.tid)
         self._pump.hand_over(task.tid, task.at_exit is not None or task.wait is not None)
         self._shortcuts.take_care(process)
-        if process.world.new_wall_ns is not None:
+        if process.world.setting is not None:
             self.passing.set_wall(process.world)
         if task.held is None:
             self._resume(task, stopped)

@@ -22,7 +22,7 @@ from pytest_vdsotime.kernel.look import Look
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.pump import Pump
 from pytest_vdsotime.kernel.wait import Stop
-from pytest_vdsotime.timeline import NS_PER_S, Lines, check_range
+from pytest_vdsotime.timeline import NS_PER_S, LineName, Lines, check_range
 from pytest_vdsotime.tracer import sockets
 from pytest_vdsotime.tracer.alarms import Alarms
 from pytest_vdsotime.tracer.calls import Calls
@@ -167,9 +167,25 @@ class Passing:
 
     def set_wall(self, world: World) -> None:
         """A program does."""
-        instant_ns, world.new_wall_ns = world.new_wall_ns, None
-        assert instant_ns is not None
-        self.move(world, lambda lines, host_ns: lines.moved_to(host_ns, instant_ns), is_set=True)
+        setting, world.setting = world.setting, None
+        assert setting is not None
+        if setting.tai_by_ns:
+            self._move_tai(world, setting.tai_by_ns)
+        self.move(world, setting.to, is_set=True)
+
+    def _move_tai(self, world: World, by_ns: int) -> None:
+        """A wait until a point of CLOCK_TAI is one until a point of the wall line, so much
+        sooner."""
+        self._timers.suspend(world)
+        world.page.move_tai(by_ns)
+        waits = [task.wait for task in self._quiet.tasks(world) if task.wait is not None]
+        ending: list[Wait | Timer] = [*waits, *world.timers.values()]
+        for one in ending:
+            if one.clock_id == time.CLOCK_TAI and one.is_absolute:
+                one.deadlines = tuple(
+                    (name, end_ns - by_ns if name is LineName.WALL else end_ns)
+                    for name, end_ns in one.deadlines
+                )
 
     def settle(
         self, world: World, timeout_s: float, *, is_at_rest: bool = False

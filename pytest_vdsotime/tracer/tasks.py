@@ -20,14 +20,16 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from pytest_vdsotime.errors import UnsupportedProgram
 from pytest_vdsotime.events import History, Kind, new_history
 from pytest_vdsotime.image import HostVdso
-from pytest_vdsotime.kernel import procfs
+from pytest_vdsotime.kernel import memory, procfs
 from pytest_vdsotime.kernel.look import Look
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop
+from pytest_vdsotime.ntp import Discipline
 from pytest_vdsotime.page import (
     ClockPage,
     PrivateCopy,
 )
+from pytest_vdsotime.timeline import Lines
 from pytest_vdsotime.waits import Receipt, SocketTimeouts, Timer, TimerKey, Wait
 
 T = TypeVar("T")
@@ -117,6 +119,15 @@ MOVES: tuple[tuple[TaskState, ...], ...] = (
 )
 
 
+class Setting(NamedTuple):
+    """What a program sets of the clock."""
+
+    to: Callable[[Lines, int], Lines]
+    """From the lines when the host's CLOCK_MONOTONIC reads so much."""
+    tai_by_ns: int = 0
+    """CLOCK_TAI is that much further ahead of the wall line."""
+
+
 @dataclass(slots=True, eq=False)
 class World:
     """The tracer's side of one clock."""
@@ -145,8 +156,10 @@ class World:
     """Some timer is, which the next read of it tells."""
     to_stop: set[int] = field(default_factory=set)
     """Those that have yet to stop for that."""
-    new_wall_ns: int | None = None
-    """A program sets the clock to this."""
+    setting: Setting | None = None
+    """A program sets the clock so."""
+    discipline: Discipline = field(default_factory=lambda: Discipline(memory.kernel_timex))
+    """What its programs have set by adjtimex."""
     idle: tuple[int, int] = 0, 0
     """How often its tasks had run when that last changed, and since when they have not."""
     has_crept: bool = False
@@ -276,6 +289,8 @@ class Process:
     """Where its vDSO came from, if it was moved."""
     changes_time_namespace: bool = False
     """It, or whoever started it, may have entered another (time_namespaces(7))."""
+    was_refused_a_leap_second: bool = False
+    """Which was told then (tracer/adjusting.py)."""
     provides_memory: bool = False
     """It, or whoever started it, handles page faults itself (userfaultfd(2))."""
 
@@ -291,11 +306,13 @@ class Process:
             loader_failed_at=0,
             has_read_clock=False,
             has_failed=False,
+            was_refused_a_leap_second=False,
         )
 
     def execute(self) -> None:
         """Another program begins."""
         self.is_in_real_time = self.has_read_clock = self.provides_memory = False
+        self.was_refused_a_leap_second = False
         self.says_dumpable = True  # again, by the exec (prctl(2))
         self.host = self.moved = None
         self.traces_calls = self.origin is not None

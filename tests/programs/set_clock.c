@@ -3,6 +3,7 @@
  * not gets EPERM, after EINVAL and EFAULT as from the kernel. It never runs bare: the host's clock
  * would move. */
 #include "check.h"
+#include <limits.h>
 #include <sched.h>
 #include <sys/timex.h>
 
@@ -113,6 +114,10 @@ int main(int argc, char **argv)
     check_wall_s(2000);
     tx = (struct timex){.modes = ADJ_OFFSET_SINGLESHOT, .offset = 3000000};
     CHECK(syscall(SYS_adjtimex, &tx) >= 0);
+    check_wall_s(2003);
+    tx = (struct timex){.modes = ADJ_OFFSET_SINGLESHOT, .offset = LONG_MAX}; /* beyond all years */
+    errno = 0;
+    CHECK(syscall(SYS_adjtimex, &tx) == -1 && errno == EINVAL);
     check_wall_s(2003);
     tx.modes = ADJ_OFFSET_SS_READ;
     CHECK(syscall(SYS_adjtimex, &tx) >= 0);

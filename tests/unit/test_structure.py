@@ -35,6 +35,7 @@ ROWS = [
     {"tracer.mapping"},
     {"tracer.native"},
     {"tracer.calls"},
+    {"tracer.adjusting"},
     {
         *("tracer.clockcalls", "tracer.datagrams", "tracer.processcalls", "tracer.signalcalls"),
         *("tracer.sockets", "tracer.timercalls"),
@@ -47,7 +48,7 @@ ROWS = [
     {"tracer.endless"},
     {"tracer.interrupted", "tracer.remote", "tracer.request"},
     {"tracer.tasks"},
-    {"page", "image", "waits"},
+    {"page", "image", "ntp", "waits"},
     {"kernel"},
     {"report", "trace"},
     {"story"},
