@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tests.benchmarks.conftest import Medians, Table, Timed
 
 MEGABYTE = 2**20
+MACHINE = os.uname().machine
 
 
 @pytest.fixture
@@ -107,6 +109,29 @@ def test_a_program_at_work(
     )
     zeros.unlink()
     table.check(f"{what}, against bare", f"{ours:.3f} / {bare:.3f} s", ours / bare, bar)
+
+
+@pytest.fixture
+def threads(tmp_path: Path) -> str:
+    """A program of glibc, whose threads are made by clone3."""
+    output = tmp_path / "threads"
+    source = Path(__file__).with_name("threads.c")
+    compiler = [sys.executable, "-m", "ziglang", "cc", "-target", f"{MACHINE}-linux-gnu.2.36"]
+    subprocess.run([*compiler, "-O2", "-pthread", "-o", output, source], check=True)
+    return str(output)
+
+
+def test_threads(threads: str, table: Table, medians: Medians) -> None:
+    """Made and joined one by one; the program itself says how long each took."""
+    with FrozenClock(rate=1) as clock:
+        bare, ours = medians(
+            lambda: float(subprocess.check_output([threads])),
+            lambda: float(clock.check_output([threads])),
+        )
+        figures = f"{ours:.0f} / {bare:.0f} µs"
+        table.check("a thread made and joined, against bare", figures, ours / bare, 5)
+        (beside,) = medians(lambda: float(clock.check_output([threads, "busy"])))
+        table.check("1,000 threads beside a busy one", "one by one", beside / 1e3, 1, " s")
 
 
 def test_events_that_nobody_reads(
