@@ -1,28 +1,76 @@
-"""What a clock has of `subprocess`: how programs are started on it."""
+"""What a clock has of `subprocess` and `asyncio`: how programs are started on it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import subprocess
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
+from typing import (
+    IO,
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
-    from subprocess import CompletedProcess
-
-    from typing_extensions import Buffer
 
     from pytest_vdsotime.clock import FrozenClock
-    from pytest_vdsotime.keywords import (
-        CallKeywords,
-        Command,
-        File,
-        OutputKeywords,
-        PopenKeywords,
-        RunKeywords,
-        Word,
-    )
     from pytest_vdsotime.popen import FrozenPopen
+
+F = TypeVar("F")
+Word: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
+Command: TypeAlias = "Word | Sequence[Word]"
+File: TypeAlias = "int | IO[Any] | None"
+Environment: TypeAlias = "Mapping[bytes, Word] | Mapping[str, Word] | None"
+
+
+class _PopenKeywords(TypedDict, total=False):
+    """Of `subprocess.Popen`, but for those that decide between text and bytes."""
+
+    bufsize: int
+    executable: Word | None
+    stdin: File
+    stdout: File
+    stderr: File
+    preexec_fn: Callable[[], object] | None
+    close_fds: bool
+    shell: bool
+    cwd: Word | None
+    env: Environment
+    startupinfo: Any
+    creationflags: int
+    restore_signals: bool
+    start_new_session: bool
+    pass_fds: Collection[int]
+    user: str | int | None
+    group: str | int | None
+    extra_groups: Iterable[str | int] | None
+    umask: int
+    pipesize: int
+    process_group: int | None
+
+
+class _Like(Generic[F]):
+    """A function of a clock that has the parameters, and the types, of another one."""
+
+    def __init__(self, _function: F, doc: str) -> None:
+        self.__doc__ = doc
+        self._name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, clock: Starter | None, owner: type) -> F:
+        return cast("F", self if clock is None else clock._functions_of_subprocess()[self._name])
 
 
 class Starter:
@@ -42,7 +90,7 @@ class Starter:
         universal_newlines: bool | None = None,
         encoding: str | None = None,
         errors: str | None = None,
-        **keywords: Unpack[PopenKeywords],
+        **keywords: Unpack[_PopenKeywords],
     ) -> FrozenPopen[str]: ...
 
     @overload
@@ -54,7 +102,7 @@ class Starter:
         text: bool | None = None,
         universal_newlines: bool | None = None,
         errors: str | None = None,
-        **keywords: Unpack[PopenKeywords],
+        **keywords: Unpack[_PopenKeywords],
     ) -> FrozenPopen[str]: ...
 
     @overload
@@ -66,7 +114,7 @@ class Starter:
         text: bool | None = None,
         universal_newlines: bool | None = None,
         encoding: str | None = None,
-        **keywords: Unpack[PopenKeywords],
+        **keywords: Unpack[_PopenKeywords],
     ) -> FrozenPopen[str]: ...
 
     @overload
@@ -78,7 +126,7 @@ class Starter:
         text: bool | None = None,
         encoding: str | None = None,
         errors: str | None = None,
-        **keywords: Unpack[PopenKeywords],
+        **keywords: Unpack[_PopenKeywords],
     ) -> FrozenPopen[str]: ...
 
     @overload
@@ -90,7 +138,7 @@ class Starter:
         universal_newlines: Literal[False] | None = None,
         encoding: None = None,
         errors: None = None,
-        **keywords: Unpack[PopenKeywords],
+        **keywords: Unpack[_PopenKeywords],
     ) -> FrozenPopen[bytes]: ...
 
     @overload
@@ -102,7 +150,7 @@ class Starter:
         universal_newlines: bool | None = None,
         encoding: str | None = None,
         errors: str | None = None,
-        **keywords: Unpack[PopenKeywords],
+        **keywords: Unpack[_PopenKeywords],
     ) -> FrozenPopen[Any]: ...
 
     def popen(self, args: Any, *more: Any, **keywords: Any) -> FrozenPopen[Any]:
@@ -123,194 +171,37 @@ class Starter:
 
         return FrozenPopen(args, *more, clock=self._clock(), **keywords)
 
-    @overload
-    def run(
-        self,
-        args: Command,
-        *more: Any,
-        text: Literal[True],
-        universal_newlines: bool | None = None,
-        encoding: str | None = None,
-        errors: str | None = None,
-        input: str | None = None,
-        **keywords: Unpack[RunKeywords],
-    ) -> CompletedProcess[str]: ...
-
-    @overload
-    def run(
-        self,
-        args: Command,
-        *more: Any,
-        encoding: str,
-        text: bool | None = None,
-        universal_newlines: bool | None = None,
-        errors: str | None = None,
-        input: str | None = None,
-        **keywords: Unpack[RunKeywords],
-    ) -> CompletedProcess[str]: ...
-
-    @overload
-    def run(
-        self,
-        args: Command,
-        *more: Any,
-        errors: str,
-        text: bool | None = None,
-        universal_newlines: bool | None = None,
-        encoding: str | None = None,
-        input: str | None = None,
-        **keywords: Unpack[RunKeywords],
-    ) -> CompletedProcess[str]: ...
-
-    @overload
-    def run(
-        self,
-        args: Command,
-        *more: Any,
-        universal_newlines: Literal[True],
-        text: bool | None = None,
-        encoding: str | None = None,
-        errors: str | None = None,
-        input: str | None = None,
-        **keywords: Unpack[RunKeywords],
-    ) -> CompletedProcess[str]: ...
-
-    @overload
-    def run(
-        self,
-        args: Command,
-        *more: Any,
-        text: Literal[False] | None = None,
-        universal_newlines: Literal[False] | None = None,
-        encoding: None = None,
-        errors: None = None,
-        input: Buffer | None = None,
-        **keywords: Unpack[RunKeywords],
-    ) -> CompletedProcess[bytes]: ...
-
-    @overload
-    def run(
-        self,
-        args: Command,
-        *more: Any,
-        text: bool | None = None,
-        universal_newlines: bool | None = None,
-        encoding: str | None = None,
-        errors: str | None = None,
-        input: str | Buffer | None = None,
-        **keywords: Unpack[RunKeywords],
-    ) -> CompletedProcess[Any]: ...
-
-    def run(self, *args: Any, **keywords: Any) -> Any:
+    run = _Like(
+        subprocess.run,
         """`subprocess.run` on this clock, for what ends without the test's help::
 
             year = clock.run(["date", "+%Y"], capture_output=True, text=True).stdout
 
         `timeout` is in real seconds; the TimeoutExpired has a note of what each thread waits for.
         Raises what `subprocess.run` and `popen` raise.
-        """
-        return self._subprocess("run")(*args, **keywords)
-
-    def call(self, args: Command, *more: Any, **keywords: Unpack[CallKeywords]) -> int:
-        """`subprocess.call` on this clock: the exit status. Otherwise as `run`."""
-        status: int = self._subprocess("call")(args, *more, **keywords)
-        return status
-
-    def check_call(self, args: Command, *more: Any, **keywords: Unpack[CallKeywords]) -> int:
+        """,
+    )
+    call = _Like(
+        subprocess.call,
+        """`subprocess.call` on this clock: the exit status. Otherwise as `run`.""",
+    )
+    check_call = _Like(
+        subprocess.check_call,
         """`subprocess.check_call` on this clock: CalledProcessError unless the program ends
-        with 0. Otherwise as `run`."""
-        status: int = self._subprocess("check_call")(args, *more, **keywords)
-        return status
-
-    @overload
-    def check_output(
-        self,
-        args: Command,
-        *more: Any,
-        text: Literal[True],
-        universal_newlines: bool | None = None,
-        encoding: str | None = None,
-        errors: str | None = None,
-        input: str | None = None,
-        **keywords: Unpack[OutputKeywords],
-    ) -> str: ...
-
-    @overload
-    def check_output(
-        self,
-        args: Command,
-        *more: Any,
-        encoding: str,
-        text: bool | None = None,
-        universal_newlines: bool | None = None,
-        errors: str | None = None,
-        input: str | None = None,
-        **keywords: Unpack[OutputKeywords],
-    ) -> str: ...
-
-    @overload
-    def check_output(
-        self,
-        args: Command,
-        *more: Any,
-        errors: str,
-        text: bool | None = None,
-        universal_newlines: bool | None = None,
-        encoding: str | None = None,
-        input: str | None = None,
-        **keywords: Unpack[OutputKeywords],
-    ) -> str: ...
-
-    @overload
-    def check_output(
-        self,
-        args: Command,
-        *more: Any,
-        universal_newlines: Literal[True],
-        text: bool | None = None,
-        encoding: str | None = None,
-        errors: str | None = None,
-        input: str | None = None,
-        **keywords: Unpack[OutputKeywords],
-    ) -> str: ...
-
-    @overload
-    def check_output(
-        self,
-        args: Command,
-        *more: Any,
-        text: Literal[False] | None = None,
-        universal_newlines: Literal[False] | None = None,
-        encoding: None = None,
-        errors: None = None,
-        input: Buffer | None = None,
-        **keywords: Unpack[OutputKeywords],
-    ) -> bytes: ...
-
-    @overload
-    def check_output(
-        self,
-        args: Command,
-        *more: Any,
-        text: bool | None = None,
-        universal_newlines: bool | None = None,
-        encoding: str | None = None,
-        errors: str | None = None,
-        input: str | Buffer | None = None,
-        **keywords: Unpack[OutputKeywords],
-    ) -> Any: ...
-
-    def check_output(self, *args: Any, **keywords: Any) -> Any:
+        with 0. Otherwise as `run`.""",
+    )
+    check_output = _Like(
+        subprocess.check_output,
         """`subprocess.check_output` on this clock: what the program printed, CalledProcessError
-        unless it ends with 0. Otherwise as `run`."""
-        return self._subprocess("check_output")(*args, **keywords)
+        unless it ends with 0. Otherwise as `run`.""",
+    )
 
-    def _subprocess(self, name: str) -> Callable[..., Any]:
+    def _functions_of_subprocess(self) -> Mapping[str, Callable[..., Any]]:
         if self._functions is None:
             from pytest_vdsotime.patching import subprocess_functions
 
             self._functions = subprocess_functions(self._clock())
-        return self._functions[name]
+        return self._functions
 
     async def create_subprocess_exec(
         self,

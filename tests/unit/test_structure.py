@@ -22,7 +22,7 @@ ROWS = [
     {"aio", "attacher", "check", "clock", "patching", "popen", "starter"},
     {"failure", "spawning"},
     {"launcher", "options", "processes"},
-    {"keywords", "python_clock"},
+    {"python_clock"},
     {"tracer.thread"},
     {"tracer.loop"},
     {"tracer.clocks"},
