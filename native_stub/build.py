@@ -29,6 +29,8 @@ class Architecture(NamedTuple):
     """False for a kind that kernels run beside their own: theirs starts and traces both."""
     has_loader: bool = True
     """False for one whose programs cannot be taken over yet."""
+    entry: str = "0"
+    """Of the kernel's own vDSO: a symbol, or an address."""
 
 
 # By name, that of `uname -m`. No vDSO uses vector registers: callers need not align the stack for
@@ -37,7 +39,12 @@ ARCHITECTURES = {
     "x86_64": Architecture(
         "x86_64-linux-musl", ("-mno-sse", "-mno-red-zone"), "linux-vdso.so.1", has_tracer=True
     ),
-    "i386": Architecture("x86-linux-musl", ("-mcpu=i686",), "linux-gate.so.1", has_tracer=False),
+    # glibc makes system calls by the entry where there is no AT_SYSINFO (elf/setup-vdso.h).
+    "i386": Architecture(
+        *("x86-linux-musl", ("-mcpu=i686",), "linux-gate.so.1"),
+        has_tracer=False,
+        entry="__kernel_vsyscall",
+    ),
     # Each function that a pointer may lead to begins with a landing pad (BTI).
     "aarch64": Architecture(
         "aarch64-linux-musl",
@@ -56,9 +63,11 @@ COMMON = [
     # Symbols are kept, for their addresses; names of directories are not.
     *("-g", "-fdebug-compilation-dir=.", "-Wall", "-Wextra", "-Werror", "-Wl,--build-id=none"),
 ]
+# The whole file is mapped, and so is stripped, as the kernel's own image is.
 VDSO = [
     *("-O2", "-falign-functions=64", "-shared", "-fPIC", "-fasynchronous-unwind-tables"),
     *("-Wl,--hash-style=both", "-Wl,--eh-frame-hdr", "-Wl,-Bsymbolic"),
+    *("-Wl,-z,max-page-size=4096", "-Wl,--strip-all"),
 ]
 LOADER = [
     "-Wl,-e,loader_entry",
@@ -86,19 +95,20 @@ def compile_object(target: str, flags: list[str], output: Path, *sources: str) -
 def build(destination: Path = DESTINATION) -> list[Path]:
     """Builds every row of `ARCHITECTURES` below `destination` and returns the files."""
     built = []
-    for name, (target, flags, soname, has_tracer, has_loader) in ARCHITECTURES.items():
+    for name, row in ARCHITECTURES.items():
+        target, flags = row.target, row.flags
         directory = destination / name
         directory.mkdir(parents=True, exist_ok=True)
         vdso, loader, launch = (directory / file for file in ("vdso.so", "loader.elf", "launch"))
         script = ["-Wl,-T,vdso.lds", f"-Wl,--version-script=arch/{name}.map"]
-        options = [*flags, *VDSO, f"-Wl,-soname,{soname}", *script]
+        options = [*flags, *VDSO, f"-Wl,-soname,{row.soname}", f"-Wl,-e,{row.entry}", *script]
         compile_object(target, options, vdso, "vdso.c", f"arch/{name}.S")
         built.append(vdso)
-        if has_loader:
+        if row.has_loader:
             options = [*flags, *LOADER, "-Wl,-T,loader.lds"]
             compile_object(target, options, loader, "loader.c", f"arch/{name}_loader.S")
             built.append(loader)
-        if has_tracer:
+        if row.has_tracer:
             tracer = directory / "tracer.so"
             compile_object(target, [*flags, *LAUNCH], launch, "launch.c")
             compile_object(target, [*flags, *TRACER], tracer, *TRACER_SOURCES)

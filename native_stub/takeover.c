@@ -81,7 +81,7 @@ static long write_block(long memory, const struct takeover_block *block, uint64_
     }
     put_word(bytes + block->entry, entry, 8);
     put_word(bytes + block->slot, slot, 8);
-    long written = syscall4(NR_pwrite64, memory, bytes, block->size, base + block->offset);
+    long written = syscall4(NR_pwrite64, memory, bytes, block->size, base);
     return written < 0 ? written : written == (long)block->size ? 0 : -EIO;
 }
 

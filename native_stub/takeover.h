@@ -4,16 +4,15 @@
 
 #include <stdint.h>
 
-#define LARGEST_BLOCK 8192
+#define LARGEST_BLOCK 16384
 
 enum takeover_result { TAKEN_OVER, ANOTHER_KIND, NO_VDSO_FOUND }; /* or a negative errno */
 
 struct takeover_block {
     uint64_t mode;           /* what tells a program of this kind, in its registers */
     uint64_t word_size;      /* of its stack: 4 or 8 */
-    uint64_t offset;         /* where the block comes to, from the beginning of its vDSO */
-    uint64_t size;
-    uint64_t bytes;          /* address of the block as it is for a vDSO at reference_base */
+    uint64_t size;           /* of the block, which is written to the beginning of its vDSO; LARGEST_BLOCK at most */
+    uint64_t bytes;          /* its address, as it is for a vDSO at reference_base */
     uint64_t reference_base;
     uint64_t moving;         /* address of the offsets, in the block, of addresses that move with the vDSO: */
     uint64_t moving_words;   /* this many, of word_size, */

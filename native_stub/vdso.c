@@ -28,6 +28,15 @@
 #define CLOCK_MONOTONIC_COARSE 6
 #define ENOSYS 38
 
+/* As in the kernel's own image: its release, LINUX_VERSION_CODE (linux/version.h), which some C libraries
+ * compare with the oldest that they run on. The tracer puts the host's in (image.py); until then it is the
+ * highest. A struct Elf32_Nhdr or Elf64_Nhdr, which are the same (elf(5)), with name and content. */
+static const struct {
+    uint32_t name_size, content_size, type;
+    char name[8];
+    uint32_t release;
+} note __attribute__((used, aligned(4), section(".note.Linux"))) = {6, 4, 0, "Linux", 0xffffff};
+
 HIDDEN const volatile struct vdso_page vdso_clock_page;
 HIDDEN const struct vdso_process vdso_process_page;
 HIDDEN const volatile unsigned char vdso_marker_page;

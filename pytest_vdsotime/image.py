@@ -11,14 +11,16 @@ import io
 import os
 import re
 import struct
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerDefSection, GNUVerSymSection
 from elftools.elf.sections import SymbolTableSection
+from elftools.elf.segments import NoteSegment
 
 from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.errors import TracingUnavailable, VdsoTimeError
@@ -34,8 +36,9 @@ _PARAMETERS = struct.Struct("=QQQQQ16s64s40s")
 _PROCESS = struct.Struct("=6Q16s")
 #: Where in them these are.
 ENTRY_OFFSET, ADDRESS_OFFSET, SLOT_OFFSET, PROCESS_OFFSET = 0, 8, 16, 56
-#: (offset of st_value, its layout) in Elf32_Sym and Elf64_Sym (elf(5)), by class.
-_ST_VALUE = {32: (4, struct.Struct("=I")), 64: (8, struct.Struct("=Q"))}
+#: (offset of st_value, its layout and that of st_size behind it) in Elf32_Sym and Elf64_Sym
+#: (elf(5)), by class.
+_ST_VALUE = {32: (4, struct.Struct("=II")), 64: (8, struct.Struct("=QQ"))}
 #: enum step of native_stub/loader.c.
 LOADER_STEPS = {
     1: "openat",
@@ -87,24 +90,24 @@ class Launcher:
         return cls(str(path), *(symbols[name] for name in ("patience", "state", "alarm_time")))
 
 
-def _loaded_bytes(elf: ELFFile) -> bytes:
+def _loaded_segment(elf: ELFFile) -> Any:
     """The one PT_LOAD segment, from address 0."""
     (segment,) = elf.iter_segments("PT_LOAD")
     assert segment["p_vaddr"] == 0
-    data: bytes = segment.data()
-    return data
+    return segment
 
 
 @dataclass(frozen=True, slots=True)
 class VdsoImage:
-    """A vDSO: what is mapped, and its dynamic symbols: (name, version) -> offset."""
+    """A vDSO: its file, which is mapped as a whole, and its dynamic symbols: (name, version) ->
+    offset."""
 
     data: bytes
+    loaded_size: int
+    """How much of it is the segment to load: section headers are behind that."""
     symbols: Mapping[tuple[str, str], int]
-    table_offset: int
-    """Of the symbol table."""
     value_offsets: Mapping[str, int]
-    """Where in `data` the value of each function's symbol stands,"""
+    """Where in `data` the value of each function's symbol stands, and behind it its size,"""
     value: struct.Struct
     """and how."""
 
@@ -127,11 +130,36 @@ class VdsoImage:
                 symbols[symbol.name, names.get(version, "")] = symbol["st_value"]
                 entry = table["sh_offset"] + index * table["sh_entsize"]
                 value_offsets[symbol.name] = entry + value_offset
-        return cls(_loaded_bytes(elf), symbols, table["sh_offset"], value_offsets, value)
+        loaded_size = _loaded_segment(elf)["p_filesz"]
+        ends = [section["sh_offset"] + section["sh_size"] for section in elf.iter_sections()]
+        headers_end = elf["e_shoff"] + elf["e_shnum"] * elf["e_shentsize"]
+        data = raw[: max(loaded_size, headers_end, *ends)]
+        return cls(data, loaded_size, symbols, value_offsets, value)
 
     def offset(self, name: str) -> int | None:
         """Where a function lies, whatever its version; None if there is none."""
         return next((value for (symbol, _), value in self.symbols.items() if symbol == name), None)
+
+    @property
+    def release(self) -> slice:
+        """Where the kernel's LINUX_VERSION_CODE stands: the note of type 0 of owner "Linux"
+        (arch/x86/entry/vdso/note.S). Empty where there is none."""
+        for segment in ELFFile(io.BytesIO(self.data)).iter_segments("PT_NOTE"):
+            assert isinstance(segment, NoteSegment)
+            for note in segment.iter_notes():
+                kind: object = note["n_type"]  # a number where elftools knows no name
+                if kind == 0 and note["n_name"] == "Linux":
+                    end = note["n_offset"] + note["n_size"]
+                    return slice(end - 4, end)
+        return slice(0)
+
+    def of_release(self, other: VdsoImage) -> VdsoImage:
+        """This image, with the kernel's release as another has it."""
+        code = other.data[other.release]
+        data = bytearray(self.data)
+        if code:
+            data[self.release] = code
+        return replace(self, data=bytes(data))
 
 
 def fake_vdso(arch: Arch) -> VdsoImage:
@@ -195,55 +223,77 @@ class Detour:
 
     /proc/self/auxv goes on to show where the kernel put its image, and programs that look it up
     there (Go's c-shared mode, some JITs) must not find real time. The image's own code stays, for
-    the fake one to read the host's clock.
+    the fake one to read the host's clock. Where there is not enough room behind the section
+    headers, that code takes their place, and the image says that it has none.
     """
 
-    table: bytes
-    """From the image's `table_offset` up to that code."""
+    image: bytes
+    """Up to that code."""
     names: tuple[str, ...]
     """Of the functions, in the order of that code."""
     end: int
     """Where unused bytes begin behind that code."""
 
     @classmethod
-    def of(cls, host: HostVdso, names: Iterable[str], code_size: int) -> Detour:
-        """Of these functions, each to `code_size` bytes.
+    def of(cls, host: HostVdso, names: Collection[str], code_size: int, room: int = 0) -> Detour:
+        """Of these functions, each to `code_size` bytes, with `room` for more behind if that can
+        be had.
 
-        Raises TracingUnavailable where there is no room for them.
+        Raises TracingUnavailable where there is no room for that code.
         """
         image = host.image
-        start = -(-len(image.data) // code_size) * code_size
-        table = bytearray(image.data.ljust(start, b"\0"))
         first: dict[int, str] = {}
         for name in names:
-            offset = image.offset(name) or 0
-            first.setdefault(offset, name)  # a weak name is another for the same
-            place = start + code_size * list(first).index(offset)
-            image.value.pack_into(table, image.value_offsets[name], place)
-        end = start + code_size * len(first)
-        if end > host.size:
+            first.setdefault(image.offset(name) or 0, name)  # a weak name is another for the same
+        size = code_size * len(first)
+        for kept, wanted in ((len(image.data), size + room), (image.loaded_size, size)):
+            start = -(-kept // code_size) * code_size
+            if start + wanted <= host.size:
+                break
+        else:
             raise TracingUnavailable(
-                f"the vDSO of Linux {os.uname().release} has no room for {end - start} bytes",
+                f"the vDSO of Linux {os.uname().release} has no room for {size} bytes",
                 "use another kernel",
             )
-        return cls(bytes(table[image.table_offset :]), tuple(first.values()), end)
+        data = bytearray(image.data[:kept].ljust(start, b"\0"))
+        for name in names:
+            place = start + code_size * list(first).index(image.offset(name) or 0)
+            image.value.pack_into(data, image.value_offsets[name], place, code_size)
+        elf = ELFFile(io.BytesIO(image.data))
+        for index, segment in enumerate(elf.iter_segments()):
+            if segment["p_type"] == "PT_LOAD":
+                header = elf["e_phoff"] + index * elf["e_phentsize"]
+                sizes = {"p_filesz": start + size, "p_memsz": start + size}
+                _put(data, header, elf.structs.Elf_Phdr, segment.header, sizes)
+        if kept < len(image.data):
+            none = {"e_shoff": 0, "e_shnum": 0, "e_shstrndx": 0}
+            _put(data, 0, elf.structs.Elf_Ehdr, elf.header, none)
+        return cls(bytes(data), tuple(first.values()), start + size)
 
 
-def jumps(host: HostVdso) -> Detour:
+def _put(data: bytearray, offset: int, layout: Any, header: Any, fields: dict[str, int]) -> None:
+    """Writes a header as it is but for these fields."""
+    changed = copy(header)
+    changed.update(fields)
+    built = layout.build(changed)
+    data[offset : offset + len(built)] = built
+
+
+def jumps(host: HostVdso, room: int = 0) -> Detour:
     """To the fake image: of every function that is not to stay the kernel's own."""
     names = sorted(host.image.value_offsets.keys() - host.arch.kept_symbols)
-    return Detour.of(host, names, len(host.arch.jump(0)))
+    return Detour.of(host, names, len(host.arch.jump(0)), room)
 
 
 def raw_functions(host: HostVdso) -> bytes:
-    """From `table_offset` on: the kernel's image whose functions about time make system calls."""
+    """The kernel's image whose functions about time make system calls."""
     numbers = {}
     for name in sorted(host.image.value_offsets):
         call = name.removeprefix("__vdso_").removeprefix("__kernel_")
         if call in host.arch.abis[0].syscalls:
             numbers[name] = host.arch.abis[0].syscalls[call]
     detour = Detour.of(host, numbers, len(host.arch.raw_function(0)))
-    return detour.table + b"".join(host.arch.raw_function(numbers[one]) for one in detour.names)
+    return detour.image + b"".join(host.arch.raw_function(numbers[one]) for one in detour.names)
 
 
 def check_symbols(fake: VdsoImage, host: HostVdso) -> None:
@@ -271,7 +321,7 @@ class Loader:
         """Reads it from its object file."""
         with _native(arch, "loader.elf").open("rb") as file:
             elf = ELFFile(file)
-            data = _loaded_bytes(elf)
+            data: bytes = _loaded_segment(elf).data()
             symbols = _local_symbols(elf)
         parameters = symbols["loader_parameters"]
         assert len(data) == parameters + _PARAMETERS.size

@@ -10,6 +10,9 @@ from enum import IntEnum
 
 from pytest_vdsotime.kernel.ptrace import Stopped
 
+#: In bytes, of what `TakeOver` can write (native_stub/takeover.h).
+LARGEST_BLOCK = 16384
+
 
 class Result(IntEnum):
     """enum takeover_result of native_stub/takeover.h."""
@@ -25,7 +28,7 @@ class _Block(ctypes.Structure):
     _fields_ = tuple(
         (name, ctypes.c_uint64)
         for name in (
-            *("mode", "word_size", "offset", "size", "bytes", "reference_base"),
+            *("mode", "word_size", "size", "bytes", "reference_base"),
             *("moving", "moving_words", "moving_longs", "entry", "slot", "start"),
         )
     )
@@ -40,7 +43,6 @@ class Block:
         *,
         mode: int,
         word_size: int,
-        offset: int,
         data: bytes,
         reference_base: int,
         moving_words: Sequence[int],
@@ -54,7 +56,7 @@ class Block:
         moving = [*moving_words, *moving_longs]
         self._moving = (ctypes.c_uint32 * len(moving))(*moving)
         self.structure = _Block(
-            *(mode, word_size, offset, len(data), ctypes.addressof(self._bytes), reference_base),
+            *(mode, word_size, len(data), ctypes.addressof(self._bytes), reference_base),
             *(ctypes.addressof(self._moving), len(moving_words), len(moving_longs)),
             *(entry, slot, start),
         )

@@ -14,6 +14,7 @@ from pytest_vdsotime import image
 from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.errors import TracingUnavailable
 from pytest_vdsotime.kernel.spawn import Spawner
+from pytest_vdsotime.kernel.takeover import LARGEST_BLOCK
 from pytest_vdsotime.tracer.calls import Calls
 
 
@@ -40,16 +41,17 @@ class Kind:
     def of(cls, arch: Arch, fake: image.VdsoImage, host: image.HostVdso) -> Kind:
         """Raises TracingUnavailable when an object is missing or the kernel's vDSO is not known."""
         image.check_symbols(fake, host)
-        loader, jumps = image.Loader.of(arch), image.jumps(host)
+        loader = image.Loader.of(arch)
+        jumps = image.jumps(host, loader.size)
         targets = tuple(fake.offset(name) or 0 for name in jumps.names)
-        has_room = jumps.end + loader.size <= host.size
+        has_room = jumps.end + loader.size <= min(host.size, LARGEST_BLOCK)
         return cls(arch, loader, host, fake, jumps, targets, has_room)
 
     def detour(self, fake_address: int) -> bytes:
-        """What stands from the kernel's image's `table_offset` on in a program whose fake image
-        is at `fake_address`. Absolute addresses, as a program may move the kernel's image."""
+        """What stands in place of the kernel's image in a program whose fake image is at
+        `fake_address`. Absolute addresses, as a program may move the kernel's image."""
         jump = self.arch.jump
-        return self.jumps.table + b"".join([jump(fake_address + one) for one in self.targets])
+        return self.jumps.image + b"".join([jump(fake_address + one) for one in self.targets])
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,11 @@ class NativeObjects:
     @classmethod
     def load(cls, arch: Arch) -> NativeObjects:
         """Raises TracingUnavailable when an object is missing or the kernel's vDSO is not known."""
-        fakes = {one.name: image.fake_vdso(one) for one in (arch, *arch.runs_too)}
-        own = Kind.of(arch, fakes[arch.name], image.HostVdso.of_process("self", arch))
+        host = image.HostVdso.of_process("self", arch)
+        fakes = {
+            one.name: image.fake_vdso(one).of_release(host.image) for one in (arch, *arch.runs_too)
+        }
+        own = Kind.of(arch, fakes[arch.name], host)
         spawner = Spawner(image.tracer_path(arch))
         return cls(arch, image.Launcher.of(arch), spawner, Calls(arch), fakes, {arch.name: own})
 

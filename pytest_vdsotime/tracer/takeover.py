@@ -86,7 +86,8 @@ def warn_of_reservations(process: Process) -> None:
 
 
 def _block(kind: Kind, clock: ClockPage) -> Block:
-    """What is written into the vDSO of a new program: jumps, and behind them the loader."""
+    """What the vDSO of a new program becomes: the kernel's image, jumps, and behind them the
+    loader."""
     arch, host, loader, part = kind.arch, kind.host, kind.loader, clock.parts[kind.arch.name]
     address = _REFERENCE_BASE - host.data_size - part.size
     detour = kind.detour(address + page.HEADER_SIZE)
@@ -94,12 +95,11 @@ def _block(kind: Kind, clock: ClockPage) -> Block:
     word = array(arch.word)
     word.append(_REFERENCE_BASE)
     jump = arch.jump(_REFERENCE_BASE)
-    first_jump = len(kind.jumps.table) + jump.index(word.tobytes())
+    first_jump = len(kind.jumps.image) + jump.index(word.tobytes())
     entries = (number for number, offset in enumerate(host.entry_offsets) if offset)
     return Block(
         mode=arch.program_mode[2],
         word_size=word.itemsize,
-        offset=host.image.table_offset,
         data=detour
         + loader.with_parameters(
             address=address,
@@ -249,14 +249,14 @@ class Takeover:
                 remote.finish_with(registers)
                 mapped = map_clock(remote, memory, process, kind)
                 if mapped is None:
-                    memory.write(base + host.image.table_offset, image.raw_functions(host))
+                    memory.write(base, image.raw_functions(host))
                 else:
                     entries = host.process_entries(base, clock.cookie)
                     memory.write(mapped + page.PROCESS_PAGE * page.PAGE_SIZE, entries)
                     image_address = mapped + page.HEADER_SIZE
                     width = array(arch.word).itemsize
                     memory.write(slot, image_address.to_bytes(width, "little"))
-                    memory.write(base + host.image.table_offset, kind.detour(image_address))
+                    memory.write(base, kind.detour(image_address))
                     process.mapped = mapped
                 process.host, process.vdso = host, base
         if process.has_own_filter:

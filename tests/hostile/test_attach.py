@@ -104,6 +104,17 @@ def test_a_frame_that_is_left_behind(target: str, build: Builder) -> None:
         assert vdso() == before
 
 
+@pytest.mark.parametrize("target", ["static", "dynamic", "i386"])
+def test_the_images_are_whole(target: str, build: Builder) -> None:
+    """As the program finds them before, while it is attached and after its release."""
+    with started(build.c("vdso_image", target), "0", "0", "later") as program:
+        assert tell(program, "look") == "ok\n"
+        with FrozenClock(1000) as clock:
+            clock.attach(program.pid)
+            assert tell(program, "look") == "ok\n"
+        assert tell(program, "look") == "ok\n"
+
+
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="32-bit calls are of x86")
 def test_waits_by_32_bit_calls(build: Builder) -> None:
     """Of a 64-bit program, which need a page below 4 GiB: it is gone afterwards."""

@@ -20,23 +20,22 @@ CEILING_S = 30
 STATUS = 7  # of helpers/who_and_when.c
 
 
-@pytest.fixture
-def limited(build: Builder) -> list[str]:
-    """helpers/who_and_when under the least address space that it runs in alone (RLIMIT_AS)."""
-    program = build.c("helpers/who_and_when")
+def limited(program: str, status: int, *arguments: str) -> list[str]:
+    """A program under the least address space that it runs in alone (RLIMIT_AS)."""
     for kilobytes in range(64, 4096, 4):
-        command = ["sh", "-c", f"ulimit -v {kilobytes}; exec {program}"]
-        if subprocess.run(command, capture_output=True, timeout=CEILING_S).returncode == STATUS:
-            return command
+        run = ["sh", "-c", f'ulimit -v {kilobytes}; exec "$0" "$@"', program, *arguments]
+        if subprocess.run(run, capture_output=True, timeout=CEILING_S).returncode == status:
+            return run
     pytest.fail("no limit is large enough")
 
 
-def test_no_room_for_a_page(limited: list[str]) -> None:
+def test_no_room_for_a_page(build: Builder) -> None:
+    command = limited(build.c("helpers/who_and_when"), STATUS)
     before = int(time.time())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with FrozenClock("1970-01-01") as clock:
-            done = clock.run(limited, capture_output=True, text=True, timeout=CEILING_S)
+            done = clock.run(command, capture_output=True, text=True, timeout=CEILING_S)
     assert (done.returncode, done.stderr) == (STATUS, "")
     seconds = int(done.stdout.split()[1])
     if seconds == 0:
@@ -45,6 +44,13 @@ def test_no_room_for_a_page(limited: list[str]) -> None:
         assert before <= seconds <= time.time()
         (warning,) = caught
         assert warning.category is RealTimeWarning and "who_and_when" in str(warning.message)
+
+
+def test_the_kernels_image_is_whole_without_room_for_another(build: Builder) -> None:
+    command = limited(build.c("vdso_image"), 0, "0", "0")
+    with FrozenClock("1970-01-01") as clock:
+        done = clock.run(command, capture_output=True, text=True, timeout=CEILING_S)
+    assert (done.stdout, done.stderr) == ("EXIT-SUCCESS\n", "")
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="32-bit calls are of x86")

@@ -89,8 +89,8 @@ static inline struct image program_image(void)
     return read_image(base);
 }
 
-/* The image that the kernel mapped: /proc/PID/auxv is the kernel's own copy. */
-static inline struct image kernel_image(void)
+/* Where the kernel mapped its image: /proc/PID/auxv is the kernel's own copy. */
+static inline uintptr_t kernel_base(void)
 {
     ElfW(auxv_t) entry;
     int fd = open("/proc/self/auxv", O_RDONLY);
@@ -99,7 +99,12 @@ static inline struct image kernel_image(void)
         CHECK(read(fd, &entry, sizeof entry) == sizeof entry);
     while (entry.a_type != AT_SYSINFO_EHDR);
     close(fd);
-    return read_image(entry.a_un.a_val);
+    return entry.a_un.a_val;
+}
+
+static inline struct image kernel_image(void)
+{
+    return read_image(kernel_base());
 }
 
 #endif

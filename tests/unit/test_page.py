@@ -21,6 +21,7 @@ import pytest
 from pytest_vdsotime import image, page
 from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.image import HostVdso
+from pytest_vdsotime.kernel import takeover
 from pytest_vdsotime.page import ClockPage, pack_body
 from pytest_vdsotime.timeline import CLOCKS, HostClocks, Lines, Rate, initial_lines
 
@@ -44,6 +45,7 @@ LAYOUT = {
     "sizeof(struct loader_parameters)": struct.calcsize("=QQQQQ16s64s40s"),
     "offsetof(struct loader_parameters, cookie)": 40,
     "offsetof(struct loader_parameters, path)": 120,
+    "LARGEST_BLOCK": takeover.LARGEST_BLOCK,
 }
 
 
@@ -52,7 +54,8 @@ def test_the_header_agrees(tmp_path: Path, target: str) -> None:
     """With Python, and so each architecture with the others."""
     asserts = (f'_Static_assert({what} == {value}, "{what}");' for what, value in LAYOUT.items())
     source = tmp_path / "layout.c"
-    source.write_text("\n".join(('#include "loader.h"', *asserts, "")))
+    headers = '#include "loader.h"', '#include "takeover.h"'
+    source.write_text("\n".join((*headers, *asserts, "")))
     compiler = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-ffreestanding"]
     command = [*compiler, f"-I{NATIVE_STUB}", "-c", "-o", f"{tmp_path}/layout.o", str(source)]
     compiled = subprocess.run(command, capture_output=True, text=True, timeout=60)

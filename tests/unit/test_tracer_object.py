@@ -26,7 +26,6 @@ def block() -> Block:
     return Block(
         mode=0,
         word_size=8,
-        offset=0,
         data=b"1234567890",
         reference_base=0,
         moving_words=[],

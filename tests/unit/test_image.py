@@ -1,0 +1,220 @@
+"""The images of vDSOs: each is a whole ELF file, the fake ones as the wheel has them for every
+architecture, and the kernel's own as programs find it on a clock."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import struct
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from elftools.dwarf.callframe import CIE, FDE, ZERO
+from elftools.elf.dynamic import DynamicSegment
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerDefSection, GNUVerSymSection
+from elftools.elf.hash import ELFHashSection, GNUHashSection
+from elftools.elf.sections import NoteSection, SymbolTableSection
+from elftools.elf.segments import NoteSegment
+
+from pytest_vdsotime import image
+from pytest_vdsotime.arch import host_arch
+from pytest_vdsotime.errors import TracingUnavailable
+from pytest_vdsotime.image import HostVdso, Loader, VdsoImage
+
+ARCHITECTURES = sorted(path.name for path in image.NATIVE.iterdir() if path.is_dir())
+SHF_WRITE, SHF_ALLOC = 1, 2
+NEEDS = {"DT_NEEDED", "DT_REL", "DT_RELA", "DT_RELR", "DT_JMPREL", "DT_PLTGOT", "DT_TEXTREL"}
+POINTERS = "DT_HASH", "DT_GNU_HASH", "DT_STRTAB", "DT_SYMTAB", "DT_VERSYM", "DT_VERDEF"
+
+
+def raw_fake(name: str) -> bytes:
+    return (image.NATIVE / name / "vdso.so").read_bytes()
+
+
+def parsed(data: bytes) -> ELFFile:
+    return ELFFile(io.BytesIO(data))
+
+
+def section(elf: ELFFile, name: str, kind: type[Any]) -> Any:
+    found = elf.get_section_by_name(name)
+    assert isinstance(found, kind)
+    return found
+
+
+def notes(elf: ELFFile) -> list[tuple[str, object, bytes]]:
+    return [
+        (note["n_name"], note["n_type"], note["n_descdata"])
+        for segment in elf.iter_segments("PT_NOTE")
+        if isinstance(segment, NoteSegment)
+        for note in segment.iter_notes()
+    ]
+
+
+def segments(elf: ELFFile) -> set[str]:
+    return {segment["p_type"] for segment in elf.iter_segments()}
+
+
+def dynamic(elf: ELFFile) -> dict[str, int | str]:
+    """The dynamic section: a number by each tag, and the soname."""
+    (segment,) = elf.iter_segments("PT_DYNAMIC")
+    assert isinstance(segment, DynamicSegment)
+    return {tag["d_tag"]: getattr(tag, "soname", tag["d_val"]) for tag in segment.iter_tags()}
+
+
+def test_there_are_images() -> None:
+    assert set(ARCHITECTURES) == {"aarch64", "i386", "riscv64", "x86_64"}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_what_is_mapped_is_the_whole_file(name: str) -> None:
+    """Every header, segment and section of it."""
+    raw = raw_fake(name)
+    data = VdsoImage.parse(raw.ljust(0x4000, b"\0")).data
+    assert data == raw
+    elf = parsed(data)
+    (load,) = elf.iter_segments("PT_LOAD")
+    assert (load["p_vaddr"], load["p_offset"], load["p_flags"], load["p_align"]) == (0, 0, 5, 4096)
+    for segment in elf.iter_segments():
+        assert segment["p_vaddr"] == segment["p_offset"]
+        assert 0 < segment["p_filesz"] == segment["p_memsz"] <= load["p_filesz"]
+        assert segment["p_offset"] + segment["p_filesz"] <= load["p_filesz"]
+    sections = list(elf.iter_sections())
+    assert len({one.name for one in sections}) == len(sections)
+    assert [one.name for one in sections if not one.name] == [""]
+    for one in sections:
+        assert one["sh_offset"] + one["sh_size"] <= len(data)
+        # The kernel's .dynamic says that it is written to, too, and is as little.
+        assert one.name == ".dynamic" or not one["sh_flags"] & SHF_WRITE
+        if one["sh_flags"] & SHF_ALLOC:
+            assert one["sh_addr"] == one["sh_offset"]
+            assert one["sh_addr"] + one["sh_size"] <= load["p_filesz"]
+        else:
+            assert one.name in ("", ".shstrtab")  # no debug information
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_all_that_is_in_it_is_found(name: str) -> None:
+    """Its notes, dynamic entries, symbols, versions and frames."""
+    elf = parsed(raw_fake(name))
+    assert [note[:2] for note in notes(elf)] == [("Linux", 0)]
+    assert list(section(elf, ".note", NoteSection).iter_notes())
+
+    tags = dynamic(elf)
+    assert not tags.keys() & NEEDS
+    sections = {one["sh_addr"]: one.name for one in elf.iter_sections()}
+    names = {tag: sections[int(tags[tag])] for tag in POINTERS}
+    assert names == {
+        **{"DT_HASH": ".hash", "DT_GNU_HASH": ".gnu.hash", "DT_STRTAB": ".dynstr"},
+        **{"DT_SYMTAB": ".dynsym", "DT_VERSYM": ".gnu.version", "DT_VERDEF": ".gnu.version_d"},
+    }
+
+    table = section(elf, ".dynsym", SymbolTableSection)
+    code = section(elf, ".text", object)
+    count = table.num_symbols()
+    assert tags["DT_SYMENT"] == table["sh_entsize"]
+    assert tags["DT_STRSZ"] == section(elf, ".dynstr", object)["sh_size"]
+    versions = section(elf, ".gnu.version", GNUVerSymSection)
+    definitions = section(elf, ".gnu.version_d", GNUVerDefSection)
+    defined = {
+        entry["vd_ndx"]: [aux.name for aux in names] for entry, names in definitions.iter_versions()
+    }
+    assert len(defined) == tags["DT_VERDEFNUM"]
+    assert versions.num_symbols() == count
+    old = section(elf, ".hash", ELFHashSection)
+    new = section(elf, ".gnu.hash", GNUHashSection)
+    assert old.get_number_of_symbols() == new.get_number_of_symbols() == count
+    for index, symbol in list(enumerate(table.iter_symbols()))[1:]:
+        for hashed in (old.get_symbol(symbol.name), new.get_symbol(symbol.name)):
+            assert hashed is not None and hashed.entry == symbol.entry
+        assert symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_size"]
+        assert elf.get_section(symbol["st_shndx"]).name == ".text"
+        assert 0 <= symbol["st_value"] - code["sh_addr"] < code["sh_size"]
+        assert versions.get_symbol(index)["ndx"] in defined
+
+    header = section(elf, ".eh_frame_hdr", object).data()
+    (frame_count,) = struct.unpack_from("<I", header, 8)
+    entries = elf.get_dwarf_info().EH_CFI_entries()
+    assert {type(entry) for entry in entries} <= {CIE, FDE, ZERO}
+    assert sum(isinstance(entry, FDE) for entry in entries) == frame_count > 0
+
+
+def test_it_is_as_the_kernels_own() -> None:
+    """Headers, and whatever a reader may look for."""
+    arch = host_arch()
+    host = parsed(HostVdso.of_process("self", arch).image.data)
+    fake = parsed(raw_fake(arch.name))
+    same = "e_ident", "e_type", "e_version", "e_machine", "e_flags", "e_ehsize", "e_phoff"
+    for field in (*same, "e_phentsize", "e_shentsize"):
+        assert fake[field] == host[field], field
+    known = {"PT_LOAD", "PT_DYNAMIC", "PT_NOTE", "PT_GNU_EH_FRAME"}
+    assert segments(host) & known <= segments(fake)
+    tags = {*POINTERS, "DT_SONAME", "DT_STRSZ", "DT_SYMENT", "DT_VERDEFNUM"}
+    assert dynamic(host).keys() & tags <= dynamic(fake).keys()
+    assert dynamic(fake)["DT_SONAME"] == dynamic(host)["DT_SONAME"]
+
+
+def test_the_32_bit_image_begins_as_the_kernels_does() -> None:
+    """glibc makes its system calls there where it has no AT_SYSINFO."""
+    fake = VdsoImage.parse(raw_fake("i386"))
+    assert parsed(fake.data)["e_entry"] == fake.offset("__kernel_vsyscall")
+
+
+def test_it_names_the_kernels_release() -> None:
+    """C libraries refuse to run where it is too old."""
+    arch = host_arch()
+    host, fake = HostVdso.of_process("self", arch).image, image.fake_vdso(arch)
+    major, minor, patch = map(int, re.findall(r"\d+", os.uname().release)[:3])
+    expected = struct.pack("<I", major << 16 | minor << 8 | min(patch, 255))
+    assert host.data[host.release] == expected
+    told = fake.of_release(host)
+    assert notes(parsed(told.data)) == [("Linux", 0, expected)]
+    assert told.data.replace(expected, b"") == fake.data.replace(b"\xff\xff\xff\0", b"")
+    silent = replace(host, data=host.data.replace(b"Linux\0\0\0" + expected, bytes(12)))
+    assert fake.of_release(silent) == fake
+
+
+def test_a_detour_leaves_the_kernels_image_whole() -> None:
+    """With its section headers where the loader has room behind them, or without."""
+    host = HostVdso.of_process("self", host_arch())
+    kernels, room, unit = parsed(host.image.data), Loader.of(host.arch).size, len(host.arch.jump(0))
+    code_size = len(image.jumps(host).names) * unit
+    least = up(host.image.loaded_size, unit) + code_size
+    whole = up(len(host.image.data), unit) + code_size + room
+    for size in (whole, whole - 1, least + room, least):
+        detour = image.jumps(replace(host, size=size), room)
+        assert detour.end == len(detour.image) + code_size
+        assert detour.end + room <= size or size < least + room
+        elf = parsed(detour.image.ljust(size, b"\0"))
+        (load,) = elf.iter_segments("PT_LOAD")
+        assert (load["p_vaddr"], load["p_filesz"], load["p_memsz"]) == (0, detour.end, detour.end)
+        if size == whole:
+            assert contents(elf) == contents(kernels)
+        else:
+            assert [elf[field] for field in ("e_shoff", "e_shnum", "e_shstrndx")] == [0, 0, 0]
+        places = {
+            host.image.offset(name): len(detour.image) + index * unit
+            for index, name in enumerate(detour.names)
+        }
+        assert places.keys() == set(host.image.symbols.values())
+        (segment,) = elf.iter_segments("PT_DYNAMIC")
+        assert isinstance(segment, DynamicSegment)
+        symbols = {symbol.name: symbol for symbol in segment.iter_symbols()}
+        for name in host.image.value_offsets:
+            found = symbols[name]["st_value"], symbols[name]["st_size"]
+            assert found == (places[host.image.offset(name)], unit)
+    with pytest.raises(TracingUnavailable, match="no room"):
+        image.jumps(replace(host, size=least - 1), room)
+
+
+def up(number: int, unit: int) -> int:
+    return -(-number // unit) * unit
+
+
+def contents(elf: ELFFile) -> list[tuple[str, Any, bytes]]:
+    """Of all sections but the symbols."""
+    return [
+        (one.name, one.header, one.data()) for one in elf.iter_sections() if one.name != ".dynsym"
+    ]
