@@ -16,12 +16,21 @@ import secrets
 import struct
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from pytest_vdsotime.image import HostVdso, VdsoImage
 from pytest_vdsotime.kernel import memory, procfs
 from pytest_vdsotime.kernel.memory import ProcessMemory
-from pytest_vdsotime.timeline import CLOCKS, ClockRow, HostClocks, Lines, Rate
+from pytest_vdsotime.timeline import (
+    CLOCKS,
+    NO_OFFSETS,
+    ClockRow,
+    HostClocks,
+    Lines,
+    Rate,
+    TimeOffsets,
+)
 
 PAGE_SIZE = 4096
 CLOCK_PAGE, PROCESS_PAGE, MARKER_PAGE, IMAGE_PAGE = range(4)
@@ -44,12 +53,18 @@ _F_SEAL_FUTURE_WRITE = 0x10  # linux/fcntl.h, since Linux 5.1
 _NS_PER_S = 1_000_000_000
 
 
-def pack_body(lines: Lines, host: HostClocks, *, private: bool) -> bytes:
+def pack_body(
+    lines: Lines, host: HostClocks, *, private: bool, ahead: TimeOffsets = NO_OFFSETS
+) -> bytes:
     """All of struct vdso_page but its sequence number.
 
-    `private` is for a copy of the page: its readers also touch the marker page.
+    `private` is for a copy of the page: its readers also touch the marker page. `ahead` is for one
+    in another time namespace: its readers find the host's CLOCK_MONOTONIC so far ahead.
     """
-    pair = lines.wall, lines.monotonic
+    pair = [
+        replace(line, start_ns=line.start_ns + ahead.monotonic_ns)
+        for line in (lines.wall, lines.monotonic)
+    ]
     flags = _READ_PRIVATE if private else 0
     served, clocks = 0, [0] * (4 * _CLOCK_IDS)
     for clock_id, offset_ns in host.offsets_ns.items():
@@ -57,11 +72,12 @@ def pack_body(lines: Lines, host: HostClocks, *, private: bool) -> bytes:
         row = CLOCKS[clock_id]
         line, read = pair[row.line], _way_of_reading(row, pair[row.line].rate)
         base_ns = line.base_ns - line.start_ns if read & _READ_TICKING else line.base_ns
-        seconds, nanoseconds = divmod(base_ns + offset_ns, _NS_PER_S)
+        reading_ns = base_ns + offset_ns + ahead.of(clock_id)
+        seconds, nanoseconds = divmod(reading_ns, _NS_PER_S)
         clocks[4 * clock_id : 4 * clock_id + 4] = seconds, nanoseconds, read | flags, row.line
     values = [served]
     for line in pair:
-        values += line.start_ns, line.rate.mult, line.rate.shift, 0
+        values += line.start_ns % 2**64, line.rate.mult, line.rate.shift, 0  # read as signed
     return _BODY.pack(*values, *clocks)
 
 
@@ -74,7 +90,11 @@ def _way_of_reading(row: ClockRow, rate: Rate) -> int:
 
 
 class PageCopy(Protocol):
-    """A private copy of the clock page in a program that cannot map the shared one."""
+    """A private copy of the clock page in a program that cannot map the shared one, or is in
+    another time namespace."""
+
+    offsets: TimeOffsets
+    """Of that."""
 
     def write(self, offset: int, data: bytes) -> None:
         """Writes into the copy. Raises ProcessLookupError when its program is gone, OSError when
@@ -89,14 +109,15 @@ class Part(NamedTuple):
 
 
 class PrivateCopy:
-    """The clock page of a program that cannot map the shared one, written through /proc/PID/mem.
+    """See PageCopy; written through /proc/PID/mem.
 
     It holds no descriptor: however many such programs there are, the test process keeps its own.
     """
 
-    def __init__(self, pid: int, address: int, mark: bytes) -> None:
+    def __init__(self, pid: int, address: int, mark: bytes, offsets: TimeOffsets) -> None:
         self.pid = pid
         self.address = address
+        self.offsets = offsets
         self._mark = mark
 
     def write(self, offset: int, data: bytes) -> None:
@@ -205,7 +226,9 @@ class ClockPage:
                 self.lines, self._host, private=False
             )
             if self.copies:
-                self._write_copies(BODY_OFFSET, pack_body(self.lines, self._host, private=True))
+                offsets = {copy.offsets for copy in self.copies}
+                bodies = {one: self._private_body(one) for one in offsets}
+                self._write_copies(BODY_OFFSET, lambda copy: bodies[copy.offsets])
         finally:
             self._publish(self._sequence + 1)
         if self._failure is not None:
@@ -227,20 +250,23 @@ class ClockPage:
         number = _SEQUENCE.pack(self._sequence)
         self._view[:BODY_OFFSET] = number
         if self.copies:
-            self._write_copies(0, number)
+            self._write_copies(0, lambda _copy: number)
 
-    def _write_copies(self, offset: int, data: bytes) -> None:
+    def _write_copies(self, offset: int, data: Callable[[PageCopy], bytes]) -> None:
         for copy in tuple(self.copies):
             try:
-                copy.write(offset, data)
+                copy.write(offset, data(copy))
             except ProcessLookupError:
                 self.copies.remove(copy)
             except OSError as error:
                 self._failure = error
 
-    def private_copy(self) -> bytes:
+    def _private_body(self, offsets: TimeOffsets) -> bytes:
+        return pack_body(self.lines, self._host, private=True, ahead=offsets)
+
+    def private_copy(self, offsets: TimeOffsets = NO_OFFSETS) -> bytes:
         """What a new private copy starts with."""
-        return _SEQUENCE.pack(self._sequence) + pack_body(self.lines, self._host, private=True)
+        return _SEQUENCE.pack(self._sequence) + self._private_body(offsets)
 
     def reader(self, kind: str, fake: VdsoImage, host: HostVdso) -> tuple[int, int]:
         """(the address of the fake image's clock_gettime in this process, a bit per clock id that

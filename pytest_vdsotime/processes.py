@@ -46,7 +46,7 @@ class PendingWait:
     clock: str
     """Such as ``CLOCK_MONOTONIC``."""
     deadline_ns: int
-    """A reading of that clock."""
+    """A reading of that clock, as outside of any time namespace."""
     remaining: float
     """Seconds that this clock has to move on."""
 

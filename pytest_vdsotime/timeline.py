@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum
 from fractions import Fraction
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 NS_PER_S = 1_000_000_000
 CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE = 5, 6  # linux/time.h
@@ -326,6 +326,23 @@ CLOCKS: Mapping[int, ClockRow] = {
     9: ClockRow("CLOCK_BOOTTIME_ALARM", LineName.MONOTONIC, lambda _: _from_monotonic(7)),
     11: ClockRow("CLOCK_TAI", LineName.WALL, _whole_seconds_from_realtime),
 }
+
+
+class TimeOffsets(NamedTuple):
+    """How far the clocks of a time namespace are ahead of this process's (time_namespaces(7))."""
+
+    monotonic_ns: int = 0
+    boottime_ns: int = 0
+
+    def of(self, clock_id: int) -> int:
+        """Of a row of CLOCKS, in nanoseconds."""
+        if CLOCKS[clock_id].line is LineName.WALL:
+            return 0
+        return self.boottime_ns if clock_id in _BOOTTIME_IDS else self.monotonic_ns
+
+
+_BOOTTIME_IDS = 7, 9
+NO_OFFSETS = TimeOffsets()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,15 @@ ended."""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
 import stat
 import struct
 from typing import NamedTuple
+
+from pytest_vdsotime.timeline import NO_OFFSETS, NS_PER_S, TimeOffsets
 
 _PAGEMAP_PRESENT = 1 << 63
 _PAGEMAP_ENTRY = struct.Struct("=Q")
@@ -77,12 +80,46 @@ def has_capability(tid: int, capability: int) -> bool:
     return bool(int(line.split()[1], 16) >> capability & 1)
 
 
-def is_in_own_time_namespace(pid: int) -> bool:
-    """Whether a process is in the time namespace of this one; so is one that has ended."""
+def has_time_namespace(pid: int | str = "thread-self", of: int | str = "self") -> bool:
+    """Whether a task, or what it starts, is in another time namespace than `of`; one that has ended
+    is not."""
     try:
-        return os.readlink(f"/proc/{pid}/ns/time") == os.readlink("/proc/self/ns/time")
+        own = os.readlink(f"/proc/{of}/ns/time")
+        return {os.readlink(f"/proc/{pid}/ns/{name}") for name in _TIME_NAMESPACES} != {own}
     except OSError:
-        return True
+        return False
+
+
+def time_offsets(tid: int) -> TimeOffsets | None:
+    """How far the clocks of a task's time namespace are ahead of this process's; None where that
+    cannot be told: it has ended, or what it starts is to be in another one, which the file is about
+    then (proc_timens_show_offsets, kernel/time/namespace.c).
+
+    Raises OSError (EMFILE, ENFILE) when there is no descriptor to read it through.
+    """
+    try:
+        if os.readlink(f"/proc/{tid}/ns/time") == os.readlink("/proc/self/ns/time"):
+            return NO_OFFSETS
+        if has_time_namespace(tid, of=tid):
+            return None
+        theirs = _offsets_ns(tid)
+        # One that has but unshared its children's is taken to be in the machine's first.
+        own = [0, 0] if has_time_namespace("self") else _offsets_ns("self")
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
+        return None
+    return TimeOffsets(*(offset_ns - own_ns for offset_ns, own_ns in zip(theirs, own, strict=True)))
+
+
+_TIME_NAMESPACES = "time", "time_for_children"
+
+
+def _offsets_ns(pid: int | str) -> list[int]:
+    """Of CLOCK_MONOTONIC and CLOCK_BOOTTIME, as the kernel lists them."""
+    with open(f"/proc/{pid}/timens_offsets") as file:
+        lines = [line.split() for line in file]
+    return [int(seconds) * NS_PER_S + int(nanoseconds) for _name, seconds, nanoseconds in lines]
 
 
 def thread_group(tid: int) -> int | None:

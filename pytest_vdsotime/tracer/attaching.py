@@ -10,7 +10,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -75,6 +75,7 @@ class Attaching:
                 if any(procfs.has_filter(tid) for tid in stops):
                     raise UnsupportedProgram(_FILTERED)
                 self._recall(process, stops)
+                _know_time_namespace(process, stops)
                 if process.moved is None and not process.mapped:
                     self.moving.move_in(process, stops)
         except BaseException:
@@ -295,6 +296,20 @@ class Attaching:
             arch = arch_of(stopped.registers(), self.native)
             hide_interrupt(stopped, arch)
             task.began_alone = called_again(stopped.registers(), arch)
+
+
+def _know_time_namespace(process: Process, tids: Iterable[int]) -> None:
+    """Threads share one (setns(2)), but may have made different ones for what they start."""
+    process.changes_time_namespace = any(procfs.has_time_namespace(tid) for tid in tids)
+    if process.changes_time_namespace:
+        known = (procfs.time_offsets(tid) for tid in tids)
+        offsets = next((one for one in known if one is not None), None)
+        if offsets is None:
+            raise UnsupportedProgram(
+                "the offsets of its time namespace are not told once it has made another one; "
+                "start it on the clock instead"
+            )
+        process.time_offsets = offsets
 
 
 _FILTERED = (

@@ -20,14 +20,13 @@ def _translated(request: Request, clock_id: int, seconds: int, nanoseconds: int)
     name = CLOCKS[clock_id].line
     if name is LineName.MONOTONIC and page.lines.monotonic.is_the_hosts:
         return None
-    deadline_ns = seconds * NS_PER_S + nanoseconds
     lines, host = page.lines, time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    left_ns = deadline_ns - page.reading_ns(clock_id, host)
+    left_ns = request.left_ns(clock_id, seconds * NS_PER_S + nanoseconds, host)
     ends = deadlines(lines, host, name, left_ns)
     wait_ns = min(real_wait_ns(lines, one, end - lines.line(one).at(host)) for one, end in ends)
     if left_ns < 0:  # a timer has expired all the more often
-        wait_ns = max(left_ns, -time.clock_gettime_ns(clock_id))
-    host_ns = min(time.clock_gettime_ns(clock_id) + wait_ns, NEVER_NS)
+        wait_ns = max(left_ns, -request.kernels_ns(clock_id))
+    host_ns = min(request.kernels_ns(clock_id) + wait_ns, NEVER_NS)
     pair = request.abi.pair(request.wide)
     host_seconds, host_nanoseconds = divmod(host_ns, NS_PER_S)
     return pair.pack(min(host_seconds, 2 ** (4 * pair.size - 1) - 1), host_nanoseconds)

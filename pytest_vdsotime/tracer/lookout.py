@@ -68,6 +68,7 @@ class Lookout:
         for world in self._tables.worlds:
             if world.page.inode in inodes:
                 process = Process(pid, world, mapped=inodes[world.page.inode])
+                process.changes_time_namespace |= procfs.has_time_namespace(pid)
                 world.processes[pid] = process
                 if world.closed is not None:
                     process.kill()

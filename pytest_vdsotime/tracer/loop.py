@@ -331,7 +331,7 @@ class Loop:
         stopped = Stopped(task.tid)
         self._parking.at_stop(task, stopped, goes_on=True)
         self._canceled.at_stop(task, stopped)
-        self._resume(task, stopped)
+        self._resume(task, self._takeover.follow_time_namespace(stopped, task.process))
 
     def _on_call(self, task: Task, _stop: Stop) -> None:
         stopped, process = Stopped(task.tid), task.process
@@ -397,7 +397,7 @@ class Loop:
             self._shortcuts.take_care(task.process)
         if self._rewinds_early:
             exits.at_exit(self._parking, task, stopped, is_as_written=at_exit is None)
-        self._resume(task, stopped)
+        self._resume(task, self._takeover.follow_time_namespace(stopped, task.process))
         self._revise(task.process.world)
 
     def _on_group_stop(self, task: Task, _stop: Stop) -> None:

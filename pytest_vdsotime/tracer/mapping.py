@@ -1,6 +1,6 @@
 """The clock into a program's memory, by system calls made inside it: the shared page, or where it
 cannot open or execute that (no /proc, another mount or pid namespace, another uid, no descriptors
-left), a private copy.
+left), or reads other values (another time namespace), a private copy.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ def map_clock(
 ) -> int | None:
     """Where the clock is mapped now; None where the program may not map memory. `room` is where a
     path may be written; None: below the stack."""
-    path_address = remote.stack_pointer - _PATH_BELOW_STACK if room is None else room
-    mapped = _map_shared(remote, memory, process.world.page, kind.arch, path_address)
+    mapped = None
+    if not any(process.time_offsets):
+        path_address = remote.stack_pointer - _PATH_BELOW_STACK if room is None else room
+        mapped = _map_shared(remote, memory, process.world.page, kind.arch, path_address)
     try:
         return _map_private(remote, memory, process, kind) if mapped is None else mapped
     except OSError as error:
@@ -95,11 +97,28 @@ def _map_private(
     executable = mmap.PROT_READ | mmap.PROT_EXEC
     mapped = remote.call("mmap", 0, size, executable, anonymous, -1, 0)
     remote.call("mprotect", mapped, page.HEADER_SIZE, mmap.PROT_READ)
-    memory.write(mapped, clock.private_copy())
     memory.write(mapped + page.HEADER_SIZE, kind.fake.data)
-    process.copy = PrivateCopy(process.pid, mapped, clock.cookie)
-    clock.copies.append(process.copy)
+    _begin_copy(memory, process, mapped)
     return mapped
+
+
+def _begin_copy(memory: ProcessMemory, process: Process, address: int) -> None:
+    clock = process.world.page
+    memory.write(address, clock.private_copy(process.time_offsets))
+    process.copy = PrivateCopy(process.pid, address, clock.cookie, process.time_offsets)
+    clock.copies.append(process.copy)
+
+
+def map_copy(remote: RemoteSyscalls, memory: ProcessMemory, process: Process) -> None:
+    """Maps a private copy where the shared page is, or begins anew the one that is there."""
+    start = process.mapped
+    if process.copy is None:
+        process_page = memory.read(start + page.PROCESS_PAGE * page.PAGE_SIZE, page.PAGE_SIZE)
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
+        remote.call("mmap", start, page.HEADER_SIZE, mmap.PROT_READ, flags, -1, 0)
+        memory.write(start + page.PROCESS_PAGE * page.PAGE_SIZE, process_page)
+    process.drop_copy()
+    _begin_copy(memory, process, start)
 
 
 def inherit_copy(copy: PrivateCopy, process: Process) -> None:
@@ -109,10 +128,10 @@ def inherit_copy(copy: PrivateCopy, process: Process) -> None:
     Raises OSError when there is no descriptor to write it through.
     """
     clock = process.world.page
-    process.copy = PrivateCopy(process.pid, copy.address, clock.cookie)
+    process.copy = PrivateCopy(process.pid, copy.address, clock.cookie, process.time_offsets)
     clock.copies.append(process.copy)
     with suppress(ProcessLookupError):  # killed
-        process.copy.write(0, clock.private_copy())
+        process.copy.write(0, clock.private_copy(process.time_offsets))
 
 
 def page_path(clock: ClockPage) -> bytes:

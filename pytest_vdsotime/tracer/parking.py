@@ -98,7 +98,7 @@ def _new(row: WaitRow, request: Request) -> Wait | None:
     clock_id, is_absolute = basis
     host_ns, name, left_ns = now_ns(), CLOCKS[clock_id].line, timeout_ns
     if is_absolute:
-        left_ns -= page.reading_ns(clock_id, host_ns)
+        left_ns = request.left_ns(clock_id, timeout_ns, host_ns)
     return Wait(
         row,
         *(request.nr, request.arguments, request.place, request.abi),
@@ -123,7 +123,7 @@ def in_kernel(request: Request, wait: Wait, tolerance_ns: int = _TOLERANCE_NS) -
     world, lines, host_ns = request.process.world, request.process.world.page.lines, now_ns()
     as_written_ns = host_ns + wait.timeout_ns
     if wait.is_absolute:
-        as_written_ns -= time.clock_gettime_ns(wait.clock_id)
+        as_written_ns -= request.kernels_ns(wait.clock_id)
     if is_brief(wait, world) and not world.is_advancing:
         wait.host_due_ns = host_ns + wait.left_ns(lines, host_ns)
     else:
@@ -147,7 +147,7 @@ def _substitute(request: Request, wait: Wait, host_ns: int) -> Substitute:
     if is_endless and not row.is_sleep:
         return Substitute(row.argument, value=0, then=then)
     if wait.is_absolute:
-        left_ns += time.clock_gettime_ns(wait.clock_id)
+        left_ns += request.kernels_ns(wait.clock_id)
     seconds, rest_ns = divmod(left_ns, NS_PER_S)
     if seconds > _LONGEST_S:
         seconds, rest_ns = _LONGEST_S, 0

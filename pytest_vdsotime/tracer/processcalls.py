@@ -6,6 +6,7 @@ import errno
 import os
 
 from pytest_vdsotime.events import Kind
+from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.seccomp import Match
 from pytest_vdsotime.tracer.request import Answer, CallRow, NotThere, Refused, Request, Substitute
 
@@ -92,9 +93,20 @@ def _userfaultfd(request: Request) -> Answer:
     return None
 
 
-def _changes_time_namespace(request: Request) -> Answer:
+def _unshare(request: Request) -> Answer:
+    """What it starts is in another time namespace, and what it executes; itself is not yet."""
     request.process.changes_time_namespace = True
     return None
+
+
+def _setns(request: Request) -> Answer:
+    process = request.process
+
+    def entered(result: int) -> int:
+        process.changes_time_namespace |= procfs.has_time_namespace(request.stopped.tid)
+        return result
+
+    return entered
 
 
 def _io_uring_setup(request: Request) -> Answer:
@@ -115,6 +127,6 @@ PROCESS_CALLS = (
     CallRow("clone3", _clone3),
     CallRow("ptrace", _ptrace),
     CallRow("userfaultfd", _userfaultfd),
-    CallRow("unshare", _changes_time_namespace, Match(argument=0, any_bits=_CLONE_NEWTIME)),
-    CallRow("setns", _changes_time_namespace),
+    CallRow("unshare", _unshare, Match(argument=0, any_bits=_CLONE_NEWTIME)),
+    CallRow("setns", _setns),
 )

@@ -95,7 +95,23 @@ class Request:
         """What the program reads from a served clock now."""
         self.process.has_read_clock = True
         host_ns = time.clock_gettime_ns(CLOCKS[clock_id].host_id)
-        return self.process.world.page.reading_ns(clock_id, host_ns)
+        reading_ns = self.process.world.page.reading_ns(clock_id, host_ns)
+        return reading_ns + self.process.time_offsets.of(clock_id)
+
+    def left_ns(self, clock_id: int, point_ns: int, host_ns: int) -> int:
+        """How far a served clock, as the program reads it, has to go to a point of it when the
+        host's CLOCK_MONOTONIC reads `host_ns`.
+
+        A point at which the host's had not begun is taken for its beginning, as by the kernel
+        (do_timens_ktime_to_host, kernel/time/namespace.c).
+        """
+        line_ns = point_ns - self.process.time_offsets.of(clock_id)
+        return max(line_ns, 0) - self.process.world.page.reading_ns(clock_id, host_ns)
+
+    def kernels_ns(self, clock_id: int) -> int:
+        """What the kernel's own clock reads now where the program is: points that the kernel gets
+        are points of that."""
+        return time.clock_gettime_ns(clock_id) + self.process.time_offsets.of(clock_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pytest_vdsotime.arch import Abi
 from pytest_vdsotime.events import Kind
+from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.pump import KINDS, Pump
 from pytest_vdsotime.tracer.native import Kind as ProgramKind
 from pytest_vdsotime.tracer.native import NativeObjects
@@ -69,14 +70,16 @@ class Shortcuts:
 
     def take_care(self, process: Process) -> None:
         """Of a process whose state may have changed."""
-        if process.needs_care and not self.needs_care:
+        is_new = process.needs_care and not self.needs_care
+        if is_new or (process.changes_time_namespace and not self.pump.hands_over_all):
             self.choose()
 
     def choose(self) -> None:
         """After something has changed that this depends on."""
         worlds = self.tables.worlds
         everyone = [one for world in worlds for one in world.processes.values()]
-        self.needs_care = any(one.needs_care for one in everyone)
+        is_apart = procfs.has_time_namespace("self")  # what the test process starts
+        self.needs_care = is_apart or any(one.needs_care for one in everyone)
         is_watched = (
             not self.is_native
             or bool(self.tables.leaving)
@@ -84,7 +87,9 @@ class Shortcuts:
             or any(world.closed is not None or world.stops_at_calls for world in worlds)
         )
         has_attached = any(one.origin is not None for one in everyone)
-        self.pump.hands_over_all = is_watched or has_attached
+        # A child is in another time namespace from its first stop on.
+        may_move = any(one.changes_time_namespace for one in everyone)
+        self.pump.hands_over_all = is_watched or has_attached or may_move
         self.pump.lets_calls_go = has_attached and not is_watched
         kind, reader, ahead_ns = self.native.own, (0, 0), None
         self.kinds, blocks = list(self.native.kinds)[:KINDS], []

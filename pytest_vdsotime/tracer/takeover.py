@@ -24,9 +24,11 @@ from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.takeover import Block, Result, TakeOver
 from pytest_vdsotime.kernel.wait import Stop
 from pytest_vdsotime.page import ClockPage
-from pytest_vdsotime.tracer.mapping import map_clock, page_path
+from pytest_vdsotime.tracer.mapping import map_clock, map_copy, page_path
+from pytest_vdsotime.tracer.moving import arch_of
 from pytest_vdsotime.tracer.native import Kind, NativeObjects, RealTime
 from pytest_vdsotime.tracer.remote import RemoteSyscalls
+from pytest_vdsotime.tracer.room import is_marked
 from pytest_vdsotime.tracer.tasks import Process
 
 _AT_NULL, _AT_SYSINFO_EHDR = 0, 33  # linux/auxvec.h
@@ -75,13 +77,6 @@ def warn_of_reservations(process: Process) -> None:
             f"{process.describe()} is {privilege}, which the kernel ignores for a program "
             "traced by an ordinary user (execve(2)): it runs without that privilege; "
             "run the tests as root",
-        )
-    if process.changes_time_namespace and not procfs.is_in_own_time_namespace(process.pid):
-        world.warn(
-            pid,
-            f"{process.describe()} is in another time namespace: its wall clock is ahead of this "
-            "clock by that namespace's offset whenever it ticks (time_namespaces(7)); start it "
-            "outside of one",
         )
 
 
@@ -142,8 +137,9 @@ class Takeover:
             UnsupportedProgram, OSError: it could not be taken over and must not run on; still
             stopped. ProcessLookupError: it was killed.
         """
+        self._has_entered_time_namespace(process, process.pid)
         try:
-            if not self._may_suspend_filters(stopped, process):
+            if not self._may_suspend_filters(stopped, process) and not any(process.time_offsets):
                 for kind in self._native.kinds:
                     if self._with_loader(stopped, process, kind):
                         return stopped
@@ -153,7 +149,8 @@ class Takeover:
                 f"it is closed to its tracer ({error}): its file is execute-only; "
                 "make it readable, or run the tests as root"
             ) from None
-        # Filters that are suspended, no room in the vDSO, or the first program of its kind
+        # Filters that are suspended, another time namespace, no room in the vDSO, or the first
+        # program of its kind
         registers = stopped.registers()
         kind = self._native.kind_of(registers, process.pid)
         return self._from_outside(stopped, process, kind, registers)
@@ -222,6 +219,46 @@ class Takeover:
         stopped.set_registers(registers)
         process.vdso = base
         return True
+
+    def follow_time_namespace(self, stopped: Stopped, process: Process) -> Stopped:
+        """Gives a process that may have come to another time namespace, by a fork or setns(2), the
+        readings there.
+
+        Requires: the task is stopped, and in no system call that is to be made again if it is
+        another one now.
+        Leaves: it stopped, at the stop that is returned. ProcessLookupError: it was killed.
+        """
+        process_page = process.mapped + page.PROCESS_PAGE * page.PAGE_SIZE
+        try:
+            if not self._has_entered_time_namespace(process, stopped.tid):
+                return stopped
+        except OSError as error:
+            process.kill_unsupported(error)
+            return stopped
+        if not process.mapped or not is_marked(stopped, process, process_page):
+            return stopped  # it reads the time by system calls
+        arch = arch_of(stopped.registers(), self._native)
+        call = self._native.fakes[arch.name].data.index(arch.syscall_instruction)
+        self._may_suspend_filters(stopped, process)
+        instruction = process.mapped + page.HEADER_SIZE + call
+        remote = RemoteSyscalls(stopped, instruction, arch, self._next_stop)
+        try:
+            with ProcessMemory(stopped.tid) as memory, remote:
+                map_copy(remote, memory, process)
+        except ProcessLookupError:
+            raise
+        except OSError as error:
+            process.kill_unsupported(error)
+        self._may_suspend_filters(remote.stopped, process, is_suspended=False)
+        return remote.stopped
+
+    def _has_entered_time_namespace(self, process: Process, tid: int) -> bool:
+        if not process.changes_time_namespace or process.is_in_real_time:
+            return False
+        offsets, former = procfs.time_offsets(tid), process.time_offsets
+        if offsets is not None:
+            process.time_offsets = offsets
+        return process.time_offsets != former
 
     def _as_at_entry(self, registers: Any, process: Process, kind: Kind) -> Any:
         """The registers that the kernel gave the program: all zero but the stack pointer and the

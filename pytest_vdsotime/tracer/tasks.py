@@ -25,11 +25,8 @@ from pytest_vdsotime.kernel.look import Look
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop
 from pytest_vdsotime.ntp import Discipline
-from pytest_vdsotime.page import (
-    ClockPage,
-    PrivateCopy,
-)
-from pytest_vdsotime.timeline import Lines
+from pytest_vdsotime.page import ClockPage, PrivateCopy
+from pytest_vdsotime.timeline import NO_OFFSETS, Lines, TimeOffsets
 from pytest_vdsotime.waits import Receipt, SocketTimeouts, Timer, TimerKey, Wait
 
 T = TypeVar("T")
@@ -287,8 +284,10 @@ class Process:
     """It has no filter: it stops at every system call."""
     moved: Moved | None = None
     """Where its vDSO came from, if it was moved."""
-    changes_time_namespace: bool = False
-    """It, or whoever started it, may have entered another (time_namespaces(7))."""
+    changes_time_namespace: bool = field(default_factory=procfs.has_time_namespace)
+    """It, or what it starts, may enter another (time_namespaces(7))."""
+    time_offsets: TimeOffsets = NO_OFFSETS
+    """Of the time namespace that it is in."""
     was_refused_a_leap_second: bool = False
     """Which was told then (tracer/adjusting.py)."""
     provides_memory: bool = False

@@ -58,7 +58,7 @@ def _arm(
     timer.is_absolute = is_absolute
     if value_ns or is_absolute:
         host_ns = now_ns()
-        left_ns = value_ns - page.reading_ns(timer.clock_id, host_ns) if is_absolute else value_ns
+        left_ns = request.left_ns(timer.clock_id, value_ns, host_ns) if is_absolute else value_ns
         line = CLOCKS[timer.clock_id if is_absolute else 1].line
         timer.deadlines = deadlines(page.lines, host_ns, line, left_ns)
     _changed(request)
@@ -192,8 +192,8 @@ def _timerfd_settime(request: Request) -> Answer:
 def _is_before_host(request: Request, clock_id: int, value_ns: int) -> bool:
     """Whether a point of the clock is one at which the host's had not begun: the kernel, which has
     no negative times, would count too few expirations since."""
-    passed_ns = request.process.world.page.reading_ns(clock_id, now_ns()) - value_ns
-    return passed_ns > time.clock_gettime_ns(clock_id)
+    passed_ns = -request.left_ns(clock_id, value_ns, now_ns())
+    return passed_ns > min(time.clock_gettime_ns(clock_id), request.kernels_ns(clock_id))
 
 
 def _timerfd_gettime(request: Request) -> Answer:

@@ -168,17 +168,6 @@ def test_root_gives_them_the_clock(mode: int, uid: int, program: str) -> None:
     assert (done.stdout, done.stderr, done.returncode) == (f"{uid} 0\n", "", STATUS)
 
 
-@pytest.mark.usefixtures("as_root")
-def test_another_time_namespace_is_told() -> None:
-    """A clock that stands is right there too, one that ticks is ahead by the namespace's offset."""
-    command = ["unshare", "--time", "--boottime=86400", "--monotonic=86400", "--fork"]
-    with FrozenClock("1970-01-01") as clock:
-        with pytest.warns(RealTimeWarning, match="date.*another time namespace"):
-            said = clock.check_output([*command, "date", "+%s"], text=True)
-        assert said == "0\n"
-        assert clock.check_output(["nsenter", "--time=/proc/self/ns/time", "true"]) == b""
-
-
 RUN_IN_A_LOOP = """
 import asyncio, sys, warnings
 from pytest_vdsotime import FrozenClock

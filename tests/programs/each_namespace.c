@@ -1,5 +1,5 @@
 // run: start=1970-01-01T00:00:00Z as=root bare=fails
-/* In a namespace of each kind (namespaces(7)) but time, entered after the start: the program, its children and
+/* In a namespace of each kind (namespaces(7)), entered after the start: the program, its children and
  * what they execute read the clock, by the page and by system calls, and set no other than it. */
 #include "check.h"
 #include <sched.h>
@@ -40,8 +40,8 @@ int main(int argc, char **argv)
 {
     static const int flags[] = {
         CLONE_NEWUSER, CLONE_NEWNS,  CLONE_NEWPID,    CLONE_NEWNET,
-        CLONE_NEWUTS,  CLONE_NEWIPC, CLONE_NEWCGROUP,
-        CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET,
+        CLONE_NEWUTS,  CLONE_NEWIPC, CLONE_NEWCGROUP, CLONE_NEWTIME,
+        CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWTIME,
     };
     CHECK(argc >= 3);
     check_all(start_ns(argv));

@@ -23,7 +23,15 @@ from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.image import HostVdso
 from pytest_vdsotime.kernel import takeover
 from pytest_vdsotime.page import ClockPage, pack_body
-from pytest_vdsotime.timeline import CLOCKS, HostClocks, Lines, Rate, initial_lines
+from pytest_vdsotime.timeline import (
+    CLOCKS,
+    NO_OFFSETS,
+    HostClocks,
+    Lines,
+    Rate,
+    TimeOffsets,
+    initial_lines,
+)
 
 S = 1_000_000_000
 NATIVE_STUB = Path(__file__).parents[2] / "native_stub"
@@ -85,8 +93,8 @@ class MappedStub:
         )
         self._memory[page.PAGE_SIZE : page.PAGE_SIZE + len(entries)] = entries
 
-    def show(self, lines: Lines, host: HostClocks) -> None:
-        body = pack_body(lines, host, private=False)
+    def show(self, lines: Lines, host: HostClocks, ahead: TimeOffsets = NO_OFFSETS) -> None:
+        body = pack_body(lines, host, private=False, ahead=ahead)
         self._memory[: 4 + len(body)] = struct.pack("=I", 0) + body
 
     def read_ns(self, clock_id: int) -> int:
@@ -129,6 +137,26 @@ def test_moving_readings_are_the_timelines(stub: MappedStub, rate: float, start_
         before = lines.line(row.line).at(time.clock_gettime_ns(row.host_id))
         reading = stub.read_ns(clock_id)
         assert before <= reading <= lines.line(row.line).at(time.clock_gettime_ns(row.host_id))
+
+
+@pytest.mark.parametrize("rate", [0, 1, 60, 1 / 3])
+@pytest.mark.parametrize("ahead", [(1000 * S + 7, 5 * S), (-(10**6) * S, -1), (0, S)])
+def test_readings_in_another_time_namespace(
+    stub: MappedStub, rate: float, ahead: tuple[int, int]
+) -> None:
+    """The stub finds the host's clock as a program does there at another moment; a line may have
+    begun before it did."""
+    offsets, host = TimeOffsets(*ahead), HostClocks.read()
+    start_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - max(offsets.monotonic_ns, 0) - 60 * S
+    lines = initial_lines(-5 * S, Rate.of(rate), "rate", start_ns)
+    stub.show(lines, host, offsets)
+    for clock_id, offset_ns in host.offsets_ns.items():
+        row = CLOCKS[clock_id]
+        line, own_ns = lines.line(row.line), offset_ns + offsets.of(clock_id)
+        before_ns = time.clock_gettime_ns(row.host_id) - offsets.monotonic_ns
+        reading_ns = stub.read_ns(clock_id)
+        after_ns = time.clock_gettime_ns(row.host_id) - offsets.monotonic_ns
+        assert line.at(before_ns) + own_ns <= reading_ns <= line.at(after_ns) + own_ns
 
 
 def test_a_line_that_starts_later_stands(stub: MappedStub) -> None:
@@ -185,6 +213,8 @@ def test_a_change_that_raises_changes_nothing() -> None:
 
 class Recorded:
     """A private copy that can lose its program."""
+
+    offsets = NO_OFFSETS
 
     def __init__(self) -> None:
         self.data = bytearray(300)
