@@ -4,12 +4,19 @@ kernel/time/)."""
 from __future__ import annotations
 
 import errno
+import os
 import time
+from functools import cache
 
 from pytest_vdsotime.events import Kind
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.seccomp import Match
-from pytest_vdsotime.timeline import CLOCK_REALTIME_COARSE, CLOCKS, NS_PER_S
+from pytest_vdsotime.timeline import (
+    CLOCK_MONOTONIC_COARSE,
+    CLOCK_REALTIME_COARSE,
+    CLOCKS,
+    NS_PER_S,
+)
 from pytest_vdsotime.tracer.request import Answer, CallRow, Refused, Request
 from pytest_vdsotime.tracer.tasks import Setting
 
@@ -117,17 +124,27 @@ def _stime(request: Request) -> Answer:
     return 0
 
 
-def _times(request: Request) -> Answer:
-    """Its result counts ticks of the monotonic clock from some point before the boot."""
+@cache
+def _first_tick_ns() -> int:
+    """How long before CLOCK_MONOTONIC's zero the ticks of times(2) begin."""
+    tick_ns = NS_PER_S // _TICKS_PER_S
+    return round(os.times().elapsed * _TICKS_PER_S) * tick_ns - time.clock_gettime_ns(
+        CLOCK_MONOTONIC_COARSE
+    )
 
-    def moved(result: int) -> int:
+
+def _times(request: Request) -> Answer:
+    """Its result counts ticks of the monotonic line, of which no time namespace knows; the kernel's
+    own may be older by the time that the call has taken."""
+
+    def counted(result: int) -> int:
         if result == -errno.EFAULT and request.arguments[0]:
             return result
-        host_ns = request.kernels_ns(time.CLOCK_MONOTONIC)  # ticks know no namespace
-        ahead_ns = request.now_ns(time.CLOCK_MONOTONIC) - host_ns
-        return result + ahead_ns * _TICKS_PER_S // NS_PER_S
+        offset_ns = request.process.time_offsets.monotonic_ns
+        outside_ns = request.now_ns(time.CLOCK_MONOTONIC) - offset_ns
+        return (outside_ns + _first_tick_ns()) * _TICKS_PER_S // NS_PER_S
 
-    return moved
+    return counted
 
 
 def _sysinfo(request: Request) -> Answer:
