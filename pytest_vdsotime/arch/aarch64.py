@@ -135,6 +135,8 @@ AARCH64 = Arch(
                 "recvmsg": 212,
                 "restart_syscall": 128,
                 "rt_sigsuspend": 133,
+                "rt_sigpending": 136,
+                "signalfd4": 74,
                 "rt_sigtimedwait": 137,
                 "seccomp": 277,
                 "semop": 193,

@@ -222,6 +222,10 @@ class SignalMasks(NamedTuple):
     blocked: int
     ignored: int
     caught: int
+    pending: int
+    """For the thread alone;"""
+    shared: int
+    """and for its process."""
 
 
 #: SIGCHLD, SIGCONT, SIGURG and SIGWINCH (signal(7)).
@@ -234,8 +238,26 @@ IGNORED_BY_DEFAULT = sum(
 def signal_masks(tid: int) -> SignalMasks:
     """Of a thread and its process."""
     fields = _status_fields(tid)
-    names = "SigBlk", "SigIgn", "SigCgt"
+    names = "SigBlk", "SigIgn", "SigCgt", "SigPnd", "ShdPnd"
     return SignalMasks(*(int(fields.get(name, "0"), 16) for name in names))
+
+
+def signalfd_mask(tid: int, fd: int) -> int | None:
+    """The signals that a descriptor tells of (signalfd(2)), as the kernel's bit set; None if it is
+    none of that kind."""
+    text = read_text(f"/proc/{tid}/fdinfo/{fd}")
+    found = re.search(r"^sigmask:\t([0-9a-f]+)$", text, re.MULTILINE)
+    return int(found[1], 16) if found else None
+
+
+def signalfd_masks(pid: int) -> list[int]:
+    """Of all descriptors of a process that are such ones."""
+    try:
+        names = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return []
+    masks = (signalfd_mask(pid, int(name)) for name in names)
+    return [mask for mask in masks if mask is not None]
 
 
 def is_pending(tid: int, number: int, *, shared: bool) -> bool:

@@ -36,12 +36,13 @@ from pytest_vdsotime.tracer.request import (
     Substitute,
 )
 from pytest_vdsotime.tracer.room import room_for
+from pytest_vdsotime.tracer.signalcalls import SIGNAL_CALLS
 from pytest_vdsotime.tracer.sockets import SOCKET_CALLS
 from pytest_vdsotime.tracer.tasks import Process, Rewound, Task
 from pytest_vdsotime.tracer.timercalls import TIMER_CALLS
 from pytest_vdsotime.waits import WAITS
 
-SIGNAL_CALLS = tuple(signalcalls.row_of(row) for row in WAITS if row.takes_signals)
+_SIGNAL_WAITS = tuple(signalcalls.row_of(row) for row in WAITS if row.takes_signals)
 WAIT_CALLS = tuple(
     CallRow(row.name, partial(parking.begin, row), row.condition, row.wide, row.pointer)
     for row in WAITS
@@ -66,6 +67,7 @@ OTHER_CALLS = (
     *SOCKET_CALLS,
     *PROCESS_CALLS,
     *SIGNAL_CALLS,
+    *_SIGNAL_WAITS,
 )
 CALLS = (*OTHER_CALLS, *WAIT_CALLS, *DATAGRAM_CALLS)
 _MINUS_ONE = 2**64 - 1

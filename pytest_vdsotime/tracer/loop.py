@@ -24,7 +24,7 @@ from pytest_vdsotime.kernel.pump import CHILD, END, Entry, Pump
 from pytest_vdsotime.kernel.signals import SI_TIMER
 from pytest_vdsotime.kernel.spawn import Nursery
 from pytest_vdsotime.kernel.wait import Stop, StopKind
-from pytest_vdsotime.tracer import crashes, exits, interrupted
+from pytest_vdsotime.tracer import crashes, exits, interrupted, signalcalls
 from pytest_vdsotime.tracer.alarms import Alarms
 from pytest_vdsotime.tracer.attaching import Attaching
 from pytest_vdsotime.tracer.calls import LOADER_FAILED
@@ -250,6 +250,8 @@ class Loop:
     def _adopt(self, pid: int, parent: Process) -> Process:
         world, process = parent.world, parent.born(pid)
         world.processes[pid] = process
+        if parent.pid in world.watchers:
+            world.watchers.add(pid)
         world.record(Kind.BORN, parent.pid, pid, at_ns=self._happened_ns)
         if parent.copy is not None:
             try:
@@ -378,12 +380,14 @@ class Loop:
                 self._resume(task, stopped)
                 return
             if call.is_entry:
+                task.first_argument = call.arguments[0]
                 task.began_alone = 0
                 self._on_call(task, stop)
                 return
         elif task.process.world.stops_at_calls or task.at_exit is None:
             call = stopped.system_call()
             if call.is_entry:
+                task.first_argument = call.arguments[0]
                 self._canceled.at_call(task, call)
                 self._resume(task, stopped)
                 return
@@ -395,6 +399,10 @@ class Loop:
             at_exit(stopped)
             self._pump.hand_over(task.tid, task.is_to_go_on)
             self._shortcuts.take_care(task.process)
+        if task.process.pid in task.process.world.watchers:
+            signalcalls.at_exit(task, stopped, self._native.arch)
+            if not task.process.world.stops_at_calls:
+                self._shortcuts.choose()
         if self._rewinds_early:
             exits.at_exit(self._parking, task, stopped, is_as_written=at_exit is None)
         self._resume(task, self._takeover.follow_time_namespace(stopped, task.process))
@@ -455,6 +463,7 @@ class Loop:
         if process.exited is not None:
             process.exited.give(status)  # soon: it takes its time to wake up who waits for that
         world.processes.pop(process.pid, None)
+        world.watchers.discard(process.pid)
         process.drop_copy()
         with process.answers_for("ending the timers of"):
             self._timers.has_ended(process)

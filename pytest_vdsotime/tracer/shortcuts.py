@@ -71,7 +71,8 @@ class Shortcuts:
     def take_care(self, process: Process) -> None:
         """Of a process whose state may have changed."""
         is_new = process.needs_care and not self.needs_care
-        if is_new or (process.changes_time_namespace and not self.pump.hands_over_all):
+        is_to_stop = process.changes_time_namespace or process.world.stops_at_calls
+        if is_new or (is_to_stop and not self.pump.hands_over_all):
             self.choose()
 
     def choose(self) -> None:

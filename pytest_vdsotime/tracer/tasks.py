@@ -149,6 +149,8 @@ class World:
     timers_changed: bool = False
     unsent: set[TimerKey] = field(default_factory=set)
     """Timers whose signals could not be queued yet."""
+    watchers: set[int] = field(default_factory=set)
+    """Processes that may read of signals that are nobody's (tracer/signalcalls.py)."""
     is_canceled: bool = False
     """Some timer is, which the next read of it tells."""
     to_stop: set[int] = field(default_factory=set)
@@ -206,7 +208,7 @@ class World:
     @property
     def stops_at_calls(self) -> bool:
         """All its tasks stop at system calls."""
-        return self.is_canceled or bool(self.unsent)
+        return self.is_canceled or bool(self.unsent) or bool(self.watchers)
 
     @property
     def is_passing(self) -> bool:
@@ -402,6 +404,8 @@ class Task:
     wait: Wait | None = None
     """The timed wait that it is in, or was the last time, if that followed the clock."""
     rewound: Rewound | None = None  # of the call that it makes next (tracer/interrupted.py)
+    first_argument: int = 0
+    """Of the system call that it is in, where it has stopped at its entry."""
     held: HeldCall | None = None
     """At the entry of a sleep, which may pass without the kernel."""
 

@@ -5,8 +5,10 @@
 /* A signal that is ignored and not blocked is nobody's, also while a thread waits for it; one that is blocked is
  * taken, ignored or not. */
 #include "check.h"
+#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/signalfd.h>
 
 static volatile struct scene { int calls, results[8]; } *scene;
 static sigset_t set;
@@ -21,6 +23,33 @@ static int take(siginfo_t *info, const struct timespec *timeout)
     long number = syscall(SYS_rt_sigtimedwait, &set, info, timeout, 8L);
 #endif
     return number < 0 ? -errno : number;
+}
+
+static int take_by_poll(int fd)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+    struct signalfd_siginfo infos[4];
+    scene->calls++;
+    CHECK(poll(&poll_fd, 1, -1) == 1);
+    long size = read(fd, infos, sizeof infos);
+    CHECK(size > 0 && size % sizeof *infos == 0);
+    return size == sizeof *infos ? (int)infos[0].ssi_signo : -1;
+}
+
+static int take_by_read(int fd)
+{
+    struct signalfd_siginfo infos[4];
+    scene->calls++;
+    long size = read(fd, infos, sizeof infos);
+    CHECK(size > 0 && size % sizeof *infos == 0);
+    return size == sizeof *infos ? (int)infos[0].ssi_signo : -1;
+}
+
+static void check_pending(int number, int is_pending)
+{
+    sigset_t pending;
+    CHECK(sigpending(&pending) == 0);
+    CHECK_EQUAL(sigismember(&pending, number), is_pending);
 }
 
 static void wait_until_asleep(pid_t pid, int calls)
@@ -56,6 +85,22 @@ static void child(void)
     CHECK(sigaddset(&blocked, SIGWINCH) == 0 && sigprocmask(SIG_SETMASK, &blocked, NULL) == 0);
     CHECK(kill(getpid(), SIGWINCH) == 0);
     scene->results[4] = take(&info, &little);
+
+    CHECK(sigdelset(&blocked, SIGWINCH) == 0 && sigprocmask(SIG_SETMASK, &blocked, NULL) == 0);
+    CHECK(kill(getpid(), SIGUSR2) == 0);
+    check_pending(SIGUSR2, 0);
+    int fd = signalfd(-1, &set, SFD_CLOEXEC), again = signalfd(-1, &set, SFD_NONBLOCK);
+    CHECK(fd >= 0 && again >= 0);
+    CHECK(kill(getpid(), SIGWINCH) == 0 && raise(SIGUSR2) == 0);
+    struct signalfd_siginfo one;
+    CHECK(read(again, &one, sizeof one) == -1 && errno == EAGAIN);
+    scene->results[5] = take_by_read(fd);
+    scene->results[6] = take_by_poll(fd);
+    /* Those that it blocks now are not. */
+    CHECK(sigprocmask(SIG_BLOCK, &set, NULL) == 0);
+    CHECK(kill(getpid(), SIGUSR2) == 0);
+    check_pending(SIGUSR2, 1);
+    scene->results[7] = take_by_read(fd);
     _exit(0);
 }
 
@@ -69,13 +114,15 @@ int main(void)
     pid_t pid = fork();
     if (!pid)
         child();
-    for (int call = 1; call <= 2; call++) {
+    for (int call = 1; call <= 7; call++) {
+        if (call > 2 && call < 6)
+            continue;
         for (int i = 0; i < 3; i++) {
             wait_until_asleep(pid, call);
             CHECK(kill(pid, i % 2 ? SIGWINCH : SIGUSR2) == 0);
         }
         wait_until_asleep(pid, call);
-        CHECK(kill(pid, call == 1 ? SIGUSR1 : SIGHUP) == 0);
+        CHECK(kill(pid, call % 2 ? SIGUSR1 : SIGHUP) == 0);
     }
     check_child(pid);
     CHECK_EQUAL(scene->results[0], SIGUSR1);
@@ -83,5 +130,8 @@ int main(void)
     CHECK_EQUAL(scene->results[2], -EAGAIN);
     CHECK_EQUAL(scene->results[3], -EAGAIN);
     CHECK_EQUAL(scene->results[4], SIGWINCH);
+    CHECK_EQUAL(scene->results[5], SIGHUP);
+    CHECK_EQUAL(scene->results[6], SIGUSR1);
+    CHECK_EQUAL(scene->results[7], SIGUSR2);
     return success();
 }
