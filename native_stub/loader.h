@@ -1,8 +1,12 @@
-/* What the tracer hands to the loader: written right behind the loader's code.
- * pytest_vdsotime/page.py packs the same layout. */
+/* What the tracer hands to the loader. pytest_vdsotime/image.py packs the same layout. */
 #ifndef VDSOTIME_LOADER_H
 #define VDSOTIME_LOADER_H
 
+/* Where it stands: so far below the new program's stack pointer, of which the loader itself uses less. Behind the
+ * kernel's vDSO there is not room for both it and the code. */
+#define PARAMETERS_BELOW_STACK 1024
+
+#ifndef __ASSEMBLER__
 #include "page.h"
 
 struct loader_parameters {
@@ -17,5 +21,6 @@ struct loader_parameters {
 };
 
 _Static_assert(sizeof(struct loader_parameters) == 160, "loader_parameters");
+#endif
 
 #endif

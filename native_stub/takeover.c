@@ -2,11 +2,13 @@
  * each exec (kernel/takeover.py). In Python it is the better part of what a start costs.
  *
  * Requires: the task is at its exec event.
- * Leaves: it stopped there. When it was taken over, the loader with its parameters stands behind its vDSO,
- * whose symbols lead to the fake one, and the program counter at the loader; else nothing is changed.
+ * Leaves: it stopped there. When it was taken over, the loader stands behind its vDSO, whose symbols lead to
+ * the fake one, its parameters below the stack, and the program counter at the loader; else nothing is changed
+ * that the program uses.
  */
 #include "takeover.h"
 
+#include "loader.h"
 #include "tracer.h"
 
 /* asm-generic/fcntl.h, linux/auxvec.h */
@@ -64,8 +66,28 @@ static uint64_t find_vdso(struct stack *stack, uint64_t address)
     return 0;
 }
 
-static long write_block(long memory, const struct takeover_block *block, uint64_t base, uint64_t entry,
-                        uint64_t slot)
+static long write_all(long memory, const void *bytes, uint64_t size, uint64_t address)
+{
+    long written = syscall4(NR_pwrite64, memory, bytes, size, address);
+    return written < 0 ? written : written == (long)size ? 0 : -EIO;
+}
+
+static long write_parameters(long memory, const struct takeover_block *block, uint64_t base, uint64_t slot,
+                             const struct registers *registers)
+{
+    struct loader_parameters parameters = *(const struct loader_parameters *)block->parameters;
+    uint64_t way = base - block->reference_base;
+    uint64_t *functions = &parameters.process.clock_gettime, *end = parameters.process.mark;
+
+    parameters.entry = registers->PROGRAM_COUNTER;
+    parameters.sysinfo_ehdr = slot;
+    parameters.address += way;
+    for (; functions < end; functions++)
+        *functions += *functions ? way : 0;
+    return write_all(memory, &parameters, sizeof parameters, registers->STACK_POINTER - PARAMETERS_BELOW_STACK);
+}
+
+static long write_block(long memory, const struct takeover_block *block, uint64_t base)
 {
     uint64_t copy[LARGEST_BLOCK / 8];
     unsigned char *bytes = (unsigned char *)copy;
@@ -75,14 +97,9 @@ static long write_block(long memory, const struct takeover_block *block, uint64_
 
     for (uint64_t i = 0; i < (block->size + 7) / 8; i++)
         copy[i] = from[i];
-    for (uint64_t i = 0; i < block->moving_words + block->moving_longs; i++) {
-        uint64_t size = i < block->moving_words ? block->word_size : 8;
-        put_word(bytes + moving[i], word_at(bytes + moving[i], size) + way, size);
-    }
-    put_word(bytes + block->entry, entry, 8);
-    put_word(bytes + block->slot, slot, 8);
-    long written = syscall4(NR_pwrite64, memory, bytes, block->size, base);
-    return written < 0 ? written : written == (long)block->size ? 0 : -EIO;
+    for (uint64_t i = 0; i < block->moving_words; i++)
+        put_word(bytes + moving[i], word_at(bytes + moving[i], block->word_size) + way, block->word_size);
+    return write_all(memory, bytes, block->size, base);
 }
 
 /* For people: nobody may be there to ask any more when they want to know. The strings stand one behind the other. */
@@ -122,7 +139,9 @@ long take_over(long tid, long pid, const struct takeover_block *block, uint64_t 
     *base = slot ? read_word(&stack, slot) : 0;
     result = NO_VDSO_FOUND;
     if (*base)
-        result = write_block(stack.memory, block, *base, registers.PROGRAM_COUNTER, slot);
+        result = write_parameters(stack.memory, block, *base, slot, &registers);
+    if (!result)
+        result = write_block(stack.memory, block, *base);
     syscall1(NR_close, stack.memory);
     if (result)
         return result;

@@ -13,12 +13,10 @@ struct takeover_block {
     uint64_t word_size;      /* of its stack: 4 or 8 */
     uint64_t size;           /* of the block, which is written to the beginning of its vDSO; LARGEST_BLOCK at most */
     uint64_t bytes;          /* its address, as it is for a vDSO at reference_base */
+    uint64_t parameters;     /* address of the loader's (loader.h), likewise; without what the program alone tells */
     uint64_t reference_base;
     uint64_t moving;         /* address of the offsets, in the block, of addresses that move with the vDSO: */
-    uint64_t moving_words;   /* this many, of word_size, */
-    uint64_t moving_longs;   /* then this many of 8 bytes */
-    uint64_t entry;          /* offset in the block of the program's entry point, 8 bytes, */
-    uint64_t slot;           /* and of the address of AT_SYSINFO_EHDR's value on its stack */
+    uint64_t moving_words;   /* this many, of word_size */
     uint64_t start;          /* where it is to begin, from the beginning of its vDSO */
 };
 

@@ -31,11 +31,10 @@ NATIVE = Path(__file__).resolve().parent / "native"
 #: The argv[0] of the launcher.
 LAUNCHER_NAME = "vdsotime-launch"
 #: struct loader_parameters (native_stub/loader.h): entry, address, slot, first page, length,
-#: cookie, process, path.
+#: cookie, process, path. And where it stands.
 _PARAMETERS = struct.Struct("=QQQQQ16s64s40s")
+PARAMETERS_BELOW_STACK = 1024
 _PROCESS = struct.Struct("=6Q16s")
-#: Where in them these are.
-ENTRY_OFFSET, ADDRESS_OFFSET, SLOT_OFFSET, PROCESS_OFFSET = 0, 8, 16, 56
 #: (offset of st_value, its layout and that of st_size behind it) in Elf32_Sym and Elf64_Sym
 #: (elf(5)), by class.
 _ST_VALUE = {32: (4, struct.Struct("=II")), 64: (8, struct.Struct("=QQ"))}
@@ -90,13 +89,6 @@ class Launcher:
         return cls(str(path), *(symbols[name] for name in ("patience", "state", "alarm_time")))
 
 
-def _loaded_segment(elf: ELFFile) -> Any:
-    """The one PT_LOAD segment, from address 0."""
-    (segment,) = elf.iter_segments("PT_LOAD")
-    assert segment["p_vaddr"] == 0
-    return segment
-
-
 @dataclass(frozen=True, slots=True)
 class VdsoImage:
     """A vDSO: its file, which is mapped as a whole, and its dynamic symbols: (name, version) ->
@@ -130,11 +122,12 @@ class VdsoImage:
                 symbols[symbol.name, names.get(version, "")] = symbol["st_value"]
                 entry = table["sh_offset"] + index * table["sh_entsize"]
                 value_offsets[symbol.name] = entry + value_offset
-        loaded_size = _loaded_segment(elf)["p_filesz"]
+        (load,) = elf.iter_segments("PT_LOAD")
+        assert load["p_vaddr"] == 0
         ends = [section["sh_offset"] + section["sh_size"] for section in elf.iter_sections()]
         headers_end = elf["e_shoff"] + elf["e_shnum"] * elf["e_shentsize"]
-        data = raw[: max(loaded_size, headers_end, *ends)]
-        return cls(data, loaded_size, symbols, value_offsets, value)
+        data = raw[: max(load["p_filesz"], headers_end, *ends)]
+        return cls(data, load["p_filesz"], symbols, value_offsets, value)
 
     def offset(self, name: str) -> int | None:
         """Where a function lies, whatever its version; None if there is none."""
@@ -309,7 +302,7 @@ def check_symbols(fake: VdsoImage, host: HostVdso) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Loader:
-    """The loader's code, and how to give it its parameters."""
+    """The loader's code."""
 
     code: bytes
     entry_offset: int
@@ -321,33 +314,25 @@ class Loader:
         """Reads it from its object file."""
         with _native(arch, "loader.elf").open("rb") as file:
             elf = ELFFile(file)
-            data: bytes = _loaded_segment(elf).data()
+            (segment,) = elf.iter_segments("PT_LOAD")
+            assert segment["p_vaddr"] == 0
             symbols = _local_symbols(elf)
-        parameters = symbols["loader_parameters"]
-        assert len(data) == parameters + _PARAMETERS.size
-        return cls(data[:parameters], symbols["loader_entry"], symbols["loader_failed"])
+            return cls(segment.data(), symbols["loader_entry"], symbols["loader_failed"])
 
-    @property
-    def size(self) -> int:
-        """Code and parameters, in bytes."""
-        return len(self.code) + _PARAMETERS.size
 
-    def with_parameters(
-        self,
-        *,
-        address: int,
-        first_page: int,
-        length: int,
-        cookie: bytes,
-        process: bytes,
-        path: bytes,
-        entry: int = 0,
-        slot: int = 0,
-    ) -> bytes:
-        """The block to write into a program."""
-        return self.code + _PARAMETERS.pack(
-            entry, address, slot, first_page, length, cookie, process, path
-        )
+def loader_parameters(
+    *,
+    address: int,
+    first_page: int,
+    length: int,
+    cookie: bytes,
+    process: bytes,
+    path: bytes,
+    entry: int = 0,
+    slot: int = 0,
+) -> bytes:
+    """What stands PARAMETERS_BELOW_STACK when the loader begins."""
+    return _PARAMETERS.pack(entry, address, slot, first_page, length, cookie, process, path)
 
 
 def loader_failure(result: int) -> tuple[str, int]:

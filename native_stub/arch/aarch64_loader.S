@@ -2,14 +2,16 @@
  * program finds every other register zero (start_thread_common, asm/processor.h). The address of the entry point
  * has to be in a register all the same: x16, which calls between modules may change anyway (AAPCS64). `ret`, as
  * what `br` leads to must begin with a landing pad where the program has those (BTI). */
+#include "../loader.h"
 #include "../loader_failed.h"
     .section .text.entry, "ax", %progbits
     .globl loader_entry, loader_failed
 loader_entry:
-    adr x0, loader_parameters
+    sub x0, sp, #PARAMETERS_BELOW_STACK
     bl load /* keeps x19 to x29 */
     cbnz x0, fail
-    ldr x16, loader_parameters
+    sub x16, sp, #PARAMETERS_BELOW_STACK
+    ldr x16, [x16]
     .irp n, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 17, 18, 30
     mov x\n, xzr
     .endr
@@ -20,9 +22,4 @@ fail:
 loader_failed: /* the program counter in that call */
     brk #0
 
-    .section .parameters, "a", %progbits
-    .globl loader_parameters
-    .balign 8
-loader_parameters:
-    .skip 160
     .section .note.GNU-stack, "", %progbits

@@ -1,10 +1,11 @@
 /* x86-64: the loader's entry and its way out. The stack pointer is the program's own and 16-byte
  * aligned (System V ABI, 3.4.1); a new program finds every other register zero (ELF_PLAT_INIT). */
+#include "../loader.h"
 #include "../loader_failed.h"
     .section .text.entry, "ax", @progbits
     .globl loader_entry, loader_failed
 loader_entry:
-    leaq loader_parameters(%rip), %rdi
+    leaq -PARAMETERS_BELOW_STACK(%rsp), %rdi
     call load
     testq %rax, %rax
     jnz fail
@@ -16,7 +17,7 @@ loader_entry:
     xorl %r9d, %r9d
     xorl %r10d, %r10d
     xorl %r11d, %r11d
-    jmp *loader_parameters(%rip)
+    jmp *-PARAMETERS_BELOW_STACK(%rsp)
 fail:
     movl %eax, %edi
     movl $LOADER_FAILED, %eax
@@ -24,9 +25,4 @@ fail:
 loader_failed: /* the instruction pointer in that call */
     int3
 
-    .section .parameters, "a", @progbits
-    .globl loader_parameters
-    .balign 8
-loader_parameters:
-    .skip 160
     .section .note.GNU-stack, "", @progbits

@@ -28,8 +28,8 @@ class _Block(ctypes.Structure):
     _fields_ = tuple(
         (name, ctypes.c_uint64)
         for name in (
-            *("mode", "word_size", "size", "bytes", "reference_base"),
-            *("moving", "moving_words", "moving_longs", "entry", "slot", "start"),
+            *("mode", "word_size", "size", "bytes", "parameters", "reference_base"),
+            *("moving", "moving_words", "start"),
         )
     )
 
@@ -44,21 +44,19 @@ class Block:
         mode: int,
         word_size: int,
         data: bytes,
+        parameters: bytes,
         reference_base: int,
         moving_words: Sequence[int],
-        moving_longs: Sequence[int],
-        entry: int,
-        slot: int,
         start: int,
     ) -> None:
         padded = data.ljust(-(-len(data) // 8) * 8, b"\0")
         self._bytes = ctypes.create_string_buffer(padded, len(padded))
-        moving = [*moving_words, *moving_longs]
-        self._moving = (ctypes.c_uint32 * len(moving))(*moving)
+        self._parameters = ctypes.create_string_buffer(parameters, len(parameters))
+        self._moving = (ctypes.c_uint32 * len(moving_words))(*moving_words)
         self.structure = _Block(
-            *(mode, word_size, len(data), ctypes.addressof(self._bytes), reference_base),
-            *(ctypes.addressof(self._moving), len(moving_words), len(moving_longs)),
-            *(entry, slot, start),
+            *(mode, word_size, len(data), ctypes.addressof(self._bytes)),
+            *(ctypes.addressof(self._parameters), reference_base),
+            *(ctypes.addressof(self._moving), len(moving_words), start),
         )
 
 

@@ -42,9 +42,9 @@ class Kind:
         """Raises TracingUnavailable when an object is missing or the kernel's vDSO is not known."""
         image.check_symbols(fake, host)
         loader = image.Loader.of(arch)
-        jumps = image.jumps(host, loader.size)
+        jumps = image.jumps(host, len(loader.code))
         targets = tuple(fake.offset(name) or 0 for name in jumps.names)
-        has_room = jumps.end + loader.size <= min(host.size, LARGEST_BLOCK)
+        has_room = jumps.end + len(loader.code) <= min(host.size, LARGEST_BLOCK)
         return cls(arch, loader, host, fake, jumps, targets, has_room)
 
     def detour(self, fake_address: int) -> bytes:

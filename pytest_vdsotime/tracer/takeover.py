@@ -2,10 +2,10 @@
 
 At the exec event the new image is complete and has not run (KERNEL ABI: execve(2), ptrace(2)).
 The fast way takes this one stop: the loader (native_stub/loader.c) goes into the unused end of
-the program's vDSO, and the program counter there. Where it cannot do its work it traps, and the
-same is done from outside, by system calls made inside the program; where the program cannot open
-the shared page (no /proc, another mount or pid namespace, another uid, no descriptors left), it
-gets a private copy of it.
+the program's vDSO, its parameters below the stack, and the program counter to the loader. Where it
+cannot do its work it traps, and the same is done from outside, by system calls made inside the
+program; where the program cannot open the shared page (no /proc, another mount or pid namespace,
+another uid, no descriptors left), it gets a private copy of it.
 """
 
 from __future__ import annotations
@@ -86,17 +86,15 @@ def _block(kind: Kind, clock: ClockPage) -> Block:
     arch, host, loader, part = kind.arch, kind.host, kind.loader, clock.parts[kind.arch.name]
     address = _REFERENCE_BASE - host.data_size - part.size
     detour = kind.detour(address + page.HEADER_SIZE)
-    parameters = len(detour) + len(loader.code)
     word = array(arch.word)
     word.append(_REFERENCE_BASE)
     jump = arch.jump(_REFERENCE_BASE)
     first_jump = len(kind.jumps.image) + jump.index(word.tobytes())
-    entries = (number for number, offset in enumerate(host.entry_offsets) if offset)
     return Block(
         mode=arch.program_mode[2],
         word_size=word.itemsize,
-        data=detour
-        + loader.with_parameters(
+        data=detour + loader.code,
+        parameters=image.loader_parameters(
             address=address,
             first_page=part.offset // page.PAGE_SIZE,
             length=part.size,
@@ -106,12 +104,6 @@ def _block(kind: Kind, clock: ClockPage) -> Block:
         ),
         reference_base=_REFERENCE_BASE,
         moving_words=range(first_jump, len(detour), len(jump)),
-        moving_longs=[
-            parameters + image.ADDRESS_OFFSET,
-            *(parameters + image.PROCESS_OFFSET + 8 * number for number in entries),
-        ],
-        entry=parameters + image.ENTRY_OFFSET,
-        slot=parameters + image.SLOT_OFFSET,
         start=kind.jumps.end + loader.entry_offset,
     )
 
@@ -262,10 +254,10 @@ class Takeover:
 
     def _as_at_entry(self, registers: Any, process: Process, kind: Kind) -> Any:
         """The registers that the kernel gave the program: all zero but the stack pointer and the
-        program counter, which the loader's parameters hold."""
-        start = process.loader_failed_at - kind.loader.failed_offset
+        program counter, with which the loader's parameters begin."""
+        stack_pointer = getattr(registers, kind.arch.stack_pointer)
         with ProcessMemory(process.pid) as memory:
-            entry = memory.read(start + len(kind.loader.code), 8)
+            entry = memory.read(stack_pointer - image.PARAMETERS_BELOW_STACK, 8)
         for name in kind.arch.zero_at_entry:
             setattr(registers, name, 0)
         setattr(registers, kind.arch.interrupted_syscall, -1 % 2**64)

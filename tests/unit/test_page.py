@@ -53,6 +53,7 @@ LAYOUT = {
     "sizeof(struct loader_parameters)": struct.calcsize("=QQQQQ16s64s40s"),
     "offsetof(struct loader_parameters, cookie)": 40,
     "offsetof(struct loader_parameters, path)": 120,
+    "PARAMETERS_BELOW_STACK": image.PARAMETERS_BELOW_STACK,
     "LARGEST_BLOCK": takeover.LARGEST_BLOCK,
 }
 

@@ -27,11 +27,9 @@ def block() -> Block:
         mode=0,
         word_size=8,
         data=b"1234567890",
+        parameters=b"",
         reference_base=0,
         moving_words=[],
-        moving_longs=[],
-        entry=0,
-        slot=0,
         start=0,
     )
 
