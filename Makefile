@@ -14,7 +14,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: demo test test-arm64 bench docs lint clean
+.PHONY: demo test set-up real-programs test-arm64 bench docs lint clean
 
 PYTHON ?= python3
 version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2] * (sys.version_info >= (3, 11)))')
@@ -24,11 +24,12 @@ endif
 # Not below $HOME, which other users cannot enter: some tests start programs as another user.
 WORK ?= /var/tmp/pytest-vdsotime-$(shell id -u)-$(firstword $(shell cksum <<<'$(CURDIR)'))
 venv := $(WORK)/venv-$(version)
+sdist := $(WORK)/dist/sdist.stamp
 wheel := $(WORK)/dist/wheel.stamp
 installed := $(WORK)/installed-$(version).stamp
-libcs := $(WORK)/libcs-$(version).stamp
 sphinx := $(WORK)/sphinx-$(version).stamp
 checkout := $(WORK)/checkout-$(version)
+programs := $(WORK)/programs-$(version)
 just := $(venv)/bin/just-i386
 suite := $(venv)/share/sarge
 bin := PATH="$(venv)/bin:$$PATH"
@@ -46,22 +47,28 @@ export GOCACHE := $(WORK)/go
 sources := pyproject.toml README.md LICENSE CHANGELOG.md Makefile conftest.py $(shell \
     find pytest_vdsotime native_stub tests .ci -name native -prune -o -name __pycache__ -prune -o -print)
 
-demo: $(installed)
+demo: $(installed) $(checkout)/made
 	@.ci/programs redis-server redis-cli
 	@cd $(checkout) && $(bin) tests/demo/demo.sh
 
-test: lint $(installed) $(libcs) $(just) $(suite)
+test:
+	@$(MAKE) --jobs=4 set-up
+	@cd $(checkout) && VDSOTIME_PROGRAMS=$(programs) $(bin) pytest -n 3 --dist worksteal $(PYTEST_ARGS)
+
+# What the tests need and lint, side by side: some of it waits for the network, some for processors.
+set-up: real-programs $(just) $(suite) $(programs)/made $(installed) lint
+
+real-programs:
 	@.ci/programs busybox chromium cron curl git javac nginx node openssl perl \
 	    qemu-riscv64 redis-cli redis-server setpriv strace stress-ng '/usr/lib/postgresql/*/bin/postgres' \
 	    /usr/lib/python3.11/test/test_time.py /lib/ld-linux.so.2 /lib32/libgcc_s.so.1
-	@cd $(checkout) && $(bin) pytest -n 3 $(PYTEST_ARGS)
 
 # As root on an x86_64 Debian: it installs the emulator if that is missing.
 test-arm64: $(installed)
 	@$(bin) python .ci/arm64/test $(WORK)/arm64/project $(WORK)/dist/*.whl $(PYTEST_ARGS)
 
 # The bars are ratios between runs that alternate, but a second busy core still shows.
-bench: $(installed)
+bench: $(installed) $(checkout)/made
 	@.ci/programs faketime
 	@cd $(checkout) && $(bin) pytest tests/benchmarks -o python_files='bench_*.py' -o timeout=600 \
 	    -p no:randomly -q $(PYTEST_ARGS)
@@ -90,18 +97,28 @@ $(venv)/made: pyproject.toml
 	@$(venv)/bin/pip install -qq --group test --group lint
 	@touch $@
 
-# From the sdist, in isolation, as an installer would: whatever is missing in it fails here.
-$(wheel): $(sources) | $(venv)/made
-	@echo "building the wheel"
+$(sdist): $(sources) | $(venv)/made
 	@rm -rf $(@D)
 	@said=$$($(venv)/bin/python -m hatchling build -t sdist -d $(@D) 2>&1) || { echo "$$said"; exit 1; }
+	@touch $@
+
+# From the sdist, in isolation, as an installer would: whatever is missing in it fails here.
+$(wheel): $(sdist)
+	@echo "building the wheel"
 	@$(venv)/bin/pip wheel -qq --no-deps -w $(@D) $(@D)/*.tar.gz
 	@touch $@
 
-# zig makes a libc when it is first asked for: minutes on a busy machine, which are no test's.
-$(libcs): $(installed)
-	@echo "compiling the libcs that test programs link"
-	@cd $(checkout) && $(bin) python -c 'import conftest; conftest.compile_libcs()'
+# The tests run in a copy of the checkout without the package.
+$(checkout)/made: $(sdist) $(venv)/made
+	@rm -rf $(@D) && mkdir $(@D)
+	@tar -xzf $(WORK)/dist/*.tar.gz -C $(@D) --strip-components=1 --exclude='*/pytest_vdsotime'
+	@touch $@
+
+# No test waits for a compiler. What has not changed comes out of the compilers' caches.
+$(programs)/made: $(checkout)/made
+	@echo "compiling the tests' programs"
+	@rm -rf $(@D) && mkdir $(@D)
+	@cd $(checkout) && $(bin) python conftest.py $(@D)
 	@touch $@
 
 # A real 32-bit program, which the tests start.
@@ -120,10 +137,7 @@ $(sphinx): $(venv)/made
 	@$(venv)/bin/pip install -qq --group docs
 	@touch $@
 
-# The tests run in a copy of the checkout without the package.
 $(installed): $(wheel) $(venv)/made
 	@$(venv)/bin/pip install -qq --force-reinstall --no-deps $(@D)/dist/*.whl
 	@$(venv)/bin/pip install -qq $(@D)/dist/*.whl
-	@rm -rf $(checkout) && mkdir $(checkout)
-	@tar -xzf $(@D)/dist/*.tar.gz -C $(checkout) --strip-components=1 --exclude='*/pytest_vdsotime'
 	@touch $@

@@ -18,11 +18,17 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vdsotime import FrozenClock
+if TYPE_CHECKING:  # programs are compiled while the package is still being built
+    from pytest_vdsotime import FrozenClock
+
+    MoveLines = Callable[[FrozenClock, int], None]
 
 pytest_plugins = ["pytester"]
 
@@ -31,18 +37,25 @@ PROGRAMS = Path(__file__).parent / "tests" / "programs"
 MACHINE = os.uname().machine
 
 
+NO_LIBC = ("-nostdlib", "-ffreestanding")
+
+
 def targets_of(machine: str) -> dict[str, tuple[str, ...]]:
-    """How a C program can be linked, each a different way for a libc to find its vDSO."""
+    """How a C program can be linked, each a different way for a libc to find its vDSO.
+
+    zig compiles a libc for each triple when it is first asked for, and again for -fPIC: for musl
+    half a minute of a processor's time. So what is static has -fPIC as what is static-pie has.
+    """
     musl, glibc = f"{machine}-linux-musl", f"{machine}-linux-gnu.2.31"
     targets: dict[str, tuple[str, ...]] = {
-        "static": (musl, "-static"),
+        "static": (musl, "-static", "-fPIC"),
         "static-pie": (musl, "-static", "-fPIE", "-pie"),
         "dynamic": (glibc,),
-        "freestanding": (musl, "-static", "-nostdlib", "-ffreestanding"),
+        "freestanding": (musl, "-static", *NO_LIBC),
     }
     if machine == "x86_64":
         targets |= {"i386": ("x86-linux-musl", "-static"), "i386-dynamic": ("x86-linux-gnu.2.31",)}
-        targets["riscv64"] = ("riscv64-linux-musl", "-static")
+        targets["riscv64"] = ("riscv64-linux-musl", "-static", *NO_LIBC)
     if machine == "aarch64":
         targets["arm"] = ("arm-linux-musleabihf", "-static")
     return targets
@@ -51,10 +64,13 @@ def targets_of(machine: str) -> dict[str, tuple[str, ...]]:
 TARGETS = targets_of(MACHINE)
 # What runs programs of a target, where a machine may lack it.
 LOADERS = {"i386-dynamic": "/lib/ld-linux.so.2"}
+# Without -fno-lto zig optimizes musl anew in each program that it links, for a second.
 C_FLAGS = (
     *("-std=gnu11", "-O1", "-g0", "-D_GNU_SOURCE", "-pthread", "-fno-sanitize=undefined"),
-    *("-Wall", "-Wextra", "-Werror"),
+    *("-fno-lto", "-Wall", "-Wextra", "-Werror"),
 )
+# Packages of Go's standard library whose own tests are started.
+GO_TESTS = ("time", "os/signal", "os/exec")
 
 # Real programs that tests start, and files that these need: the Debian package of each.
 PACKAGES = {
@@ -92,6 +108,24 @@ PACKAGES = {
 REMEDIES = {"just-i386": "make test sets it up, see the Makefile"}
 
 
+def programs_of(machine: str) -> set[tuple[str, str]]:
+    """Name and target of each program below tests/programs that tests on `machine` start.
+
+    The programs state their targets: in the lines `// run:` that tests/test_programs.py explains,
+    or, if another test starts them, in a line `// built: on=static,dynamic`.
+    """
+    programs = set()
+    for source in *PROGRAMS.rglob("*.c"), *PROGRAMS.rglob("*.go"):
+        name = str(source.relative_to(PROGRAMS).with_suffix(""))
+        usual = "go" if source.suffix == ".go" else "static"
+        lines = re.findall("^// (?:run|built): (.*)$", source.read_text(), re.MULTILINE)
+        for line in lines or [""]:
+            fields = dict(word.split("=", 1) for word in line.split())
+            if fields.get("machine", machine) == machine:
+                programs |= {(name, target) for target in fields.get("on", usual).split(",")}
+    return programs
+
+
 class Builder:
     """Compiles the programs below tests/programs, each once a run, however many the workers.
 
@@ -101,16 +135,42 @@ class Builder:
     def __init__(self, directory: Path, caches: Path, machine: str = MACHINE) -> None:
         self.directory = directory
         self.caches = caches
+        self.machine = machine
         self.targets = targets_of(machine)
         self.goarch = {"x86_64": "amd64", "aarch64": "arm64"}[machine]
         directory.mkdir(exist_ok=True)
 
+    def everything(self) -> None:
+        """Compiles in advance what tests ask for, so that none waits for a compiler.
+
+        The programs in Go one after the other: each `go build` keeps all processors busy, and two
+        would compile the same packages of the standard library.
+        """
+        programs = sorted(programs_of(self.machine))
+        c = [(name, target) for name, target in programs if target in self.targets]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            go = pool.submit(self._everything_in_go, programs)
+            list(pool.map(self._c, *zip(*c, strict=True)))
+            go.result()
+
+    def _everything_in_go(self, programs: list[tuple[str, str]]) -> None:
+        for name, target in programs:
+            language, _, goarch = target.partition("-")
+            if language == "go" and (not goarch or self.machine == "x86_64"):
+                self.go(name, goarch)
+        if self.machine == MACHINE:
+            for package in GO_TESTS:
+                self.go_tests(package)
+
     def c(self, name: str, target: str = "static") -> str:
         """The path of tests/programs/`name`.c, linked as `TARGETS` says."""
-        triple, *flags = self.targets[target]
         loader = LOADERS.get(target)
         if loader and not os.path.exists(loader):
             pytest.fail(f"{loader} is missing: apt-get install {PACKAGES[loader]}")
+        return self._c(name, target)
+
+    def _c(self, name: str, target: str) -> str:
+        triple, *flags = self.targets[target]
         command = [sys.executable, "-m", "ziglang", "cc", "-target", triple, *C_FLAGS, *flags]
         return self._build(f"{Path(name).name}-{target}", [*command, str(PROGRAMS / f"{name}.c")])
 
@@ -146,32 +206,26 @@ class Builder:
         self, name: str, command: list[str], *sources: str, env: dict[str, str] | None = None
     ) -> str:
         output = self.directory / name
+        partial = self.directory / f"{name}.partial"
         with open(self.directory / f"{name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not output.exists():
                 built = subprocess.run(
-                    [*command, "-o", str(output), *sources], env=env, capture_output=True, text=True
+                    [*command, "-o", str(partial), *sources],
+                    env=env,
+                    capture_output=True,
+                    text=True,
                 )
                 if built.returncode != 0:
                     pytest.fail(f"{name} does not compile:\n{built.stdout}{built.stderr}")
+                partial.replace(output)
         return str(output)
-
-
-def compile_libcs() -> None:
-    """Has zig compile what it compiles once for each target and these flags: its libc and more."""
-    with tempfile.TemporaryDirectory() as directory:
-        source = Path(directory, "nothing.c")
-        source.write_text("int main(void) { return 0; }\n")
-        for triple, *flags in TARGETS.values():
-            if "-nostdlib" not in flags:
-                command = [sys.executable, "-m", "ziglang", "cc", "-target", triple, *C_FLAGS]
-                subprocess.run([*command, *flags, "-o", f"{directory}/nothing", source], check=True)
 
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Builder:
-    """The builder of test programs. VDSOTIME_PROGRAMS names a directory that holds some already,
-    for a machine without the compilers."""
+    """The builder of test programs. VDSOTIME_PROGRAMS names a directory that holds some already:
+    those that `make test` has compiled in advance, or on a machine without compilers."""
     if "VDSOTIME_PROGRAMS" in os.environ:
         directory = Path(os.environ["VDSOTIME_PROGRAMS"])
         return Builder(directory, directory)
@@ -181,6 +235,12 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Builder:
     # pytest-of-USER outlives the run; a --basetemp of somebody's choice has no such place above it.
     caches = run.parent if run.parent.name.startswith("pytest-of-") else run
     return Builder(run / "programs", caches)
+
+
+@pytest.fixture(params=GO_TESTS)
+def go_package(request: pytest.FixtureRequest) -> str:
+    """A package whose tests the builder has compiled."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")
@@ -199,9 +259,6 @@ def real_program() -> Callable[[str], str]:
         return path
 
     return find
-
-
-MoveLines = Callable[[FrozenClock, int], None]
 
 
 @pytest.fixture
@@ -239,16 +296,21 @@ def public_dir(as_root: None) -> Iterator[Path]:
 def resources() -> dict[str, set[str]]:
     """What this process holds that a clock could leave behind, by kind."""
     status = Path("/proc/self/status").read_text()
-    tasks = os.listdir("/proc/self/task")
-    children = " ".join(Path(f"/proc/self/task/{tid}/children").read_text() for tid in tasks)
     return {
-        "child processes": {describe_process(pid) for pid in children.split()},
+        "child processes": {describe_process(pid) for pid in child_processes()},
         "traced processes": set(traced_processes()),
         "file descriptors": set(open_files()),
         "threads": {f"{thread.name} ({thread.native_id})" for thread in threading.enumerate()},
         "temporary files": set(os.listdir(tempfile.gettempdir())),
         "blocked and ignored signals": set(re.findall("Sig(?:Blk|Ign):.*", status)),
     }
+
+
+def child_processes() -> list[str]:
+    while True:
+        files = [Path(f"/proc/self/task/{tid}/children") for tid in os.listdir("/proc/self/task")]
+        with suppress(FileNotFoundError):  # a thread has just ended: another has its children now
+            return " ".join(file.read_text() for file in files).split()
 
 
 def describe_process(pid: str) -> str:
@@ -312,6 +374,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with a time limit of their own come first: none of these is begun near the end."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
+def pytest_collection_finish() -> None:
+    """What there is now stays: the collection after each test need not look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Gives the run a temporary directory of its own, so that a file left in it is ours. And as a
     background job of a script it would ignore these signals, and so would all that it starts."""
@@ -321,3 +394,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     os.environ["TMPDIR"] = tempfile.tempdir = directory
     config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
+
+
+if __name__ == "__main__":
+    made = Path(sys.argv[1])
+    Builder(made, made).everything()

@@ -8,8 +8,11 @@ it was built on.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,34 +89,35 @@ TRACER_SOURCES = "takeover.c", "pump.c", "waits.c", "sleeper.c", "look.c", "spaw
 LAUNCH = ["-Os", "-static", "-fno-pie", "-fno-asynchronous-unwind-tables"]
 
 
-def compile_object(target: str, flags: list[str], output: Path, *sources: str) -> None:
+def compile_object(target: str, flags: list[str], output: Path, *sources: str) -> Path:
     """Compiles and links `sources` with zig. Raises `subprocess.CalledProcessError`."""
     command = [sys.executable, "-m", "ziglang", "cc", "-target", target, *COMMON, *flags]
     subprocess.run([*command, "-o", str(output), *sources], cwd=SOURCE, check=True)
+    return output
 
 
 def build(destination: Path = DESTINATION) -> list[Path]:
     """Builds every row of `ARCHITECTURES` below `destination` and returns the files."""
-    built = []
+    # zig compiles its runtime for each kind of them, on one processor.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda one: compile_object(*one), objects(destination)))
+
+
+def objects(destination: Path) -> Iterator[tuple[str, list[str], Path, *tuple[str, ...]]]:
+    """The arguments of `compile_object` for each file."""
     for name, row in ARCHITECTURES.items():
         target, flags = row.target, row.flags
         directory = destination / name
         directory.mkdir(parents=True, exist_ok=True)
-        vdso, loader, launch = (directory / file for file in ("vdso.so", "loader.elf", "launch"))
         script = ["-Wl,-T,vdso.lds", f"-Wl,--version-script=arch/{name}.map"]
         options = [*flags, *VDSO, f"-Wl,-soname,{row.soname}", f"-Wl,-e,{row.entry}", *script]
-        compile_object(target, options, vdso, "vdso.c", f"arch/{name}.S")
-        built.append(vdso)
+        yield target, options, directory / "vdso.so", "vdso.c", f"arch/{name}.S"
         if row.has_loader:
             options = [*flags, *LOADER, "-Wl,-T,loader.lds"]
-            compile_object(target, options, loader, "loader.c", f"arch/{name}_loader.S")
-            built.append(loader)
+            yield target, options, directory / "loader.elf", "loader.c", f"arch/{name}_loader.S"
         if row.has_tracer:
-            tracer = directory / "tracer.so"
-            compile_object(target, [*flags, *LAUNCH], launch, "launch.c")
-            compile_object(target, [*flags, *TRACER], tracer, *TRACER_SOURCES)
-            built += [launch, tracer]
-    return built
+            yield target, [*flags, *LAUNCH], directory / "launch", "launch.c"
+            yield target, [*flags, *TRACER], directory / "tracer.so", *TRACER_SOURCES
 
 
 if __name__ == "__main__":

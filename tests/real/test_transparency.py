@@ -57,8 +57,6 @@ CPYTHON = {
     "others": ["test_posix", "test_pty", "test_threadsignals"],
 }
 
-GO = ["time", "os/signal", "os/exec"]
-
 # stressor: how many operations, which bounds the run whatever the computer
 STRESSORS = {
     "clock": 100,
@@ -322,12 +320,11 @@ def test_cpython(name: str, both_ways: Runner, real_program: Find) -> None:
 
 
 @needs_more_time
-@pytest.mark.parametrize("package", GO)
-def test_go(package: str, both_ways: Runner, build: Builder) -> None:
+def test_go(go_package: str, both_ways: Runner, build: Builder) -> None:
     """The standard library's own tests, started where `go test` starts them."""
     root = subprocess.check_output([build.go_tool(), "env", "GOROOT"], text=True).strip()
-    command = [build.go_tests(package), "-test.v"]
-    bare, traced = both_ways(command, cwd=Path(root, "src", package))
+    command = [build.go_tests(go_package), "-test.v"]
+    bare, traced = both_ways(command, cwd=Path(root, "src", go_package))
 
     def results(outcome: Outcome) -> dict[str, list[str]]:
         results: dict[str, list[str]] = {}

@@ -32,7 +32,7 @@ EINVAL = -22
 
 
 class Stub:
-    """A process with the fake vDSO in its memory (tests/programs/helpers/stub.c)."""
+    """A process with the fake vDSO in its memory (tests/programs/helpers/stub_riscv64.c)."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
@@ -96,7 +96,7 @@ class Stub:
 
 @pytest.fixture
 def stub(build: Builder, real_program: Callable[[str], str]) -> Iterator[Stub]:
-    command = [real_program("qemu-riscv64"), build.c("helpers/stub", "riscv64")]
+    command = [real_program("qemu-riscv64"), build.c("helpers/stub_riscv64", "riscv64")]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, bufsize=0, stdin=pipe, stdout=pipe) as process:
         try:

@@ -1,3 +1,4 @@
+// built: on=static,dynamic,i386
 /* Answers each line on its standard input, each time it is asked by another of its family: itself, a
  * forked child, a vforked one that executes this program anew, a child of that. Each says what time
  * it is by clock_gettime, time and a system call, which must agree.

@@ -1,3 +1,4 @@
+// built: on=static,i386
 /* Waits for the end of its standard input, with EXIT-SUCCESS. Close above its stack lies the one that its signal
  * handler was on, and there a frame as of a signal that came inside the vDSO. */
 #include "../check.h"

@@ -1,3 +1,4 @@
+// built: on=static,dynamic,i386
 /* Threads that read clocks in tight loops. On its standard input it is told what they must find:
  *
  *   w SECOND   within a second the wall clock reads that second everywhere; from then on nothing else

@@ -1,3 +1,4 @@
+// built: on=static,i386
 /* Threads that start and end all the time, a signal handler that comes into everything, and readings
  * in between. Ends at the end of its standard input, with EXIT-SUCCESS. */
 #include "../check.h"

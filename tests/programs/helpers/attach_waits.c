@@ -1,3 +1,4 @@
+// built: on=static,dynamic,i386
 /* Waits in every way that there is, one thread each, says "up", and at the first line on its standard
  * input ends them all. Nothing but that may end them, with an error least of all; those with a time
  * limit last that long, whatever becomes of the clocks meanwhile. */

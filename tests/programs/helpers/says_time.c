@@ -1,3 +1,4 @@
+// built: on=arm
 /* Says what time it is, by nothing that any architecture lacks. */
 #include <stdio.h>
 #include <time.h>

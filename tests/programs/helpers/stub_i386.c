@@ -1,3 +1,4 @@
+// built: on=i386
 /* A 32-bit process at the orders of a test (tests/unit/test_stub_i386.py): it has memory in which
  * the test lays out header pages and the image of the fake vDSO as a program has them, and calls
  * what it is told to. Orders come on stdin, answers go to stdout; the first is struct places. */
