@@ -10,7 +10,14 @@
 #include "tracer.h"
 
 /* linux/wait.h, linux/ptrace.h, asm-generic/signal.h */
+#define P_ALL 0
+#define P_PID 1
 #define WNOHANG 1
+#define WSTOPPED 2
+#define WEXITED 4
+#define WNOWAIT 0x1000000
+#define CLD_EXITED 1 /* asm-generic/siginfo.h */
+#define CLD_DUMPED 3
 #define WNOTHREAD 0x20000000
 #define WALL 0x40000000
 #define SIGTRAP 5
@@ -433,7 +440,7 @@ static int handles(struct pump *pump, uint64_t tid, int status, int is_first)
     if (pump->hands_over_all || is_full(pump))
         return 0;
     if ((status & 0xff) != 0x7f) {
-        if (is_among(pump->watched, pump->watched_count, tid))
+        if (pump->is_not_taken || is_among(pump->watched, pump->watched_count, tid))
             return 0;
         record(pump, 0, tid, (uint32_t)status, 0);
         return 1;
@@ -476,15 +483,44 @@ static int has_passed(const struct pump_report *report)
         && info.code == (SIGTRAP | EVENT_EXEC << 8);
 }
 
-/* The next report, or 0 if there is none in this time. Nothing ends a wait4 but a report or a signal: so it is asked for
+/* What wait4(2) says, of task `id` or, by -1, of any, but for the ends that are not to be taken: so every report is looked
+ * at first then. */
+__attribute__((visibility("default")))
+long next_report(struct pump *pump, long id, int *status, long options)
+{
+    struct { int32_t signo, error, code, pad, pid, uid, status, rest[25]; } info;
+    options |= WALL | WNOTHREAD;
+    pump->is_not_taken = 0;
+    if (!pump->looks_first)
+        return syscall4(NR_wait4, id, status, options, 0);
+    long of_all = id < 0 && pump->overlooks_ends ? WSTOPPED : WSTOPPED | WEXITED;
+    for (;;) {
+        long error = syscall5(NR_waitid, id < 0 ? P_ALL : P_PID, id, &info, of_all | WNOWAIT | options, 0);
+        if (error < 0 || !info.pid)
+            return error;
+        if (info.code <= CLD_DUMPED) {
+            *status = info.code == CLD_EXITED ? info.status << 8 : info.status | (info.code == CLD_DUMPED) << 7;
+            pump->is_not_taken = 1;
+            return info.pid;
+        }
+        long tid = info.pid;
+        error = syscall5(NR_waitid, P_PID, tid, &info, WSTOPPED | WNOHANG | options, 0);
+        if (error == 0 && info.pid) {
+            *status = info.status << 8 | 0x7f;
+            return tid;
+        } /* else it was killed, or another thread has taken it */
+    }
+}
+
+/* The next report, or 0 if there is none in this time. Nothing ends a wait but a report or a signal: so it is asked for
  * again and again, which is for the moments when the tracer wants the programs to come to rest. */
-static long wait_patiently(uint64_t patience_ns, int *status)
+static long wait_patiently(struct pump *pump, int *status)
 {
     const struct timespec nap = {0, NAP_NS};
     uint64_t start_ns = now_ns(), passed_ns;
     syscall2(NR_prctl, PR_SET_TIMERSLACK, 1);
     do {
-        long tid = syscall4(NR_wait4, -1, status, WALL | WNOTHREAD | WNOHANG, 0);
+        long tid = next_report(pump, -1, status, WNOHANG);
         if (tid)
             return tid;
         passed_ns = now_ns() - start_ns;
@@ -492,7 +528,7 @@ static long wait_patiently(uint64_t patience_ns, int *status)
             syscall2(NR_nanosleep, &nap, 0);
         else
             cpu_relax();
-    } while (passed_ns < patience_ns);
+    } while (passed_ns < pump->patience_ns);
     return 0;
 }
 
@@ -535,21 +571,21 @@ static long take_reports(struct pump *pump, int spins)
     /* Whoever reads a clock by a system call, or stops at both ends of each, does so again soon: to sleep and be woken
      * takes longer. */
     for (int i = 0; i < spins && !tid; i++)
-        tid = syscall4(NR_wait4, -1, &status, WALL | WNOTHREAD | WNOHANG, 0);
+        tid = next_report(pump, -1, &status, WNOHANG);
     if (!tid && pump->patience_ns)
-        tid = wait_patiently(pump->patience_ns, &status);
+        tid = wait_patiently(pump, &status);
     else if (!tid)
-        tid = syscall4(NR_wait4, -1, &status, WALL | WNOTHREAD, 0);
+        tid = next_report(pump, -1, &status, 0);
     if (tid <= 0)
         return tid;
     while (tid > 0) {
         reports[count++] = (struct pump_report){tid, status};
-        if (count == PUMP_BATCH)
+        if (count == PUMP_BATCH || pump->is_not_taken)
             break;
-        tid = syscall4(NR_wait4, -1, &status, WALL | WNOTHREAD | WNOHANG, 0);
+        tid = next_report(pump, -1, &status, WNOHANG);
         if (!tid && is_early(pump, &reports[count - 1]))
             for (uint64_t start_ns = now_ns(); !tid && now_ns() - start_ns < BIRTH_NS;)
-                tid = syscall4(NR_wait4, -1, &status, WALL | WNOTHREAD | WNOHANG, 0);
+                tid = next_report(pump, -1, &status, WNOHANG);
     }
     put_births_first(reports, count);
     return count;

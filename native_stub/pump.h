@@ -45,6 +45,8 @@ struct pump {
     uint64_t patience_ns;    /* how long to wait for a report; 0: until there is one */
     uint64_t doorbell;       /* its process */
     uint64_t seize_options;  /* PTRACE_O_... (ptrace(2)) */
+    uint64_t looks_first;    /* an end is for the tracer to take, or to leave */
+    uint64_t overlooks_ends; /* as one that it has left is always there */
     volatile uint64_t *spawns; /* PUMP_LIST addresses of a struct spawn (spawn.h), or 0; other threads write them at any time */
     struct sleeper sleeper;  /* of this wait alone, and until anything but a sleep happens */
     /* Told by the pump. */
@@ -54,6 +56,7 @@ struct pump {
     struct pump_entry entries[PUMP_ENTRIES];
     uint64_t reader_count;
     uint64_t readers[PUMP_LIST]; /* tasks that it has answered */
+    uint64_t is_not_taken;   /* the last report, of an end */
     /* The pump's own. */
     uint64_t expected_count;
     uint64_t expected[PUMP_LIST]; /* tasks that were born and have yet to have their first stop */

@@ -21,7 +21,8 @@ class Attacher:
         returned object's `close`, or the clock's, lets the process and what it has started go,
         alive, in real time, it itself with its own vDSO at its place again. Every system call of
         them stops meanwhile, as a running program can be given no seccomp filter that it would be
-        rid of again. For a child of this process: only wait for it once it was let go.
+        rid of again. For a child of this process: wait for it once it was let go or has ended, as
+        Linux would show each of its stops to `waitpid`, and so to `Popen.poll`, before that.
 
         Raises:
             TypeError, ValueError: not the pid of another process that is on no clock yet.

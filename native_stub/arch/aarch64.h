@@ -20,6 +20,7 @@
 #define NR_pread64 67
 #define NR_pwrite64 68
 #define NR_exit_group 94
+#define NR_waitid 95
 #define NR_futex 98
 #define NR_nanosleep 101
 #define NR_clock_gettime 113

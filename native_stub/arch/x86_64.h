@@ -25,6 +25,7 @@
 #define NR_vfork 58
 #define NR_execve 59
 #define NR_wait4 61
+#define NR_waitid 247
 #define NR_kill 62
 #define NR_fcntl 72
 #define NR_chdir 80

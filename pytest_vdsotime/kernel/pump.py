@@ -10,13 +10,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pytest_vdsotime.kernel.ptrace import OPTIONS
 from pytest_vdsotime.kernel.spawn import Nursery
 from pytest_vdsotime.kernel.takeover import Block
-from pytest_vdsotime.kernel.wait import Stop, StopKind, decode
+from pytest_vdsotime.kernel.wait import Stop, StopKind, decode, has_left_status, take_end
 
 #: How many kinds of programs a kernel may run, as far as the pump is concerned.
 KINDS = 2
@@ -116,7 +116,7 @@ class _Pump(ctypes.Structure):
         ("lets_calls_go", ctypes.c_uint64),
         ("patience_ns", ctypes.c_uint64),
         ("doorbell", ctypes.c_uint64),
-        ("seize_options", ctypes.c_uint64),
+        *((name, ctypes.c_uint64) for name in ("seize_options", "looks_first", "overlooks_ends")),
         ("spawns", ctypes.c_uint64),
         ("sleeper", _Sleeper),
         ("report_count", ctypes.c_uint64),
@@ -125,6 +125,7 @@ class _Pump(ctypes.Structure):
         ("entries", _Entry * _ENTRIES),
         ("reader_count", ctypes.c_uint64),
         ("readers", ctypes.c_uint64 * _LIST),
+        ("is_not_taken", ctypes.c_uint64),
         ("expected_count", ctypes.c_uint64),
         ("expected", ctypes.c_uint64 * _LIST),
         ("early_count", ctypes.c_uint64),
@@ -132,6 +133,12 @@ class _Pump(ctypes.Structure):
         ("interests", ctypes.c_uint8 * _CALL_NUMBERS),
         ("waits", _Waits),
     )
+
+
+_NEXT_REPORT = (
+    *(ctypes.POINTER(_Pump), ctypes.c_long, ctypes.POINTER(ctypes.c_int)),
+    ctypes.c_long,
+)
 
 
 class Pump:
@@ -142,9 +149,14 @@ class Pump:
         self._function = library.pump
         self._function.argtypes = (ctypes.POINTER(_Pump),)
         self._function.restype = ctypes.c_long
+        self._next_report = library.next_report
         self.structure = _Pump()
         self._waits = self.structure.waits
         quick = ctypes.PyDLL(path)  # keeps the interpreter lock
+        self._poll_report = quick.next_report
+        for function in (self._next_report, self._poll_report):
+            function.argtypes = _NEXT_REPORT
+            function.restype = ctypes.c_long
         self._find_record, self._drop_record = quick.find_record, quick.drop_record
         self._end_call = quick.end_call
         self._end_call.argtypes = ctypes.c_uint64, ctypes.c_long
@@ -160,6 +172,12 @@ class Pump:
         self._nursery = nursery  # keeps it alive
         self._special: set[int] = set()
         self._watched: set[int] = set()
+        self.spared: set[int] = set()
+        """Children of this process that were attached to: their end is for who waits for it here.
+        A tracer of the same process would take it for good (wait_task_zombie, kernel/exit.c)."""
+        self.left: set[int] = set()
+        """Those that have ended, until they were waited for. They stand before the ends of others,
+        which only show task by task meanwhile (`poll`)."""
         self.hands_over_all = self.lets_calls_go = self.was_interrupted = False
 
     def hand_over(self, tid: int, is_special: bool = True) -> None:
@@ -293,6 +311,7 @@ class Pump:
         structure.hands_over_all = self.hands_over_all or self._is_full()
         structure.lets_calls_go = self.lets_calls_go and not self._is_full()
         structure.patience_ns = min(patience_ns, _LONGEST_NS)
+        self._spare()
         result: int = self._function(structure)
         self.was_interrupted = result == -errno.EINTR
         if self.was_interrupted or result in (_NEWS, _NOTHING):
@@ -300,7 +319,49 @@ class Pump:
         if result < 0:
             raise OSError(-result, f"waiting for tracees: {os.strerror(-result)}")
         reports = structure.reports[: structure.report_count]
-        return [decode(report.tid, report.status) for report in reports]
+        stops = [decode(report.tid, report.status) for report in reports]
+        if structure.is_not_taken:
+            self._take_end(stops[-1].tid)
+        return stops
+
+    def wait_any(self) -> Stop | None:
+        """Waits for the next stop, whatever needs thought, and lets none go on. None: a signal to
+        this thread ended the waiting, which os.waitpid would go on with.
+
+        Raises ChildProcessError when there is no tracee.
+        """
+        return self._next(self._next_report, -1, 0)
+
+    def poll(self, tid: int) -> Stop | None:
+        """The waiting report about one task; None if there is none, or it is no tracee any more."""
+        try:
+            return self._next(self._poll_report, tid, os.WNOHANG)
+        except ChildProcessError:
+            return None
+
+    def _next(self, function: Callable[..., int], tid: int, options: int) -> Stop | None:
+        status = ctypes.c_int()
+        self._spare()
+        found = function(self.structure, tid, status, options)
+        if found in (0, -errno.EINTR):
+            return None
+        if found < 0:
+            raise OSError(-found, f"waiting for tracees: {os.strerror(-found)}")
+        if self.structure.is_not_taken:
+            self._take_end(found)
+        return decode(found, status.value)
+
+    def _spare(self) -> None:
+        self.left = {pid for pid in self.left if has_left_status(pid)}
+        self.structure.overlooks_ends = bool(self.left)
+        self.structure.looks_first = bool(self.left or self.spared)
+
+    def _take_end(self, tid: int) -> None:
+        if tid in self.spared:
+            self.spared.remove(tid)
+            self.left.add(tid)
+        else:
+            take_end(tid)
 
     @property
     def entries(self) -> Iterator[Entry]:

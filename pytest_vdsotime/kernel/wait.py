@@ -1,4 +1,4 @@
-"""The only waitpid of the package; a raw status becomes a Stop.
+"""What Python waits for itself, beside the pump; a raw status becomes a Stop.
 
 `__WNOTHREAD` keeps to this thread's tracees: without it the tracer would take children of other
 threads, the test's own. `__WALL` covers threads and clones without SIGCHLD. See wait(2), ptrace(2).
@@ -6,10 +6,9 @@ threads, the test's own. `__WALL` covers threads and clones without SIGCHLD. See
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import os
 import signal
+from contextlib import suppress
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -72,28 +71,6 @@ def from_signal_info(tid: int, number: int, code: int) -> Stop:
     return decode(tid, number << 8 | 0x7F)
 
 
-_wait4 = ctypes.CDLL(None, use_errno=True).wait4
-_wait4.argtypes = (ctypes.c_int, ctypes.POINTER(ctypes.c_int), ctypes.c_int, ctypes.c_void_p)
-_poll4 = ctypes.PyDLL(None).wait4  # keeps the interpreter lock, as it never blocks
-_poll4.argtypes = _wait4.argtypes
-
-
-def wait_any() -> Stop | None:
-    """Blocks for the next report about any tracee of this thread. The interpreter lock is free
-    meanwhile. None: a signal to this thread ended the waiting, which os.waitpid would go on with.
-
-    Raises ChildProcessError when there is no tracee.
-    """
-    status = ctypes.c_int()
-    pid = _wait4(-1, status, _OPTIONS, None)
-    if pid < 0:
-        number = ctypes.get_errno()
-        if number == errno.EINTR:
-            return None
-        raise OSError(number, f"waiting for tracees: {os.strerror(number)}")
-    return decode(pid, status.value)
-
-
 def reap(pid: int) -> None:
     """Waits for the end of a killed child of this process, traced or not."""
     try:
@@ -103,8 +80,15 @@ def reap(pid: int) -> None:
         pass  # somebody else did
 
 
-def poll(tid: int) -> Stop | None:
-    """The waiting report about one task, or None; ChildProcessError when it is no tracee any
-    more."""
-    pid, status = os.waitpid(tid, _OPTIONS | os.WNOHANG)
-    return decode(pid, status) if pid else None
+def take_end(tid: int) -> None:
+    """Reaps a tracee of this thread that has ended."""
+    with suppress(ChildProcessError):  # another thread did
+        os.waitid(os.P_PID, tid, os.WEXITED | os.WNOHANG | _OPTIONS)
+
+
+def has_left_status(pid: int) -> bool:
+    """Whether a child of this process has ended and nobody has waited for it."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return False

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pytest_vdsotime.errors import ClockClosed, UnsupportedProgram
 from pytest_vdsotime.kernel import procfs, ptrace
 from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.kernel.pump import Pump
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer.interrupted import called_again, hide_interrupt, recall
 from pytest_vdsotime.tracer.moving import Moving, arch_of
@@ -42,6 +43,7 @@ class Attaching:
 
     native: NativeObjects
     tables: Tables
+    pump: Pump
     moving: Moving
     next_stop: Callable[[], Stop | None]
     """None: what others ask for was looked at."""
@@ -65,6 +67,9 @@ class Attaching:
         if procfs.has_filter(process.pid):
             raise UnsupportedProgram(_because(process, _FILTERED))
         world.processes[process.pid] = process
+        _, parent = procfs.stat_fields(process.pid) or ("", 0)
+        if parent == os.getpid():
+            self.pump.spared.add(process.pid)
         stops: dict[int, Stop] = {}
         try:
             self._seize_all(process)
@@ -172,7 +177,7 @@ class Attaching:
         """
         deadline_s = time.monotonic() + _TIMEOUT_S
         asked = set(stops)
-        while process.threads - stops.keys():
+        while self._yet_to_stop(process, stops):
             for tid in process.threads - asked:
                 asked.add(tid)
                 # Not one that has stopped by itself: it would stop again before it ran.
@@ -213,6 +218,14 @@ class Attaching:
             self.handle(stop)
             self._stop_all(process, stops)
 
+    def _yet_to_stop(self, process: Process, stops: Mapping[int, Stop]) -> set[int]:
+        """Not a first thread that has ended alone: its end is reported after those of the others
+        (ptrace(2))."""
+        left = process.threads - stops.keys()
+        if process.pid in left and len(process.threads) > 1 and _has_ended(process.pid):
+            left.remove(process.pid)
+        return left
+
     def _stop_at_rest(self, process: Process, stops: dict[int, Stop]) -> bool:
         """As `_stop_all`, where no handler of a signal that came inside the vDSO is at work, if
         that is soon: a handler takes no time."""
@@ -238,6 +251,8 @@ class Attaching:
                 self.tables.leaving.add(tid)
             else:
                 self._let_go(stop)
+        if process.pid not in process.threads | self.tables.leaving:  # its first thread ended alone
+            self.pump.spared.discard(process.pid)
         process.threads.clear()
         process.drop_copy()
         if process.world.processes.get(process.pid) is process:
@@ -250,6 +265,7 @@ class Attaching:
             if stop.kind != StopKind.GROUP_STOP:
                 hide_interrupt(stopped, arch_of(stopped.registers(), self.native))
             stopped.detach(stop.value if stop.kind == StopKind.SIGNAL else 0)
+            self.pump.spared.discard(stop.tid)
 
     def depart(self, stop: Stop) -> None:
         """At the stop of a task in `leaving`."""

@@ -32,6 +32,8 @@ CHILD_COMES = signal.SIGHUP  # native_stub/spawn.h
 #: Ignored by default, so it does no harm wherever it may go; the tracer thread must not block it.
 INTERRUPT = signal.SIGURG
 _WATCH_INTERVAL_S = 0.25
+#: Where ends show by looking around alone (Pump.left).
+_SHORT_INTERVAL_S = 0.01
 #: Looking around takes this part of the tracer's time at most, however many threads there are.
 _SHARE_OF_LOOKS = 0.1
 _YEARS_NS = (2**31 - 1) * NS_PER_S
@@ -50,6 +52,8 @@ class Doorbell:
         """How often the tracer has come to the door."""
         self.look_took_s = 0.0
         """When it last looked around."""
+        self.rings_often = False
+        """The tracer is to look around as soon as may be."""
         self.pid = self._start()
 
     def _start(self) -> int:
@@ -125,12 +129,16 @@ def _handle_interrupt() -> Callable[[], None]:
 def watch(bell: Doorbell, tracer: threading.Thread, ended: threading.Event) -> None:
     """The watch thread's work, until `ended`."""
     undo: Callable[[], None] | None = None
-    heard = -1
-    while not ended.wait(max(_WATCH_INTERVAL_S, bell.look_took_s / _SHARE_OF_LOOKS)):
-        if bell.answers == heard and tracer.ident is not None:
+    heard, since_s = -1, time.monotonic()
+    while True:
+        interval_s = _SHORT_INTERVAL_S if bell.rings_often else _WATCH_INTERVAL_S
+        if ended.wait(max(interval_s, bell.look_took_s / _SHARE_OF_LOOKS)):
+            break
+        if bell.answers != heard:
+            heard, since_s = bell.answers, time.monotonic()
+        elif time.monotonic() - since_s >= _WATCH_INTERVAL_S and tracer.ident is not None:
             undo = undo or _handle_interrupt()
             signal.pthread_kill(tracer.ident, INTERRUPT)
-        heard = bell.answers
         bell.ring(LOOK_AROUND)
     if undo is not None:
         undo()

@@ -1,8 +1,9 @@
 """What the tracer finds when it looks around: tasks that are stopped and nobody said so.
 
-Two ways lead there. Another thread of this process took a stop away, with os.wait() or
+Three ways lead there. Another thread of this process took a stop away, with os.wait() or
 waitpid(-1): Linux shows them to all. Or a parent was killed between the birth of a child and its
-report of it, so that nobody says whose the child is.
+report of it, so that nobody says whose the child is. Or it is an end, behind one that is left for
+whoever waits for it (Pump.left).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from pytest_vdsotime.kernel import procfs, ptrace, wait
+from pytest_vdsotime.kernel.pump import Pump
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer.tasks import Process, Tables, Task, TaskState
 
@@ -20,9 +22,10 @@ from pytest_vdsotime.tracer.tasks import Process, Tables, Task, TaskState
 class Lookout:
     """Looks through the tracer's tables."""
 
-    def __init__(self, tables: Tables, start: Callable[[int], None]) -> None:
+    def __init__(self, tables: Tables, pump: Pump, start: Callable[[int], None]) -> None:
         """`start` handles the first stop of a task that now is in the tables."""
         self._tables = tables
+        self._pump = pump
         self._start = start
         self._overdue: set[int] = set()
         """Newborn tasks that were there at the last look."""
@@ -32,10 +35,17 @@ class Lookout:
         tasks."""
         tables = self._tables
         known = tables.newborn.keys() | {stop.tid for stop in tables.postponed}
+        pump = self._pump
+        # Who was waited for before the tracer saw the end.
+        pump.spared = {pid for pid in pump.spared if is_thread_of(pid, pid)}
+        for tid in tables.leaving | tables.newborn.keys() if pump.left else ():
+            stop = pump.poll(tid)
+            if stop is not None:
+                tables.postponed.append(stop)
         for task in tables.tasks.values():
-            if task.state in (TaskState.RUNNING, TaskState.NEW) and task.tid not in known:
+            if task.tid not in known:
                 with task.process.answers_for("looking for a stop of"):
-                    stop = _unseen_stop(task)
+                    stop = self._unseen_stop(task)
                     if stop is not None:
                         tables.postponed.append(stop)
         self._place_overdue()
@@ -75,23 +85,17 @@ class Lookout:
                 return process
         return None
 
+    def _unseen_stop(self, task: Task) -> Stop | None:
+        is_known = task.state in (TaskState.STOPPED, TaskState.LISTENING)
+        info = None if is_known else ptrace.signal_info(task.tid)
+        if info is not None:
+            return self._pump.poll(task.tid) or wait.from_signal_info(task.tid, *info)
+        if task.tid == task.process.pid and not is_thread_of(task.tid, task.tid):
+            # Whoever took the status has it; subprocess, in the same position, says 0.
+            return self._pump.poll(task.tid) or Stop(task.tid, StopKind.EXITED, 0)
+        return self._pump.poll(task.tid) if self._pump.left else None
+
 
 def is_thread_of(pid: int, tid: int) -> bool:
     """Whether a task is one of a process."""
     return os.path.exists(f"/proc/{pid}/task/{tid}")
-
-
-def _unseen_stop(task: Task) -> Stop | None:
-    info = ptrace.signal_info(task.tid)
-    if info is not None:
-        return _poll(task.tid) or wait.from_signal_info(task.tid, *info)
-    if task.tid == task.process.pid and not is_thread_of(task.tid, task.tid):
-        # Whoever took the status has it; subprocess, in the same position, says 0.
-        return _poll(task.tid) or Stop(task.tid, StopKind.EXITED, 0)
-    return None
-
-
-def _poll(tid: int) -> Stop | None:
-    with suppress(ChildProcessError):
-        return wait.poll(tid)
-    return None

@@ -76,8 +76,8 @@ class Loop:
         self._tasks = tables.tasks
         self._newborn = tables.newborn
         self.worlds = tables.worlds
-        self._pump = Pump(image.tracer_path(native.arch), nursery)
-        lookout = Lookout(tables, self._start_newborn)
+        pump = self._pump = Pump(image.tracer_path(native.arch), nursery)
+        lookout = Lookout(tables, pump, self._start_newborn)
         self.stops = Stops(tables, self._pump, bell, lookout, self._pumped, rung)
         self.launching = Launching(native.launcher, tables, self._pump)
         self._takeover = Takeover(native, self.stops.next_of)
@@ -96,18 +96,17 @@ class Loop:
             *(self._timers, self._canceled, self._shortcuts, self._handle, self._resume),
         )
         self._jumping = Jumping(tables, alarms, quiet, self.passing, self._shortcuts)
-        self._moving = Moving(native, self.stops.next_of)
-        self._attaching = Attaching(native, tables, self._moving, self.stops.next, self._handle)
+        moving = self._moving = Moving(native, self.stops.next_of)
+        self._attaching = Attaching(native, tables, pump, moving, self.stops.next, self._handle)
         self._leaving = tables.leaving
         self.later: deque[Callable[[], None]] = deque()
         """Actions for when no stop is being handled."""
         self.clocks = Clocks(tables, self._pump, self._attaching, self._shortcuts, self.later)
         self.is_done = False
         self._happened_ns = 0  # when what is handled has, if that was a while ago
+        births = StopKind.FORK, StopKind.VFORK, StopKind.CLONE
         self._handlers: Mapping[int, Callable[[Task, Stop], None]] = {
-            int(StopKind.FORK): self._on_new_task,
-            int(StopKind.VFORK): self._on_new_task,
-            int(StopKind.CLONE): self._on_new_task,
+            **dict.fromkeys(map(int, births), self._on_new_task),
             int(StopKind.EXEC): self._on_exec,
             int(StopKind.TRAP): self._on_trap,
             int(StopKind.GROUP_STOP): self._on_group_stop,

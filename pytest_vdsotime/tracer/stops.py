@@ -15,7 +15,7 @@ from pytest_vdsotime.kernel.pump import Pump
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer.doorbell import LOOK_AROUND, Doorbell
 from pytest_vdsotime.tracer.lookout import Lookout, is_thread_of
-from pytest_vdsotime.tracer.tasks import Tables, World
+from pytest_vdsotime.tracer.tasks import Process, Tables, World
 
 
 class Stops:
@@ -67,7 +67,7 @@ class Stops:
             if stop is not None:
                 self._postponed.remove(stop)
             else:
-                stop = wait.wait_any()
+                stop = self._pump.wait_any()
                 if self._was_doorbell(stop):
                     continue
             assert stop is not None
@@ -84,17 +84,29 @@ class Stops:
         for process in left.values():
             process.kill()
         while left:
-            stop = wait.wait_any()
+            stop = self._pump.wait_any()
             if stop is None:
-                left = {pid: one for pid, one in left.items() if is_thread_of(pid, pid)}
+                left = self._without_ended(left)
             elif stop.kind == StopKind.EXITED:
                 left.pop(stop.tid, None)
             elif stop.tid == self._bell.pid:
                 self._bell.go_on()
-                left = {pid: one for pid, one in left.items() if is_thread_of(pid, pid)}
+                left = self._without_ended(left)
             else:
                 with suppress(ProcessLookupError):
                     os.kill(stop.tid, signal.SIGKILL)
+
+    def _without_ended(self, processes: dict[int, Process]) -> dict[int, Process]:
+        """Of killed ones. Their ends may only show task by task."""
+        for pid in processes:
+            with suppress(FileNotFoundError):
+                for tid in os.listdir(f"/proc/{pid}/task"):
+                    self._pump.poll(int(tid))
+        return {
+            pid: one
+            for pid, one in processes.items()
+            if is_thread_of(pid, pid) and pid not in self._pump.left
+        }
 
     def _was_doorbell(self, stop: Stop | None) -> bool:
         if stop is not None and stop.tid != self._bell.pid:
@@ -118,6 +130,7 @@ class Stops:
         began = time.monotonic()
         self._lookout.look_around()
         self._bell.look_took_s = time.monotonic() - began
+        self._bell.rings_often = bool(self._pump.left)
 
 
 def _has_executed_since(stop: Stop) -> bool:

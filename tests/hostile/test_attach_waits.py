@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 CEILING_S = 30
 TARGETS = ["static", "dynamic", "i386"]
 SIGNALS = 100
+LIMITS = 5  # how many of its waits have one
 
 
 def wait_until_asleep(pid: int) -> None:
@@ -36,8 +37,7 @@ def wait_until_asleep(pid: int) -> None:
 @pytest.mark.parametrize("monotonic", ["flow", "freeze"])
 @pytest.mark.parametrize("target", TARGETS)
 def test_waits_go_on(target: str, monotonic: str, build: Builder) -> None:
-    """Through attach and release, again and again; on a stopped clock those that were under way
-    have ended before they could see it."""
+    """Through attach and release, again and again, in real time."""
     command = [build.c("helpers/attach_waits", target)]
     with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True) as program:
         assert program.stdout and program.stdout.readline() == "up\n"
@@ -47,6 +47,28 @@ def test_waits_go_on(target: str, monotonic: str, build: Builder) -> None:
                 attached = clock.attach(program.pid)
                 clock.advance(1)
                 attached.close()
+        output, errors = program.communicate("\n", timeout=CEILING_S)
+    assert (output, errors, program.returncode) == ("EXIT-SUCCESS\n", "", 0)
+
+
+@pytest.mark.parametrize(("monotonic", "moved_s"), [("flow", 20), ("freeze", 1)])
+@pytest.mark.parametrize("target", TARGETS)
+def test_time_limits_expire_in_real_time(
+    target: str, monotonic: str, moved_s: int, build: Builder
+) -> None:
+    """While it is attached to, whatever the clock says by then: more, or less."""
+    command = [build.c("helpers/attach_waits", target)]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True) as program:
+        assert program.stdout and program.stdout.readline() == "up\n"
+        wait_until_asleep(program.pid)
+        threads = len(os.listdir(f"/proc/{program.pid}/task"))
+        with FrozenClock("1970-01-01", monotonic=monotonic) as clock:
+            attached = clock.attach(program.pid)
+            clock.advance(moved_s)
+            deadline_s = time.monotonic() + CEILING_S
+            while len(os.listdir(f"/proc/{program.pid}/task")) > threads - LIMITS:
+                assert time.monotonic() < deadline_s
+            attached.close()
         output, errors = program.communicate("\n", timeout=CEILING_S)
     assert (output, errors, program.returncode) == ("EXIT-SUCCESS\n", "", 0)
 
