@@ -117,8 +117,10 @@ def test_a_stop(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ENTRIES)
 def test_an_event_that_was_seen_to(kind: str) -> None:
+    """Or not, where a stop of another program has come first."""
     with scene(STOPS[kind], is_native=True) as one:
-        with faults.injected(f"entry {kind}", failing(one.victim.pid)):
+        fail = failing(one.victim.pid)
+        with faults.injected(f"entry {kind}", fail), faults.injected(f"stop {kind}", fail):
             one.run()
         one.check_others()
 
