@@ -26,6 +26,7 @@
 #define SIGSTOP 19 /* and SIGTSTP, SIGTTIN, */
 #define SIGTTOU 22
 #define EINTR 4
+#define EFAULT 14
 #define SI_TIMER -2 /* asm-generic/siginfo.h */
 /* include/linux/errno.h */
 #define ERESTARTSYS 512
@@ -99,9 +100,14 @@ static int hides_interrupt(const struct pump *pump, uint64_t tid)
     int is_timed = wait && wait->nr == registers.INTERRUPTED_SYSCALL;
     if (is_timed && wait->has_rest && (int64_t)registers.SYSCALL_RESULT == -ERESTART_RESTARTBLOCK)
         return 0; /* what was left has been told, which is for those alone who have a handler */
+    if ((int64_t)registers.SYSCALL_RESULT == -EFAULT)
+        return 0; /* or what was left could not be told */
+    if (is_timed && registers.INTERRUPTED_SYSCALL == NR_io_pgetevents
+        && (int64_t)registers.SYSCALL_RESULT == -ERESTARTNOHAND)
+        return 0; /* called again, it would begin anew */
     if ((int64_t)registers.SYSCALL_RESULT == -EINTR && registers.INTERRUPTED_SYSCALL != NR_close) {
         if (is_timed)
-            return 0; /* called again, it would begin anew */
+            return 0;
         registers.SYSCALL_RESULT = -ERESTARTNOHAND;
         set_registers(tid, &registers);
     }
@@ -211,7 +217,8 @@ static int is_interrupted(const struct pump *pump, uint64_t tid)
         return 0;
     int64_t error = -(int64_t)registers.SYSCALL_RESULT;
     return error == EINTR
-        || (error >= ERESTARTSYS && error <= ERESTART_RESTARTBLOCK && find_record(&pump->waits, tid));
+        || ((error == EFAULT || (error >= ERESTARTSYS && error <= ERESTART_RESTARTBLOCK))
+            && find_record(&pump->waits, tid));
 #else
     (void)pump, (void)tid;
     return 0;
@@ -257,7 +264,7 @@ static void ends_interrupted(uint64_t tid)
 {
     struct registers registers;
     if (get_registers(tid, &registers) >= 0 && (int64_t)registers.INTERRUPTED_SYSCALL >= 0
-        && (int64_t)registers.SYSCALL_RESULT == -EINTR) {
+        && ((int64_t)registers.SYSCALL_RESULT == -EINTR || (int64_t)registers.SYSCALL_RESULT == -EFAULT)) {
         registers.INTERRUPTED_SYSCALL = -1;
         set_registers(tid, &registers);
     }

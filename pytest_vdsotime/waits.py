@@ -101,6 +101,12 @@ class WaitRow:
     """Sets of descriptors, which are cleared when the time is up; their size is argument 0."""
     keeps_restarting: bool = False
     """A handler with SA_RESTART does not end it."""
+    mask: int | None = None
+    """The argument that leads to a signal mask, which is looked at before the wait begins; its size
+    is behind it, or with it in memory."""
+    tells_events: bool = False
+    """It writes into memory what it has found even when it is interrupted (do_sys_poll,
+    fs/select.c)."""
     is_of_socket: bool = False
     """It waits for the timeout of a socket."""
     takes_signals: bool = False
@@ -114,6 +120,11 @@ class WaitRow:
         if self.unit is Unit.MILLISECONDS or self.is_sleep:
             return None
         return 0 if self.is_block else self.argument
+
+    @property
+    def may_fail(self) -> bool:
+        """Whether it fails with EFAULT if memory cannot be written when it is interrupted."""
+        return self.rest is not None or self.tells_events
 
     @property
     def condition(self) -> Match | None:
@@ -153,17 +164,17 @@ WAITS = (
         )
         for suffix in _SUFFIXES
     ),
-    WaitRow("poll", 2, Unit.MILLISECONDS),
+    WaitRow("poll", 2, Unit.MILLISECONDS, tells_events=True),
     WaitRow("epoll_wait", 3, Unit.MILLISECONDS),
     WaitRow("epoll_pwait", 3, Unit.MILLISECONDS),
     WaitRow("epoll_pwait2", 3, wide=True),
-    WaitRow("ppoll", 2, writes_back=True),
-    WaitRow("ppoll_time64", 2, wide=True, writes_back=True),
+    WaitRow("ppoll", 2, writes_back=True, mask=3, tells_events=True),
+    WaitRow("ppoll_time64", 2, wide=True, writes_back=True, mask=3, tells_events=True),
     WaitRow("select", 4, Unit.TIMEVAL, writes_back=True, sets=(1, 2, 3)),
     # The first of 32-bit x86 (struct sel_arg_struct, fs/select.c).
     WaitRow("old_select", 4, Unit.TIMEVAL, writes_back=True, sets=(1, 2, 3), is_block=True),
-    WaitRow("pselect6", 4, writes_back=True, sets=(1, 2, 3)),
-    WaitRow("pselect6_time64", 4, wide=True, writes_back=True, sets=(1, 2, 3)),
+    WaitRow("pselect6", 4, writes_back=True, sets=(1, 2, 3), mask=5),
+    WaitRow("pselect6_time64", 4, wide=True, writes_back=True, sets=(1, 2, 3), mask=5),
     *(
         WaitRow(
             f"futex{suffix}",

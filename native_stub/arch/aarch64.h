@@ -53,6 +53,7 @@
 #define NR_process_vm_writev 271
 #define NR_seccomp 277
 #define NR_statx 291
+#define NR_io_pgetevents 292
 #define NR_clone3 435
 #define NR_close_range 436
 

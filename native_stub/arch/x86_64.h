@@ -52,6 +52,7 @@
 #define NR_process_vm_writev 311
 #define NR_seccomp 317
 #define NR_statx 332
+#define NR_io_pgetevents 333
 #define NR_clone3 435
 #define NR_close_range 436
 

@@ -65,6 +65,9 @@ def read_as_program(stopped: Stopped, address: int, size: int) -> bytes:
     if count is None:
         return stopped.peek(address, size)
     if count != size:
+        _have_stack_grow(stopped, address)
+        count = _transfer(_libc.process_vm_readv, stopped.tid, address, buffer, size)
+    if count != size:
         raise MemoryError(f"{size} bytes at {address:#x}")
     return buffer.raw
 
@@ -75,8 +78,19 @@ def write_as_program(stopped: Stopped, address: int, data: bytes) -> None:
     count = _transfer(_libc.process_vm_writev, stopped.tid, address, buffer, len(data))
     if count is None:
         stopped.poke_bytes(address, data)
-    elif count != len(data):
+        return
+    if count != len(data):
+        _have_stack_grow(stopped, address)
+        count = _transfer(_libc.process_vm_writev, stopped.tid, address, buffer, len(data))
+    if count != len(data):
         raise MemoryError(f"{len(data)} bytes at {address:#x}")
+
+
+def _have_stack_grow(stopped: Stopped, address: int) -> None:
+    """As it does when a system call of the program's own reads or writes below it. Since Linux 6.5
+    ptrace has it grow, but process_vm_readv does not (__access_remote_vm, mm/memory.c). Raises
+    MemoryError where there is no memory."""
+    stopped.peek(address, 1)
 
 
 def read_word(tid: int, address: int) -> int:

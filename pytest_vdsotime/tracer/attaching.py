@@ -262,9 +262,10 @@ class Attaching:
         with suppress(OSError):
             stopped = Stopped(stop.tid)
             self._recall_one(stopped, stop, None)
+            number = stop.value if stop.kind == StopKind.SIGNAL else 0
             if stop.kind != StopKind.GROUP_STOP:
-                hide_interrupt(stopped, arch_of(stopped.registers(), self.native))
-            stopped.detach(stop.value if stop.kind == StopKind.SIGNAL else 0)
+                hide_interrupt(stopped, arch_of(stopped.registers(), self.native), number)
+            stopped.detach(number)
             self.pump.spared.discard(stop.tid)
 
     def depart(self, stop: Stop) -> None:
@@ -310,7 +311,7 @@ class Attaching:
             self._recall_one(stopped, stop, task)
         elif stop.kind != StopKind.GROUP_STOP:
             arch = arch_of(stopped.registers(), self.native)
-            hide_interrupt(stopped, arch)
+            hide_interrupt(stopped, arch, stop.value if stop.kind == StopKind.SIGNAL else 0)
             task.began_alone = called_again(stopped.registers(), arch)
 
 

@@ -12,7 +12,7 @@ import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from pytest_vdsotime import faults
 from pytest_vdsotime.arch import Abi, Arch
@@ -71,10 +71,22 @@ OTHER_CALLS = (
 )
 CALLS = (*OTHER_CALLS, *WAIT_CALLS, *DATAGRAM_CALLS)
 _MINUS_ONE = 2**64 - 1
+_Result = TypeVar("_Result")
 
 
 def _signed(register: int) -> int:
     return register - 2**64 if register >= 2**63 else register
+
+
+def _result_of(then: Callable[[int], _Result], result: int) -> _Result | int:
+    """At the exit of a call that the kernel has ended with `result`: what it returns. The kernel
+    may have used memory that is closed to the tracer (memfd_secret(2)), or gone by now."""
+    try:
+        return then(result)
+    except Refused as refusal:
+        return -refusal.number
+    except NotThere:
+        return -errno.EFAULT
 
 
 #: What the loader says when it fails (native_stub/loader_failed.h).
@@ -229,7 +241,9 @@ class Calls:
                 if name != result_name:
                     setattr(registers, name, value)
             if then is not None:
-                result = then(stopped, _signed(getattr(registers, result_name)))
+                result = _result_of(
+                    partial(then, stopped), _signed(getattr(registers, result_name))
+                )
                 if isinstance(result, Exit):
                     result = self._leave(request, registers, result)
                 setattr(registers, result_name, result % 2**64)
@@ -317,11 +331,7 @@ class Calls:
             if request is not None:
                 request.stopped = stopped
             registers = stopped.registers()
-            result = getattr(registers, name)
-            try:
-                result = answer(_signed(result))
-            except Refused as refusal:
-                result = -refusal.number
+            result = _result_of(answer, _signed(getattr(registers, name)))
             setattr(registers, name, result % 2**64)
             stopped.set_registers(registers)
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import errno
 import socket
+from contextlib import suppress
 from functools import partial
 
 from pytest_vdsotime.kernel import memory
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.timeline import NS_PER_S
 from pytest_vdsotime.tracer.parking import finish, now_ns
-from pytest_vdsotime.tracer.request import Answer, CallRow, Exit, Request, Substitute
+from pytest_vdsotime.tracer.request import Answer, CallRow, Exit, Refused, Request, Substitute
 from pytest_vdsotime.waits import Receipt
 
 _MESSAGES, _COUNT, _FLAGS, _TIMEOUT = 1, 2, 3, 4
@@ -36,7 +37,12 @@ def _recvmmsg(request: Request) -> Answer:
             return None
         end_ns = _line_ns(request) + seconds * NS_PER_S + nanoseconds
         receipt = Receipt(arguments, timeout, end_ns)
-        request.write(arguments[_TIMEOUT], bytes(pair.size))
+        try:
+            request.write(arguments[_TIMEOUT], bytes(pair.size))
+        except Refused:
+            with suppress(Refused):  # a part of it may have been written
+                request.write(arguments[_TIMEOUT], timeout)
+            return None  # it fails once it has received something: what is left has no place
     then = partial(_received, request, receipt)
     return Substitute(_TIMEOUT, value=arguments[_TIMEOUT], then=then)
 
@@ -68,7 +74,7 @@ def _rest(request: Request, receipt: Receipt) -> dict[int, int]:
 
 def _received(request: Request, receipt: Receipt, stopped: Stopped, result: int) -> int | Exit:
     task, left_ns = request.task, max(receipt.end_ns - _line_ns(request), 0)
-    if task.wait is not None:  # by the timeout of the socket
+    if task.wait is not None and task.wait.row.is_of_socket:  # by its timeout
         result = finish(task, task.wait, stopped, result)
     if result > 0:
         receipt.received += result

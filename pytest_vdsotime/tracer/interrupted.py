@@ -20,11 +20,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from pytest_vdsotime.arch import Arch
+from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.procfs import BlockedCall
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.tracer.tasks import Rewound
-from pytest_vdsotime.waits import Wait
+from pytest_vdsotime.waits import WAITS, Wait
 
 # include/linux/errno.h
 _ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, _ERESTART_RESTARTBLOCK = 512, 513, 514, 516
@@ -33,6 +34,7 @@ _MADE_AGAIN = errno.EINTR, _ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND
 GOES_ON = frozenset((*_MADE_AGAIN, _ERESTART_RESTARTBLOCK))
 #: Signals that stop a process, which end some calls with EINTR (signal(7)).
 STOPPING = signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU
+_FAILING = frozenset(row.name for row in WAITS if row.may_fail)
 _WORD = 2**64
 _MAX_ERRNO = 4095
 #: How far up its stack the frame of a signal handler is looked for.
@@ -125,15 +127,19 @@ def called_again(registers: Any, arch: Arch) -> int:
     return int(getattr(registers, arch.program_counter)) if again else 0
 
 
-def hide_interrupt(stopped: Stopped, arch: Arch) -> None:
-    """Some calls end with EINTR when they are woken up for anything (signal(7)): now it takes a
-    signal with a handler for that, as it would alone. Not on machines that rewind early: the kernel
-    tells nobody the first argument, in whose place the result is."""
+def hide_interrupt(stopped: Stopped, arch: Arch, number: int = 0) -> None:
+    """Some calls end with EINTR when they are woken up for anything (signal(7)), some with EFAULT
+    (WaitRow.may_fail): now it takes a signal with a handler for that, as it would alone. `number`:
+    of the one that is to be delivered. Not on machines that rewind early: the kernel tells nobody
+    the first argument, in whose place the result is."""
     registers = stopped.registers()
+    error, nr = error_of(registers, arch), getattr(registers, arch.interrupted_syscall)
+    kinds = (arch, *arch.runs_too)
+    numbers = next((one for one in kinds if one.runs_in(registers)), arch).abis[0].syscalls
+    is_failing = error == errno.EFAULT and nr in {numbers.get(name) for name in _FAILING}
     # close(2) has given up the descriptor by then
-    if (
-        error_of(registers, arch) == errno.EINTR
-        and getattr(registers, arch.interrupted_syscall) != arch.syscalls["close"]
+    if (error == errno.EINTR and nr != arch.syscalls["close"]) or (
+        is_failing and not (number and procfs.catches(stopped.tid, number))
     ):
         setattr(registers, arch.syscall_result, -ERESTARTNOHAND % _WORD)
         stopped.set_registers(registers)
@@ -173,7 +179,7 @@ def recall(stopped: Stopped, arch: Arch, call: BlockedCall) -> int:
 def end_interrupted(stopped: Stopped, arch: Arch, rewound: Rewound | None = None) -> None:
     """A signal that stops its process ends such calls too, and SIGCONT must not begin them anew."""
     registers = call_registers(stopped, arch, rewound)
-    if error_of(registers, arch) == errno.EINTR:
+    if error_of(registers, arch) in (errno.EINTR, errno.EFAULT):
         setattr(registers, arch.interrupted_syscall, _WORD - 1)
         stopped.set_registers(registers)
 

@@ -433,7 +433,7 @@ class Loop:
             if number in interrupted.STOPPING:
                 interrupted.end_interrupted(stopped, self._native.arch, task.rewound)
             elif task.rewound is None:
-                interrupted.hide_interrupt(stopped, self._native.arch)  # the signal may be ignored
+                interrupted.hide_interrupt(stopped, self._native.arch, number)  # it may be ignored
         self._resume(task, stopped, number)
 
     # --- programs go -----------------------------------------------------------------------------

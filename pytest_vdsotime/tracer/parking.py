@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from pytest_vdsotime.arch import Arch
-from pytest_vdsotime.kernel import memory, procfs, ptrace
+from pytest_vdsotime.kernel import procfs, ptrace
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.pump import Pump, Record
 from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, LineName
@@ -35,17 +35,25 @@ from pytest_vdsotime.tracer.interrupted import (
     hide_interrupt,
     set_call_registers,
 )
-from pytest_vdsotime.tracer.request import Answer, Request, Substitute
+from pytest_vdsotime.tracer.request import Answer, Refused, Request, Substitute
 from pytest_vdsotime.tracer.spans import tell_expired
 from pytest_vdsotime.tracer.tasks import Task, World
+from pytest_vdsotime.tracer.waitmemory import (
+    clear_sets,
+    is_mask_refused,
+    rest_before,
+    restore_rest,
+    write_rest,
+)
 from pytest_vdsotime.waits import NEVER_NS, Unit, Wait, WaitRow, deadlines
 
 _LONGEST_S = _LONGEST_MS = 2**31 - 1
-_SET_WORD_BITS = 64
 _BLOCK = struct.Struct("<5I")  # that of select(2)
 #: How much longer than it says a wait may last for its own timeout to be left to the kernel, and
 #: one that was held while the test had the clock advance.
 _TOLERANCE_NS, HELD_TOLERANCE_NS = 200_000, 500_000
+#: The errors with which a stop ends a wait that has them.
+_FINAL = errno.EINTR, errno.EFAULT
 
 
 def now_ns() -> int:
@@ -67,7 +75,14 @@ def begin(row: WaitRow, request: Request) -> Answer:
         or not wait.is_same(request.nr, request.arguments, request.place)
     )
     if is_new:
-        wait = _new(row, request)
+        try:
+            wait = _new(row, request)
+        except Refused:
+            if row.is_block:
+                raise
+            # The kernel says that, or what it finds before; if it can read what the tracer cannot
+            # (memfd_secret(2)), it is not to wait for that in real time.
+            return Substitute(row.argument, value=request.abi.mask)
     if wait is None:
         return None
     wait.is_anew = False
@@ -104,17 +119,9 @@ def _new(row: WaitRow, request: Request) -> Wait | None:
         *(request.nr, request.arguments, request.place, request.abi),
         *(clock_id, is_absolute, timeout_ns, left_ns),
         deadlines(page.lines, host_ns, name, left_ns),
-        rest_was=_rest(row, request),
+        rest_was=rest_before(row, request),
         block=block,
     )
-
-
-def _rest(row: WaitRow, request: Request) -> bytes:
-    """What stands where a signal leaves the rest."""
-    if row.rest is None or not request.arguments[row.rest]:
-        return b""
-    size = request.abi.pair(request.wide).size
-    return memory.read_running(request.stopped.tid, request.arguments[row.rest], size)
 
 
 def in_kernel(request: Request, wait: Wait, tolerance_ns: int = _TOLERANCE_NS) -> Answer:
@@ -184,25 +191,31 @@ def finish(task: Task, wait: Wait, stopped: Stopped, result: int) -> int:
     left_ns = max(wait.left_ns(lines, now_ns()), 0)
     is_expiring, is_anew = wait.is_expiring, wait.is_anew
     wait.is_expiring = wait.is_anew = False
-    if -result not in GOES_ON:
-        task.wait = None
-        if row.writes_back:
-            _write_rest(wait, stopped, row.argument, 0 if result == row.expired else left_ns)
+    is_fault = result == -errno.EFAULT
+    is_interrupted = -result in GOES_ON or (
+        is_fault and (row.rest is not None or (row.tells_events and (is_expiring or is_anew)))
+    )
+    if not is_interrupted:
+        # A signal may show yet that it was (at_signal).
+        task.wait = wait if is_fault and row.tells_events else None
+        is_late = not (is_fault or result == -errno.EINVAL) or not is_mask_refused(wait, stopped)
+        if row.writes_back and is_late:
+            write_rest(wait, stopped, row.argument, 0 if result == row.expired else left_ns)
         return result
     if is_expiring:
         task.wait = None
         if row.writes_back:
-            _write_rest(wait, stopped, row.argument, 0)
-        _clear_sets(wait, stopped)
-        _restore_rest(wait, stopped)
-        return row.expired
+            write_rest(wait, stopped, row.argument, 0)
+        restore_rest(wait, stopped)
+        is_told = clear_sets(wait, stopped) and not (is_fault and row.tells_events)
+        return row.expired if is_told else -errno.EFAULT
     wait.is_continued = True
     if is_anew:
-        _restore_rest(wait, stopped)
+        restore_rest(wait, stopped)
     elif row.rest is not None and not wait.is_absolute:
-        _write_rest(wait, stopped, row.rest, left_ns)
+        wait.cannot_tell_rest = not write_rest(wait, stopped, row.rest, left_ns)
     if row.writes_back:
-        wait.cannot_tell_rest = not _write_rest(wait, stopped, row.argument, left_ns)
+        wait.cannot_tell_rest = not write_rest(wait, stopped, row.argument, left_ns)
     if row.writes_back and result == -errno.EINTR:
         result = -ERESTARTNOHAND  # it could not write into the process page (poll_select_finish)
     is_ended_by_handlers = not row.keeps_restarting and -result not in (
@@ -210,36 +223,6 @@ def finish(task: Task, wait: Wait, stopped: Stopped, result: int) -> int:
         ERESTARTNOINTR,
     )
     return -ERESTARTNOHAND if is_anew or is_ended_by_handlers else result
-
-
-def _write_rest(wait: Wait, stopped: Stopped, argument: int, left_ns: int) -> bool:
-    data = wait.abi.pack_span(wait.row.wide, left_ns, wait.row.unit)
-    return _write(wait, stopped, argument, data)
-
-
-def _restore_rest(wait: Wait, stopped: Stopped) -> None:
-    if wait.rest_was and wait.row.rest is not None:
-        _write(wait, stopped, wait.row.rest, wait.rest_was)
-
-
-def _clear_sets(wait: Wait, stopped: Stopped) -> None:
-    """Those of select(2), up to its first argument."""
-    if wait.row.sets:
-        count = min(wait.words[0] & 0xFFFFFFFF, procfs.descriptor_table_size(stopped.tid))
-        size = -(-count // _SET_WORD_BITS) * _SET_WORD_BITS // 8
-        for argument in wait.row.sets:
-            _write(wait, stopped, argument, bytes(size))
-
-
-def _write(wait: Wait, stopped: Stopped, argument: int, data: bytes) -> bool:
-    """False where it cannot be written, of which the kernel says nothing either
-    (poll_select_finish, fs/select.c)."""
-    try:
-        if wait.words[argument]:
-            memory.write_as_program(stopped, wait.words[argument], data)
-    except MemoryError:
-        return False
-    return True
 
 
 @dataclass(slots=True)
@@ -312,7 +295,8 @@ class Parking:
             lines, host_ns = task.process.world.page.lines, now_ns()
             wait.is_expiring = wait.left_ns(lines, host_ns) <= 0
             is_sooner = wait.due_ns(lines, host_ns) < wait.host_due_ns - _TOLERANCE_NS
-            wait.is_anew = is_sooner and not wait.row.is_of_socket
+            is_failing = error_of(registers, self.arch) == errno.EFAULT
+            wait.is_anew = is_failing or (is_sooner and not wait.row.is_of_socket)
             if not (wait.is_expiring or wait.is_anew):
                 return
         task.wait = wait
@@ -354,21 +338,26 @@ class Parking:
     ) -> bool:
         """Whether a wait does after a signal. What is made again is the call itself: not
         restart_syscall, of which the tracer would not hear."""
-        error = error_of(registers, self.arch)
+        error, row = error_of(registers, self.arch), wait.row
         is_stopping, is_caught = number in STOPPING, procfs.catches(task.tid, number)
+        tells_rest = row.rest is not None and not wait.is_absolute
+        if row.rest is not None and tells_rest and (is_stopping or is_caught):
+            left_ns = wait.left_ns(task.process.world.page.lines, now_ns())
+            wait.cannot_tell_rest = not write_rest(wait, stopped, row.rest, max(left_ns, 0))
         is_over = (
             # As with a timeout, whatever the handler says (sock_intr_errno, net/sock.h).
-            (wait.row.is_of_socket and (is_stopping or is_caught))
-            # What was left cannot be told (poll_select_finish, fs/select.c).
-            or (is_stopping and (wait.cannot_tell_rest or error == errno.EINTR))
+            (row.is_of_socket and (is_stopping or is_caught))
+            # What was left cannot be told (poll_select_finish, fs/select.c; nanosleep_copyout,
+            # kernel/time/hrtimer.c).
+            or (is_stopping and (wait.cannot_tell_rest or error in _FINAL))
+            or (is_caught and tells_rest and wait.cannot_tell_rest)
         )
         if is_over:
-            setattr(registers, self.arch.syscall_result, -errno.EINTR % 2**64)
+            is_fault = error == errno.EFAULT or (tells_rest and wait.cannot_tell_rest)
+            number = errno.EFAULT if is_fault else errno.EINTR
+            setattr(registers, self.arch.syscall_result, -number % 2**64)
             setattr(registers, self.arch.interrupted_syscall, 2**64 - 1)
         elif is_caught:
-            if wait.row.rest is not None and not wait.is_absolute:
-                left_ns = wait.left_ns(task.process.world.page.lines, now_ns())
-                _write_rest(wait, stopped, wait.row.rest, max(left_ns, 0))
             if task.rewound is not None and task.rewound.argument is not None:
                 setattr(registers, self.arch.syscall_result, -errno.EINTR % 2**64)
                 setattr(registers, self.arch.interrupted_syscall, 2**64 - 1)
@@ -376,7 +365,7 @@ class Parking:
             return False
         else:
             if not is_stopping:
-                _restore_rest(wait, stopped)
+                restore_rest(wait, stopped)
             setattr(registers, self.arch.interrupted_syscall, wait.nr)
             setattr(registers, self.arch.syscall_result, -ERESTARTNOHAND % 2**64)
         set_call_registers(stopped, self.arch, task.rewound, registers)
@@ -393,4 +382,6 @@ class Parking:
         place = getattr(registers, arch.stack_pointer), getattr(registers, arch.program_counter)
         if nr == abi.syscalls["restart_syscall"]:
             nr = wait.nr
-        return error_of(registers, arch) in GOES_ON and wait.is_same(nr, arguments, place)
+        error = error_of(registers, arch)
+        is_interrupted = error in GOES_ON or (error == errno.EFAULT and wait.row.may_fail)
+        return is_interrupted and wait.is_same(nr, arguments, place)

@@ -17,7 +17,14 @@ from pytest_vdsotime.kernel.seccomp import Match
 from pytest_vdsotime.timeline import CLOCKS, NS_PER_S
 from pytest_vdsotime.tracer.deadlines import translated_itimerspec
 from pytest_vdsotime.tracer.parking import now_ns
-from pytest_vdsotime.tracer.request import Answer, CallRow, Refused, Request, Substitute
+from pytest_vdsotime.tracer.request import (
+    Answer,
+    CallRow,
+    NotThere,
+    Refused,
+    Request,
+    Substitute,
+)
 from pytest_vdsotime.tracer.timers import find_fd_timer, forget, kernel_may_run, overrun_of
 from pytest_vdsotime.waits import Timer, deadlines
 
@@ -166,7 +173,9 @@ def _timerfd_settime(request: Request) -> Answer:
     before, timer.deadlines = timer.deadlines, ()
 
     def armed(_stopped: object, result: int) -> int:
-        if result != 0:
+        # EFAULT: it was set, but its former value could not be written (timerfd_settime,
+        # fs/timerfd.c). The new one has been read, or stands where the kernel can read it.
+        if result not in (0, -errno.EFAULT):
             timer.deadlines = before
             _changed(request)
         else:
@@ -176,8 +185,8 @@ def _timerfd_settime(request: Request) -> Answer:
             timer.is_running = runs and kernel_may_run(world)
             if runs and not timer.is_running:  # an advance has begun meanwhile
                 descriptors.arm_timerfd(timer.copy, 0, 0)
-            if left is not None:
-                _tell_left(request, request.arguments[3], left, result)
+            if left is not None and result == 0:
+                _tell_former(request, request.arguments[3], left)
         return result
 
     if runs:
@@ -201,9 +210,7 @@ def _timerfd_gettime(request: Request) -> Answer:
     if timer is None or timer.is_running or not _follows(request):
         return None
     return lambda result: (
-        _tell_left(request, request.arguments[1], _left(timer, request), result)
-        if result == 0
-        else result
+        _write_left(request, request.arguments[1], _left(timer, request)) if result == 0 else result
     )
 
 
@@ -218,11 +225,15 @@ def _read_itimerspec(request: Request) -> tuple[int, int] | None:
     return value_ns, interval_ns
 
 
-def _tell_left(request: Request, address: int, left: tuple[int, int], result: int) -> int:
-    if address:
-        spans = reversed(left)
-        request.write(address, b"".join(request.abi.pack_span(request.wide, ns) for ns in spans))
-    return result
+def _write_left(request: Request, address: int, left: tuple[int, int]) -> int:
+    spans = reversed(left)
+    request.write(address, b"".join(request.abi.pack_span(request.wide, ns) for ns in spans))
+    return 0
+
+
+def _tell_former(request: Request, address: int, left: tuple[int, int]) -> int:
+    """Of a timer that has been set: the program may not want to know."""
+    return _write_left(request, address, left) if address else 0
 
 
 # --- timer_create(2) -----------------------------------------------------------------------------
@@ -234,6 +245,11 @@ def _timer_create(request: Request) -> Answer:
     if not _follows(request) or not process.world.page.serves(clock_id):
         return None
 
+    try:
+        event = _read_event(request)
+    except NotThere:
+        event = None  # who provides it does that for the kernel
+
     def created(result: int) -> int:
         if result != 0:
             return result
@@ -241,20 +257,23 @@ def _timer_create(request: Request) -> Answer:
         key = ("timer", process.pid, number)
         timer = process.world.timers[key] = Timer(key, clock_id, signal=_SIGALRM, value=number)
         if request.arguments[1]:
-            _read_event(request, timer)
+            timer.value, timer.signal, timer.tid = event or _read_event(request)
         return result
 
     return created
 
 
-def _read_event(request: Request, timer: Timer) -> None:
-    """struct sigevent (sigevent(3type)): the value, a long, comes first."""
-    long = request.abi.long_size
+def _read_event(request: Request) -> tuple[int, int, int]:
+    """The value, the signal and the thread of a struct sigevent (sigevent(3type)). The kernel reads
+    it before it writes the timer's number, which may come to stand there."""
+    if not request.arguments[1]:
+        return 0, 0, 0
+    long = request.abi.long_size  # of the value, which comes first
     data = request.read(request.arguments[1], long + 12)
-    timer.value = int.from_bytes(data[:long], "little")
     signal, notify, tid = struct.unpack_from("<3i", data, long)
-    timer.signal = 0 if notify & ~_SIGEV_THREAD_ID == _SIGEV_NONE else signal
-    timer.tid = tid if notify == _SIGEV_THREAD_ID else 0
+    is_silent = notify & ~_SIGEV_THREAD_ID == _SIGEV_NONE
+    value = int.from_bytes(data[:long], "little")
+    return value, 0 if is_silent else signal, tid if notify == _SIGEV_THREAD_ID else 0
 
 
 def _posix_timer(request: Request) -> Timer | None:
@@ -275,14 +294,14 @@ def _timer_settime(request: Request) -> Answer:
         return None
     left = _left(timer, request)
     _arm(request, timer, *spec, is_absolute=bool(request.arguments[1] & _ABSTIME and spec[0]))
-    return _tell_left(request, request.arguments[3], left, 0)
+    return _tell_former(request, request.arguments[3], left)
 
 
 def _timer_gettime(request: Request) -> Answer:
     timer = _posix_timer(request)
     if timer is None:
         return None
-    return _tell_left(request, request.arguments[1], _left(timer, request), 0)
+    return _write_left(request, request.arguments[1], _left(timer, request))
 
 
 def _timer_getoverrun(request: Request) -> Answer:

@@ -44,7 +44,7 @@ ROWS = [
     {"tracer.alarms"},
     {"tracer.exits"},
     {"tracer.doorbell", "tracer.parking"},
-    {"tracer.room", "tracer.spans"},
+    {"tracer.room", "tracer.spans", "tracer.waitmemory"},
     {"tracer.endless"},
     {"tracer.interrupted", "tracer.remote", "tracer.request"},
     {"tracer.tasks"},
