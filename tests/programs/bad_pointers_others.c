@@ -208,6 +208,16 @@ static void try_clones(void)
     }
 }
 
+static void try_signals(void)
+{
+    static const uint64_t set = 1 << (SIGWINCH - 1); /* which is ignored, and not blocked */
+    TRY(CALL(rt_sigpending), .args = {0, sizeof set}, .at = 0, .access = WRITES, .size = sizeof set);
+    TRY(CALL(signalfd4), .args = {-1, 0, sizeof set}, .at = 1, .size = sizeof set, .data = &set, .good = ANY_HANDLE);
+#ifdef __NR_signalfd
+    TRY(CALL(signalfd), .args = {-1, 0, sizeof set}, .at = 1, .size = sizeof set, .data = &set, .good = ANY_HANDLE);
+#endif
+}
+
 static void try_others(void)
 {
     static char parameters[120];
@@ -233,6 +243,7 @@ int main(int argc, char **argv)
     map_memory();
     try_sockets();
     try_clones();
+    try_signals();
     try_others();
     try_filters();
     return all_were_right();
