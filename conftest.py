@@ -36,7 +36,6 @@ PROGRAMS = Path(__file__).parent / "tests" / "programs"
 
 MACHINE = os.uname().machine
 
-
 NO_LIBC = ("-nostdlib", "-ffreestanding")
 
 
@@ -61,7 +60,6 @@ def targets_of(machine: str) -> dict[str, tuple[str, ...]]:
     return targets
 
 
-TARGETS = targets_of(MACHINE)
 # What runs programs of a target, where a machine may lack it.
 LOADERS = {"i386-dynamic": "/lib/ld-linux.so.2"}
 # Without -fno-lto zig optimizes musl anew in each program that it links, for a second.
@@ -163,7 +161,7 @@ class Builder:
                 self.go_tests(package)
 
     def c(self, name: str, target: str = "static") -> str:
-        """The path of tests/programs/`name`.c, linked as `TARGETS` says."""
+        """The path of tests/programs/`name`.c, linked as `targets_of` says."""
         loader = LOADERS.get(target)
         if loader and not os.path.exists(loader):
             pytest.fail(f"{loader} is missing: apt-get install {PACKAGES[loader]}")
