@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_vdsotime import FrozenClock, VdsoTimeError
+from pytest_vdsotime import FrozenClock, VdsoTimeError, faults
 
 if TYPE_CHECKING:
     from conftest import Builder
@@ -208,12 +208,16 @@ def test_the_tracer_fails_meanwhile(build: Builder) -> None:
     with ended(clock, path), started(path) as program:
         sleeper = clock.popen(["sleep", "1000"])
         clock.attach(program.pid)
-        tracer, _world = clock.start_tracing()
 
-        def fail_at_the_next_stop(loop: Any) -> None:
-            loop._handlers = {}
+        def fail(_tid: int) -> None:
+            raise SystemExit("on purpose")  # which no handler of one program's failures takes
 
-        tracer.call(fail_at_the_next_stop)
+        with (
+            faults.injected("entry EXEC", fail),
+            faults.injected("stop EXEC", fail),
+            pytest.raises(VdsoTimeError, match="the tracer failed"),
+        ):
+            clock.run(["true"])
         for call in (lambda: clock.run(["true"]), sleeper.wait, clock.close):
             with pytest.raises(VdsoTimeError, match="the tracer failed"):
                 call()

@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
-from typing import Any
 
 import pytest
 
 import pytest_vdsotime
-from pytest_vdsotime import FrozenClock, VdsoTimeError
+from pytest_vdsotime import FrozenClock, VdsoTimeError, faults
 
 CEILING_S = 30
 PACKAGE = str(Path(pytest_vdsotime.__file__).parent.parent)
@@ -179,12 +178,16 @@ def test_a_tracer_that_fails_ends_its_programs_and_says_so() -> None:
     program = clock.popen([sys.executable, "-c", THREADS], stdout=PIPE)
     assert program.stdout
     assert program.stdout.readline() == b"up\n"
-    tracer, _world = clock.start_tracing()
 
-    def fail_at_the_next_stop(loop: Any) -> None:
-        loop._handlers = {}
+    def fail(_tid: int) -> None:
+        raise SystemExit("on purpose")  # which no handler of one program's failures takes
 
-    tracer.call(fail_at_the_next_stop)
+    with (
+        faults.injected("entry EXEC", fail),
+        faults.injected("stop EXEC", fail),
+        pytest.raises(VdsoTimeError, match="the tracer failed"),
+    ):
+        clock.run(["true"])
     calls: list[Callable[[], object]] = [lambda: clock.run(["true"]), program.wait, clock.close]
     for call in calls:
         with pytest.raises(VdsoTimeError, match="the tracer failed"):

@@ -158,7 +158,7 @@ static void be_copied(char **argv)
     FILE *maps = fopen("/proc/self/maps", "r");
     CHECK(maps);
     while (fgets(line, sizeof line, maps))
-        CHECK(!strstr(line, "vdsotime"));
+        CHECK(!strstr(line, "memfd:vdsotime"));
     fclose(maps);
 }
 
