@@ -1,6 +1,8 @@
 # make demo    the main job, on a terminal, in under a minute after set-up
 # make test    everything: ruff, mypy, and the tests against the built and installed wheel
 # make bench   the table of pytest_vdsotime/docs/speed.md
+# make transparency  others' test suites, bare and on a clock: the table of docs/transparency.md;
+#              SUITES="cpython go" some of them
 # make test-arm64  the tests on an emulated 64-bit Arm machine; PYTEST_ARGS=--short some of them, or as there
 # make docs    the pages of pytest_vdsotime/docs as HTML; any warning fails
 # make lint    ruff and mypy alone
@@ -14,7 +16,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: demo test set-up real-programs test-arm64 bench docs lint clean
+.PHONY: demo test set-up real-programs test-arm64 bench transparency docs lint clean
 
 PYTHON ?= python3
 version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2] * (sys.version_info >= (3, 11)))')
@@ -72,6 +74,11 @@ bench: $(installed) $(checkout)/made
 	@.ci/programs faketime
 	@cd $(checkout) && $(bin) pytest tests/benchmarks -o python_files='bench_*.py' -o timeout=600 \
 	    -p no:randomly -q $(PYTEST_ARGS)
+
+# The page is written when every suite has run once. JOBS=1 where two suites at a time are too many.
+transparency: $(installed) $(checkout)/made
+	@cd $(checkout) && $(bin) python tests/transparency/lane.py --work $(WORK)/transparency \
+	    --page $(CURDIR)/pytest_vdsotime/docs/transparency.md --jobs $(or $(JOBS),2) $(SUITES)
 
 docs: $(installed) $(sphinx)
 	@$(venv)/bin/sphinx-build -q -W --keep-going -c .ci/docs -d $(WORK)/doctrees \

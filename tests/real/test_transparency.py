@@ -3,7 +3,8 @@
 Each program runs both ways at the same time, as most of them sleep more than they compute. Exit
 status or signal and output must be the same; of a test suite, every test's outcome: what fails or
 is skipped bare must fail or be skipped traced. A test of such a suite that is fragile by itself is
-reported as any other difference; nothing is tried twice.
+reported as any other difference; nothing is tried twice. `make transparency` runs more of these
+suites, and other ones.
 
 No program here needs an exception. Those that would are in the table of limits: a program
 that traces others, or that looks at its own restrictions.
@@ -17,7 +18,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import outcomes
+import suites
+from outcomes import Outcomes, Reader
 from pytest_vdsotime import FrozenClock
+from suites import PYTHON, PYTHON_TESTS
 
 if TYPE_CHECKING:
     from conftest import Builder
@@ -34,54 +38,6 @@ if TYPE_CHECKING:
 CEILING_S = 100
 needs_more_time = pytest.mark.timeout(CEILING_S + 20)
 Find = Callable[[str], str]
-
-# Debian's own, whatever Python runs pytest: its tests are a package.
-PYTHON = "/usr/bin/python3.11"
-PYTHON_TESTS = "/usr/lib/python3.11/test/test_time.py"
-
-# name: arguments of `python -m test`. It runs nothing that needs resources (network, audio, much
-# disk or processor): those need to be asked for with -u.
-CPYTHON = {
-    "test_os": ["test_os"],
-    "test_selectors": ["test_selectors"],
-    # The stress of delivery takes for granted that a timer of a microsecond has sent its signal
-    # before the handler is another one, which on a busy machine it has not:
-    # measure_itimer_resolution leaves one behind.
-    "test_signal": ["test_signal", "-i", "test_siginterrupt_off", "-i", "test_stress_delivery_*"],
-    "test_signal-siginterrupt": ["test_signal", "-m", "test_siginterrupt_off"],  # half a minute
-    "test_subprocess": ["test_subprocess"],
-    "test_threading": ["test_threading"],
-    "test_time": ["test_time"],
-    # beyond those about time: restarted system calls, wait statuses, terminals
-    "test_eintr": ["test_eintr"],
-    "others": ["test_posix", "test_pty", "test_threadsignals"],
-}
-
-# stressor: how many operations, which bounds the run whatever the computer
-STRESSORS = {
-    "clock": 100,
-    "clone": 100,
-    "daemon": 100,
-    "exec": 64,
-    "fork": 300,
-    "itimer": 50,
-    "kill": 500,
-    "nanosleep": 200,
-    "pthread": 300,
-    "sigchld": 200,
-    "sigfd": 1000,
-    "signal": 1000,
-    "sigq": 1000,
-    "sigsegv": 500,
-    "sigsuspend": 500,
-    "spawn": 50,
-    "timer": 500,
-    "timerfd": 500,
-    "vfork": 300,
-    "wait": 100,
-    "zombie": 200,
-}
-STRESSOR_OPTIONS = {"exec": ["--exec-max", "16"]}  # not 4096 programs at once
 
 SCRIPTS = {
     "pipeline": """
@@ -281,42 +237,23 @@ def test_script(name: str, both_ways: Runner, real_program: Find) -> None:
     assert bare.output or bare.status != 0
 
 
-@pytest.mark.parametrize("name", STRESSORS)
+@pytest.mark.parametrize("name", suites.STRESSORS)
 def test_stressor(name: str, both_ways_as_nobody: Runner, real_program: Find) -> None:
     """Not as root: as root some of them do nothing."""
-    command = [real_program("stress-ng"), "--verify", "--no-rand-seed", "--temp-path", "DIRECTORY"]
-    command += [f"--{name}", "1", f"--{name}-ops", str(STRESSORS[name])]
-    bare, traced = both_ways_as_nobody([*command, *STRESSOR_OPTIONS.get(name, [])])
-
-    def said(outcome: Outcome) -> str:
-        return re.sub(r"\[\d+\]|completed in \d.*", "", outcome.output)
-
-    assert (said(traced), traced.status) == (said(bare), bare.status)
+    operations = suites.STRESSORS[name]
+    command = suites.stressor_command(real_program("stress-ng"), name, operations)
+    bare, traced = both_ways_as_nobody(command)
+    compare_suites(bare, traced, outcomes.read_stress_ng)
     assert f"dispatching hogs: 1 {name}\n" in bare.output
     assert "successful run" in bare.output
 
 
 @needs_more_time
-@pytest.mark.parametrize("name", CPYTHON)
+@pytest.mark.parametrize("name", suites.CPYTHON)
 def test_cpython(name: str, both_ways: Runner, real_program: Find) -> None:
     real_program(PYTHON_TESTS)
-    # -W: what a failing test said is in the output
-    command = [PYTHON, "-m", "test", "-W", "--junit-xml", "DIRECTORY/results.xml", *CPYTHON[name]]
-    bare, traced = both_ways(command)
-
-    def results(outcome: Outcome) -> dict[str, list[str]]:
-        results: dict[str, list[str]] = {}
-        for case in ElementTree.parse(outcome.directory / "results.xml").iter("testcase"):
-            kinds = [
-                f"{one.tag} {one.text or ''}" if one.tag == "skipped" else one.tag
-                for one in case
-                if one.tag in ("error", "failure", "skipped")
-            ]
-            result = [case.get("result", ""), case.get("status", ""), *sorted(kinds)]
-            results.setdefault(case.get("name", ""), []).extend(result)
-        return results
-
-    compare_suites(bare, traced, results)
+    bare, traced = both_ways(suites.cpython_command(suites.CPYTHON[name]))
+    compare_suites(bare, traced, outcomes.read_junit)
 
 
 @needs_more_time
@@ -325,25 +262,20 @@ def test_go(go_package: str, both_ways: Runner, build: Builder) -> None:
     root = subprocess.check_output([build.go_tool(), "env", "GOROOT"], text=True).strip()
     command = [build.go_tests(go_package), "-test.v"]
     bare, traced = both_ways(command, cwd=Path(root, "src", go_package))
-
-    def results(outcome: Outcome) -> dict[str, list[str]]:
-        results: dict[str, list[str]] = {}
-        for result, name in re.findall(r"^ *--- (\w+): (\S+) \(", outcome.output, re.MULTILINE):
-            results.setdefault(name, []).append(result)
-        return results
-
-    compare_suites(bare, traced, results)
+    compare_suites(bare, traced, outcomes.read_go)
 
 
-def compare_suites(
-    bare: Outcome, traced: Outcome, results_of: Callable[[Outcome], dict[str, list[str]]]
-) -> None:
-    without, within = results_of(bare), results_of(traced)
-    different = {
+def compare_suites(bare: Outcome, traced: Outcome, read: Reader) -> None:
+    without, within = (read(one.output, one.directory) for one in (bare, traced))
+    said = f"--- bare\n{bare.output}\n--- traced\n{traced.output}"
+    assert differences(without, within) == {}, said
+    assert traced.status == bare.status, said
+    assert without, bare.output
+
+
+def differences(without: Outcomes, within: Outcomes) -> dict[str, str]:
+    return {
         name: f"{without.get(name)} bare, {within.get(name)} traced"
         for name in without.keys() | within.keys()
         if without.get(name) != within.get(name)
     }
-    assert different == {}, f"--- bare\n{bare.output}\n--- traced\n{traced.output}"
-    assert traced.status == bare.status, f"--- bare\n{bare.output}\n--- traced\n{traced.output}"
-    assert without, bare.output
