@@ -51,7 +51,7 @@ SCRIPTS = {
         state() { until state=$(jobs "$1") && [[ $state ]]; do sleep 0.01; done; echo "$state"; }
         sleep 0.5 & state -r; kill -STOP %1; state -s; kill -CONT %1; state -r; fg; echo $?
         sleep 10 & kill -TERM %+; wait $!; echo $?
-        (sleep 0.1; exit 4) & (sleep 0.2; exit 5) & wait -n; echo $?; wait -n; echo $?
+        (sleep 0.1; exit 4) & (sleep 0.6; exit 5) & wait -n; echo $?; wait -n; echo $?
     """,
     "traps": """
         trap 'echo alarm' ALRM; trap 'echo the end' EXIT
