@@ -75,7 +75,7 @@ bench: $(installed) $(checkout)/made
 	@cd $(checkout) && $(bin) pytest tests/benchmarks -o python_files='bench_*.py' -o timeout=600 \
 	    -p no:randomly -q $(PYTEST_ARGS)
 
-# The page is written when every suite has run once. JOBS=1 where two suites at a time are too many.
+# The page has every suite that has been run. JOBS=1 where two suites at a time are too many.
 transparency: $(installed) $(checkout)/made
 	@cd $(checkout) && $(bin) python tests/transparency/lane.py --work $(WORK)/transparency \
 	    --page $(CURDIR)/pytest_vdsotime/docs/transparency.md --jobs $(or $(JOBS),2) $(SUITES)

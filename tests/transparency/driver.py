@@ -5,9 +5,9 @@ needs the standard library alone: `driver.py PLAN`, where PLAN is a JSON file:
 
     {"commands": [{"argv", "cwd", "env", "timeout", "output"}], "user": {...}, "results": FILE}
 
-The user is that of the commands, in keywords of Popen. FILE gets one JSON line for each command,
-`[status, seconds]`. The status is the exit status, minus the signal, or a word. What a command
-leaves behind is killed before the next one starts.
+The user is that of the commands, in keywords of Popen. FILE gets one line of JSON that says whether
+the driver is traced, and one for each command, `[status, seconds]`. The status is the exit status,
+minus the signal, or a word. What a command leaves behind is killed before the next one starts.
 """
 
 from __future__ import annotations
@@ -64,12 +64,19 @@ def end_children() -> None:
                 os.waitpid(pid, 0)
 
 
+def is_traced() -> bool:
+    """Whether this process has a tracer (proc(5))."""
+    status = Path("/proc/self/status").read_text()
+    return status.partition("TracerPid:")[2].split()[0] != "0"
+
+
 def main(plan_path: str) -> None:
     """Carry out the plan."""
     # Orphans of the commands become children of this process (prctl(2)).
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     plan = json.loads(Path(plan_path).read_text())
     with open(plan["results"], "w") as results:
+        print(json.dumps(is_traced()), file=results, flush=True)
         for command in plan["commands"]:
             begun = time.monotonic()
             status = run(command, plan["user"])

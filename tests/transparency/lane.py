@@ -47,7 +47,7 @@ UNSTEADY = "unsteady"
 class Result:
     """What one run of one command came to."""
 
-    status: str = "not run"
+    status: str
     tests: Outcomes = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -117,12 +117,13 @@ class Lane:
             for place in places:
                 os.chown(place, NOBODY, NOBODY)
         self._drive(where, mode, sum(command.timeout for command in commands) + 60)
-        results = [Result() for _ in commands]
-        with suppress(FileNotFoundError):  # the driver was never started
-            lines = (where / "results").read_text().splitlines()
+        said = (where / "driver").read_text(errors="replace").strip()
+        results = [Result(f"not run: {said}") for _ in commands]
+        with suppress(FileNotFoundError):  # the driver was not started
+            is_traced, *lines = map(json.loads, (where / "results").read_text().splitlines())
+            assert is_traced == (mode == "traced"), f"the {mode} run was not as it should be"
             for command, place, result, line in zip(commands, places, results, lines, strict=False):
-                status, result.seconds = json.loads(line)
-                result.status = str(status)
+                result.status, result.seconds = str(line[0]), line[1]
                 output = place.with_suffix(".out").read_text(errors="replace")
                 output = output.replace(str(place), "DIRECTORY")
                 result.tests = command.read(output, place)
@@ -368,6 +369,8 @@ def page(rows: dict[str, Row]) -> str:
     python = ".".join(platform.python_version_tuple()[:2])
     words = {
         "RESULTS": results_table(rows),
+        "MISSING": ", ".join(suite.title for name, suite in SUITES.items() if name not in rows)
+        or "none",
         "REASONS": reasons_table(rows),
         "MACHINE": f"{platform.machine()}, Linux {platform.release().partition('-')[0]}, "
         f"{platform.freedesktop_os_release()['PRETTY_NAME']}, Python {python}, "
@@ -422,11 +425,16 @@ def main() -> None:
     is_explained = say(rows)
     for name, row in rows.items():
         (kept / f"{name}.json").write_text(json.dumps(asdict(row)))
-    if options.page and all((kept / f"{name}.json").exists() for name in SUITES):
-        every = {name: read_row(kept / f"{name}.json") for name in SUITES}
+    if options.page:
+        every = {name: read_row(kept / f"{name}.json") for name in SUITES if is_kept(kept, name)}
         options.page.write_text(page(every))
         print(options.page)
     sys.exit(not is_explained or len(ready) < len(names))
+
+
+def is_kept(kept: Path, name: str) -> bool:
+    """Whether a suite has been run."""
+    return (kept / f"{name}.json").exists()
 
 
 def read_row(path: Path) -> Row:

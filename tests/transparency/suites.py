@@ -137,10 +137,8 @@ CPYTHON_MORE = """
 """
 
 GO_MORE = """
-    bufio container/heap context crypto/tls database/sql expvar internal/poll io io/fs log log/slog
-    net net/http net/http/httptest net/http/httputil net/rpc net/smtp net/textproto os os/user
-    path/filepath runtime runtime/pprof runtime/trace sync sync/atomic syscall testing
-    testing/synctest
+    context internal/poll io log log/slog net net/http net/http/httptest net/http/httputil net/rpc
+    net/textproto os runtime sync sync/atomic syscall testing testing/synctest
 """
 
 STRESSORS_MORE = {
