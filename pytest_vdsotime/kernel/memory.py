@@ -170,10 +170,13 @@ class ProcessMemory:
             raise _error("opening", pid)
 
     def read(self, address: int, size: int) -> bytes:
-        """Up to `size` bytes: fewer where the mapping ends. Raises OSError when there are none."""
+        """Up to `size` bytes: fewer where the mapping ends. Raises OSError when there are none;
+        ProcessLookupError when the address space is gone."""
         buffer = ctypes.create_string_buffer(size)
         count = _pread(self._fd, buffer, size, address)
-        if count <= 0:
+        if count == 0:
+            raise self._is_gone()
+        if count < 0:
             raise _error("reading", self._pid)
         return ctypes.string_at(buffer, count)
 
@@ -182,9 +185,13 @@ class ProcessMemory:
         gone."""
         count = _pwrite(self._fd, data, len(data), address)
         if count == 0:
-            raise ProcessLookupError(f"the address space of process {self._pid} is gone")
+            raise self._is_gone()
         if count != len(data):
             raise _error("writing", self._pid)
+
+    def _is_gone(self) -> ProcessLookupError:
+        message = f"the address space of process {self._pid} is gone"
+        return ProcessLookupError(errno.ESRCH, message)
 
     def close(self) -> None:
         """Idempotent."""

@@ -73,7 +73,7 @@ class Attaching:
         stops: dict[int, Stop] = {}
         try:
             self._seize_all(process)
-            with _named("attaching to", process):
+            with _named("attaching to", process, stops):
                 self._stop_at_rest(process, stops)
                 while self._seize_all(process):
                     self._stop_at_rest(process, stops)
@@ -130,7 +130,7 @@ class Attaching:
     def _release_one(self, process: Process) -> None:
         stops: dict[int, Stop] = {}
         try:
-            with _named("releasing", process):
+            with _named("releasing", process, stops):
                 is_at_rest = self._stop_at_rest(process, stops)
                 self.moving.move_out(process, stops, in_use=not is_at_rest)
         except ProcessLookupError:
@@ -345,10 +345,13 @@ def _has_ended(tid: int) -> bool:
 
 
 @contextmanager
-def _named(operation: str, process: Process) -> Iterator[None]:
+def _named(operation: str, process: Process, stops: Mapping[int, Stop]) -> Iterator[None]:
+    """Whatever fails fails for its end, where a thread is not stopped any more (SIGKILL)."""
     try:
         yield
     except ProcessLookupError:
         raise
     except (OSError, UnsupportedProgram) as error:
+        if any(ptrace.signal_info(tid) is None for tid in stops):
+            raise ProcessLookupError(errno.ESRCH, f"process {process.pid} was killed") from error
         raise UnsupportedProgram(f"{operation} {process.describe()} failed: {error}") from error

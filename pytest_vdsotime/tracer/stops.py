@@ -58,18 +58,20 @@ class Stops:
         return None if self._was_doorbell(stop) else stop
 
     def next_of(self, tid: int) -> Stop:
-        """The next stop of one task; those of others wait.
+        """The next stop of one task; those of others wait, but the doorbell's: unanswered for long,
+        it is repaired.
 
         Raises ProcessLookupError when it dies.
         """
         while True:
-            stop = next((other for other in self._postponed if other.tid == tid), None)
+            tids = tid, self._bell.pid
+            stop = next((other for other in self._postponed if other.tid in tids), None)
             if stop is not None:
                 self._postponed.remove(stop)
             else:
                 stop = self._pump.wait_any()
-                if self._was_doorbell(stop):
-                    continue
+            if self._was_doorbell(stop):
+                continue
             assert stop is not None
             if stop.tid == tid and stop.kind != StopKind.EXITED:
                 return stop

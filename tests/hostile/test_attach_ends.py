@@ -3,6 +3,7 @@ here, always."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_vdsotime import FrozenClock, VdsoTimeError, faults
+from pytest_vdsotime.kernel import procfs
+from pytest_vdsotime.kernel.memory import ProcessMemory
 
 if TYPE_CHECKING:
     from conftest import Builder
@@ -49,6 +52,11 @@ def wait_for(condition: Callable[[], object]) -> None:
     deadline_s = time.monotonic() + CEILING_S
     while not condition():
         assert time.monotonic() < deadline_s
+
+
+def state(path: Path) -> str:
+    """By a stat file (proc(5))."""
+    return path.read_text().rpartition(")")[2].split()[0]
 
 
 def wait_until_ended(program: Any) -> None:
@@ -88,8 +96,7 @@ def test_its_first_thread_ends_while_it_is_attached_to(
     with started(build.c("helpers/attach_ends", target)) as program, FrozenClock(1000) as clock:
         attached = clock.attach(program.pid)
         end(program, "alone")
-        stat = Path(f"/proc/{program.pid}/stat")
-        wait_for(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z")
+        wait_for(lambda: state(Path(f"/proc/{program.pid}/stat")) == "Z")
         attached.close()
         if again:
             clock.attach(program.pid).close()
@@ -126,6 +133,40 @@ def test_while_it_is_being_attached_to(way: str | int, build: Builder) -> None:
                     clock.attach(program.pid).close()
                 ending.join()
                 assert program.wait(CEILING_S) == (1 if isinstance(way, str) else -way)
+
+
+@pytest.mark.parametrize("moment", ["opened", "read"])
+def test_killed_before_its_memory_is(
+    moment: str, monkeypatch: pytest.MonkeyPatch, build: Builder
+) -> None:
+    """While all its threads are stopped."""
+    with FrozenClock(1000) as clock, started(build.c("helpers/attach_ends")) as program:
+        tasks, read = Path(f"/proc/{program.pid}/task"), ProcessMemory.read
+        vdso_areas = procfs.vdso_areas
+
+        def kill() -> None:
+            os.kill(program.pid, signal.SIGKILL)
+            wait_for(lambda: {state(path) for path in tasks.glob("*/stat")} == {"Z"})
+            ctypes.set_errno(0)  # of something before
+
+        def kill_and_look(tid: int | str) -> dict[str, range]:
+            if (tasks / str(tid)).exists():
+                kill()
+            return vdso_areas(tid)
+
+        def kill_and_read(memory: ProcessMemory, address: int, size: int) -> bytes:
+            if address == vdso_areas(program.pid).get("[vdso]", range(0)).start:
+                kill()
+            return read(memory, address, size)
+
+        if moment == "opened":
+            monkeypatch.setattr(procfs, "vdso_areas", kill_and_look)
+        else:
+            monkeypatch.setattr(ProcessMemory, "read", kill_and_read)
+        with pytest.raises(ProcessLookupError):
+            clock.attach(program.pid)
+        assert program.wait(CEILING_S) == -signal.SIGKILL
+        assert clock.processes == []
 
 
 def test_killed_as_it_ends(build: Builder) -> None:

@@ -97,10 +97,10 @@ def test_no_signal_is_lost(way: int, restart: list[str], build: Builder) -> None
         with FrozenClock() as clock:
             attached: Any = None
             for _ in range(SIGNALS):
-                assert program.stdout.read(1) == b"+"
+                assert program.stdout.read(1) == b"+", program.stderr.read()
                 with subprocess.Popen(["kill", "-USR1", str(program.pid)]):
                     attached = attached.close() if attached else clock.attach(program.pid)
-        assert program.stdout.read(1) == b"+"
+        assert program.stdout.read(1) == b"+", program.stderr.read()
         program.send_signal(signal.SIGTERM)
         assert program.stdout.read() == b"EXIT-SUCCESS\n", program.stderr.read()
         assert program.wait(CEILING_S) == 0

@@ -197,6 +197,28 @@ def test_stolen_stops(wait: str) -> None:
     subprocess.run([sys.executable, "-c", script], check=True, timeout=2 * CEILING_S)
 
 
+def test_the_tracer_is_long_about_one_program() -> None:
+    """As on a slow machine: it is interrupted then, while a ring of the doorbell that came with
+    another stop is yet to be answered."""
+    with FrozenClock() as clock, clock.popen(["sleep", "1000"]) as program:
+        tracer, _world = clock.start_tracing()
+        stopping = threading.Timer(1, program.send_signal, [signal.SIGWINCH])
+
+        def take_long(loop: Any) -> None:
+            doorbell = loop.stops._bell
+            doorbell.ring()
+            ring = loop._pump.wait_any()
+            assert ring.tid == doorbell.pid
+            loop.stops._postponed.append(ring)
+            stopping.start()
+            loop._handle(loop.stops.next_of(program.pid))
+
+        tracer.call_later(take_long)
+        stopping.join()
+        assert clock.run(["true"]).returncode == 0
+        program.kill()
+
+
 # How a program comes by its clock: the shared page, or a private copy where it may open no file.
 COPIES = {"shared": [], "copied": ["sh", "-c", 'ulimit -n 3; exec "$0"']}
 
