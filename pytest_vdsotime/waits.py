@@ -67,12 +67,17 @@ def _futex(arguments: Sequence[int]) -> Basis:
     return time.CLOCK_REALTIME if is_wall else time.CLOCK_MONOTONIC, True
 
 
+def _futex_point(clock_id: int) -> Basis:
+    """The kernel refuses other clocks, but not without a time (futex2_setup_timeout)."""
+    return (clock_id, True) if clock_id in (time.CLOCK_REALTIME, time.CLOCK_MONOTONIC) else None
+
+
 def _futex_wait(arguments: Sequence[int]) -> Basis:
-    return arguments[5] & 0xFFFFFFFF, True
+    return _futex_point(arguments[5] & 0xFFFFFFFF)
 
 
 def _futex_waitv(arguments: Sequence[int]) -> Basis:
-    return arguments[4] & 0xFFFFFFFF, True
+    return _futex_point(arguments[4] & 0xFFFFFFFF)
 
 
 @dataclass(frozen=True, slots=True)

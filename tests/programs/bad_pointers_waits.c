@@ -380,6 +380,7 @@ static void try_futexes(void)
     try_futexes_of(TRIAL(futex_time64), &wide);
 #endif
     static const uint32_t value = 7;
+    static const int64_t far[] = {1 << 30, 0};
     enum { PRIVATE_32_BITS = 130 };
     struct trial trial;
     struct { uint64_t value, address; uint32_t flags, reserved; } waiter = {1, (uintptr_t)&value, PRIVATE_32_BITS, 0};
@@ -395,7 +396,7 @@ static void try_futexes(void)
     trial.at = 3;
     trial.access = READS;
     trial.size = WIDE_PAIR;
-    trial.data = wide_hour;
+    trial.data = far; /* with no time it would not look at its clock */
     trial.good = trial.fault = -EINVAL;
     trial.null = -EAGAIN;
     trial.state = "a clock that it does not take";
