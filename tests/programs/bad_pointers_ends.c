@@ -177,6 +177,10 @@ static void try_subject(const struct subject *subject, enum place place, enum fa
 static int is_of_interest(const struct subject *subject, enum place place, enum fate fate)
 {
     int is_readable = place != GROWING && IS_READABLE(place);
+#ifdef __aarch64__ /* where the kernel hides which call an ignored signal has ended */
+    if (fate == IGNORED && subject->stops_end == FAILING && (course == BARE || subject->trial.data))
+        return 0;
+#endif
     if (takes_context(&subject->trial)) /* which takes long to remove */
         return place == UNMAPPED || (place == LAST && fate == EXPIRES);
     switch (place) {

@@ -129,7 +129,6 @@ static void bring_about(void)
     }
 }
 
-/* An hour of a processor's time is not passed here: its clocks are let be. */
 static void check_spec(const struct call *call, const void *spec, int is_new, const struct trial *trial, enum place place)
 {
     int64_t interval_s = field(spec, call, 0), value_s = field(spec, call, 2) + (field(spec, call, 3) > 0);
@@ -139,6 +138,8 @@ static void check_spec(const struct call *call, const void *spec, int is_new, co
                                   : state == PERIODIC || state == EXPIRED_PERIODIC ? STATE_INTERVAL_S : 0;
     if (interval_s != expected_interval_s)
         failed(trial, place, "the interval", interval_s, expected_interval_s);
+    if ((state == EXPIRED || state == EXPIRED_PERIODIC) && !is_new && value_s <= 1 && course == BARE)
+        return; /* the kernel has yet to see to it (common_timer_get, timerfd_get_remaining) */
     if (value_s > most_s + (most_s > 0) || value_s < most_s - most_s / 10 - (most_s > 0))
         failed(trial, place, "what is left", value_s, most_s);
 }
@@ -231,7 +232,7 @@ static void try_states(const struct kind *of, int id, int how, int is_brief)
     notify = how;
     handle = -1;
     for (state = UNSET; state < STATES; state++) {
-        if (is_brief && state != RELATIVE && state != EXPIRED_PERIODIC)
+        if (is_brief && state != RELATIVE && state != PERIODIC)
             continue;
         if (kind->type == ITIMER && (state == EXPIRED || state == EXPIRED_PERIODIC))
             continue; /* it does not expire at once */
@@ -334,7 +335,8 @@ static void create_in_place(int id)
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGUSR1);
-    sigtimedwait(&set, NULL, &none); /* of timers that have been deleted, perhaps (timer_delete(2)) */
+    while (sigtimedwait(&set, NULL, &none) > 0) /* of timers that have been deleted, perhaps (timer_delete(2)) */
+        ;
     CHECK(syscall(__NR_timer_create, id, &both, &both) == 0);
     CHECK(timer_settime((timer_t)(intptr_t)both.number, TIMER_ABSTIME, &past, NULL) == 0);
     CHECK(sigtimedwait(&set, &info, &second) == SIGUSR1);
