@@ -228,10 +228,20 @@ class SignalMasks(NamedTuple):
     """and for its process."""
 
 
-#: SIGCHLD, SIGCONT, SIGURG and SIGWINCH (signal(7)).
-IGNORED_BY_DEFAULT = sum(
-    1 << number - 1
-    for number in (signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH)
+def _signal_set(*numbers: int) -> int:
+    return sum(1 << number - 1 for number in numbers)
+
+
+IGNORED_BY_DEFAULT = _signal_set(
+    signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH  # signal(7)
+)
+#: The signals that end a process without a core dump (signal(7)): all but those that are ignored,
+#: stop it or dump its core (linux/signal.h).
+FATAL_BY_DEFAULT = (2**64 - 1) & ~(
+    IGNORED_BY_DEFAULT
+    | _signal_set(signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+    | _signal_set(signal.SIGQUIT, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGFPE)
+    | _signal_set(signal.SIGSEGV, signal.SIGBUS, signal.SIGSYS, signal.SIGXCPU, signal.SIGXFSZ)
 )
 
 

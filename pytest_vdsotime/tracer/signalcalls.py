@@ -1,18 +1,20 @@
 """System calls by which signals are taken other than by handlers.
 
-A signal that is ignored and not blocked is discarded when it is sent, also while a thread waits for
-it (the mask from before the wait decides: sig_ignored, kernel/signal.c). For a traced thread the
-kernel queues it all the same, for the tracer to see, and for anything that looks meanwhile:
+A signal that is not blocked and ignored is discarded when it is sent, and one that is not blocked
+and fatal ends its process, also while a thread waits for it: the mask from before the wait decides
+(sig_ignored, complete_signal, kernel/signal.c). For a traced thread the kernel queues both all the
+same, for the tracer to see, and for anything that looks meanwhile:
 
 - rt_sigtimedwait(2) gets a set without such signals;
-- rt_sigpending(2) does not tell of them;
+- rt_sigpending(2) does not tell of ignored ones;
 - a signalfd(2) for such signals, as of a program that has yet to block them, has its process stop
-  at all system calls: what it tells of them is taken out, and a poll that they have ended is made
-  again. Once all of its signals are blocked that is over.
+  at all system calls: what it tells of them is taken out, a fatal one is sent again, and a poll
+  that ignored ones have ended is made again. Once all of its signals are blocked that is over.
 """
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -40,6 +42,12 @@ def _discarded(process: Process, masks: SignalMasks) -> int:
     return ignored & ~masks.blocked
 
 
+def _fatal(process: Process, masks: SignalMasks) -> int:
+    """The signals that would end the process, as the kernel's bit set."""
+    handled = masks.caught | masks.ignored | masks.blocked | _discarded(process, masks)
+    return procfs.FATAL_BY_DEFAULT & ~handled
+
+
 def _sigtimedwait(row: WaitRow, request: Request) -> Answer:
     answer = parking.begin(row, request)
     try:
@@ -47,7 +55,7 @@ def _sigtimedwait(row: WaitRow, request: Request) -> Answer:
     except Refused:
         return answer  # the kernel says so
     masks = procfs.signal_masks(request.stopped.tid)
-    unwanted = wanted & _discarded(request.process, masks)
+    unwanted = wanted & (_discarded(request.process, masks) | _fatal(request.process, masks))
     if not unwanted:
         return answer
     data = (wanted & ~unwanted).to_bytes(_SET_SIZE, "little")
@@ -74,7 +82,7 @@ def _sigpending(request: Request) -> Answer:
 def _signalfd(request: Request) -> Answer:
     def made(result: int) -> int:
         process = request.process
-        if result >= 0 and _tells_of_discarded(process):
+        if result >= 0 and _tells_of_unblocked(process):
             process.world.watchers.add(process.pid)
             for tid in process.threads - {request.stopped.tid}:
                 with suppress(ProcessLookupError):
@@ -84,9 +92,10 @@ def _signalfd(request: Request) -> Answer:
     return made
 
 
-def _tells_of_discarded(process: Process) -> bool:
-    discarded = _discarded(process, procfs.signal_masks(process.pid))
-    return any(mask & discarded for mask in procfs.signalfd_masks(process.pid))
+def _tells_of_unblocked(process: Process) -> bool:
+    masks = procfs.signal_masks(process.pid)
+    unwanted = _discarded(process, masks) | _fatal(process, masks)
+    return any(mask & unwanted for mask in procfs.signalfd_masks(process.pid))
 
 
 SIGNAL_CALLS = (
@@ -115,14 +124,15 @@ def at_exit(task: Task, stopped: Stopped, arch: Arch) -> None:
     is_read = nr == abi.syscalls["read"]
     if not is_read and nr not in (abi.syscalls.get(name) for name in _POLLS):
         return  # libc blocks all signals for a moment in some functions, but waits in none of them
-    if not _tells_of_discarded(process):
+    if not _tells_of_unblocked(process):
         process.world.watchers.discard(process.pid)
     if not 0 < result < 2**31:
         return
     masks = procfs.signal_masks(task.tid)
     discarded = _discarded(process, masks)
     if is_read:
-        result = _without(discarded, task, stopped, getattr(registers, abi.arguments[1]), result)
+        fatal, address = _fatal(process, masks), getattr(registers, abi.arguments[1])
+        result = _without(discarded, fatal, task, stopped, address, result)
     else:
         result *= not (masks.pending | masks.shared) & discarded
     if result:
@@ -135,14 +145,21 @@ def at_exit(task: Task, stopped: Stopped, arch: Arch) -> None:
     stopped.set_registers(registers)
 
 
-def _without(discarded: int, task: Task, stopped: Stopped, address: int, size: int) -> int:
-    """Takes what is told of these signals out of what was read; returns how much is left."""
+def _without(
+    discarded: int, fatal: int, task: Task, stopped: Stopped, address: int, size: int
+) -> int:
+    """Take what is told of these signals out of what was read, and send the fatal ones again.
+    Return how much is left."""
     fd = task.first_argument & 0xFFFFFFFF
     if procfs.signalfd_mask(task.tid, fd) is None:
         return size
     data = memory.read_as_program(stopped, address, size)
     told = [data[start : start + _INFO_SIZE] for start in range(0, size, _INFO_SIZE)]
-    left = [info for info in told if not discarded >> (info[0] - 1) & 1]
+    for info in told:
+        if fatal >> (info[0] - 1) & 1:
+            with suppress(ProcessLookupError):
+                os.kill(task.process.pid, info[0])
+    left = [info for info in told if not (discarded | fatal) >> (info[0] - 1) & 1]
     if left and len(left) < len(told):
         memory.write_as_program(stopped, address, b"".join(left))
     return _INFO_SIZE * len(left)
