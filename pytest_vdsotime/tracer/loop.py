@@ -137,8 +137,13 @@ class Loop:
             self._blame(stop, error)
 
     def _blame(self, stop: Stop, error: Exception) -> None:
-        """Handling a stop has failed: its program is killed, and one that has ended is forgotten
-        all the same."""
+        """Handling a stop has failed: its program is killed, with the child or thread that the stop
+        announced, and one that has ended is forgotten all the same."""
+        if stop.kind in _BIRTHS:
+            with suppress(ProcessLookupError):
+                child = Stopped(stop.tid).event_message()
+                if child not in self._tasks:
+                    _kill(child)
         operation = f"handling a stop ({StopKind(stop.kind).name}) of"
         task = self._tasks.get(stop.tid)
         if task is None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from conftest import traced_processes
 from pytest_vdsotime import FrozenClock, UnsupportedProgram, faults
 from pytest_vdsotime.tracer.calls import CALLS
 from pytest_vdsotime.tracer.thread import Tracer
@@ -23,7 +24,7 @@ STOPS = {
     "FORK": "os.fork()",
     "VFORK": "subprocess.call(['true'])",
     "CLONE": "threading.Thread(target=int).start()",
-    "EXEC": "os.execvp('true', ['true'])",
+    "EXEC": "os.execvp('sleep', ['sleep', '7200'])",  # not ended before the tracer hears of it
     "TRAP": "subprocess.call(['kill', '-CONT', str(os.getpid())])",  # behind SIGSTOP
     "GROUP_STOP": "os.kill(os.getpid(), signal.SIGSTOP)",
     "SIGNAL": "os.kill(os.getpid(), signal.SIGWINCH)",
@@ -90,10 +91,14 @@ def scene(code: str, *, is_native: bool, before: str = "", **parameters: Any) ->
         FrozenClock("2000-01-01", tracer=tracer, **parameters) as clock,
     ):
         one = Scene(clock, code, before)
-        yield one
         assert one.victim.stdin and one.victim.stdout
-        one.victim.stdin.close()
-        one.victim.stdout.close()
+        with one.victim.stdin, one.victim.stdout:
+            yield one
+
+
+def check_children() -> None:
+    """No child of the victim's, of which the tracer has yet to hear, is left."""
+    assert not [one for one in traced_processes() if "python3" in one]
 
 
 def failing(*pids: int) -> Callable[[int], None]:
@@ -113,6 +118,7 @@ def test_a_stop(kind: str) -> None:
         with faults.injected(f"stop {kind}", failing(one.victim.pid)):
             one.run(3 if kind == "EXITED" else -signal.SIGKILL, seconds=1)
         one.check_others()
+        check_children()
 
 
 @pytest.mark.parametrize("kind", ENTRIES)
@@ -123,6 +129,7 @@ def test_an_event_that_was_seen_to(kind: str) -> None:
         with faults.injected(f"entry {kind}", fail), faults.injected(f"stop {kind}", fail):
             one.run()
         one.check_others()
+        check_children()
 
 
 @pytest.mark.parametrize("name", ROWS)
