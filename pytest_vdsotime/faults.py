@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-armed: dict[str, Callable[[int], None]] = {}
-"""By the name of the point: called with the id of the task or process that is being handled."""
+armed: dict[str, Callable[[int], object]] = {}
+"""By the name of the point: called with the id of the task or process that is being handled, 0
+where there is none."""
 
 
 def reach(point: str, pid: int) -> None:
@@ -20,7 +21,7 @@ def reach(point: str, pid: int) -> None:
 
 
 @contextmanager
-def injected(point: str, action: Callable[[int], None]) -> Iterator[None]:
+def injected(point: str, action: Callable[[int], object]) -> Iterator[None]:
     """Arms a point for as long as the block lasts."""
     armed[point] = action
     try:

@@ -195,12 +195,13 @@ sys.exit(check.check())
 """
 NO_OTHER_KIND = """
 import sys
+from pytest_vdsotime import faults
 from pytest_vdsotime.check import check
-from pytest_vdsotime.tracer.native import NativeObjects, RealTime
-def read(self, arch, pid):
+from pytest_vdsotime.tracer.native import RealTime
+def refuse(pid):
     raise RealTime("there is nothing for it")
-NativeObjects._read = read
-sys.exit(check())
+with faults.injected("vdso", refuse):
+    sys.exit(check())
 """
 SOON = """
 import sys

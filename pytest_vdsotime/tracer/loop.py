@@ -119,6 +119,8 @@ class Loop:
     def run(self) -> None:
         """Handles stops until `is_done`."""
         while not self.is_done:
+            if faults.armed:
+                faults.reach("loop", 0)
             while self.later:
                 self.later.popleft()()
             stop = self.stops.next(self._jumping.tick())

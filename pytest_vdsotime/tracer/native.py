@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_vdsotime import image
+from pytest_vdsotime import faults, image
 from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.errors import TracingUnavailable
 from pytest_vdsotime.kernel.spawn import Spawner
@@ -104,6 +104,8 @@ class NativeObjects:
         raise RealTime(f"it is not a program for {self.arch.name}")
 
     def _read(self, arch: Arch, pid: int) -> Kind:
+        if faults.armed:
+            faults.reach("vdso", pid)
         try:
             host = image.HostVdso.of_process(pid, arch)
             kind = self._kinds[arch.name] = Kind.of(arch, self.fakes[arch.name], host)

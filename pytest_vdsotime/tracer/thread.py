@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
+from pytest_vdsotime import faults
 from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.availability import known_obstacle
 from pytest_vdsotime.errors import ClockClosed, TracingUnavailable, VdsoTimeError
@@ -117,6 +118,8 @@ class Tracer:
 
         `action` runs on the tracer thread when the child is born; as for the answers, see `post`.
         """
+        if faults.armed:
+            faults.reach("announce", 0)
         self._unanswered.update(answers)
         self._starting[spawn] = action, answers[0]
         self._nursery.offer(spawn)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pytest_vdsotime import FrozenClock, VdsoTimeError
+from pytest_vdsotime import FrozenClock, VdsoTimeError, faults
 from pytest_vdsotime.kernel.spawn import Nursery
 from pytest_vdsotime.tracer.tasks import Reply
 
@@ -29,19 +29,21 @@ YEAR = ["date", "-u", "+%Y"]
 def tracer_held(clock: FrozenClock, then: Callable[[], None] = lambda: None) -> Iterator[None]:
     """The tracer does not come, and afterwards does something else first."""
     tracer, _ = clock.start_tracing()
-    is_held, goes_on = threading.Event(), Reply[None]()
+    is_held, goes_on = threading.Event(), threading.Event()
 
-    def hold() -> None:
-        is_held.set()
-        goes_on.result()
-        then()
+    def hold(_pid: int) -> None:
+        if not is_held.is_set():
+            is_held.set()
+            goes_on.wait(CEILING_S)
+            then()
 
-    tracer.post(lambda loop: loop.later.append(hold), Reply())
-    assert is_held.wait(CEILING_S)
-    try:
-        yield
-    finally:
-        goes_on.give(None)
+    with faults.injected("loop", hold):
+        tracer.post(lambda loop: None, Reply())
+        assert is_held.wait(CEILING_S)
+        try:
+            yield
+        finally:
+            goes_on.set()
 
 
 def child_that_waits() -> int:
@@ -80,21 +82,18 @@ def test_its_tracer_fails_meanwhile() -> None:
         started.result(CEILING_S)
 
 
-def test_its_tracer_has_failed_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_tracer_has_failed_before() -> None:
     """Between the last look at it and the birth."""
 
-    def fail() -> None:
-        raise ZeroDivisionError
+    def fail(_pid: int) -> None:
+        with faults.injected("loop", lambda _: 1 / 0), pytest.raises(VdsoTimeError):
+            while True:
+                clock.settle()
 
     with pytest.raises(VdsoTimeError, match="the tracer failed"), FrozenClock(0) as clock:
         clock.run(YEAR, stdout=subprocess.DEVNULL)
-        tracer, _ = clock.start_tracing()
-        with tracer_held(clock, fail):
-            pass
-        assert tracer._thread is not None
-        tracer._thread.join(CEILING_S)
-        monkeypatch.setattr(tracer, "check_usable", lambda: None)
-        clock.popen(YEAR)
+        with faults.injected("announce", fail):
+            clock.popen(YEAR)
 
 
 def test_it_is_killed_meanwhile() -> None:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-from pytest_vdsotime import FrozenClock, failure
-from pytest_vdsotime.tracer.tasks import Reply
+from pytest_vdsotime import FrozenClock, faults
 
 SOURCE = """
 from pytest_vdsotime import FrozenClock
@@ -74,8 +75,8 @@ def test_traces(frozen_clock):
 
 def test_failed_tracer(frozen_clock):
     frozen_clock.popen(["sleep", "1h"])
-    frozen_clock._tracer.post(lambda loop: loop.later.append(lambda: 1 / 0), Reply())
-    frozen_clock.run(["true"])
+    with faults.injected("loop", lambda _: 1 / 0):
+        frozen_clock.run(["true"])
 """
 PERL = """
 use Time::HiRes qw(clock_nanosleep CLOCK_REALTIME TIMER_ABSTIME);
@@ -90,6 +91,7 @@ open(FILE, "<&=", $timer); sysread(FILE, $ticks, 8);
 """
 
 
+CEILING_S = 20
 EXPECTED = Path(__file__).with_name("failure_sections.txt")
 
 
@@ -131,7 +133,7 @@ def output(pytester: pytest.Pytester, real_program: Callable[[str], str]) -> str
     prelude = f"""
 import subprocess
 import pytest
-from pytest_vdsotime.tracer.tasks import Reply
+from pytest_vdsotime import faults
 PERL = {PERL!r}
 TIMERFD = {TIMERFD!r}
 """
@@ -141,19 +143,20 @@ TIMERFD = {TIMERFD!r}
     return str(pytester.run(*command, f"--basetemp={pytester.path}/b", timeout=50).stdout)
 
 
-def test_a_tracer_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for it, whatever it does."""
-    monkeypatch.setattr(failure, "_PATIENCE_S", 0.01)
-    goes_on: Reply[None] = Reply()
+def test_a_tracer_that_does_not_answer() -> None:
+    """The test does not wait for the tracer for long, whatever the tracer does."""
+    goes_on = threading.Event()
     with FrozenClock(0, monotonic="freeze") as clock:
         _sleep = clock.popen(["sleep", "1h"])
-        tracer, _ = clock.start_tracing()
-        tracer.post(lambda loop: goes_on.result(), Reply())
-        try:
-            told = clock.describe(events=1)
-        finally:
-            goes_on.give(None)
-    assert "programs        unknown: the tracer has not answered for 0.01 s" in told
+        with (
+            ThreadPoolExecutor(1) as pool,
+            faults.injected("loop", lambda _: goes_on.wait(CEILING_S)),
+        ):
+            settled = pool.submit(clock.settle)
+            told = clock.describe(events=2)
+            goes_on.set()
+            settled.result(CEILING_S)
+    assert "programs        unknown: the tracer has not answered for 2 s" in told
     assert "the test starts sleep 1h" in told
 
 
