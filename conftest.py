@@ -264,7 +264,7 @@ def move_lines() -> MoveLines:
     """`move_lines(clock, by_ns)` moves both lines, under programs that never come to rest too."""
 
     def move(clock: FrozenClock, by_ns: int) -> None:
-        tracer, world = clock.start_tracing()
+        tracer, world = clock.session.start_tracing()
         tracer.call_later(
             lambda loop: loop.passing.move(
                 world, lambda lines, host_ns: lines.advanced(host_ns, by_ns)

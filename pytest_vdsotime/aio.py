@@ -13,13 +13,11 @@ from asyncio.base_subprocess import BaseSubprocessTransport
 from asyncio.subprocess import Process, SubprocessStreamProtocol
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_vdsotime.errors import VdsoTimeError
 from pytest_vdsotime.popen import FrozenPopen
-
-if TYPE_CHECKING:
-    from pytest_vdsotime.clock import FrozenClock
+from pytest_vdsotime.session import ClockSession
 
 
 class _Program(FrozenPopen[bytes]):
@@ -30,7 +28,7 @@ class _Program(FrozenPopen[bytes]):
 
 
 class _Transport(BaseSubprocessTransport):
-    _clock: FrozenClock
+    _session: ClockSession
 
     def _start(
         self,
@@ -42,11 +40,11 @@ class _Transport(BaseSubprocessTransport):
         bufsize: int,
         **keywords: Any,
     ) -> None:
-        self._clock = clock = keywords.pop("clock")
+        self._session = session = keywords.pop("session")
         loop: asyncio.AbstractEventLoop = self._loop
         program = _Program(
             args,
-            clock=clock,
+            session=session,
             shell=shell,
             stdin=stdin,
             stdout=stdout,
@@ -69,12 +67,12 @@ class _Transport(BaseSubprocessTransport):
 
     async def _wait(self) -> int:
         status: int = await super()._wait()
-        self._clock.raise_news()
+        self._session.raise_news()
         return status
 
 
 async def make_transport(
-    clock: FrozenClock,
+    session: ClockSession,
     loop: asyncio.AbstractEventLoop,
     protocol: Any,
     args: Any,
@@ -86,7 +84,7 @@ async def make_transport(
     extra: Any = None,
     **keywords: Any,
 ) -> BaseSubprocessTransport:
-    """What the `_make_subprocess_transport` of asyncio's event loops does, on `clock`."""
+    """What the `_make_subprocess_transport` of asyncio's event loops does, on a clock."""
     pipes = loop.create_future()
     transport = _Transport(
         loop,
@@ -99,7 +97,7 @@ async def make_transport(
         bufsize,
         waiter=pipes,
         extra=extra,
-        clock=clock,
+        session=session,
         **keywords,
     )
     try:
@@ -118,30 +116,30 @@ class _LoopOnClock:
 
     _debug = False
 
-    def __init__(self, clock: FrozenClock, loop: asyncio.AbstractEventLoop) -> None:
-        self._clock = clock
+    def __init__(self, session: ClockSession, loop: asyncio.AbstractEventLoop) -> None:
+        self._session = session
         self._loop = loop
 
     async def _make_subprocess_transport(self, *args: Any, **keywords: Any) -> Any:
-        return await make_transport(self._clock, self._loop, *args, **keywords)
+        return await make_transport(self._session, self._loop, *args, **keywords)
 
 
-def loop_method(clock: FrozenClock, name: str) -> Callable[..., Any]:
-    """`subprocess_exec` or `subprocess_shell` for any event loop: asyncio's own, on `clock`."""
+def loop_method(session: ClockSession, name: str) -> Callable[..., Any]:
+    """`subprocess_exec` or `subprocess_shell` for any event loop: asyncio's own, on a clock."""
     method = getattr(BaseEventLoop, name)
 
     def start(loop: asyncio.AbstractEventLoop, *args: Any, **keywords: Any) -> Any:
-        return method(_LoopOnClock(clock, loop), *args, **keywords)
+        return method(_LoopOnClock(session, loop), *args, **keywords)
 
     return start
 
 
 async def create_subprocess(
-    clock: FrozenClock, how: str, *args: Any, limit: int, **keywords: Any
+    session: ClockSession, how: str, *args: Any, limit: int, **keywords: Any
 ) -> Process:
-    """`asyncio.create_subprocess_exec` or, as `how` says, `_shell`, on `clock`."""
+    """`asyncio.create_subprocess_exec` or, as `how` says, `_shell`, on a clock."""
     loop = asyncio.get_running_loop()
-    transport, protocol = await loop_method(clock, f"subprocess_{how}")(
+    transport, protocol = await loop_method(session, f"subprocess_{how}")(
         loop, lambda: SubprocessStreamProtocol(limit, loop), *args, **keywords
     )
     return Process(transport, protocol, loop)

@@ -272,7 +272,7 @@ def _start_tracer(
 
     Raises TracingUnavailable, OSError.
     """
-    import pytest_vdsotime.clock  # noqa: F401  (here, so that it is loaded once)
+    import pytest_vdsotime.session  # noqa: F401  (here, so that it is loaded once)
 
     program = os.getpid()
     ready, is_ready = os.pipe()
@@ -335,13 +335,14 @@ def _trace(
 ) -> None:
     """Traces process `program` from when it has executed the launcher until nothing is left of it
     and of what it started."""
-    from pytest_vdsotime.clock import FrozenClock
+    from pytest_vdsotime.options import validate_options
+    from pytest_vdsotime.session import ClockSession
 
     pidfd = os.pidfd_open(program)
     os.chdir("/")
     try:
-        clock = FrozenClock(**parameters)
-        tracer, world = clock.start_tracing()
+        session = ClockSession(validate_options(**parameters))
+        tracer, world = session.start_tracing()
         launcher = tracer.load().launcher.path
     except TracingUnavailable as error:
         os.write(is_ready, f"unavailable\0{error.reason}\0{error.remedy}".encode())
@@ -362,7 +363,7 @@ def _trace(
         _complain(str(error))
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)  # it may be the launcher, waiting for us
         return
-    clock.close()
+    session.close()
 
 
 def _follow(program: int, command: list[str], tracer: Tracer, world: World) -> None:

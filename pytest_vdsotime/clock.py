@@ -2,44 +2,48 @@
 
 from __future__ import annotations
 
-import os
-import threading
-import time
-import warnings
-from collections import deque
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import WeakSet
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, cast, overload
 
 from pytest_vdsotime import failure, timeline
-from pytest_vdsotime.attacher import Attacher
-from pytest_vdsotime.errors import ClockClosed, RealTimeWarning
 from pytest_vdsotime.options import check_timeout, validate_options
-from pytest_vdsotime.page import ClockPage
-from pytest_vdsotime.processes import (
-    PendingWait,
-    TracedProcess,
-    end_programs,
-    pending_waits,
-    snapshot,
-)
-from pytest_vdsotime.python_clock import PythonClock
-from pytest_vdsotime.starter import Starter
-from pytest_vdsotime.timeline import Instant, Line, Lines, Rate
+from pytest_vdsotime.popen import Command, File, FrozenPopen, PopenKeywords, Word
+from pytest_vdsotime.processes import AttachedProcess, PendingWait, TracedProcess, pending_waits
+from pytest_vdsotime.session import ClockSession
+from pytest_vdsotime.timeline import Instant, Lines, Rate
 from pytest_vdsotime.tracer.passing import Passing
 from pytest_vdsotime.tracer.tasks import World
 from pytest_vdsotime.tracer.thread import Tracer
 
 if TYPE_CHECKING:
-    from pytest_vdsotime.popen import FrozenPopen
+    from asyncio.subprocess import Process
 
-T = TypeVar("T")
+F = TypeVar("F")
 
 _SETTLE_TIMEOUT_S = 5.0
 
 
-class FrozenClock(Attacher, Starter):
+class _OnClock(Generic[F]):
+    """A function of the standard library's `subprocess`, with its parameters and types, whose
+    programs are on a clock."""
+
+    def __init__(self, _function: F, doc: str) -> None:
+        self.__doc__ = doc
+        self._name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, clock: FrozenClock | None, owner: type) -> F:
+        found = self if clock is None else clock._subprocess_functions[self._name]
+        return cast("F", found)
+
+
+class FrozenClock:
     """A clock for real programs, as a context manager or the fixture `frozen_clock`::
 
         with FrozenClock("2038-01-19", monotonic="freeze") as clock:
@@ -62,12 +66,14 @@ class FrozenClock(Attacher, Starter):
         grace: waits of at most so many seconds pass in real time while nobody moves a frozen line.
         python: the test process's own Python clock (`time.time`, `datetime.now`) reads the wall
             line too, until `close`; by time-machine, ``pytest-vdsotime[python]``.
-        tracer: lets several clocks share a tracer thread; without it the clock has its own.
 
     Raises:
         TypeError, ValueError: bad parameters, before anything is started.
         ImportError: `python` without time-machine, likewise.
     """
+
+    _last_words = ""
+    """The description of a clock that an exception ended."""
 
     def __init__(
         self,
@@ -79,49 +85,20 @@ class FrozenClock(Attacher, Starter):
         autojump: bool | float = False,
         grace: float = 0.02,
         python: bool = False,
-        tracer: Tracer | None = None,
     ) -> None:
-        options = validate_options(
-            start,
-            rate=rate,
-            monotonic=monotonic,
-            waits=waits,
-            autojump=autojump,
-            grace=grace,
-            python=python,
+        self.session = ClockSession(
+            validate_options(
+                start,
+                rate=rate,
+                monotonic=monotonic,
+                waits=waits,
+                autojump=autojump,
+                grace=grace,
+                python=python,
+            )
         )
-        host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        start_ns = timeline.parse_instant(options.start, timeline.host_wall_ns(host_ns))
-        self._first_lines = timeline.initial_lines(
-            start_ns, options.rate, options.monotonic, host_ns, is_now=options.start is None
-        )
-        self._options = options
-        self._owner = os.getpid()
-        self._lock = threading.Lock()
-        self._owns_tracer = tracer is None
-        self._tracer = tracer or Tracer()
-        self._world: World | None = None
-        self._programs: WeakSet[FrozenPopen[Any]] = WeakSet()
-        self._warnings: deque[str] = deque()
-        self._is_closed = False
-        self._python = PythonClock(self._wall_ns) if options.python else None
-        self._last_words = ""
-        """What was to be told of it when an exception ended it."""
 
     # --- reading ---------------------------------------------------------------------------------
-
-    @property
-    def _lines(self) -> Lines:
-        """The page's, once programs read it."""
-        world = self._world
-        return self._first_lines if world is None else world.page.lines
-
-    def _read(self, line: Line) -> int:
-        self._check_open()
-        return line.at(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
-
-    def _wall_ns(self) -> int:
-        return self._lines.wall.at(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
 
     @property
     def now(self) -> datetime:
@@ -130,7 +107,8 @@ class FrozenClock(Attacher, Starter):
 
     def time_ns(self) -> int:
         """The wall line, in nanoseconds since the epoch, exact."""
-        return self._read(self._lines.wall)
+        self.session.check_open()
+        return self.session.wall_ns()
 
     def time(self) -> float:
         """The wall line, in seconds since the epoch."""
@@ -138,7 +116,8 @@ class FrozenClock(Attacher, Starter):
 
     def monotonic_ns(self) -> int:
         """The monotonic line: what programs read from CLOCK_MONOTONIC, in nanoseconds."""
-        return self._read(self._lines.monotonic)
+        self.session.check_open()
+        return self.session.monotonic_ns()
 
     # --- moving ----------------------------------------------------------------------------------
 
@@ -163,7 +142,7 @@ class FrozenClock(Attacher, Starter):
         """
         span_ns = timeline.parse_delta(delta, timedelta_kwargs)
         check_timeout(timeout)
-        self._pass(
+        self.session.move(
             f"advance({span_ns / timeline.NS_PER_S:.12g})",
             lambda passing, world: passing.advance(world, span_ns, timeout),
             lambda lines, host_ns: lines.advanced(host_ns, span_ns),
@@ -176,7 +155,7 @@ class FrozenClock(Attacher, Starter):
         Raises:
             NotSettled, ValueError: as `advance`.
         """
-        found = self._ask(
+        found = self.session.ask(
             lambda passing, world: passing.advance_to_next(world, _SETTLE_TIMEOUT_S),
             "advance_to_next()",
         )
@@ -188,13 +167,13 @@ class FrozenClock(Attacher, Starter):
         Raises NotSettled, which names the busy ones, after `timeout` real seconds.
         """
         check_timeout(timeout)
-        self._pass("settle()", lambda passing, world: passing.settle(world, timeout), None)
+        self.session.ask(lambda passing, world: passing.settle(world, timeout), "settle()")
 
     @property
     def waits(self) -> list[PendingWait]:
         """What the traced threads wait for that a deadline will end, the soonest first. Each has
         `pid`, `tid`, `command`, `syscall`, `clock`, `deadline_ns` and `remaining` seconds."""
-        return self._ask(pending_waits) or []
+        return self.session.ask(pending_waits) or []
 
     def move_to(self, when: Instant) -> None:
         """Somebody sets the clock: the wall line is at `when`, the monotonic one stays. Waits until
@@ -215,49 +194,23 @@ class FrozenClock(Attacher, Starter):
     def rate(self) -> float:
         """Seconds of the wall line per real second; set it to go on at another rate from here.
         It is finite and not negative, else TypeError or ValueError."""
-        return self._lines.wall.rate.value
+        return self.session.lines.wall.rate.value
 
     @rate.setter
     def rate(self, value: float) -> None:
         rate = Rate.of(value)
         self._move(f"rate = {value:g}", lambda lines, host_ns: lines.at_rate(host_ns, rate))
 
-    def _move(self, call: str, to: Callable[[Lines, int], Lines], is_set: bool = False) -> None:
-        def have(passing: Passing, world: World) -> None:
-            passing.move(world, to, is_set=is_set)
+    def _move(
+        self, call: str, transform: Callable[[Lines, int], Lines], is_set: bool = False
+    ) -> None:
+        def operation(passing: Passing, world: World) -> None:
+            passing.move(world, transform, is_set=is_set)
             if is_set:
                 world.discipline.wall_was_set(by_program=False)
                 passing.settle(world, _SETTLE_TIMEOUT_S)
 
-        self._pass(call, have, to)
-
-    def _ask(self, have: Callable[[Passing, World], T], call: str = "") -> T | None:
-        """What the tracer says of this clock's programs; None if there are none yet. `call` is
-        what the test has called, if that may move the clock."""
-        self._check_open()
-        world = self._world
-        if world is None:
-            return None
-        with world.step(call):
-            found = self._tracer.call_later(lambda loop: have(loop.passing, world))
-        self.raise_news()
-        return found
-
-    def _pass(
-        self,
-        call: str,
-        have: Callable[[Passing, World], object],
-        to: Callable[[Lines, int], Lines] | None,
-    ) -> None:
-        """Has the tracer move this clock, or if there is none yet moves its lines."""
-        self._check_open()
-        with self._lock:
-            world = self._world
-            if world is None and to is not None:
-                host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-                self._first_lines = to(self._first_lines, host_ns)
-        if world is not None:
-            self._ask(have, call)
+        self.session.move(call, operation, transform)
 
     # --- programs --------------------------------------------------------------------------------
 
@@ -265,14 +218,197 @@ class FrozenClock(Attacher, Starter):
     def processes(self) -> list[TracedProcess]:
         """The processes on this clock that are alive, by pid. Each has `pid`, `ppid`, `argv` and
         `has_read_clock` ("did it take effect?")."""
-        self._check_open()
-        world = self._world
-        if world is None:
-            return []
-        found = self._tracer.call(lambda _loop: [*world.processes.values()])
-        snapshots = [snapshot(process) for process in found if process.launch is None]
-        self.raise_news()
-        return sorted((one for one in snapshots if one), key=lambda one: one.pid)
+        return self.session.processes()
+
+    def attach(self, pid: int) -> AttachedProcess:
+        """Takes over a running process, all its threads and what they start from now on.
+
+        Kernel waits that are under way end in real time, the next ones follow the clock. The
+        returned object's `close`, or the clock's, lets the process and what it has started go,
+        alive, in real time, it itself with its own vDSO at its place again. Every system call of
+        them stops meanwhile, as a running program can be given no seccomp filter that it would be
+        rid of again. For a child of this process: wait for it once it was let go or has ended, as
+        Linux would show each of its stops to `waitpid`, and so to `Popen.poll`, before that.
+
+        Raises:
+            TypeError, ValueError: not the pid of another process that is on no clock yet.
+            ProcessLookupError: there is no such process.
+            TracingUnavailable: it may not be traced, or somebody else traces it.
+            UnsupportedProgram: it cannot be given the clock; it runs on as it was.
+        """
+        return self.session.attach(pid)
+
+    @overload
+    def popen(
+        self,
+        args: Command,
+        *more: Any,
+        text: Literal[True],
+        universal_newlines: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        **keywords: Unpack[PopenKeywords],
+    ) -> FrozenPopen[str]: ...
+
+    @overload
+    def popen(
+        self,
+        args: Command,
+        *more: Any,
+        encoding: str,
+        text: bool | None = None,
+        universal_newlines: bool | None = None,
+        errors: str | None = None,
+        **keywords: Unpack[PopenKeywords],
+    ) -> FrozenPopen[str]: ...
+
+    @overload
+    def popen(
+        self,
+        args: Command,
+        *more: Any,
+        errors: str,
+        text: bool | None = None,
+        universal_newlines: bool | None = None,
+        encoding: str | None = None,
+        **keywords: Unpack[PopenKeywords],
+    ) -> FrozenPopen[str]: ...
+
+    @overload
+    def popen(
+        self,
+        args: Command,
+        *more: Any,
+        universal_newlines: Literal[True],
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        **keywords: Unpack[PopenKeywords],
+    ) -> FrozenPopen[str]: ...
+
+    @overload
+    def popen(
+        self,
+        args: Command,
+        *more: Any,
+        text: Literal[False] | None = None,
+        universal_newlines: Literal[False] | None = None,
+        encoding: None = None,
+        errors: None = None,
+        **keywords: Unpack[PopenKeywords],
+    ) -> FrozenPopen[bytes]: ...
+
+    @overload
+    def popen(
+        self,
+        args: Command,
+        *more: Any,
+        text: bool | None = None,
+        universal_newlines: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        **keywords: Unpack[PopenKeywords],
+    ) -> FrozenPopen[Any]: ...
+
+    def popen(self, args: Any, *more: Any, **keywords: Any) -> FrozenPopen[Any]:
+        """Starts a program on this clock: a `subprocess.Popen`, with the same parameters and
+        exceptions. It ends with the clock at the latest::
+
+            server = clock.popen(["redis-server", "--port", "0"], stdout=PIPE, text=True)
+
+        Warns with RealTimeWarning, here or in the next call, of a program that runs in real time.
+
+        Raises:
+            ClockClosed: this clock is closed, or was inherited through fork.
+            FileNotFoundError, PermissionError, OSError: as `subprocess.Popen`.
+            TracingUnavailable: programs cannot be traced here; it has `reason` and `remedy`.
+            UnsupportedProgram: it could not be given the clock, and was killed.
+        """
+        return FrozenPopen(args, *more, session=self.session, **keywords)
+
+    run = _OnClock(
+        subprocess.run,
+        """`subprocess.run` on this clock, for what ends without the test's help::
+
+            year = clock.run(["date", "+%Y"], capture_output=True, text=True).stdout
+
+        `timeout` is in real seconds; the TimeoutExpired has a note of what each thread waits for.
+        Raises what `subprocess.run` and `popen` raise.
+        """,
+    )
+    call = _OnClock(
+        subprocess.call,
+        """`subprocess.call` on this clock: the exit status. Otherwise as `run`.""",
+    )
+    check_call = _OnClock(
+        subprocess.check_call,
+        """`subprocess.check_call` on this clock: CalledProcessError unless the program ends
+        with 0. Otherwise as `run`.""",
+    )
+    check_output = _OnClock(
+        subprocess.check_output,
+        """`subprocess.check_output` on this clock: what the program printed, CalledProcessError
+        unless it ends with 0. Otherwise as `run`.""",
+    )
+
+    @cached_property
+    def _subprocess_functions(self) -> Mapping[str, Callable[..., Any]]:
+        from pytest_vdsotime.patching import subprocess_functions
+
+        return subprocess_functions(self.session)
+
+    async def create_subprocess_exec(
+        self,
+        program: Word,
+        *args: Word,
+        stdin: File = None,
+        stdout: File = None,
+        stderr: File = None,
+        limit: int = 2**16,
+        **keywords: Any,
+    ) -> Process:
+        """`asyncio.create_subprocess_exec` on this clock. Raises what it raises, and as `popen`.
+
+        The tracer tells of the end, not the event loop's child watcher: it works on every loop of
+        every thread.
+        """
+        from pytest_vdsotime.aio import create_subprocess
+
+        pipes: dict[str, File] = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
+        return await create_subprocess(
+            self.session, "exec", program, *args, limit=limit, **pipes, **keywords
+        )
+
+    async def create_subprocess_shell(
+        self,
+        cmd: str | bytes,
+        stdin: File = None,
+        stdout: File = None,
+        stderr: File = None,
+        limit: int = 2**16,
+        **keywords: Any,
+    ) -> Process:
+        """`asyncio.create_subprocess_shell` on this clock, as `create_subprocess_exec`."""
+        from pytest_vdsotime.aio import create_subprocess
+
+        pipes: dict[str, File] = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
+        return await create_subprocess(
+            self.session, "shell", cmd, limit=limit, **pipes, **keywords
+        )
+
+    def patch_subprocess(self) -> AbstractContextManager[None]:
+        """Inside it, the test process's subprocesses start on this clock: `subprocess.Popen`, `run`
+        and the like, under whatever name they were imported, classes derived from Popen, and those
+        of asyncio's event loops and uvloop's. Leaving it undoes it exactly::
+
+            with clock.patch_subprocess():
+                subprocess.run(["./job.sh"])
+
+        Raises TracingUnavailable.
+        """
+        from pytest_vdsotime.patching import patch_subprocess
+
+        return patch_subprocess(self.session)
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -281,114 +417,33 @@ class FrozenClock(Attacher, Starter):
 
         Raises what was still to be told: UnsupportedProgram for a program that was killed unseen.
         """
-        self._check_owner()
-        with self._lock:
-            if self._is_closed:
-                return
-            self._is_closed = True
-        if self._python is not None:
-            self._python.stop()
-        world = self._world
-        try:
-            if world is not None:
-                end_programs(self._tracer, world)
-        finally:
-            for program in tuple(self._programs):
-                program.end()
-            if self._owns_tracer:
-                self._tracer.close()
-            if world is not None:
-                world.page.close()
-        self.raise_news()
+        self.session.close()
 
     def __enter__(self) -> FrozenClock:
         return self
 
     def __exit__(self, _kind: object, error: object, _trace: object) -> None:
-        if error is not None and not self._is_closed:
+        if error is not None and not self.session.is_closed:
             self._last_words = self.describe(events=failure.MOST_EVENTS)
         self.close()
 
     def __repr__(self) -> str:
-        if self._is_closed:
+        if self.session.is_closed:
             return "<FrozenClock closed>"
-        return f"<FrozenClock {timeline.format_instant(self._wall_ns())} rate={self.rate:g}>"
+        now = timeline.format_instant(self.session.wall_ns())
+        return f"<FrozenClock {now} rate={self.rate:g}>"
 
     def describe(self, *, events: int = 0) -> str:
         """Where it stands, what each traced thread does now, and the last `events` events, for
         people. Never raises."""
+        return self._last_words or self.session.describe(events=events)
 
-        def text() -> str:
-            tracer, lines = self._tracer, self._lines
-            is_closed = self._is_closed
-            return failure.told(tracer, self._world, lines, is_closed=is_closed, events=events)
 
-        return self._last_words or failure.last_resort(text)
+def clock_on(tracer: Tracer, start: Instant = None, **parameters: Any) -> FrozenClock:
+    """Return a clock of these parameters on a tracer that other clocks share, as the plugin's do.
 
-    # --- for other modules -----------------------------------------------------------------------
-
-    def load(self) -> None:
-        """Reads what the first program will need. Raises TracingUnavailable."""
-        self._tracer.load()
-
-    @property
-    def has_started(self) -> bool:
-        """It has had a program."""
-        return self._world is not None
-
-    @property
-    def is_closed(self) -> bool:
-        """Nothing can be asked of it any more."""
-        return self._is_closed
-
-    def add(self, program: FrozenPopen[Any]) -> None:
-        """`program` ends with the clock."""
-        self._programs.add(program)
-
-    def leave_untraced(self, program: FrozenPopen[Any], reason: str) -> None:
-        """`program` runs in real time, untouched; it ends with the clock like the others."""
-        self._warnings.append(
-            f"{program.args!r} (pid {program.pid}) runs in real time: {reason}; "
-            "run the tests as root"
-        )
-
-    def _check_owner(self) -> None:
-        if os.getpid() != self._owner:
-            raise ClockClosed(
-                "this clock belongs to the parent process: after os.fork(), make a new one"
-            )
-
-    def _check_open(self) -> None:
-        self._check_owner()
-        if self._is_closed:
-            raise ClockClosed("the clock is closed")
-
-    def start_tracing(self) -> tuple[Tracer, World]:
-        """The tracer, running, and this clock's side of it.
-
-        Raises ClockClosed, TracingUnavailable.
-        """
-        self._check_open()
-        self._tracer.start()
-        with self._lock:
-            if self._world is None:
-                page = ClockPage(self._first_lines, self._tracer.load().images)
-                options = self._options
-                world = World(
-                    page,
-                    follows=options.follows,
-                    grace_ns=options.grace_ns,
-                    jump_after_ns=options.jump_after_ns,
-                )
-                self._tracer.call(lambda loop: loop.clocks.add(world))
-                self._world = world
-            return self._tracer, self._world
-
-    def raise_news(self) -> None:
-        """Raises what happened since the last call, in the test's own thread."""
-        world = self._world
-        for texts in (self._warnings, world.warnings if world else self._warnings):
-            while texts:
-                warnings.warn(texts.popleft(), RealTimeWarning, stacklevel=3)
-        if world and world.errors:
-            raise world.errors.popleft()
+    Raises what `FrozenClock` raises.
+    """
+    clock = FrozenClock.__new__(FrozenClock)
+    clock.session = ClockSession(validate_options(start, **parameters), tracer)
+    return clock

@@ -9,19 +9,17 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial, wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_vdsotime.popen import FrozenPopen
-
-if TYPE_CHECKING:
-    from pytest_vdsotime.clock import FrozenClock
+from pytest_vdsotime.session import ClockSession
 
 
-def subprocess_functions(clock: FrozenClock) -> Mapping[str, Callable[..., Any]]:
-    """run, call, check_call and check_output of the standard library, on `clock`: its own code,
+def subprocess_functions(session: ClockSession) -> Mapping[str, Callable[..., Any]]:
+    """run, call, check_call and check_output of the standard library, on a clock: its own code,
     with another Popen in its scope."""
     scope = dict(vars(subprocess))
-    scope["Popen"] = partial(FrozenPopen, clock=clock)
+    scope["Popen"] = partial(FrozenPopen, session=session)
     for name in ("run", "call", "check_call", "check_output"):
         function = getattr(subprocess, name)
         bound = types.FunctionType(
@@ -33,16 +31,16 @@ def subprocess_functions(clock: FrozenClock) -> Mapping[str, Callable[..., Any]]
 
 
 @contextmanager
-def patch_subprocess(clock: FrozenClock) -> Iterator[None]:
-    """Inside it, every `subprocess.Popen` that is made is on `clock`, under whatever name the class
+def patch_subprocess(session: ClockSession) -> Iterator[None]:
+    """Inside it, every `subprocess.Popen` that is made is on a clock, under whatever name the class
     or a function that uses it was imported, and objects of derived classes too; so are the
     subprocesses of asyncio's event loops, and of uvloop's if that is loaded.
 
     Methods of classes are patched, not names in modules. They get back what they were.
     """
-    clock.load()  # what the tracer reads first may itself use subprocess
+    session.load()  # what the tracer reads first may itself use subprocess
     with ExitStack() as patched:
-        for owner, name, method in _methods(clock):
+        for owner, name, method in _methods(session):
             if name in vars(owner):
                 patched.callback(setattr, owner, name, vars(owner)[name])
             else:
@@ -51,26 +49,26 @@ def patch_subprocess(clock: FrozenClock) -> Iterator[None]:
         yield
 
 
-def _methods(clock: FrozenClock) -> Iterator[tuple[type, str, Callable[..., Any]]]:
+def _methods(session: ClockSession) -> Iterator[tuple[type, str, Callable[..., Any]]]:
     """(class, name, what is to have that name in it)"""
     from asyncio.unix_events import _UnixSelectorEventLoop
 
     from pytest_vdsotime import aio
 
-    yield subprocess.Popen, "__init__", _frozen_init(clock)
+    yield subprocess.Popen, "__init__", _frozen_init(session)
 
     def make_transport(loop: Any, *args: Any, **keywords: Any) -> Any:
-        return aio.make_transport(clock, loop, *args, **keywords)
+        return aio.make_transport(session, loop, *args, **keywords)
 
     yield _UnixSelectorEventLoop, "_make_subprocess_transport", make_transport
     if "uvloop" in sys.modules:
         loop_class = sys.modules["uvloop"].Loop
         for name in ("subprocess_exec", "subprocess_shell"):
-            yield loop_class, name, aio.loop_method(clock, name)
+            yield loop_class, name, aio.loop_method(session, name)
 
 
-def _frozen_init(clock: FrozenClock) -> Callable[..., None]:
-    """`subprocess.Popen.__init__` that has its object be a FrozenPopen on `clock`."""
+def _frozen_init(session: ClockSession) -> Callable[..., None]:
+    """`subprocess.Popen.__init__` that has its object be a FrozenPopen on a clock."""
     init = subprocess.Popen.__init__
     frozen_class: Callable[[type], type] = cache(_frozen_class)
 
@@ -80,7 +78,7 @@ def _frozen_init(clock: FrozenClock) -> Callable[..., None]:
             init(self, *args, **keywords)
         else:
             self.__class__ = frozen_class(type(self))
-            FrozenPopen.__init__(self, *args, clock=clock, **keywords)
+            FrozenPopen.__init__(self, *args, session=session, **keywords)
 
     return __init__
 

@@ -278,9 +278,9 @@ def _suite_clock(config: pytest.Config) -> FrozenClock | None:
         tracer = _tracer(config)
         if isinstance(tracer, Exception):
             return None  # each test says so
-        from pytest_vdsotime.clock import FrozenClock
+        from pytest_vdsotime.clock import clock_on
 
-        clock = config.stash[_SUITE_CLOCK] = FrozenClock(**_defaults(config), tracer=tracer)
+        clock = config.stash[_SUITE_CLOCK] = clock_on(tracer, **_defaults(config))
         config.add_cleanup(clock.close)
     return config.stash[_SUITE_CLOCK]
 
@@ -351,9 +351,9 @@ def _vdsotime_clock(
     _vdsotime_tracer: Tracer, request: pytest.FixtureRequest
 ) -> Iterator[FrozenClock]:
     """The test's clock, for the fixture and for the freezing."""
-    from pytest_vdsotime.clock import FrozenClock
+    from pytest_vdsotime.clock import clock_on
 
-    with FrozenClock(**_parameters(request.node), tracer=_vdsotime_tracer) as clock:
+    with clock_on(_vdsotime_tracer, **_parameters(request.node)) as clock:
         note(request.node, clock)
         yield clock
 
@@ -385,12 +385,12 @@ def frozen_clock_factory(
 
     The ini options are the defaults of what is not given, but for the start, which is now.
     """
-    from pytest_vdsotime.clock import FrozenClock
+    from pytest_vdsotime.clock import clock_on
 
     defaults = {name: value for _, name, value in _given_ini(request.config)}
 
     def make(start: Instant = None, **parameters: Any) -> FrozenClock:
-        clock = FrozenClock(**{**defaults, "start": start, **parameters}, tracer=_vdsotime_tracer)
+        clock = clock_on(_vdsotime_tracer, **{**defaults, "start": start, **parameters})
         request.config.stash[_ASKING].give(clock)
         return clock
 

@@ -12,9 +12,9 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, AnyStr, cast
+from typing import IO, Any, AnyStr, TypeAlias, TypedDict, cast
 
 from pytest_vdsotime.errors import VdsoTimeError
 from pytest_vdsotime.launcher import (
@@ -28,12 +28,41 @@ from pytest_vdsotime.launcher import (
     program_of,
     with_launcher_in_reach,
 )
+from pytest_vdsotime.session import ClockSession
 from pytest_vdsotime.spawning import Spawning, can_spawn
 from pytest_vdsotime.tracer.tasks import Launch, Process, Reply
 from pytest_vdsotime.tracer.thread import Tracer
 
-if TYPE_CHECKING:
-    from pytest_vdsotime.clock import FrozenClock
+Word: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
+Command: TypeAlias = "Word | Sequence[Word]"
+File: TypeAlias = "int | IO[Any] | None"
+Environment: TypeAlias = "Mapping[bytes, Word] | Mapping[str, Word] | None"
+
+
+class PopenKeywords(TypedDict, total=False):
+    """Of `subprocess.Popen`, but for those that decide between text and bytes."""
+
+    bufsize: int
+    executable: Word | None
+    stdin: File
+    stdout: File
+    stderr: File
+    preexec_fn: Callable[[], object] | None
+    close_fds: bool
+    shell: bool
+    cwd: Word | None
+    env: Environment
+    startupinfo: Any
+    creationflags: int
+    restore_signals: bool
+    start_new_session: bool
+    pass_fds: Collection[int]
+    user: str | int | None
+    group: str | int | None
+    extra_groups: Iterable[str | int] | None
+    umask: int
+    pipesize: int
+    process_group: int | None
 
 
 class FrozenPopen(subprocess.Popen[AnyStr]):
@@ -47,12 +76,12 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
     """The status to come; None for a program that is not traced, which the standard library waits
     for."""
 
-    def __init__(self, *args: Any, clock: FrozenClock, **keywords: Any) -> None:
-        self._clock = clock
+    def __init__(self, *args: Any, session: ClockSession, **keywords: Any) -> None:
+        self._session = session
         super().__init__(*args, **keywords)
-        clock.add(self)
+        session.add(self)
         try:
-            clock.raise_news()
+            session.raise_news()
         except BaseException:
             self.end()
             raise
@@ -81,11 +110,11 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
                 *(args, executable, preexec_fn, close_fds, pass_fds, cwd, env),
                 *(startupinfo, creationflags, shell, *rest),
             )
-            self._clock.leave_untraced(
+            self._session.leave_untraced(
                 self, f"{program} is {privilege}, which the kernel ignores for traced programs"
             )
             return
-        tracer, world = self._clock.start_tracing()
+        tracer, world = self._session.start_tracing()
         native = tracer.load()
         launcher, code = native.launcher.path, native.calls.filters[world.follows]
         launch = Launch(argv=argv, may_precede_launcher=preexec_fn is not None)
@@ -205,7 +234,7 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
     def poll(self) -> int | None:
         """As `subprocess.Popen.poll`."""
         status = super().poll()
-        self._clock.raise_news()
+        self._session.raise_news()
         return status
 
     def communicate(
@@ -222,14 +251,14 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
         try:
             yield
         except subprocess.TimeoutExpired as error:
-            error.add_note(self._clock.describe())
+            error.add_note(self._session.describe())
             raise
 
     def wait(self, timeout: float | None = None) -> int:
         """As `subprocess.Popen.wait`; `timeout` is real time."""
         with self._explained():
             status = super().wait(timeout)
-        self._clock.raise_news()
+        self._session.raise_news()
         return status
 
     def when_exited(self, then: Callable[[], None]) -> None:

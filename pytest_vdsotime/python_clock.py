@@ -29,10 +29,10 @@ def check_python(python: bool) -> None:
 
 
 class PythonClock:
-    """Python's clock in this process reads `time_ns` from here until `stop`."""
+    """Python's clock in this process, between `start` and `stop`."""
 
-    def __init__(self, time_ns: Callable[[], int]) -> None:
-        """Raises RuntimeError while freezegun is active."""
+    def start(self, time_ns: Callable[[], int]) -> None:
+        """Have Python's clock read `time_ns`. Raises RuntimeError while freezegun is active."""
         import time_machine
 
         self._stack = time_machine.traveller_stack

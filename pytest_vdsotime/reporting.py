@@ -102,7 +102,7 @@ class Reporting:
         if report.failed:
             found = [*dict.fromkeys(_clocks(item, call))]
             # One without a program says little.
-            clocks = ([one for one in found if one.has_started] or found[:1])[:_MOST_CLOCKS]
+            clocks = ([one for one in found if one.session.has_started] or found[:1])[:_MOST_CLOCKS]
             for number, clock in enumerate(clocks, start=1):
                 title = _SECTION if len(clocks) == 1 else f"{_SECTION} {number}"
                 report.sections.append((title, _describe(clock)))

@@ -39,6 +39,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_vdsotime import FrozenClock
+from pytest_vdsotime.clock import clock_on
 from pytest_vdsotime.timeline import parse_instant
 from pytest_vdsotime.tracer.thread import Tracer
 
@@ -125,7 +126,7 @@ def test_program(
     is_native = "native" not in run.fields and not request.config.getoption("--python-only")
     with (
         closing(Tracer(is_native=is_native)) as tracer,
-        FrozenClock(**run.clock_parameters, tracer=tracer) as clock,
+        clock_on(tracer, **run.clock_parameters) as clock,
     ):
         program = clock.popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True)
         assert program.stdin and program.stdout

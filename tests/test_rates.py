@@ -48,7 +48,7 @@ def test_a_clock_from_now_on_was_the_hosts_at_its_last_tick() -> None:
     tick_ns = time.clock_gettime_ns(CLOCK_MONOTONIC_COARSE)
     for start, expected_ns in ((None, host_wall_ns(tick_ns)), (7, 7 * NS_PER_S)):
         with FrozenClock(start, rate=1) as clock:
-            _, world = clock.start_tracing()
+            _, world = clock.session.start_tracing()
             assert world.page.reading_ns(CLOCK_REALTIME_COARSE, tick_ns) == expected_ns
             assert world.page.reading_ns(CLOCK_MONOTONIC_COARSE, tick_ns) == tick_ns
 

@@ -136,16 +136,19 @@ class Loop:
         except ProcessLookupError:
             pass  # killed while it was stopped: its exit is reported next
         except Exception as error:
+            if stop.kind in _BIRTHS:
+                with suppress(ProcessLookupError):
+                    self._kill_unplaced(Stopped(stop.tid).event_message())
             self._blame(stop, error)
 
+    def _kill_unplaced(self, tid: int) -> None:
+        """Kill a child or thread of which the tables do not know whose it is."""
+        if tid and tid not in self._tasks:  # 0: not of this PID namespace
+            _kill(tid)
+
     def _blame(self, stop: Stop, error: Exception) -> None:
-        """Handling a stop has failed: its program is killed, with the child or thread that the stop
-        announced, and one that has ended is forgotten all the same."""
-        if stop.kind in _BIRTHS:
-            with suppress(ProcessLookupError):
-                child = Stopped(stop.tid).event_message()
-                if child not in self._tasks:
-                    _kill(child)
+        """Handling a stop has failed: its program is killed, and one that has ended is forgotten
+        all the same."""
         operation = f"handling a stop ({StopKind(stop.kind).name}) of"
         task = self._tasks.get(stop.tid)
         if task is None:
@@ -216,7 +219,7 @@ class Loop:
             except Exception as error:
                 self._blame(stop, error)
                 if entry.event in _BIRTHS:
-                    _kill(entry.what)  # which has no place in the tables
+                    self._kill_unplaced(entry.what)
         self._happened_ns = 0
         for tid in self._pump.readers:
             if tid in self._tasks:

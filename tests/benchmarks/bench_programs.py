@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_vdsotime import FrozenClock
+from pytest_vdsotime.clock import clock_on
 from pytest_vdsotime.events import History
 from pytest_vdsotime.tracer.thread import Tracer
 
@@ -166,7 +167,7 @@ def tracer() -> Iterator[Tracer]:
 @pytest.fixture
 def idle_program(tracer: Tracer) -> Iterator[object]:
     """A program that sleeps, so that its tracer does too."""
-    with FrozenClock(0, tracer=tracer) as clock:
+    with clock_on(tracer, 0) as clock:
         yield clock.popen(["sleep", "1000"])
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from conftest import traced_processes
 from pytest_vdsotime import FrozenClock, UnsupportedProgram, faults
+from pytest_vdsotime.clock import clock_on
 from pytest_vdsotime.tracer.calls import CALLS
 from pytest_vdsotime.tracer.thread import Tracer
 
@@ -88,7 +89,7 @@ class Scene:
 def scene(code: str, *, is_native: bool, before: str = "", **parameters: Any) -> Iterator[Scene]:
     with (
         closing(Tracer(is_native=is_native)) as tracer,
-        FrozenClock("2000-01-01", tracer=tracer, **parameters) as clock,
+        clock_on(tracer, "2000-01-01", **parameters) as clock,
     ):
         one = Scene(clock, code, before)
         assert one.victim.stdin and one.victim.stdout
@@ -165,8 +166,8 @@ def test_a_jump_ends_the_programs_of_its_clock_alone() -> None:
     """Where nobody can say which program it was about, it was about all of the clock."""
     with (
         closing(Tracer()) as tracer,
-        FrozenClock("2000-01-01", tracer=tracer) as quiet,
-        FrozenClock("2000-01-01", tracer=tracer, autojump=0.5) as jumping,
+        clock_on(tracer, "2000-01-01") as quiet,
+        clock_on(tracer, "2000-01-01", autojump=0.5) as jumping,
     ):
         other = quiet.popen(["sleep", str(HOUR_S)])
         victim = jumping.popen(["sleep", str(HOUR_S)])

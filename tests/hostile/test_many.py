@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_vdsotime import ClockClosed, FrozenClock
+from pytest_vdsotime.clock import clock_on
 from pytest_vdsotime.tracer.thread import Tracer
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def date(clock: FrozenClock) -> str:
 
 def test_fifty_clocks_of_one_tracer() -> None:
     tracer = Tracer()
-    clocks = [FrozenClock(f"{1950 + i}-01-01", tracer=tracer) for i in range(50)]
+    clocks = [clock_on(tracer, f"{1950 + i}-01-01") for i in range(50)]
     script = ["sh", "-c", "read x; date -u +%Y"]
     programs = [clock.popen(script, stdin=PIPE, stdout=PIPE) for clock in clocks]
     for i, clock in enumerate(clocks):
@@ -53,9 +54,9 @@ def test_clocks_with_tracers_of_their_own() -> None:
 
 def test_a_closed_clock_leaves_the_others_alone() -> None:
     tracer = Tracer()
-    with FrozenClock("2000-01-01", tracer=tracer) as one:
+    with clock_on(tracer, "2000-01-01") as one:
         program = one.popen(["cat"], stdin=PIPE, stdout=PIPE)
-        with FrozenClock("2001-01-01", tracer=tracer) as other:
+        with clock_on(tracer, "2001-01-01") as other:
             killed = other.popen(["sleep", "1000"])
         assert killed.returncode == -signal.SIGKILL
         assert program.communicate(b"x", timeout=CEILING_S)[0] == b"x"
@@ -201,7 +202,7 @@ def test_the_tracer_is_long_about_one_program() -> None:
     """As on a slow machine: it is interrupted then, while a ring of the doorbell that came with
     another stop is yet to be answered."""
     with FrozenClock() as clock, clock.popen(["sleep", "1000"]) as program:
-        tracer, _world = clock.start_tracing()
+        tracer, _world = clock.session.start_tracing()
         stopping = threading.Timer(1, program.send_signal, [signal.SIGWINCH])
 
         def take_long(loop: Any) -> None:

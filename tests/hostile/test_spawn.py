@@ -28,7 +28,7 @@ YEAR = ["date", "-u", "+%Y"]
 @contextmanager
 def tracer_held(clock: FrozenClock, then: Callable[[], None] = lambda: None) -> Iterator[None]:
     """The tracer does not come, and afterwards does something else first."""
-    tracer, _ = clock.start_tracing()
+    tracer, _ = clock.session.start_tracing()
     is_held, goes_on = threading.Event(), threading.Event()
 
     def hold(_pid: int) -> None:
@@ -170,7 +170,7 @@ def test_audit_hooks_hear_of_the_program() -> None:
 
 def test_an_old_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     with FrozenClock(0) as clock:
-        tracer, _ = clock.start_tracing()
+        tracer, _ = clock.session.start_tracing()
         monkeypatch.setattr(tracer.load().spawner, "works_here", False)
         assert clock.check_output(YEAR) == b"1970\n"
         with pytest.raises(FileNotFoundError, match="no-such-program"):

@@ -141,13 +141,13 @@ def test_what_a_clock_says_at_its_end_is_said_of_its_test(run: Run) -> None:
 from pytest_vdsotime import UnsupportedProgram
 
 def test_killed(frozen_clock):
-    _, world = frozen_clock.start_tracing()
+    _, world = frozen_clock.session.start_tracing()
     world.errors.append(UnsupportedProgram("taking over date failed"))
 
 def test_factory(frozen_clock_factory):
-    _, world = frozen_clock_factory().start_tracing()
+    _, world = frozen_clock_factory().session.start_tracing()
     world.errors.append(UnsupportedProgram("taking over date failed"))
-    _, world = frozen_clock_factory().start_tracing()
+    _, world = frozen_clock_factory().session.start_tracing()
     world.warnings.append("date runs in real time")
 
 def test_next(frozen_clock):

@@ -1,0 +1,252 @@
+"""ClockSession: a clock as the test process has it.
+
+It owns what `FrozenClock`, programs, asyncio's transports and the patched `subprocess` share: the
+options, the tracer, the lines before the first program, the programs to end, the warnings to raise.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+from weakref import WeakSet
+
+from pytest_vdsotime import failure
+from pytest_vdsotime.errors import ClockClosed, RealTimeWarning
+from pytest_vdsotime.options import Options
+from pytest_vdsotime.page import ClockPage
+from pytest_vdsotime.processes import (
+    AttachedProcess,
+    TracedProcess,
+    attached,
+    check_pid,
+    end_programs,
+    explained,
+    snapshot,
+)
+from pytest_vdsotime.python_clock import PythonClock
+from pytest_vdsotime.timeline import Lines, host_wall_ns, initial_lines, parse_instant
+from pytest_vdsotime.tracer.passing import Passing
+from pytest_vdsotime.tracer.tasks import Process, World
+from pytest_vdsotime.tracer.thread import Tracer
+
+T = TypeVar("T")
+
+
+class Program(Protocol):
+    """A program that ends with its clock."""
+
+    @property
+    def args(self) -> object:
+        """Its command."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    def end(self) -> None:
+        """Kill and reap the program, if that is still to be done."""
+
+
+class ClockSession:
+    """One clock of this process. Any thread may use it; after `os.fork` the child may not."""
+
+    def __init__(self, options: Options, tracer: Tracer | None = None) -> None:
+        """Start nothing yet. `tracer` is one that several clocks share; without it the clock has
+        its own."""
+        host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        start_ns = parse_instant(options.start, host_wall_ns(host_ns))
+        self._first_lines = initial_lines(
+            start_ns, options.rate, options.monotonic, host_ns, is_now=options.start is None
+        )
+        self._options = options
+        self._owner = os.getpid()
+        self._lock = threading.Lock()
+        self._owns_tracer = tracer is None
+        self._tracer = tracer or Tracer()
+        self._world: World | None = None
+        self._programs: WeakSet[Program] = WeakSet()
+        self._warnings: deque[str] = deque()
+        self._is_closed = False
+        self._python = PythonClock() if options.python else None
+        if self._python is not None:
+            self._python.start(self.wall_ns)
+
+    # --- the lines -------------------------------------------------------------------------------
+
+    @property
+    def lines(self) -> Lines:
+        """Those of the page, once programs read it."""
+        world = self._world
+        return self._first_lines if world is None else world.page.lines
+
+    def wall_ns(self) -> int:
+        """Return the wall line's reading, of a closed clock too."""
+        return self.lines.wall.at(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+
+    def monotonic_ns(self) -> int:
+        """Return the monotonic line's reading."""
+        return self.lines.monotonic.at(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+
+    def ask(self, operation: Callable[[Passing, World], T], call: str = "") -> T | None:
+        """Run `operation` on the tracer thread and return its result, None before the first
+        program. `call` is the test's own call where it may move the clock."""
+        self.check_open()
+        world = self._world
+        if world is None:
+            return None
+        with world.step(call):
+            found = self._tracer.call_later(lambda loop: operation(loop.passing, world))
+        self.raise_news()
+        return found
+
+    def move(
+        self,
+        call: str,
+        operation: Callable[[Passing, World], object],
+        transform: Callable[[Lines, int], Lines],
+    ) -> None:
+        """Run `operation` as `ask` does; before the first program `transform` moves the lines."""
+        self.check_open()
+        with self._lock:
+            if self._world is None:
+                host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+                self._first_lines = transform(self._first_lines, host_ns)
+                return
+        self.ask(operation, call)
+
+    # --- programs --------------------------------------------------------------------------------
+
+    @property
+    def has_started(self) -> bool:
+        """The clock has had a program."""
+        return self._world is not None
+
+    def load(self) -> None:
+        """Read what the first program will need. Raises TracingUnavailable."""
+        self._tracer.load()
+
+    def start_tracing(self) -> tuple[Tracer, World]:
+        """Return the tracer, running, and this clock's side of it.
+
+        Raises ClockClosed, TracingUnavailable.
+        """
+        self.check_open()
+        self._tracer.start()
+        with self._lock:
+            if self._world is None:
+                page = ClockPage(self._first_lines, self._tracer.load().images)
+                options = self._options
+                world = World(
+                    page,
+                    follows=options.follows,
+                    grace_ns=options.grace_ns,
+                    jump_after_ns=options.jump_after_ns,
+                )
+                self._tracer.call(lambda loop: loop.clocks.add(world))
+                self._world = world
+            return self._tracer, self._world
+
+    def add(self, program: Program) -> None:
+        """Have `program` end with the clock."""
+        self._programs.add(program)
+
+    def leave_untraced(self, program: Program, reason: str) -> None:
+        """Warn that `program` runs in real time, untouched; it ends with the clock like others."""
+        self._warnings.append(
+            f"{program.args!r} (pid {program.pid}) runs in real time: {reason}; "
+            "run the tests as root"
+        )
+
+    def processes(self) -> list[TracedProcess]:
+        """Return the processes on this clock that are alive, by pid."""
+        self.check_open()
+        world = self._world
+        if world is None:
+            return []
+        found = self._tracer.call(lambda _loop: [*world.processes.values()])
+        snapshots = [snapshot(process) for process in found if process.launch is None]
+        self.raise_news()
+        return sorted((one for one in snapshots if one), key=lambda one: one.pid)
+
+    def attach(self, pid: int) -> AttachedProcess:
+        """Take over a running process: see `FrozenClock.attach`."""
+        check_pid(pid)
+        tracer, world = self.start_tracing()
+        process = Process(pid, world)
+        process.origin = process
+        with explained(process):
+            tracer.call_later(lambda loop: loop.clocks.attach(process))
+
+        def release() -> None:
+            if not self._is_closed:
+                tracer.call_later(lambda loop: loop.clocks.release(process))
+                self.raise_news()
+
+        return attached(process, release)
+
+    # --- what the test hears ---------------------------------------------------------------------
+
+    def raise_news(self) -> None:
+        """Warn of and raise what happened since the last call, in the test's own thread."""
+        world = self._world
+        for texts in (self._warnings, world.warnings if world else self._warnings):
+            while texts:
+                warnings.warn(texts.popleft(), RealTimeWarning, stacklevel=3)
+        if world and world.errors:
+            raise world.errors.popleft()
+
+    def describe(self, *, events: int = 0) -> str:
+        """Return the clock, its threads and the last `events` events in words. Never raises."""
+
+        def text() -> str:
+            tracer, lines = self._tracer, self.lines
+            is_closed = self._is_closed
+            return failure.told(tracer, self._world, lines, is_closed=is_closed, events=events)
+
+        return failure.last_resort(text)
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    @property
+    def is_closed(self) -> bool:
+        """Every question to the clock raises ClockClosed."""
+        return self._is_closed
+
+    def check_open(self) -> None:
+        """Raise ClockClosed for a closed clock, and in a forked child."""
+        self._check_owner()
+        if self._is_closed:
+            raise ClockClosed("the clock is closed")
+
+    def _check_owner(self) -> None:
+        if os.getpid() != self._owner:
+            raise ClockClosed(
+                "this clock belongs to the parent process: after os.fork(), make a new one"
+            )
+
+    def close(self) -> None:
+        """Kill and reap every program on this clock. Idempotent. Raises as `raise_news`."""
+        self._check_owner()
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        if self._python is not None:
+            self._python.stop()
+        world = self._world
+        try:
+            if world is not None:
+                end_programs(self._tracer, world)
+        finally:
+            for program in tuple(self._programs):
+                program.end()
+            if self._owns_tracer:
+                self._tracer.close()
+            if world is not None:
+                world.page.close()
+        self.raise_news()
