@@ -146,14 +146,17 @@ TIMERFD = {TIMERFD!r}
 
 def test_a_tracer_that_does_not_answer() -> None:
     """The test does not wait for the tracer for long, whatever the tracer does."""
-    goes_on = threading.Event()
+    is_held, goes_on = threading.Event(), threading.Event()
+
+    def hold(_pid: int) -> None:
+        is_held.set()
+        goes_on.wait(CEILING_S)
+
     with FrozenClock(0, monotonic="freeze") as clock:
         _sleep = clock.popen(["sleep", "1h"])
-        with (
-            ThreadPoolExecutor(1) as pool,
-            faults.injected("loop", lambda _: goes_on.wait(CEILING_S)),
-        ):
+        with ThreadPoolExecutor(1) as pool, faults.injected("loop", hold):
             settled = pool.submit(clock.settle)
+            assert is_held.wait(CEILING_S)
             told = clock.describe(events=2)
             goes_on.set()
             settled.result(CEILING_S)
