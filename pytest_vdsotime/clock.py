@@ -9,10 +9,11 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, cast, overload
 
-from pytest_vdsotime import failure, timeline
+from pytest_vdsotime import timeline
 from pytest_vdsotime.options import check_timeout, validate_options
 from pytest_vdsotime.popen import Command, File, FrozenPopen, PopenKeywords, Word
 from pytest_vdsotime.processes import AttachedProcess, PendingWait, TracedProcess, pending_waits
+from pytest_vdsotime.report import describe
 from pytest_vdsotime.session import ClockSession
 from pytest_vdsotime.timeline import Instant, Lines, Rate
 from pytest_vdsotime.tracer.passing import Passing
@@ -392,9 +393,7 @@ class FrozenClock:
         from pytest_vdsotime.aio import create_subprocess
 
         pipes: dict[str, File] = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
-        return await create_subprocess(
-            self.session, "shell", cmd, limit=limit, **pipes, **keywords
-        )
+        return await create_subprocess(self.session, "shell", cmd, limit=limit, **pipes, **keywords)
 
     def patch_subprocess(self) -> AbstractContextManager[None]:
         """Inside it, the test process's subprocesses start on this clock: `subprocess.Popen`, `run`
@@ -424,7 +423,7 @@ class FrozenClock:
 
     def __exit__(self, _kind: object, error: object, _trace: object) -> None:
         if error is not None and not self.session.is_closed:
-            self._last_words = self.describe(events=failure.MOST_EVENTS)
+            self._last_words = self.describe(events=describe.MOST_EVENTS)
         self.close()
 
     def __repr__(self) -> str:

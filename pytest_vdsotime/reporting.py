@@ -14,9 +14,9 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_vdsotime.clock import FrozenClock
-    from pytest_vdsotime.report import ReportFile
-    from pytest_vdsotime.story import Teller
-    from pytest_vdsotime.trace import TraceFile
+    from pytest_vdsotime.report.html import ReportFile
+    from pytest_vdsotime.report.recorder import Teller
+    from pytest_vdsotime.report.trace import TraceFile
 
 _STORY: Final = "vdsotime_story"
 _SECTION: Final = "frozen clock"
@@ -59,9 +59,9 @@ class Reporting:
         if not wanted:
             return
         from pytest_vdsotime.events import recording
-        from pytest_vdsotime.report import ReportFile
-        from pytest_vdsotime.story import Teller
-        from pytest_vdsotime.trace import TraceFile
+        from pytest_vdsotime.report.html import ReportFile
+        from pytest_vdsotime.report.recorder import Teller
+        from pytest_vdsotime.report.trace import TraceFile
 
         worker = getattr(config, "workerinput", {}).get("workerid", "")
         kinds: dict[str, Callable[[TextIO], TraceFile | ReportFile]]
@@ -117,7 +117,7 @@ def _worse(outcome: str, report: pytest.TestReport) -> str:
 
 
 def _describe(clock: FrozenClock) -> str:
-    from pytest_vdsotime.failure import MOST_EVENTS
+    from pytest_vdsotime.report.describe import MOST_EVENTS
 
     return clock.describe(events=MOST_EVENTS)
 

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 from weakref import WeakSet
 
-from pytest_vdsotime import failure
 from pytest_vdsotime.errors import ClockClosed, RealTimeWarning
 from pytest_vdsotime.options import Options
 from pytest_vdsotime.page import ClockPage
@@ -29,6 +28,7 @@ from pytest_vdsotime.processes import (
     snapshot,
 )
 from pytest_vdsotime.python_clock import PythonClock
+from pytest_vdsotime.report import describe
 from pytest_vdsotime.timeline import Lines, host_wall_ns, initial_lines, parse_instant
 from pytest_vdsotime.tracer.passing import Passing
 from pytest_vdsotime.tracer.tasks import Process, World
@@ -206,9 +206,9 @@ class ClockSession:
         def text() -> str:
             tracer, lines = self._tracer, self.lines
             is_closed = self._is_closed
-            return failure.told(tracer, self._world, lines, is_closed=is_closed, events=events)
+            return describe.told(tracer, self._world, lines, is_closed=is_closed, events=events)
 
-        return failure.last_resort(text)
+        return describe.last_resort(text)
 
     # --- the end ---------------------------------------------------------------------------------
 

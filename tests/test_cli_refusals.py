@@ -181,12 +181,13 @@ WITHOUT = """
 import sys
 from pytest_vdsotime.tracer import calls
 calls.CALLS = tuple(row for row in calls.CALLS if row.name != sys.argv[1])
-from pytest_vdsotime.check import check
+from pytest_vdsotime.cli.check import check
 sys.exit(check())
 """
 NOWHERE = """
 import dataclasses, sys
-from pytest_vdsotime import arch, check
+from pytest_vdsotime.cli import check
+from pytest_vdsotime import arch
 ours = dataclasses.replace(arch.host_arch(), foreign_call=bytes([0xF4]), vsyscall_time=8)  # hlt
 none = [dataclasses.replace(kind, time_program=b"of another planet") for kind in ours.runs_too]
 ours = dataclasses.replace(ours, runs_too=tuple(none))
@@ -196,7 +197,7 @@ sys.exit(check.check())
 NO_OTHER_KIND = """
 import sys
 from pytest_vdsotime import faults
-from pytest_vdsotime.check import check
+from pytest_vdsotime.cli.check import check
 from pytest_vdsotime.tracer.native import RealTime
 def refuse(pid):
     raise RealTime("there is nothing for it")
@@ -205,13 +206,13 @@ with faults.injected("vdso", refuse):
 """
 SOON = """
 import sys
-from pytest_vdsotime import check
+from pytest_vdsotime.cli import check
 check._TIMEOUT_S = 1
 sys.exit(check.check())
 """
 NO_PYTHON = """
 import sys
-from pytest_vdsotime.check import check
+from pytest_vdsotime.cli.check import check
 sys.executable = "/nonexistent/python"
 sys.exit(check())
 """

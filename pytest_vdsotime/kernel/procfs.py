@@ -233,7 +233,10 @@ def _signal_set(*numbers: int) -> int:
 
 
 IGNORED_BY_DEFAULT = _signal_set(
-    signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH  # signal(7)
+    signal.SIGCHLD,
+    signal.SIGCONT,
+    signal.SIGURG,
+    signal.SIGWINCH,  # signal(7)
 )
 #: The signals that end a process without a core dump (signal(7)): all but those that are ignored,
 #: stop it or dump its core (linux/signal.h).

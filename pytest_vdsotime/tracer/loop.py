@@ -86,14 +86,15 @@ class Loop:
         tell_of_waits(self._pump, own_waits)
         tell_of_calls(self._pump, native.calls.own_rows)
         self._parking = Parking(native.arch, self._pump, own_waits)
-        quiet = Quiet(tables, self._pump, self._parking, LookAt(image.tracer_path(native.arch)))
+        look_at = LookAt(image.tracer_path(native.arch))
+        quiet = self.quiet = Quiet(tables, self._pump, self._parking, look_at)
         alarms = Alarms(bell)
-        self._timers = Timers(alarms, self._pump)
-        self._canceled = CanceledReads(self._calls, self._timers)
+        self.timers = Timers(alarms, self._pump)
+        self._canceled = CanceledReads(self._calls, self.timers)
         self._crashes = Crashes(native.arch, alarms, self._handle)
         self.passing = Passing(
             *(tables, self._pump, self.stops, quiet, self._parking, self._calls, alarms),
-            *(self._timers, self._canceled, self._shortcuts, self._handle, self._resume),
+            *(self.timers, self._canceled, self._shortcuts, self._handle, self._resume),
         )
         self._jumping = Jumping(tables, alarms, quiet, self.passing, self._shortcuts)
         moving = self._moving = Moving(native, self.stops.next_of)
@@ -179,7 +180,7 @@ class Loop:
         task.move(TaskState.GONE if stop.kind == StopKind.EXITED else TaskState.STOPPED)
         self._canceled.has_stopped(task)
         if task.process.world.unsent:
-            self._timers.send_unsent(task.process)
+            self.timers.send_unsent(task.process)
             if not task.process.world.stops_at_calls:
                 self._shortcuts.choose()
         launch = task.process.launch
@@ -303,7 +304,7 @@ class Loop:
         process.threads = {task.tid}
         process.drop_copy()
         process.execute()
-        self._timers.has_ended(process, ("timer",))
+        self.timers.has_ended(process, ("timer",))
         # Of the leader, whose place another may have taken.
         task.at_exit = task.wait = task.receipt = None
 
@@ -368,7 +369,7 @@ class Loop:
     def _revise(self, world: World) -> None:
         """After a call that may have changed timers."""
         if world.timers_changed:
-            self._timers.revise(world)
+            self.timers.revise(world)
 
     def _on_loader_failure(self, task: Task, stopped: Stopped, call: SystemCall) -> None:
         process = task.process
@@ -438,7 +439,7 @@ class Loop:
                 self._crashes.let_go(task, stopped, number)
                 return
             if info.si_code == SI_TIMER:
-                self._timers.correct(process, info)
+                self.timers.correct(process, info)
                 stopped.set_signal(info)
             if number in interrupted.STOPPING:
                 interrupted.end_interrupted(stopped, self._native.arch, task.rewound)
@@ -475,7 +476,7 @@ class Loop:
         world.watchers.discard(process.pid)
         process.drop_copy()
         with process.answers_for("ending the timers of"):
-            self._timers.has_ended(process)
+            self.timers.has_ended(process)
         if process.launch is not None:
             # The launcher's exit status is the errno of execve; a signal killed it as it would have
             # killed the program.

@@ -27,7 +27,6 @@ from pytest_vdsotime.tracer import sockets
 from pytest_vdsotime.tracer.alarms import Alarms
 from pytest_vdsotime.tracer.calls import Calls
 from pytest_vdsotime.tracer.canceled import CanceledReads
-from pytest_vdsotime.tracer.doings import Armed, Doing, armed, doings
 from pytest_vdsotime.tracer.parking import HELD_TOLERANCE_NS, Parking, in_kernel, is_brief, now_ns
 from pytest_vdsotime.tracer.quiet import Quiet
 from pytest_vdsotime.tracer.request import Request, Substitute
@@ -247,14 +246,6 @@ class Passing:
             Pending(timer.left_ns(lines, host_ns), timer) for timer in self._timers.armed(world)
         ]
         return sorted(found, key=lambda one: one.left_ns)
-
-    def doings(self, world: World) -> list[Doing]:
-        """What each thread does now, for people."""
-        return doings(self._quiet, world)
-
-    def armed(self, world: World) -> list[Armed]:
-        """The timers that will expire, for people."""
-        return armed(world, self._timers.armed(world))
 
     # --- the lines move ---------------------------------------------------------------------------
 

@@ -17,14 +17,14 @@ MODULES = {
 ROWS = [
     {"__main__"},
     {"__init__", "plugin", "cli"},
+    {"cli.become", "cli.check"},
     {"asking"},
     {"reporting"},
-    {"check"},
     {"clock"},
     {"aio", "patching"},
     {"popen"},
     {"session"},
-    {"failure", "spawning"},
+    {"report.describe", "spawning"},
     {"launcher", "options", "processes"},
     {"python_clock"},
     {"tracer.thread"},
@@ -32,7 +32,7 @@ ROWS = [
     {"tracer.clocks"},
     {"tracer.jumping"},
     {"tracer.passing"},
-    {"tracer.canceled", "tracer.doings", "tracer.shortcuts"},
+    {"tracer.canceled", "tracer.shortcuts"},
     {"tracer.crashes", "tracer.quiet", "tracer.stops"},
     {"tracer.attaching", "tracer.launching", "tracer.lookout", "tracer.takeover"},
     {"tracer.moving"},
@@ -54,9 +54,10 @@ ROWS = [
     {"tracer.tasks"},
     {"page", "image", "ntp", "waits"},
     {"kernel"},
-    {"report", "trace"},
-    {"story"},
+    {"report.html", "report.trace"},
+    {"report.recorder"},
     {"events"},
+    {"report"},
     {"arch", "availability", "timeline"},
     {"errors", "faults"},
 ]
@@ -64,7 +65,7 @@ ROWS = [
 
 def row_of(module: str) -> int:
     """The row that names `module` or, of several, the package it is in."""
-    for name in (module, module.partition(".")[0]):
+    for name in (module.removesuffix(".__init__"), module.partition(".")[0]):
         for number, row in enumerate(ROWS):
             if name in row:
                 return number

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Final, TextIO
 
-from pytest_vdsotime.story import Story
+from pytest_vdsotime.report.recorder import Story
 
 _TEMPLATE: Final = Path(__file__).with_name("report.html")
 _PLACE: Final = "<!-- stories -->"

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TextIO
 
 from pytest_vdsotime.events import Kind, command_line, recording
-from pytest_vdsotime.story import Span, Story, Teller, Told, waits
+from pytest_vdsotime.report.recorder import Span, Story, Teller, Told, waits
 from pytest_vdsotime.timeline import NS_PER_S, format_instant
 
 _COMMANDS: Final = {Kind.STARTED.value, Kind.EXECUTED.value, Kind.ATTACHED.value}

@@ -1,4 +1,4 @@
-"""The ``vdsotime`` command: a program on a clock of its own.
+"""COMMAND takes the place of ``vdsotime``.
 
 COMMAND is not a child of ``vdsotime``: it takes its place, in the same process, as under ``env``.
 So its exit status, signals, job control, terminal, limits and its parent are its own, and
@@ -16,7 +16,6 @@ whole process group, nor see when COMMAND stops.
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import fcntl
 import os
@@ -29,7 +28,6 @@ from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pytest_vdsotime.availability import known_obstacle
 from pytest_vdsotime.errors import TracingUnavailable
 
 if TYPE_CHECKING:
@@ -44,141 +42,30 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PR_SET_PTRACER = 0x59616D61
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs the command with `arguments`, by default those of the process. Never returns."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    options = _parse(arguments)
-    if options.check:
-        from pytest_vdsotime.check import check
-
-        sys.exit(check())
-    trace = None if options.trace is None else _open_trace(options.trace)
-    try:
-        _become(options.command, options.parameters, trace)
-    except (TracingUnavailable, OSError, subprocess.SubprocessError) as error:
-        _fail(EXIT_OWN_ERROR, str(error))
+def complain(text: str) -> None:
+    """Write one line to stderr."""
+    with suppress(OSError):  # nobody listens
+        os.write(2, f"vdsotime: {' '.join(text.split())}\n".encode(errors="surrogateescape"))
 
 
-def _open_trace(path: str) -> int:
+def fail(status: int, text: str) -> NoReturn:
+    """Complain, and end with this exit status."""
+    complain(text)
+    sys.exit(status)
+
+
+def open_trace(path: str) -> int:
     """Its descriptor. It is locked as long as the tracer has it."""
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        _fail(EXIT_USAGE, f"--trace {path}: it cannot be written: {error.strerror}")
+        fail(EXIT_USAGE, f"--trace {path}: it cannot be written: {error.strerror}")
     with suppress(OSError):  # some file systems know no locks
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return file
 
 
-def _complain(text: str) -> None:
-    with suppress(OSError):  # nobody listens
-        os.write(2, f"vdsotime: {' '.join(text.split())}\n".encode(errors="surrogateescape"))
-
-
-def _fail(status: int, text: str) -> NoReturn:
-    _complain(text)
-    sys.exit(status)
-
-
-# The command line.
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        _fail(EXIT_USAGE, f"{message}; try vdsotime --help")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="vdsotime",
-        usage="%(prog)s [--at WHEN] [--rate R] [--monotonic flow|freeze|rate] "
-        "[--waits follow|real] [--autojump] [--trace FILE] [--] COMMAND [ARG...]\n"
-        "       %(prog)s --check",
-        description="Run COMMAND, and all that it starts, with a clock of its own.",
-        epilog="COMMAND behaves as if it ran alone, its clock apart. Exit status: that of COMMAND, "
-        "or 2 bad usage, 125 vdsotime failed, 126 COMMAND not executable, 127 COMMAND not found.",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--at",
-        metavar="WHEN",
-        help="where the wall clock starts: ISO 8601 (UTC without an offset), such as 1970-01-01 or "
-        "2038-01-19T03:14:07Z, or @SECONDS since the epoch; default: now",
-    )
-    parser.add_argument(
-        "--rate",
-        type=float,
-        metavar="R",
-        default=0.0,
-        help="seconds of the wall clock per real second: 0 stands still (default), 1 ticks",
-    )
-    parser.add_argument(
-        "--monotonic",
-        choices=("flow", "freeze", "rate"),
-        default="flow",
-        help="the monotonic clocks flow on (default), stand still, or go at the rate of the wall",
-    )
-    parser.add_argument(
-        "--waits",
-        choices=("follow", "real"),
-        default="follow",
-        help="timed waits follow their clock (default), or are left to the kernel",
-    )
-    parser.add_argument(
-        "--autojump",
-        action="store_true",
-        help="whenever all wait, jump to the next deadline; monotonic clocks stand still otherwise",
-    )
-    parser.add_argument(
-        "--trace",
-        metavar="FILE",
-        help="write what happened to FILE, as Trace Event JSON, which opens in Perfetto "
-        "(ui.perfetto.dev) and chrome://tracing; it is complete a moment after the last program "
-        "has ended, and locked (flock) until then",
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="say what works on this machine, line by line"
-    )
-    parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    return parser
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.command[:1] == ["--"]:
-        del options.command[0]
-    if options.check:
-        if options.command:
-            parser.error("--check takes no COMMAND")
-        return options
-    if not options.command:
-        parser.error("which COMMAND?")
-    obstacle = known_obstacle()
-    if obstacle is not None:
-        _fail(EXIT_OWN_ERROR, str(TracingUnavailable(*obstacle)))
-    # Only now: elsewhere than on Linux, the engine does not even load.
-    from pytest_vdsotime.options import validate_options
-
-    options.parameters = {
-        "start": options.at,
-        "rate": options.rate,
-        "monotonic": options.monotonic,
-        "waits": options.waits,
-        "autojump": options.autojump,
-    }
-    try:
-        validate_options(**options.parameters)
-    except (TypeError, ValueError) as error:
-        parser.error(str(error))
-    return options
-
-
-# Becoming COMMAND.
-
-
-def _become(command: list[str], parameters: Mapping[str, Any], trace: int | None) -> NoReturn:
+def become(command: list[str], parameters: Mapping[str, Any], trace: int | None) -> NoReturn:
     """Executes `command` in this process, traced by another. Raises TracingUnavailable, OSError."""
     from pytest_vdsotime.launcher import candidates_of, ignored_privilege
 
@@ -187,7 +74,7 @@ def _become(command: list[str], parameters: Mapping[str, Any], trace: int | None
     candidates = candidates_of(command[0], environment)
     privilege = ignored_privilege(command[0], environment, None)
     if privilege is not None:
-        _complain(
+        complain(
             f"{command[0]} runs in real time: "
             f"it is {privilege}, which the kernel ignores for traced programs; run it as root"
         )
@@ -247,9 +134,9 @@ def _rehearse(command: Sequence[str], environment: Mapping[bytes, bytes]) -> Non
             command, preexec_fn=stop_at_exec, close_fds=False, env=environment
         )
     except (FileNotFoundError, NotADirectoryError) as error:
-        _fail(EXIT_NOT_FOUND, f"{command[0]}: {error.strerror}")
+        fail(EXIT_NOT_FOUND, f"{command[0]}: {error.strerror}")
     except (OSError, ValueError) as error:
-        _fail(EXIT_NOT_EXECUTABLE, f"{command[0]}: {getattr(error, 'strerror', error)}")
+        fail(EXIT_NOT_EXECUTABLE, f"{command[0]}: {getattr(error, 'strerror', error)}")
     os.kill(rehearsal.pid, signal.SIGKILL)  # Popen.kill would take the stop for the end
     rehearsal.returncode = -signal.SIGKILL
     _reap(rehearsal.pid)
@@ -308,7 +195,7 @@ class _Spoken(deque[Any]):
     """News of a clock that nobody asks: each is said as it comes."""
 
     def append(self, news: Any) -> None:
-        _complain(str(news))
+        complain(str(news))
 
 
 def _close_all_but(kept: Container[int | None]) -> None:
@@ -321,13 +208,13 @@ def _close_all_but(kept: Container[int | None]) -> None:
 
 def _trace_to(trace: int, program: int, command: list[str], *more: Any) -> None:
     """As `_trace`, and tells what happened to a file."""
-    from pytest_vdsotime.trace import recorded
+    from pytest_vdsotime.report.trace import recorded
 
     try:
         with recorded(trace, command):
             _trace(program, command, *more)
     except OSError as error:
-        _complain(f"the trace is not complete: {error.strerror}")
+        complain(f"the trace is not complete: {error.strerror}")
 
 
 def _trace(
@@ -360,7 +247,7 @@ def _trace(
     try:
         _follow(program, command, tracer, world)
     except Exception as error:
-        _complain(str(error))
+        complain(str(error))
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)  # it may be the launcher, waiting for us
         return
     session.close()
@@ -373,7 +260,7 @@ def _follow(program: int, command: list[str], tracer: Tracer, world: World) -> N
     process = Process(program, world, exited=exited, launch=launch)
     tracer.post(lambda loop: loop.launching.launch(process), launch.ended, exited)
     if number := launch.ended.result():
-        _complain(f"it could be executed a moment ago, and now not: {os.strerror(number)}")
+        complain(f"it could be executed a moment ago, and now not: {os.strerror(number)}")
     exited.result()
     # Those who wait for the end of its output need not wait for that of its daemons.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

@@ -1,0 +1,338 @@
+"""A clock, its threads and its timers in words: for the report of a failed test, and for a timeout
+that has expired.
+
+A description is asked for when something has gone wrong, perhaps in this package: so what cannot be
+known is said to be unknown, nothing raises, and the tracer is waited for no longer than a moment.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeVar
+
+from pytest_vdsotime.errors import VdsoTimeError
+from pytest_vdsotime.events import Event, Kind, command_line, describe, ending, names, readable
+from pytest_vdsotime.kernel import procfs
+from pytest_vdsotime.kernel.look import Look
+from pytest_vdsotime.processes import TracedProcess, snapshot
+from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, Line, LineName, Lines, format_instant
+from pytest_vdsotime.tracer.loop import Loop
+from pytest_vdsotime.tracer.parking import now_ns
+from pytest_vdsotime.tracer.quiet import ENDED, Quiet
+from pytest_vdsotime.tracer.spans import owner_of
+from pytest_vdsotime.tracer.tasks import Process, Reply, Task, TaskState, World
+from pytest_vdsotime.tracer.thread import Tracer
+from pytest_vdsotime.waits import Timer, Wait
+
+T = TypeVar("T")
+
+_PATIENCE_S = 2.0
+_MOST_PROCESSES, _MOST_THREADS, _MOST_TIMERS, _MOST_ENDED = 30, 10, 10, 10
+MOST_EVENTS = 15
+
+
+def told(
+    tracer: Tracer, world: World | None, lines: Lines, *, is_closed: bool, events: int = 0
+) -> str:
+    """Where a clock stands, what its programs do, and the last `events` events."""
+    host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    history: Sequence[Event] = () if world is None else world.history.events
+    if is_closed and history:
+        host_ns = history[-1].real_ns
+    start_ns = lines.monotonic.at(host_ns) if world is None else world.history.start_ns
+    text = [*_lines(lines, start_ns, host_ns, is_closed)]
+    if world is None:
+        text.append("no program was started on it")
+    else:
+        text += _programs(tracer, world, history, is_closed)
+        text += _ended(history)
+        text += _refused(history)
+        text += _last(history, start_ns, host_ns, events)
+    return "\n".join(text)
+
+
+def _lines(lines: Lines, start_ns: int, host_ns: int, is_closed: bool) -> Iterator[str]:
+    was = ", when it was closed" if is_closed else ""
+    yield f"wall line       {format_instant(lines.wall.at(host_ns))}, {_pace(lines.wall)}{was}"
+    way = f"{(lines.monotonic.at(host_ns) - start_ns) / NS_PER_S:+.3f} s since the first program"
+    yield f"monotonic line  {way}, {_pace(lines.monotonic)}"
+
+
+def _pace(line: Line) -> str:
+    rate = line.rate.value
+    return {0.0: "stands still", 1.0: "flows"}.get(rate, f"flows at rate {rate:g}")
+
+
+def _programs(
+    tracer: Tracer, world: World, history: Sequence[Event], is_closed: bool
+) -> Sequence[str]:
+    """The tree of those that live, each with its threads."""
+
+    def look(loop: Loop) -> tuple[list[Process], list[ThreadState], list[TimerState]]:
+        timers = timer_states(world, loop.timers.armed(world))
+        return [*world.processes.values()], thread_states(loop.quiet, world), timers
+
+    if is_closed:
+        return []
+    try:
+        processes, states, timers = ask(tracer, look)
+    except VdsoTimeError as error:
+        return [f"programs        unknown: {error}"]
+    found = [one for process in processes if (one := snapshot(process)) is not None]
+    if not found:
+        return ["programs        none is alive"]
+    threads = {pid: [*group] for pid, group in groupby(states, key=lambda state: state.pid)}
+    called = names(history, in_full=True)
+    more = len(found) - _MOST_PROCESSES
+    lines = [*_tree(found, threads, timers, called)][: 2 * _MOST_PROCESSES]
+    text = ["programs", *lines, *([f"  and {more} more"] if more > 0 else [])]
+    lefts_ns = [state.left_ns for state in states if state.left_ns is not None]
+    lefts_ns += [timer.left_ns for timer in timers]
+    if lefts_ns:
+        text.append(
+            f"The next deadline is {seconds(min(lefts_ns))} away: advance() by that much, or "
+            "advance_to_next(), has it come."
+        )
+    return text
+
+
+def ask(tracer: Tracer, have: Callable[[Loop], T]) -> T:
+    """What the tracer says, also while it handles something else, if it does so in a moment.
+
+    Raises VdsoTimeError.
+    """
+    tracer.check_usable()
+    reply: Reply[T] = Reply()
+    tracer.post(lambda loop: reply.give(have(loop)), reply)
+    try:
+        if not reply.wait(_PATIENCE_S):
+            raise VdsoTimeError(f"the tracer has not answered for {_PATIENCE_S:g} s")
+        return reply.result()
+    except Exception as error:
+        if isinstance(error, VdsoTimeError):
+            raise
+        raise VdsoTimeError(f"looking at the programs failed: {error!r}") from error
+    finally:
+        tracer.forget(reply)
+
+
+def _tree(
+    found: Sequence[TracedProcess],
+    threads: Mapping[int, list[ThreadState]],
+    timers: Sequence[TimerState],
+    called: Mapping[int, str],
+) -> Iterator[str]:
+    by_pid = {one.pid: one for one in found}
+    children: dict[int, list[TracedProcess]] = {}
+    for one in sorted(found, key=lambda one: one.pid):
+        children.setdefault(one.ppid if one.ppid in by_pid else 0, []).append(one)
+
+    # Not recursive: a chain of processes may be as long as it likes.
+    pending = [(one, 1) for one in reversed(children.get(0, []))]
+    while pending:
+        one, depth = pending.pop()
+        pending += [(child, depth + 1) for child in reversed(children.get(one.pid, []))]
+        indent = "  " * min(depth, 10)
+        states = threads.get(one.pid, [])
+        name = command_line(one.argv) or called.get(one.pid) or "?"
+        read = "" if one.has_read_clock else " (has not read the clock)"
+        leader = next((state.text for state in states if state.tid == one.pid), "has ended")
+        yield f"{indent}{name} (pid {one.pid}) {leader}{read}"
+        others = [state for state in states if state.tid != one.pid]
+        for state in others[:_MOST_THREADS]:
+            yield f"{indent}- thread {state.tid} ({state.command}) {state.text}"
+        if len(others) > _MOST_THREADS:
+            yield f"{indent}- and {len(others) - _MOST_THREADS} more threads"
+        for timer in [timer for timer in timers if timer.pid == one.pid][:_MOST_TIMERS]:
+            yield f"{indent}- {timer.text}"
+
+
+def _ended(history: Sequence[Event]) -> Sequence[str]:
+    """How programs have ended."""
+    called = names(history, in_full=True)
+    ends = [event for event in history if event.kind is Kind.ENDED]
+    lines = [
+        f"  {called.get(event.pid, '?')} (pid {event.pid}): {ending(event.what)}"
+        for event in ends[-_MOST_ENDED:]
+    ]
+    more = len(ends) - _MOST_ENDED
+    return ["ended", *([f"  {more} before, and"] if more > 0 else []), *lines] if lines else []
+
+
+def _refused(history: Sequence[Event]) -> Sequence[str]:
+    """Those who may not trace, which they may not tell."""
+    called = names(history)
+    who = [
+        f"{called.get(event.pid, '?')} (pid {event.pid})"
+        for event in history
+        if event.kind is Kind.REFUSED
+    ]
+    if not who:
+        return []
+    return [
+        f"{', '.join([*dict.fromkeys(who)][:3])} tried to trace a process and got EPERM, as "
+        "programs on a clock are traced already: run strace, debuggers and leak checkers off it."
+    ]
+
+
+def _last(history: Sequence[Event], start_ns: int, host_ns: int, count: int) -> Sequence[str]:
+    """The last events, with their virtual and their real time."""
+    shown = history[-count:] if count else ()
+    if not shown:
+        return []
+    called = names(history)
+    lines = ["last events: on the wall line, on the monotonic line, seconds of real time ago"]
+    for event in shown:
+        wall = format_instant(event.wall_ns // 10**6 * 10**6).replace("000Z", "Z")
+        virtual = f"{(event.monotonic_ns - start_ns) / NS_PER_S:+.3f}"
+        ago = f"{(host_ns - event.real_ns) / NS_PER_S:.3f}"
+        text = describe(event, called.get(event.pid, "?"))
+        lines.append(f"  {wall}  {virtual:>10}  {ago:>7}  {text}")
+    return lines
+
+
+def last_resort(have: Callable[[], str]) -> str:
+    """What `have` says; and if it raises, that."""
+    try:
+        return have()
+    except Exception as error:
+        return f"nothing can be told of the clock: {error!r}"
+
+
+# --- what threads do -----------------------------------------------------------------------------
+
+_NO_CALL = 2**64 - 1
+#: Calls whose first argument is the descriptor that they wait for.
+_OF_DESCRIPTOR = frozenset(
+    (
+        *("read", "readv", "write", "writev", "fcntl", "flock", "mq_timedreceive", "mq_timedsend"),
+        *("recvfrom", "recvmsg", "recvmmsg", "sendto", "sendmsg", "accept", "accept4", "connect"),
+        *("epoll_wait", "epoll_pwait", "epoll_pwait2"),
+    )
+)
+#: What others wait for, in other words than their names.
+_FOR = {
+    "wait4": "for a child to end",
+    "waitid": "for a child to end",
+    "futex": "for another thread",
+    "rt_sigsuspend": "for a signal",
+    "rt_sigtimedwait": "for a signal",
+    "pause": "for a signal",
+}
+_STREAMS = {0: "stdin", 1: "stdout", 2: "stderr"}
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadState:
+    """Of one thread."""
+
+    pid: int
+    tid: int
+    command: str
+    text: str
+    left_ns: int | None = None
+    """How far the deadline is that it waits for."""
+
+
+def thread_states(quiet: Quiet, world: World) -> list[ThreadState]:
+    """Of all threads, in the order of their ids. On the tracer thread."""
+    tasks = sorted(quiet.tasks(world), key=lambda one: (one.process.pid, one.tid))
+    return [_thread_state(quiet, task, quiet.look_at(task)) for task in tasks]
+
+
+@dataclass(frozen=True, slots=True)
+class TimerState:
+    """One timer."""
+
+    pid: int
+    text: str
+    left_ns: int
+    """How far it is from expiring."""
+
+
+def timer_states(world: World, timers: Iterable[Timer]) -> list[TimerState]:
+    """Those that will expire, the soonest first. On the tracer thread."""
+    return sorted((_timer_state(world, one) for one in timers), key=lambda one: one.left_ns)
+
+
+def _timer_state(world: World, timer: Timer) -> TimerState:
+    kind, _, number = timer.key
+    names = {"fd": f"timerfd (descriptor {number})", "itimer": "its alarm", "timer": "a timer"}
+    clock = CLOCKS[timer.clock_id]
+    left_ns = max(timer.left_ns(world.page.lines, now_ns()), 0)
+    text = f"{names[kind]} expires in {seconds(left_ns)} by {clock.name}"
+    if timer.is_absolute and clock.line is LineName.WALL:
+        until = format_instant(timer.deadlines[0][1] + world.page.offset_ns(timer.clock_id))
+        text = f"{names[kind]} expires at {until} by {clock.name}: {seconds(left_ns)} left"
+    if timer.interval_ns:
+        text += f", then every {seconds(timer.interval_ns)}"
+    return TimerState(owner_of(world, timer), text, left_ns)
+
+
+def _thread_state(quiet: Quiet, task: Task, look: Look | None) -> ThreadState:
+    pid, command = task.process.pid, readable(procfs.command(task.tid))
+    wait = quiet.wait_of(task, look)
+    if wait is None or task.state == TaskState.LISTENING or task.process.launch is not None:
+        return ThreadState(pid, task.tid, command, _untimed(task, look))
+    left_ns = max(wait.left_ns(task.process.world.page.lines, now_ns()), 0)
+    return ThreadState(pid, task.tid, command, _waits(task, wait, left_ns), left_ns)
+
+
+def _untimed(task: Task, look: Look | None) -> str:
+    if task.process.launch is not None:
+        return "is being started"
+    if task.state == TaskState.LISTENING:
+        return "is stopped by a signal; SIGCONT has it go on"
+    if look is None:
+        return "is stopped"
+    if look.state in ENDED:
+        return "has ended"
+    if look.state == ord("R"):
+        return "runs"
+    if look.nr == _NO_CALL:
+        return "waits"
+    return _waits_in(task, look)
+
+
+def _waits(task: Task, wait: Wait, left_ns: int) -> str:
+    """For a deadline: of which clock, and how far that is."""
+    page, clock = task.process.world.page, CLOCKS[wait.clock_id]
+    if wait.is_absolute and clock.line is LineName.WALL:
+        until = format_instant(wait.deadlines[0][1] + page.offset_ns(wait.clock_id))
+        return f"waits in {wait.row.name} until {until} by {clock.name}: {seconds(left_ns)} left"
+    length = seconds(wait.length_ns)
+    return f"waits in {wait.row.name} for {length} by {clock.name}: {seconds(left_ns)} left"
+
+
+def seconds(span_ns: int) -> str:
+    """Milliseconds are enough for people."""
+    number = f"{span_ns / NS_PER_S:.3f}".rstrip("0").rstrip(".")
+    return f"{number} s"
+
+
+def _waits_in(task: Task, look: Look) -> str:
+    """For something else than a time."""
+    host = task.process.host
+    numbers = {} if host is None else host.arch.abis[0].syscalls
+    call = next((name for name, nr in numbers.items() if nr == look.nr), f"system call {look.nr}")
+    if call in _OF_DESCRIPTOR:
+        return f"waits in {call} of {_file(task.tid, look.arguments[0] & 0xFFFFFFFF)}"
+    # Of no descriptors: what pause(3) is on 64-bit Arm.
+    is_pause = call in ("poll", "ppoll") and not look.arguments[1]
+    reason = _FOR["pause"] if is_pause else _FOR.get(call)
+    if reason is None:
+        return f"waits in {call}, without a time limit"
+    return f"waits {reason} ({call})"
+
+
+def _file(tid: int, descriptor: int) -> str:
+    """What a descriptor leads to."""
+    try:
+        path = readable(os.readlink(f"/proc/{tid}/fd/{descriptor}"))
+    except OSError:
+        path = "a file"
+    return f"{path} ({_STREAMS.get(descriptor, f'descriptor {descriptor}')})"
