@@ -167,7 +167,7 @@ static int begins_endless(const struct pump *pump, const struct syscall_info *in
 }
 
 /* A new thread or process that is not to leave its tracer nor its time namespace: its flags, which stand in memory,
- * say so (tracer/processcalls.py). */
+ * say so (tracer/calls/process.py). */
 static int is_plain_clone3(uint64_t tid, const struct syscall_info *info)
 {
     uint64_t flags = 0;

@@ -68,7 +68,7 @@ static int is_as_written(const struct wait_table *table, const struct syscall_in
 }
 
 /* Whether a stopped system call takes signals that are not blocked, of which the kernel queues ignored ones for a tracee
- * (tracer/signalcalls.py). */
+ * (tracer/calls/signals.py). */
 int takes_unblocked(uint64_t tid, const struct syscall_info *info)
 {
     uint64_t set, mask;

@@ -115,7 +115,7 @@ class WaitRow:
     is_of_socket: bool = False
     """It waits for the timeout of a socket."""
     takes_signals: bool = False
-    """It waits for signals, with or without a timeout (tracer/signalcalls.py)."""
+    """It waits for signals, with or without a timeout (tracer/calls/signals.py)."""
     is_block: bool = False
     """Its arguments stand in memory, where its only one points."""
 
@@ -308,7 +308,7 @@ class Timer(Deadlines):
     is_sent: bool = False
     """Its signal is queued, and not known to be delivered,"""
     is_unsent: bool = False
-    """or could not be queued yet: see tracer/timers.py."""
+    """or could not be queued yet: see tracer/calls/expirations.py."""
     overrun: int = 0
     """How often it has expired again since the expiration that its signal is about."""
     times_sent: int = 0

@@ -198,7 +198,7 @@ NO_OTHER_KIND = """
 import sys
 from pytest_vdsotime import faults
 from pytest_vdsotime.cli.check import check
-from pytest_vdsotime.tracer.native import RealTime
+from pytest_vdsotime.tracer.takeover.native import RealTime
 def refuse(pid):
     raise RealTime("there is nothing for it")
 with faults.injected("vdso", refuse):

@@ -20,10 +20,9 @@ from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.look import Look
 from pytest_vdsotime.processes import TracedProcess, snapshot
 from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, Line, LineName, Lines, format_instant
+from pytest_vdsotime.tracer.calls.waits import now_ns, owner_of
 from pytest_vdsotime.tracer.loop import Loop
-from pytest_vdsotime.tracer.parking import now_ns
 from pytest_vdsotime.tracer.quiet import ENDED, Quiet
-from pytest_vdsotime.tracer.spans import owner_of
 from pytest_vdsotime.tracer.tasks import Process, Reply, Task, TaskState, World
 from pytest_vdsotime.tracer.thread import Tracer
 from pytest_vdsotime.waits import Timer, Wait

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
+from pytest_vdsotime.tracer.calls.waits import now_ns
 from pytest_vdsotime.tracer.doorbell import Doorbell
-from pytest_vdsotime.tracer.parking import now_ns
 from pytest_vdsotime.waits import NEVER_NS
 
 

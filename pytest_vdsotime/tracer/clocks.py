@@ -11,8 +11,8 @@ from functools import partial
 from pytest_vdsotime.events import Kind
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.pump import Pump
-from pytest_vdsotime.tracer.attaching import Attaching
 from pytest_vdsotime.tracer.shortcuts import Shortcuts
+from pytest_vdsotime.tracer.takeover.attach import Attaching
 from pytest_vdsotime.tracer.tasks import Process, Reply, Tables, World
 
 

@@ -21,7 +21,7 @@ from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer.alarms import Alarms
-from pytest_vdsotime.tracer.parking import now_ns
+from pytest_vdsotime.tracer.calls.waits import now_ns
 from pytest_vdsotime.tracer.tasks import Process, Task, TaskState
 
 #: Sent by the kernel to a thread for what it has just done (signal(7)); native_stub/pump.c has them

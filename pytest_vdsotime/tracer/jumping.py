@@ -5,7 +5,7 @@ from __future__ import annotations
 from pytest_vdsotime import faults
 from pytest_vdsotime.timeline import LATEST_NS
 from pytest_vdsotime.tracer.alarms import Alarms
-from pytest_vdsotime.tracer.parking import now_ns
+from pytest_vdsotime.tracer.calls.waits import now_ns
 from pytest_vdsotime.tracer.passing import (
     FIRST_NAP_NS,
     LAST_NAP_NS,

@@ -24,29 +24,28 @@ from pytest_vdsotime.kernel.pump import CHILD, END, Entry, Pump
 from pytest_vdsotime.kernel.signals import SI_TIMER
 from pytest_vdsotime.kernel.spawn import Nursery
 from pytest_vdsotime.kernel.wait import Stop, StopKind
-from pytest_vdsotime.tracer import crashes, exits, interrupted, signalcalls
+from pytest_vdsotime.tracer import crashes, interrupted
 from pytest_vdsotime.tracer.alarms import Alarms
-from pytest_vdsotime.tracer.attaching import Attaching
-from pytest_vdsotime.tracer.calls import LOADER_FAILED
-from pytest_vdsotime.tracer.canceled import CanceledReads
+from pytest_vdsotime.tracer.calls import LOADER_FAILED, signals, waits
+from pytest_vdsotime.tracer.calls.expirations import Timers
+from pytest_vdsotime.tracer.calls.waits import Parking, follow_wait
+from pytest_vdsotime.tracer.cancellation import CanceledReads
 from pytest_vdsotime.tracer.clocks import Clocks
 from pytest_vdsotime.tracer.crashes import Crashes
 from pytest_vdsotime.tracer.doorbell import Doorbell
 from pytest_vdsotime.tracer.jumping import Jumping
-from pytest_vdsotime.tracer.launching import Launching
 from pytest_vdsotime.tracer.lookout import Lookout, is_thread_of
-from pytest_vdsotime.tracer.mapping import inherit_copy
-from pytest_vdsotime.tracer.moving import Moving
-from pytest_vdsotime.tracer.native import NativeObjects, RealTime
-from pytest_vdsotime.tracer.parking import Parking
 from pytest_vdsotime.tracer.passing import Passing
 from pytest_vdsotime.tracer.quiet import Quiet
 from pytest_vdsotime.tracer.shortcuts import Shortcuts, own_rows, tell_of_calls, tell_of_waits
-from pytest_vdsotime.tracer.spans import follow_wait
 from pytest_vdsotime.tracer.stops import Stops
-from pytest_vdsotime.tracer.takeover import Takeover, warn_of_reservations
+from pytest_vdsotime.tracer.takeover.attach import Attaching
+from pytest_vdsotime.tracer.takeover.exec import Takeover, warn_of_reservations
+from pytest_vdsotime.tracer.takeover.mapping import inherit_copy
+from pytest_vdsotime.tracer.takeover.native import NativeObjects, RealTime
+from pytest_vdsotime.tracer.takeover.relocate import Moving
+from pytest_vdsotime.tracer.takeover.start import Launching
 from pytest_vdsotime.tracer.tasks import Process, Tables, Task, TaskState, World
-from pytest_vdsotime.tracer.timers import Timers
 
 _BIRTHS = StopKind.FORK, StopKind.VFORK, StopKind.CLONE
 
@@ -410,18 +409,18 @@ class Loop:
             self._pump.hand_over(task.tid, task.is_to_go_on)
             self._shortcuts.take_care(task.process)
         if task.process.pid in task.process.world.watchers:
-            signalcalls.at_exit(task, stopped, self._native.arch)
+            signals.at_exit(task, stopped, self._native.arch)
             if not task.process.world.stops_at_calls:
                 self._shortcuts.choose()
         if self._rewinds_early:
-            exits.at_exit(self._parking, task, stopped, is_as_written=at_exit is None)
+            waits.at_exit(self._parking, task, stopped, is_as_written=at_exit is None)
         self._resume(task, self._takeover.follow_time_namespace(stopped, task.process))
         self._revise(task.process.world)
 
     def _on_group_stop(self, task: Task, _stop: Stop) -> None:
         stopped = Stopped(task.tid)
         self._parking.at_stop(task, stopped)
-        exits.at_group_stop(task, stopped, self._native.arch)
+        waits.at_group_stop(task, stopped, self._native.arch)
         task.move(TaskState.LISTENING)
         stopped.listen()
 

@@ -23,18 +23,23 @@ from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.pump import Pump
 from pytest_vdsotime.kernel.wait import Stop
 from pytest_vdsotime.timeline import NS_PER_S, LineName, Lines, check_range
-from pytest_vdsotime.tracer import sockets
 from pytest_vdsotime.tracer.alarms import Alarms
-from pytest_vdsotime.tracer.calls import Calls
-from pytest_vdsotime.tracer.canceled import CanceledReads
-from pytest_vdsotime.tracer.parking import HELD_TOLERANCE_NS, Parking, in_kernel, is_brief, now_ns
+from pytest_vdsotime.tracer.calls import Calls, sockets
+from pytest_vdsotime.tracer.calls.expirations import Timers
+from pytest_vdsotime.tracer.calls.waits import (
+    HELD_TOLERANCE_NS,
+    Parking,
+    in_kernel,
+    is_brief,
+    now_ns,
+    tell_expired,
+)
+from pytest_vdsotime.tracer.cancellation import CanceledReads
 from pytest_vdsotime.tracer.quiet import Quiet
 from pytest_vdsotime.tracer.request import Request, Substitute
 from pytest_vdsotime.tracer.shortcuts import Shortcuts
-from pytest_vdsotime.tracer.spans import tell_expired
 from pytest_vdsotime.tracer.stops import Stops
 from pytest_vdsotime.tracer.tasks import Tables, Task, TaskState, World
-from pytest_vdsotime.tracer.timers import Timers
 from pytest_vdsotime.waits import NEVER_NS, Timer, Wait
 
 FIRST_NAP_NS, LAST_NAP_NS = 20_000, 2_000_000

@@ -9,10 +9,10 @@ from pytest_vdsotime.arch import Abi
 from pytest_vdsotime.events import Kind
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.pump import KINDS, Pump
-from pytest_vdsotime.tracer.native import Kind as ProgramKind
-from pytest_vdsotime.tracer.native import NativeObjects
 from pytest_vdsotime.tracer.request import CallRow
-from pytest_vdsotime.tracer.takeover import Takeover
+from pytest_vdsotime.tracer.takeover.exec import Takeover
+from pytest_vdsotime.tracer.takeover.native import Kind as ProgramKind
+from pytest_vdsotime.tracer.takeover.native import NativeObjects
 from pytest_vdsotime.tracer.tasks import Process, Tables, TaskState, World
 from pytest_vdsotime.waits import CLOCKS_TO_SLEEP_BY, NEVER_NS, WAITS, Unit, WaitRow
 

@@ -150,7 +150,7 @@ class World:
     unsent: set[TimerKey] = field(default_factory=set)
     """Timers whose signals could not be queued yet."""
     watchers: set[int] = field(default_factory=set)
-    """Processes that may read of signals that are nobody's (tracer/signalcalls.py)."""
+    """Processes that may read of signals that are nobody's (tracer/calls/signals.py)."""
     is_canceled: bool = False
     """Some timer is, which the next read of it tells."""
     to_stop: set[int] = field(default_factory=set)
@@ -217,7 +217,7 @@ class World:
 
 
 class Moved(NamedTuple):
-    """How the vDSO of a process was moved (tracer/attaching.py)."""
+    """How the vDSO of a process was moved (tracer/takeover/attach.py)."""
 
     areas: tuple[range, ...]
     """Where it and its data were,"""
@@ -291,7 +291,7 @@ class Process:
     time_offsets: TimeOffsets = NO_OFFSETS
     """Of the time namespace that it is in."""
     was_refused_a_leap_second: bool = False
-    """Which was told then (tracer/adjusting.py)."""
+    """Which was told then (tracer/calls/clocks.py)."""
     provides_memory: bool = False
     """It, or whoever started it, handles page faults itself (userfaultfd(2))."""
 
@@ -412,7 +412,7 @@ class Task:
     look: Look | None = None
     """The last at it that found it blocked."""
     receipt: Receipt | None = None
-    """The call that it makes again for the rest (tracer/datagrams.py)."""
+    """The call that it makes again for the rest (tracer/calls/sockets.py)."""
 
     @property
     def is_to_go_on(self) -> bool:

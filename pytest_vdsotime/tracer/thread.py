@@ -23,7 +23,7 @@ from pytest_vdsotime.errors import ClockClosed, TracingUnavailable, VdsoTimeErro
 from pytest_vdsotime.kernel.spawn import Nursery, Spawn
 from pytest_vdsotime.tracer.doorbell import CHILD_COMES, INTERRUPT, Doorbell, watch
 from pytest_vdsotime.tracer.loop import Loop
-from pytest_vdsotime.tracer.native import NativeObjects
+from pytest_vdsotime.tracer.takeover.native import NativeObjects
 from pytest_vdsotime.tracer.tasks import Reply
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from pytest_vdsotime.arch import Abi, host_arch
 from pytest_vdsotime.kernel.seccomp import INSTRUCTION_SIZE, Match, Rule, assemble
 from pytest_vdsotime.timeline import CLOCKS
 from pytest_vdsotime.tracer.calls import CALLS, LOADER_FAILED, Calls
-from pytest_vdsotime.tracer.endless import followed
+from pytest_vdsotime.tracer.calls.waits import followed
 from pytest_vdsotime.tracer.request import CallRow
 
 # linux/seccomp.h

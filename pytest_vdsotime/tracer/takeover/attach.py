@@ -20,8 +20,8 @@ from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.pump import Pump
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer.interrupted import called_again, hide_interrupt, recall
-from pytest_vdsotime.tracer.moving import Moving, arch_of
-from pytest_vdsotime.tracer.native import NativeObjects
+from pytest_vdsotime.tracer.takeover.native import NativeObjects
+from pytest_vdsotime.tracer.takeover.relocate import Moving, arch_of
 from pytest_vdsotime.tracer.tasks import Process, Tables, Task, TaskState
 
 #: The stops that wait while others are stopped. Signals too: a handler would be called inside what

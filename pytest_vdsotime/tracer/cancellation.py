@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pytest_vdsotime.kernel import ptrace
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.tracer.calls import Calls
+from pytest_vdsotime.tracer.calls.expirations import Timers
 from pytest_vdsotime.tracer.tasks import Task, TaskState, World
-from pytest_vdsotime.tracer.timers import Timers
 
 
 @dataclass(slots=True)

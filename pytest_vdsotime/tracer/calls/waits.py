@@ -7,6 +7,23 @@ and ends as it does when its time is up; if it has ended for real at that moment
 
 The program's memory is written only where the kernel writes it: what is left of a timeout, the sets
 of select(2).
+
+What a wait leaves in its program's memory, where the kernel writes it: what is left of its
+timeout, the sets of select(2).
+
+What is recorded of waits and timers: how they end by the clock, and while somebody records when
+each wait begins and ends.
+
+The exits of waits on machines that rewind early (Arch.rewinds_early), where these alone show how
+a wait has ended; elsewhere none of it is needed.
+
+Calls that end with EINTR when they are woken up for anything (signal(7)), such as a signal that
+is ignored, of which a tracer alone hears.
+
+Where the kernel makes calls ready to be made again before it asks the tracer (Arch.rewinds_early),
+it has forgotten by then what the first argument was, in whose place the result is. At their exit
+it knows. So these calls stop at their entry even where they have no time limit, and are followed to
+their exit (interrupted.at_exit); what has none but that of its socket does not.
 """
 
 from __future__ import annotations
@@ -14,16 +31,20 @@ from __future__ import annotations
 import errno
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from pytest_vdsotime.arch import Arch
-from pytest_vdsotime.kernel import procfs, ptrace
-from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.events import Deadline, Kind
+from pytest_vdsotime.kernel import memory, procfs, ptrace
+from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.pump import Pump, Record
+from pytest_vdsotime.kernel.seccomp import Match
+from pytest_vdsotime.page import PAGE_SIZE
 from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, LineName
+from pytest_vdsotime.tracer import interrupted
 from pytest_vdsotime.tracer.interrupted import (
     ERESTARTNOHAND,
     ERESTARTNOINTR,
@@ -35,17 +56,9 @@ from pytest_vdsotime.tracer.interrupted import (
     hide_interrupt,
     set_call_registers,
 )
-from pytest_vdsotime.tracer.request import Answer, Refused, Request, Substitute
-from pytest_vdsotime.tracer.spans import tell_expired
+from pytest_vdsotime.tracer.request import Answer, CallRow, Refused, Request, Substitute
 from pytest_vdsotime.tracer.tasks import Task, World
-from pytest_vdsotime.tracer.waitmemory import (
-    clear_sets,
-    is_mask_refused,
-    rest_before,
-    restore_rest,
-    write_rest,
-)
-from pytest_vdsotime.waits import NEVER_NS, Unit, Wait, WaitRow, deadlines
+from pytest_vdsotime.waits import NEVER_NS, Timer, Unit, Wait, WaitRow, deadlines
 
 _LONGEST_S = _LONGEST_MS = 2**31 - 1
 _BLOCK = struct.Struct("<5I")  # that of select(2)
@@ -385,3 +398,201 @@ class Parking:
         error = error_of(registers, arch)
         is_interrupted = error in GOES_ON or (error == errno.EFAULT and wait.row.may_fail)
         return is_interrupted and wait.is_same(nr, arguments, place)
+
+
+# --- memory of the program that a wait needs -----------------------------------------------------
+
+_MASK_SIZE = 8
+
+
+def rest_before(row: WaitRow, request: Request) -> bytes:
+    """What stands where a signal leaves the rest, as far as there is memory."""
+    address = row.rest is not None and request.arguments[row.rest]
+    if not address:
+        return b""
+    size, tid = request.abi.pair(request.wide).size, request.stopped.tid
+    return memory.read_running(tid, address, size) or memory.read_running(
+        tid, address, min(-address % PAGE_SIZE, size)
+    )
+
+
+def write_rest(wait: Wait, stopped: Stopped, argument: int, left_ns: int) -> bool:
+    """Returns whether it could be told to who wants to know."""
+    data = wait.abi.pack_span(wait.row.wide, left_ns, wait.row.unit)
+    return _write(wait, stopped, argument, data)
+
+
+def restore_rest(wait: Wait, stopped: Stopped) -> None:
+    """The program has not been interrupted."""
+    if wait.rest_was and wait.row.rest is not None:
+        _write(wait, stopped, wait.row.rest, wait.rest_was)
+
+
+def clear_sets(wait: Wait, stopped: Stopped) -> bool:
+    """Those of select(2), up to its first argument; false where one cannot be written
+    (core_sys_select, fs/select.c)."""
+    if not wait.row.sets:
+        return True
+    count = min(wait.words[0] & 0xFFFFFFFF, procfs.descriptor_table_size(stopped.tid))
+    size = -(-count // (8 * wait.abi.long_size)) * wait.abi.long_size
+    return all(_write(wait, stopped, argument, bytes(size)) for argument in wait.row.sets)
+
+
+def is_mask_refused(wait: Wait, stopped: Stopped) -> bool:
+    """Whether the call has failed before it began to wait: of ppoll(2) and pselect6(2), because of
+    their signal mask (set_user_sigmask, kernel/signal.c)."""
+    if wait.row.mask is None:
+        return False
+    words = wait.arguments[wait.row.mask :]
+    try:
+        if len(words) == 1:  # it leads to both
+            pair = struct.Struct("<2Q" if wait.abi.long_size == 8 else "<2I")
+            words = pair.unpack(memory.read_as_program(stopped, words[0], pair.size))
+        if words[0]:
+            memory.read_as_program(stopped, words[0], _MASK_SIZE)
+    except MemoryError:
+        return True
+    return bool(words[0]) and words[1] != _MASK_SIZE
+
+
+def _write(wait: Wait, stopped: Stopped, argument: int, data: bytes) -> bool:
+    try:
+        if wait.words[argument]:
+            memory.write_as_program(stopped, wait.words[argument], data)
+    except MemoryError:
+        return False
+    return True
+
+
+# --- spans ---------------------------------------------------------------------------------------
+
+_TIMERS = {"fd": "timerfd", "itimer": "interval timer", "timer": "timer"}
+
+
+def deadline_of(world: World, what: Wait | Timer) -> Deadline:
+    """What ends it."""
+    clock_id, at_ns = what.clock_id, None
+    if what.deadlines:
+        at_ns = what.deadlines[0][1] + world.page.offset_ns(clock_id)
+    name = what.row.name if isinstance(what, Wait) else _TIMERS[what.key[0]]
+    return Deadline(name, CLOCKS[clock_id].name, at_ns)
+
+
+def owner_of(world: World, timer: Timer) -> int:
+    """The process that it belongs to; its descriptor may be a thread's."""
+    _, owner, _ = timer.key
+    if owner in world.processes:
+        return owner
+    everyone = world.processes.values()
+    return next((one.pid for one in everyone if owner in one.threads), owner)
+
+
+def tell_fired(world: World, timer: Timer, deadline: Deadline) -> None:
+    """It expires."""
+    world.record(Kind.FIRED, owner_of(world, timer), deadline)
+
+
+def tell_expired(task: Task, wait: Wait, *, is_over: bool = False) -> None:
+    """Its time is up. `is_over`: its task goes on by that, without another word."""
+    world, pid = task.process.world, task.process.pid
+    world.record(Kind.EXPIRED, pid, deadline_of(world, wait), task.tid)
+    if is_over and world.history.records:
+        world.record(Kind.WAITED, pid, tid=task.tid)
+
+
+def follow_wait(task: Task, call: SystemCall, at_stop: Callable[[Task, Stopped], None]) -> None:
+    """At the entry of a call that was answered: if it is a wait, its end is told too, unless the
+    task is held there. `at_stop` does what is due to a wait: where a task stops at the end of its
+    call, that is the stop to which it was interrupted."""
+    wait, world, pid = task.wait, task.process.world, task.process.pid
+    if wait is None or wait.nr != call.nr:
+        return
+    world.record(Kind.WAITS, pid, deadline_of(world, wait), task.tid)
+    if task.held is not None:
+        return
+    then = task.at_exit
+
+    def ended(stopped: Stopped) -> None:
+        world.record(Kind.WAITED, pid, tid=task.tid)
+        (then or partial(at_stop, task))(stopped)
+
+    task.at_exit = ended
+
+
+# --- exits ---------------------------------------------------------------------------------------
+
+
+def at_exit(parking: Parking, task: Task, stopped: Stopped, *, is_as_written: bool) -> None:
+    """`is_as_written`: the kernel times it so, which nobody has seen to yet.
+
+    Requires: the task is at the exit of a system call.
+    Leaves: it there, and what was found out in `task.rewound`.
+    """
+    if is_as_written:
+        _end(parking, task, stopped)
+    if task.rewound is None:
+        task.rewound = interrupted.at_exit(stopped, parking.arch)
+    if task.rewound is not None:
+        parking.pump.hand_over(task.tid)
+
+
+def at_group_stop(task: Task, stopped: Stopped, arch: Arch) -> None:
+    """A call that this ends is not made again when the process goes on."""
+    if task.rewound is not None:
+        interrupted.end_interrupted(stopped, arch, task.rewound)
+
+
+def _end(parking: Parking, task: Task, stopped: Stopped) -> None:
+    """As Substitute.then of others."""
+    record, wait, arch = parking.pump.record_of(task.tid), task.wait, parking.arch
+    if record is not None:
+        parking.pump.drop_record(task.tid)
+        wait = parking.recorded(record)
+    task.wait = None
+    registers = stopped.registers()
+    if wait is not None and parking.is_in(wait, registers):
+        task.wait = wait
+        result = finish(task, wait, stopped, -interrupted.error_of(registers, arch))
+        setattr(registers, arch.syscall_result, result % 2**64)
+        stopped.set_registers(registers)
+    parking.pump.hand_over(task.tid, task.is_to_go_on)
+
+
+# --- calls that any signal ends ------------------------------------------------------------------
+
+_IORING_ENTER_GETEVENTS = 1  # linux/io_uring.h
+#: As in native_stub/arch/aarch64.h, by when they wait.
+_CALLS: dict[str, Match | None] = {
+    "epoll_pwait": Match(argument=3, any_bits=0xFFFFFFFF),
+    "epoll_pwait2": None,
+    "io_getevents": None,
+    "io_uring_enter": Match(argument=3, any_bits=_IORING_ENTER_GETEVENTS),
+    "rt_sigtimedwait": None,
+    "semop": None,
+    "semtimedop": None,
+}
+
+
+def followed(rows: Sequence[CallRow], arch: Arch) -> Sequence[CallRow]:
+    """The rows, and these calls in place of those of the same name, which still answer what they
+    hold for."""
+    if not arch.rewinds_early:
+        return rows
+    own = {row.name: row for row in rows}
+    others = [row for row in rows if row.name not in _CALLS]
+    return (*others, *(_row(name, match, own.get(name)) for name, match in _CALLS.items()))
+
+
+def _row(name: str, match: Match | None, own: CallRow | None) -> CallRow:
+    return CallRow(name, partial(_answer, own), match, wide=own is not None and own.wide)
+
+
+def _answer(own: CallRow | None, request: Request) -> Answer:
+    answer = None
+    if own is not None and own.holds(request.arguments):
+        answer = own.answer(request)
+    return _as_it_is if answer is None and request.task.wait is None else answer
+
+
+def _as_it_is(result: int) -> int:
+    return result

@@ -23,7 +23,7 @@ from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.kernel import memory, procfs, ptrace
 from pytest_vdsotime.kernel.procfs import SignalMasks
 from pytest_vdsotime.kernel.ptrace import Stopped
-from pytest_vdsotime.tracer import parking
+from pytest_vdsotime.tracer.calls import waits
 from pytest_vdsotime.tracer.interrupted import rewind
 from pytest_vdsotime.tracer.request import Answer, CallRow, Refused, Request, Substitute
 from pytest_vdsotime.tracer.tasks import Process, Task
@@ -49,7 +49,7 @@ def _fatal(process: Process, masks: SignalMasks) -> int:
 
 
 def _sigtimedwait(row: WaitRow, request: Request) -> Answer:
-    answer = parking.begin(row, request)
+    answer = waits.begin(row, request)
     try:
         wanted = int.from_bytes(request.read(request.arguments[0], _SET_SIZE), "little")
     except Refused:

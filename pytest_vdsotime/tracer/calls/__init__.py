@@ -20,13 +20,14 @@ from pytest_vdsotime.kernel import memory
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.seccomp import Match, Rule, assemble
 from pytest_vdsotime.page import MARK_OFFSET, PAGE_SIZE, SLOT_SIZE
-from pytest_vdsotime.tracer import parking, signalcalls
-from pytest_vdsotime.tracer.adjusting import ADJUSTING_CALLS
-from pytest_vdsotime.tracer.clockcalls import CLOCK_CALLS
-from pytest_vdsotime.tracer.datagrams import DATAGRAM_CALLS
-from pytest_vdsotime.tracer.endless import followed
+from pytest_vdsotime.tracer.calls import signals, waits
+from pytest_vdsotime.tracer.calls.clocks import ADJUSTING_CALLS, CLOCK_CALLS
+from pytest_vdsotime.tracer.calls.process import PROCESS_CALLS
+from pytest_vdsotime.tracer.calls.signals import SIGNAL_CALLS
+from pytest_vdsotime.tracer.calls.sockets import DATAGRAM_CALLS, SOCKET_CALLS
+from pytest_vdsotime.tracer.calls.timers import TIMER_CALLS
+from pytest_vdsotime.tracer.calls.waits import followed
 from pytest_vdsotime.tracer.interrupted import GOES_ON, error_of, rewind
-from pytest_vdsotime.tracer.processcalls import PROCESS_CALLS
 from pytest_vdsotime.tracer.request import (
     CallRow,
     Exit,
@@ -36,15 +37,12 @@ from pytest_vdsotime.tracer.request import (
     Substitute,
 )
 from pytest_vdsotime.tracer.room import room_for
-from pytest_vdsotime.tracer.signalcalls import SIGNAL_CALLS
-from pytest_vdsotime.tracer.sockets import SOCKET_CALLS
 from pytest_vdsotime.tracer.tasks import Process, Rewound, Task
-from pytest_vdsotime.tracer.timercalls import TIMER_CALLS
 from pytest_vdsotime.waits import WAITS
 
-_SIGNAL_WAITS = tuple(signalcalls.row_of(row) for row in WAITS if row.takes_signals)
+_SIGNAL_WAITS = tuple(signals.row_of(row) for row in WAITS if row.takes_signals)
 WAIT_CALLS = tuple(
-    CallRow(row.name, partial(parking.begin, row), row.condition, row.wide, row.pointer)
+    CallRow(row.name, partial(waits.begin, row), row.condition, row.wide, row.pointer)
     for row in WAITS
     if not row.takes_signals
 )
@@ -52,7 +50,7 @@ WAIT_CALLS = tuple(
 POINT_CALLS = tuple(
     CallRow(
         row.name,
-        partial(parking.begin, row),
+        partial(waits.begin, row),
         row.points if isinstance(row.points, Match) else None,
         row.wide,
         row.pointer,

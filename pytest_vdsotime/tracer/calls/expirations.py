@@ -26,8 +26,7 @@ from pytest_vdsotime.kernel import descriptors, procfs, ptrace, signals
 from pytest_vdsotime.kernel.pump import Pump
 from pytest_vdsotime.timeline import NS_PER_S
 from pytest_vdsotime.tracer.alarms import Alarms
-from pytest_vdsotime.tracer.parking import now_ns
-from pytest_vdsotime.tracer.spans import deadline_of, owner_of, tell_fired
+from pytest_vdsotime.tracer.calls.waits import deadline_of, now_ns, owner_of, tell_fired
 from pytest_vdsotime.tracer.tasks import Process, Task, World
 from pytest_vdsotime.waits import MAX_OVERRUN, NEVER_NS, Timer
 
