@@ -16,8 +16,8 @@ from pytest_vdsotime.processes import AttachedProcess, PendingWait, TracedProces
 from pytest_vdsotime.report import describe
 from pytest_vdsotime.session import ClockSession
 from pytest_vdsotime.timeline import Instant, Lines, Rate
-from pytest_vdsotime.tracer.passing import Passing
-from pytest_vdsotime.tracer.tasks import World
+from pytest_vdsotime.tracer.operations import Passing
+from pytest_vdsotime.tracer.state import World
 from pytest_vdsotime.tracer.thread import Tracer
 
 if TYPE_CHECKING:

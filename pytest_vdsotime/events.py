@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import Any, NamedTuple
 
-from pytest_vdsotime.timeline import NS_PER_S, Lines, format_instant
+from pytest_vdsotime.timeline import NS_PER_S, Lines, format_instant, now_ns
 
 _MOST_REMEMBERED = 1000
 _LONGEST_ARGUMENTS = 100
@@ -118,7 +117,7 @@ class History:
         at_ns: int = 0,
     ) -> None:
         """Remembers an event, now or `at_ns`."""
-        at_ns = at_ns or time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        at_ns = at_ns or now_ns()
         self._append((kind, at_ns, lines, pid, tid, what))
 
     @property

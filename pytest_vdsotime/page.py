@@ -30,6 +30,7 @@ from pytest_vdsotime.timeline import (
     Lines,
     Rate,
     TimeOffsets,
+    now_ns,
 )
 
 PAGE_SIZE = 4096
@@ -221,7 +222,7 @@ class ClockPage:
         self._failure = None
         self._publish(self._sequence + 1)
         try:
-            self.lines = to(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+            self.lines = to(now_ns())
             self._view[BODY_OFFSET : BODY_OFFSET + BODY_SIZE] = pack_body(
                 self.lines, self._host, private=False
             )

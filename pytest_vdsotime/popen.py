@@ -30,7 +30,7 @@ from pytest_vdsotime.launcher import (
 )
 from pytest_vdsotime.session import ClockSession
 from pytest_vdsotime.spawning import Spawning, can_spawn
-from pytest_vdsotime.tracer.tasks import Launch, Process, Reply
+from pytest_vdsotime.tracer.state import Launch, Process, Reply
 from pytest_vdsotime.tracer.thread import Tracer
 
 Word: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"

@@ -13,8 +13,8 @@ from pytest_vdsotime.errors import TracingUnavailable, VdsoTimeError
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.page import CLOCK_PAGE, MARKER_PAGE, PAGE_SIZE
 from pytest_vdsotime.timeline import CLOCKS, NS_PER_S
-from pytest_vdsotime.tracer.passing import Passing
-from pytest_vdsotime.tracer.tasks import Process, Reply, World
+from pytest_vdsotime.tracer.operations import Passing
+from pytest_vdsotime.tracer.state import Process, Reply, World
 from pytest_vdsotime.tracer.thread import Tracer
 
 _CLOSE_TIMEOUT_S = 10.0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import warnings
 from collections import deque
 from collections.abc import Callable
@@ -29,9 +28,9 @@ from pytest_vdsotime.processes import (
 )
 from pytest_vdsotime.python_clock import PythonClock
 from pytest_vdsotime.report import describe
-from pytest_vdsotime.timeline import Lines, host_wall_ns, initial_lines, parse_instant
-from pytest_vdsotime.tracer.passing import Passing
-from pytest_vdsotime.tracer.tasks import Process, World
+from pytest_vdsotime.timeline import Lines, host_wall_ns, initial_lines, now_ns, parse_instant
+from pytest_vdsotime.tracer.operations import Passing
+from pytest_vdsotime.tracer.state import Process, World
 from pytest_vdsotime.tracer.thread import Tracer
 
 T = TypeVar("T")
@@ -58,7 +57,7 @@ class ClockSession:
     def __init__(self, options: Options, tracer: Tracer | None = None) -> None:
         """Start nothing yet. `tracer` is one that several clocks share; without it the clock has
         its own."""
-        host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        host_ns = now_ns()
         start_ns = parse_instant(options.start, host_wall_ns(host_ns))
         self._first_lines = initial_lines(
             start_ns, options.rate, options.monotonic, host_ns, is_now=options.start is None
@@ -86,11 +85,11 @@ class ClockSession:
 
     def wall_ns(self) -> int:
         """Return the wall line's reading, of a closed clock too."""
-        return self.lines.wall.at(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+        return self.lines.wall.at(now_ns())
 
     def monotonic_ns(self) -> int:
         """Return the monotonic line's reading."""
-        return self.lines.monotonic.at(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+        return self.lines.monotonic.at(now_ns())
 
     def ask(self, operation: Callable[[Passing, World], T], call: str = "") -> T | None:
         """Run `operation` on the tracer thread and return its result, None before the first
@@ -114,7 +113,7 @@ class ClockSession:
         self.check_open()
         with self._lock:
             if self._world is None:
-                host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+                host_ns = now_ns()
                 self._first_lines = transform(self._first_lines, host_ns)
                 return
         self.ask(operation, call)

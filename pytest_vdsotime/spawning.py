@@ -13,7 +13,7 @@ from typing import Any
 
 from pytest_vdsotime.kernel.spawn import ELSEWHERE, IN_DIRECTORY, Spawn
 from pytest_vdsotime.launcher import launcher_failure
-from pytest_vdsotime.tracer.tasks import Process
+from pytest_vdsotime.tracer.state import Process
 from pytest_vdsotime.tracer.thread import Tracer
 
 

@@ -80,6 +80,11 @@ def _parse_text(text: str) -> int:
     return _since_epoch_ns(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 
+def now_ns() -> int:
+    """Return the host's CLOCK_MONOTONIC, of which every line is a function."""
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+
+
 def host_wall_ns(host_ns: int | None = None) -> int:
     """The host's CLOCK_REALTIME when its CLOCK_MONOTONIC reads `host_ns`, by default now.
 

@@ -6,7 +6,7 @@ import ctypes
 import struct
 from collections.abc import Sequence
 
-from pytest_vdsotime.arch import Abi, Arch
+from pytest_vdsotime.arch.model import Abi, Arch
 
 _MODE_32_BIT = 0x10  # PSR_MODE32_BIT, asm/ptrace.h
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import struct
 
-from pytest_vdsotime.arch import Abi, Arch
+from pytest_vdsotime.arch.model import Abi, Arch
 
 #: The code segment of a 32-bit program (__USER32_CS, arch/x86/include/asm/segment.h).
 _USER32_CS = 0x23

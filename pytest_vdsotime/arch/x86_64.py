@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from pytest_vdsotime.arch import Abi, Arch
 from pytest_vdsotime.arch.i386 import I386, I386_CALLS
+from pytest_vdsotime.arch.model import Abi, Arch
 
 #: The code segment of a 64-bit program (__USER_CS, arch/x86/include/asm/segment.h); 32-bit ones
 #: have 0x23.

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pytest_vdsotime.errors import TracingUnavailable
 
 if TYPE_CHECKING:
-    from pytest_vdsotime.tracer.tasks import World
+    from pytest_vdsotime.tracer.state import World
     from pytest_vdsotime.tracer.thread import Tracer
 
 # As env(1) and timeout(1).
@@ -254,7 +254,7 @@ def _trace(
 
 
 def _follow(program: int, command: list[str], tracer: Tracer, world: World) -> None:
-    from pytest_vdsotime.tracer.tasks import Launch, Process, Reply
+    from pytest_vdsotime.tracer.state import Launch, Process, Reply
 
     launch, exited = Launch(argv=command), Reply[int]()
     process = Process(program, world, exited=exited, launch=launch)

@@ -8,7 +8,6 @@ known is said to be unknown, nothing raises, and the tracer is waited for no lon
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -19,11 +18,11 @@ from pytest_vdsotime.events import Event, Kind, command_line, describe, ending, 
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.look import Look
 from pytest_vdsotime.processes import TracedProcess, snapshot
-from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, Line, LineName, Lines, format_instant
-from pytest_vdsotime.tracer.calls.waits import now_ns, owner_of
+from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, Line, LineName, Lines, format_instant, now_ns
+from pytest_vdsotime.tracer.calls.waits import owner_of
 from pytest_vdsotime.tracer.loop import Loop
-from pytest_vdsotime.tracer.quiet import ENDED, Quiet
-from pytest_vdsotime.tracer.tasks import Process, Reply, Task, TaskState, World
+from pytest_vdsotime.tracer.quiescence import ENDED, Quiet
+from pytest_vdsotime.tracer.state import Process, Reply, Task, TaskState, World
 from pytest_vdsotime.tracer.thread import Tracer
 from pytest_vdsotime.waits import Timer, Wait
 
@@ -38,7 +37,7 @@ def told(
     tracer: Tracer, world: World | None, lines: Lines, *, is_closed: bool, events: int = 0
 ) -> str:
     """Where a clock stands, what its programs do, and the last `events` events."""
-    host_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    host_ns = now_ns()
     history: Sequence[Event] = () if world is None else world.history.events
     if is_closed and history:
         host_ns = history[-1].real_ns

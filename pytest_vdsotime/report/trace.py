@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from typing import Any, Final, TextIO
 
 from pytest_vdsotime.events import Kind, command_line, recording
 from pytest_vdsotime.report.recorder import Span, Story, Teller, Told, waits
-from pytest_vdsotime.timeline import NS_PER_S, format_instant
+from pytest_vdsotime.timeline import NS_PER_S, format_instant, now_ns
 
 _COMMANDS: Final = {Kind.STARTED.value, Kind.EXECUTED.value, Kind.ATTACHED.value}
 _INSTANTS: Final = {Kind.SET.value, Kind.REFUSED.value, Kind.WARNED.value}
@@ -48,7 +47,7 @@ class TraceFile:
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
-        self._start_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        self._start_ns = now_ns()
         self._numbers = itertools.count(1)
         self._clocks: dict[str, _Clock] = {}
         self._is_first = True

@@ -14,7 +14,7 @@ from pytest_vdsotime.kernel import ptrace
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.tracer.calls import Calls
 from pytest_vdsotime.tracer.calls.expirations import Timers
-from pytest_vdsotime.tracer.tasks import Task, TaskState, World
+from pytest_vdsotime.tracer.state import Task, TaskState, World
 
 
 @dataclass(slots=True)

@@ -20,9 +20,9 @@ from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
-from pytest_vdsotime.tracer.alarms import Alarms
-from pytest_vdsotime.tracer.calls.waits import now_ns
-from pytest_vdsotime.tracer.tasks import Process, Task, TaskState
+from pytest_vdsotime.timeline import now_ns
+from pytest_vdsotime.tracer.state import Process, Task, TaskState
+from pytest_vdsotime.tracer.waker import Alarms
 
 #: Sent by the kernel to a thread for what it has just done (signal(7)); native_stub/pump.c has them
 #: too.

@@ -20,32 +20,35 @@ from pytest_vdsotime.events import Kind
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.look import LookAt
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
-from pytest_vdsotime.kernel.pump import CHILD, END, Entry, Pump
 from pytest_vdsotime.kernel.signals import SI_TIMER
 from pytest_vdsotime.kernel.spawn import Nursery
 from pytest_vdsotime.kernel.wait import Stop, StopKind
-from pytest_vdsotime.tracer import crashes, interrupted
-from pytest_vdsotime.tracer.alarms import Alarms
+from pytest_vdsotime.tracer import crashes, restart
 from pytest_vdsotime.tracer.calls import LOADER_FAILED, signals, waits
 from pytest_vdsotime.tracer.calls.expirations import Timers
 from pytest_vdsotime.tracer.calls.waits import Parking, follow_wait
 from pytest_vdsotime.tracer.cancellation import CanceledReads
-from pytest_vdsotime.tracer.clocks import Clocks
 from pytest_vdsotime.tracer.crashes import Crashes
-from pytest_vdsotime.tracer.doorbell import Doorbell
-from pytest_vdsotime.tracer.jumping import Jumping
-from pytest_vdsotime.tracer.lookout import Lookout, is_thread_of
-from pytest_vdsotime.tracer.passing import Passing
-from pytest_vdsotime.tracer.quiet import Quiet
-from pytest_vdsotime.tracer.shortcuts import Shortcuts, own_rows, tell_of_calls, tell_of_waits
-from pytest_vdsotime.tracer.stops import Stops
+from pytest_vdsotime.tracer.fastpath import CHILD, END, Entry, Pump
+from pytest_vdsotime.tracer.operations import Clocks, Jumping, Passing
+from pytest_vdsotime.tracer.quiescence import Quiet
+from pytest_vdsotime.tracer.state import Process, Tables, Task, TaskState, World
+from pytest_vdsotime.tracer.stops import (
+    Lookout,
+    Shortcuts,
+    Stops,
+    is_thread_of,
+    own_rows,
+    tell_of_calls,
+    tell_of_waits,
+)
 from pytest_vdsotime.tracer.takeover.attach import Attaching
 from pytest_vdsotime.tracer.takeover.exec import Takeover, warn_of_reservations
 from pytest_vdsotime.tracer.takeover.mapping import inherit_copy
 from pytest_vdsotime.tracer.takeover.native import NativeObjects, RealTime
 from pytest_vdsotime.tracer.takeover.relocate import Moving
 from pytest_vdsotime.tracer.takeover.start import Launching
-from pytest_vdsotime.tracer.tasks import Process, Tables, Task, TaskState, World
+from pytest_vdsotime.tracer.waker import Alarms, Doorbell
 
 _BIRTHS = StopKind.FORK, StopKind.VFORK, StopKind.CLONE
 
@@ -400,7 +403,7 @@ class Loop:
                 self._canceled.at_call(task, call)
                 self._resume(task, stopped)
                 return
-        if task.began_alone and not interrupted.is_in_call(stopped.registers(), self._native.arch):
+        if task.began_alone and not restart.is_in_call(stopped.registers(), self._native.arch):
             task.began_alone = 0
             self._pump.keep(task.tid)
         at_exit, task.at_exit, task.rewound = task.at_exit, None, None
@@ -440,10 +443,10 @@ class Loop:
             if info.si_code == SI_TIMER:
                 self.timers.correct(process, info)
                 stopped.set_signal(info)
-            if number in interrupted.STOPPING:
-                interrupted.end_interrupted(stopped, self._native.arch, task.rewound)
+            if number in restart.STOPPING:
+                restart.end_interrupted(stopped, self._native.arch, task.rewound)
             elif task.rewound is None:
-                interrupted.hide_interrupt(stopped, self._native.arch, number)  # it may be ignored
+                restart.hide_interrupt(stopped, self._native.arch, number)  # it may be ignored
         self._resume(task, stopped, number)
 
     # --- programs go -----------------------------------------------------------------------------

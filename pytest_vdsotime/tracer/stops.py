@@ -1,4 +1,14 @@
-"""Where stops come from: waitpid, and what waits while the next stop of one task is waited for."""
+"""Where stops come from: waitpid, and what waits while the next stop of one task is waited for.
+
+What the tracer finds when it looks around: tasks that are stopped and nobody said so.
+
+Three ways lead there. Another thread of this process took a stop away, with os.wait() or
+waitpid(-1): Linux shows them to all. Or a parent was killed between the birth of a child and its
+report of it, so that nobody says whose the child is. Or it is an end, behind one that is left for
+whoever waits for it (Pump.left).
+
+What the pump may see to by itself: with one clock, on which nothing is out of the ordinary.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +16,23 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
-from pytest_vdsotime.kernel import ptrace, wait
+from pytest_vdsotime.arch import Abi
+from pytest_vdsotime.events import Kind
+from pytest_vdsotime.kernel import procfs, ptrace, wait
 from pytest_vdsotime.kernel.ptrace import Stopped
-from pytest_vdsotime.kernel.pump import Pump
 from pytest_vdsotime.kernel.wait import Stop, StopKind
-from pytest_vdsotime.tracer.doorbell import LOOK_AROUND, Doorbell
-from pytest_vdsotime.tracer.lookout import Lookout, is_thread_of
-from pytest_vdsotime.tracer.tasks import Process, Tables, World
+from pytest_vdsotime.tracer.call import CallRow
+from pytest_vdsotime.tracer.fastpath import KINDS, Pump
+from pytest_vdsotime.tracer.state import Process, Tables, Task, TaskState, World
+from pytest_vdsotime.tracer.takeover.exec import Takeover
+from pytest_vdsotime.tracer.takeover.native import Kind as ProgramKind
+from pytest_vdsotime.tracer.takeover.native import NativeObjects
+from pytest_vdsotime.tracer.waker import LOOK_AROUND, Doorbell
+from pytest_vdsotime.waits import CLOCKS_TO_SLEEP_BY, NEVER_NS, WAITS, Unit, WaitRow
 
 
 class Stops:
@@ -141,3 +158,229 @@ def _has_executed_since(stop: Stop) -> bool:
         return False
     info = ptrace.signal_info(stop.tid)
     return info is not None and wait.from_signal_info(stop.tid, *info).kind == StopKind.EXEC
+
+
+# --- recovery ------------------------------------------------------------------------------------
+
+
+class Lookout:
+    """Looks through the tracer's tables."""
+
+    def __init__(self, tables: Tables, pump: Pump, start: Callable[[int], None]) -> None:
+        """`start` handles the first stop of a task that now is in the tables."""
+        self._tables = tables
+        self._pump = pump
+        self._start = start
+        self._overdue: set[int] = set()
+        """Newborn tasks that were there at the last look."""
+
+    def look_around(self) -> None:
+        """Postpones the stops that it finds, to be handled next, and places overdue newborn
+        tasks."""
+        tables = self._tables
+        known = tables.newborn.keys() | {stop.tid for stop in tables.postponed}
+        pump = self._pump
+        # Who was waited for before the tracer saw the end.
+        pump.spared = {pid for pid in pump.spared if is_thread_of(pid, pid)}
+        for tid in tables.leaving | tables.newborn.keys() if pump.left else ():
+            stop = pump.poll(tid)
+            if stop is not None:
+                tables.postponed.append(stop)
+        for task in tables.tasks.values():
+            if task.tid not in known:
+                with task.process.answers_for("looking for a stop of"):
+                    stop = self._unseen_stop(task)
+                    if stop is not None:
+                        tables.postponed.append(stop)
+        self._place_overdue()
+
+    def _place_overdue(self) -> None:
+        """Places newborn tasks whose parent's report is overdue: threads by their process,
+        processes
+        by the clock page that they have mapped. One that has none must not run on unseen."""
+        tables = self._tables
+        for tid in self._overdue & tables.newborn.keys():
+            process = self._process_of(tid)
+            if process is None:
+                with suppress(ProcessLookupError):
+                    os.kill(tid, signal.SIGKILL)
+                del tables.newborn[tid]
+                continue
+            process.threads.add(tid)
+            tables.tasks[tid] = Task(tid, process, TaskState.NEW)
+            self._start(tid)
+        self._overdue = set(tables.newborn)
+
+    def _process_of(self, tid: int) -> Process | None:
+        pid = procfs.thread_group(tid)
+        if pid is None:
+            return None
+        known = self._tables.tasks.get(pid)
+        if known is not None:
+            return known.process
+        inodes = procfs.memfd_mappings(pid, "r--s")
+        for world in self._tables.worlds:
+            if world.page.inode in inodes:
+                process = Process(pid, world, mapped=inodes[world.page.inode])
+                process.changes_time_namespace |= procfs.has_time_namespace(pid)
+                world.processes[pid] = process
+                if world.closed is not None:
+                    process.kill()
+                return process
+        return None
+
+    def _unseen_stop(self, task: Task) -> Stop | None:
+        is_known = task.state in (TaskState.STOPPED, TaskState.LISTENING)
+        info = None if is_known else ptrace.signal_info(task.tid)
+        if info is not None:
+            return self._pump.poll(task.tid) or wait.from_signal_info(task.tid, *info)
+        if task.tid == task.process.pid and not is_thread_of(task.tid, task.tid):
+            # Whoever took the status has it; subprocess, in the same position, says 0.
+            return self._pump.poll(task.tid) or Stop(task.tid, StopKind.EXITED, 0)
+        return self._pump.poll(task.tid) if self._pump.left else None
+
+
+def is_thread_of(pid: int, tid: int) -> bool:
+    """Whether a task is one of a process."""
+    return os.path.exists(f"/proc/{pid}/task/{tid}")
+
+
+# --- what the native code answers alone ----------------------------------------------------------
+
+_BY_VALUE, _BY_POINTER = 1, 2  # enum wait_kind of native_stub/waits.h
+_ALL, _NOT_NULL = 1, 2  # enum interest of native_stub/pump.h
+#: Calls that wait for a time or until a point, which the pump can tell.
+_TOLD_APART = "futex", "clock_nanosleep"
+
+
+def own_rows(abi: Abi) -> Mapping[int, WaitRow]:
+    """The rows of WAITS for one kind of system call, by number."""
+    return {abi.syscalls[row.name]: row for row in WAITS if row.name in abi.syscalls}
+
+
+def tell_of_waits(pump: Pump, rows: Mapping[int, WaitRow]) -> None:
+    """Which waits the pump may let begin, as long as they last what they say."""
+    kinds = {
+        nr: _BY_VALUE if row.unit is Unit.MILLISECONDS else _BY_POINTER + row.argument
+        for nr, row in rows.items()
+        if not row.points or row.name in _TOLD_APART
+    }
+    pump.record_waits(kinds, sum(1 << clock_id for clock_id in CLOCKS_TO_SLEEP_BY))
+
+
+def tell_of_calls(pump: Pump, rows: Mapping[int, CallRow]) -> None:
+    """Which system calls are of interest."""
+    pump.take_interest(
+        {nr: _ALL if row.pointer is None else _NOT_NULL + row.pointer for nr, row in rows.items()}
+    )
+
+
+@dataclass(slots=True)
+class Shortcuts:
+    """Tells the pump; one per tracer, on its thread."""
+
+    tables: Tables
+    pump: Pump
+    native: NativeObjects
+    takeover: Takeover
+    is_native: bool = True
+    """False: every stop is handled in Python."""
+    needs_care: bool = False
+    """Of some process of any clock."""
+    kinds: Sequence[ProgramKind] = ()
+    """Of the programs that the pump takes over, as it names them."""
+
+    def was_at_exec(self, process: Process, kind: int, base: int) -> None:
+        """The pump has taken over a program, with its vDSO at `base`."""
+        self.takeover.was_at_exec(process, self.kinds[kind], base)
+
+    def know_kinds(self) -> None:
+        """After the first program of a kind was taken over."""
+        if len(self.kinds) < len(list(self.native.kinds)):
+            self.choose()
+
+    def take_care(self, process: Process) -> None:
+        """Of a process whose state may have changed."""
+        is_new = process.needs_care and not self.needs_care
+        is_to_stop = process.changes_time_namespace or process.world.stops_at_calls
+        if is_new or (is_to_stop and not self.pump.hands_over_all):
+            self.choose()
+
+    def choose(self) -> None:
+        """After something has changed that this depends on."""
+        worlds = self.tables.worlds
+        everyone = [one for world in worlds for one in world.processes.values()]
+        is_apart = procfs.has_time_namespace("self")  # what the test process starts
+        self.needs_care = is_apart or any(one.needs_care for one in everyone)
+        is_watched = (
+            not self.is_native
+            or bool(self.tables.leaving)
+            or any(world.history.records for world in worlds)
+            or any(world.closed is not None or world.stops_at_calls for world in worlds)
+        )
+        has_attached = any(one.origin is not None for one in everyone)
+        # A child is in another time namespace from its first stop on.
+        may_move = any(one.changes_time_namespace for one in everyone)
+        self.pump.hands_over_all = is_watched or has_attached or may_move
+        self.pump.lets_calls_go = has_attached and not is_watched
+        kind, reader, ahead_ns = self.native.own, (0, 0), None
+        self.kinds, blocks = list(self.native.kinds)[:KINDS], []
+        if len(worlds) == 1 and self.is_native and not self.needs_care:
+            page = worlds[0].page
+            blocks = [self.takeover.block(one, page) for one in self.kinds]
+            if not worlds[0].stops_at_calls:
+                reader = page.reader(kind.arch.name, kind.fake, kind.host)
+            ahead_ns = _ahead_ns(worlds[0])
+        self.pump.take_over_with(blocks)
+        self.pump.answer_reads(*reader)
+        self.pump.let_waits_begin(ahead_ns)
+
+    def lines_moved(self) -> None:
+        """The lines of some clock have changed, or what moves them."""
+        worlds = self.tables.worlds
+        is_alone = len(worlds) == 1 and self.is_native and not self.needs_care
+        self.pump.let_waits_begin(_ahead_ns(worlds[0]) if is_alone else None)
+
+    def pass_sleeps(self, world: World, most_ns: int, rounds_ns: int) -> None:
+        """Until its next stop of any other kind, the sleeps of a program that is alone pass at
+        once. `rounds_ns`: see Pump.pass_sleeps."""
+        tables = self.tables
+        is_lone = len(tables.worlds) == len(tables.tasks) == len(world.processes) == 1
+        if not is_lone or self.needs_care or self.pump.hands_over_all or tables.postponed:
+            return
+        (task,) = tables.tasks.values()
+        is_plain = (
+            task.state == TaskState.RUNNING
+            and not task.process.traces_calls
+            and not world.page.copies
+            and not world.page.lines.wall.rate.mult
+            and not any(timer.deadlines for timer in world.timers.values())
+        )
+        if is_plain:
+            longest_ns = min(most_ns, NEVER_NS)
+            self.pump.pass_sleeps(task.tid, world.page.address, longest_ns, rounds_ns)
+
+    def sleeps_passed(self) -> None:
+        """After each wait of the pump: some may have."""
+        passed_ns = self.pump.passed_ns
+        if passed_ns:
+            (world,) = self.tables.worlds
+            world.page.was_advanced(passed_ns)
+            world.passed_ns += passed_ns
+            for pid in world.processes:
+                world.record(Kind.PASSED, pid, passed_ns)
+            self.lines_moved()
+
+
+def _ahead_ns(world: World) -> int | None:
+    """How far the monotonic line is ahead of the host's clock, where it goes at its pace, nobody
+    moves it, and tasks need not stop at every system call."""
+    line = world.page.lines.monotonic
+    is_plain = (
+        world.follows
+        and not world.is_advancing
+        and not world.stops_at_calls
+        and line.rate.value == 1
+        and line.base_ns < NEVER_NS
+    )
+    return line.base_ns - line.start_ns if is_plain else None

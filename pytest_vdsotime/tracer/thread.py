@@ -21,10 +21,10 @@ from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.availability import known_obstacle
 from pytest_vdsotime.errors import ClockClosed, TracingUnavailable, VdsoTimeError
 from pytest_vdsotime.kernel.spawn import Nursery, Spawn
-from pytest_vdsotime.tracer.doorbell import CHILD_COMES, INTERRUPT, Doorbell, watch
 from pytest_vdsotime.tracer.loop import Loop
+from pytest_vdsotime.tracer.state import Reply
 from pytest_vdsotime.tracer.takeover.native import NativeObjects
-from pytest_vdsotime.tracer.tasks import Reply
+from pytest_vdsotime.tracer.waker import CHILD_COMES, INTERRUPT, Doorbell, watch
 
 T = TypeVar("T")
 

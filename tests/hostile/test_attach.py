@@ -17,12 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import pytest_vdsotime
-from pytest_vdsotime import (
-    ClockClosed,
-    FrozenClock,
-    TracingUnavailable,
-    UnsupportedProgram,
-)
+from pytest_vdsotime import ClockClosed, FrozenClock, TracingUnavailable, UnsupportedProgram
 
 if TYPE_CHECKING:
     from conftest import Builder, MoveLines

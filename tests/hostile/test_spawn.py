@@ -19,7 +19,7 @@ import pytest
 
 from pytest_vdsotime import FrozenClock, VdsoTimeError, faults
 from pytest_vdsotime.kernel.spawn import Nursery
-from pytest_vdsotime.tracer.tasks import Reply
+from pytest_vdsotime.tracer.state import Reply
 
 CEILING_S = 30
 YEAR = ["date", "-u", "+%Y"]

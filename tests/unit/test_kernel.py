@@ -15,7 +15,7 @@ from pytest_vdsotime.image import HostVdso, fake_vdso
 from pytest_vdsotime.kernel import ptrace
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind, decode, from_signal_info
-from pytest_vdsotime.tracer.tasks import MOVES, Reply, TaskState
+from pytest_vdsotime.tracer.state import MOVES, Reply, TaskState
 
 SIGTRAP = signal.SIGTRAP.value
 STOPS = [

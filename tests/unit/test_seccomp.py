@@ -11,9 +11,9 @@ import pytest
 from pytest_vdsotime.arch import Abi, host_arch
 from pytest_vdsotime.kernel.seccomp import INSTRUCTION_SIZE, Match, Rule, assemble
 from pytest_vdsotime.timeline import CLOCKS
+from pytest_vdsotime.tracer.call import CallRow
 from pytest_vdsotime.tracer.calls import CALLS, LOADER_FAILED, Calls
 from pytest_vdsotime.tracer.calls.waits import followed
-from pytest_vdsotime.tracer.request import CallRow
 
 # linux/seccomp.h
 ALLOW = 0x7FFF0000

@@ -1,111 +1,247 @@
-"""The package keeps its shape: imports go one way, modules stay small, one knows python-ptrace."""
+"""The package keeps its shape: imports go down, modules are deep, signatures and records narrow.
+
+`python tests/unit/test_structure.py` prints the rooms by rows, each with those that it imports.
+"""
+
+from __future__ import annotations
 
 import ast
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import pytest_vdsotime
-
-PACKAGE = Path(pytest_vdsotime.__file__).parent
+PACKAGE = Path(__file__).parents[2] / "pytest_vdsotime"
 MODULES = {
-    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")
 }
+TREES = {module: ast.parse(path.read_text()) for module, path in MODULES.items()}
 
-# A module imports from its own row and the rows below it, never from above.
-ROWS = [
-    {"__main__"},
-    {"__init__", "plugin", "cli"},
-    {"cli.become", "cli.check"},
-    {"asking"},
-    {"reporting"},
-    {"clock"},
-    {"aio", "patching"},
-    {"popen"},
-    {"session"},
-    {"report.describe", "spawning"},
-    {"launcher", "options", "processes"},
-    {"python_clock"},
-    {"tracer.thread"},
-    {"tracer.loop"},
-    {"tracer.clocks"},
-    {"tracer.jumping"},
-    {"tracer.passing"},
-    {"tracer.canceled", "tracer.shortcuts"},
-    {"tracer.crashes", "tracer.quiet", "tracer.stops"},
-    {"tracer.attaching", "tracer.launching", "tracer.lookout", "tracer.takeover"},
-    {"tracer.moving"},
-    {"tracer.mapping"},
-    {"tracer.native"},
-    {"tracer.calls"},
-    {"tracer.adjusting"},
-    {
-        *("tracer.clockcalls", "tracer.datagrams", "tracer.processcalls", "tracer.signalcalls"),
-        *("tracer.sockets", "tracer.timercalls"),
-    },
-    {"tracer.deadlines", "tracer.timers"},
-    {"tracer.alarms"},
-    {"tracer.exits"},
-    {"tracer.doorbell", "tracer.parking"},
-    {"tracer.room", "tracer.spans", "tracer.waitmemory"},
-    {"tracer.endless"},
-    {"tracer.interrupted", "tracer.remote", "tracer.request"},
-    {"tracer.tasks"},
-    {"page", "image", "ntp", "waits"},
-    {"kernel"},
-    {"report.html", "report.trace"},
-    {"report.recorder"},
-    {"events"},
-    {"report"},
-    {"arch", "availability", "timeline"},
-    {"errors", "faults"},
-]
+#: A room is a module or a folder. It imports from the rows below its own.
+ROWS = (
+    ("plugin", "__main__"),
+    ("asking", "cli"),
+    ("__init__", "reporting"),
+    ("clock",),
+    ("patching",),
+    ("aio",),
+    ("popen",),
+    ("session",),
+    ("report",),
+    ("processes", "spawning"),
+    ("tracer.thread",),
+    ("tracer.loop",),
+    ("tracer.operations",),
+    ("tracer.stops",),
+    ("tracer.cancellation", "tracer.crashes", "tracer.quiescence", "tracer.takeover"),
+    ("tracer.calls",),
+    ("tracer.call", "tracer.restart"),
+    ("tracer.state",),
+    ("tracer.fastpath", "tracer.waker"),
+    ("tracer",),
+    ("launcher", "page"),
+    ("image", "waits"),
+    ("kernel",),
+    ("availability",),
+    ("arch", "events", "options"),
+    ("ntp", "python_clock", "timeline"),
+    ("errors", "faults"),
+)
+#: Folders that are one room each; the tracer's own rooms have rows.
+FOLDERS = ("arch", "cli", "kernel", "report", "tracer.calls", "tracer.takeover")
+
+SHORT, SHALLOW, LONG = 60, 100, 650  # lines
+#: Why a module is short, or has less than SHALLOW lines and one importer.
+SMALL = {
+    "__init__": "the public names",
+    "__main__": "python -m",
+    "arch": "chooses one of its modules",
+    "asking": "pytest's hooks for one fixture",
+    "errors": "what users catch",
+    "faults": "a seam",
+    "kernel": "says what the folder is",
+    "kernel.signals": "one system call",
+    "patching": "the one place that patches",
+    "python_clock": "imports time-machine, which is optional",
+    "report": "says what the folder is",
+    "report.html": "the page is report.html",
+    "tracer": "says what the folder is",
+    "tracer.takeover": "says what the folder is",
+}
+
+PARAMETERS, FIELDS, METHODS = 7, 12, 20
+#: Functions with more parameters, and whose they are.
+WIDE_FUNCTIONS = {
+    "aio.make_transport": "asyncio's own",
+    "clock.FrozenClock.__init__": "a clock's parameters",
+    "image.loader_parameters": "the fields of a C struct",
+    "kernel.spawn.Spawn.prepare": "_posixsubprocess.fork_exec's own",
+    "popen.FrozenPopen._execute_child": "subprocess's own",
+    "tracer.operations.Operations.__init__": "until the engine of deadlines is one",
+}
+#: Records that change with more fields, and classes with more methods.
+WIDE_CLASSES = {
+    "tracer.fastpath.FastPath": "until the engine of deadlines is one",
+    "tracer.state.ClockState": "until the engine of deadlines is one",
+    "tracer.state.Process": "until the engine of deadlines is one",
+    "waits.Timer": "until the engine of deadlines is one",
+    "waits.Wait": "until the engine of deadlines is one",
+}
+#: Constructors that are given functions.
+POSTMEN = {
+    "ntp.Discipline": "a clock that is read",
+    "tracer.loop.Loop": "made by thread.py",
+    "tracer.operations.Operations": "until the engine of deadlines is one",
+    "tracer.stops.Recovery": "until the engine of deadlines is one",
+    "tracer.stops.Stops": "until the engine of deadlines is one",
+    "tracer.takeover.exec.Takeover": "a stop of one task is waited for in the midst of a takeover",
+    "tracer.takeover.remote.RemoteSyscalls": "likewise",
+}
 
 
-def row_of(module: str) -> int:
-    """The row that names `module` or, of several, the package it is in."""
-    for name in (module.removesuffix(".__init__"), module.partition(".")[0]):
-        for number, row in enumerate(ROWS):
-            if name in row:
-                return number
-    raise AssertionError(f"{module} is in no row of ROWS")
+def room_of(module: str) -> str:
+    return next((folder for folder in FOLDERS if f"{module}.".startswith(f"{folder}.")), module)
 
 
-def imports(path: Path) -> set[str]:
-    """Every module that a file imports, at its top, in functions or for types alone."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+def row_of(room: str) -> int:
+    rows = [number for number, row in enumerate(ROWS) if room in row]
+    assert len(rows) == 1, f"{room} is in {len(rows)} rows of ROWS"
+    return rows[0]
+
+
+def imports(module: str) -> Iterator[str]:
+    """All that a module imports, at its top, in functions or for types alone."""
+    for node in ast.walk(TREES[module]):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name}:{node.lineno}: a relative import"
-            inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            own = {name for name in inner if name.partition(".")[2] in MODULES}
-            found |= own or {str(node.module)}
-    return found
+            assert node.level == 0, f"{module}:{node.lineno}: a relative import"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                is_module = inner.partition(".")[2] in MODULES
+                yield inner if is_module else str(node.module)
+
+
+def own_imports(module: str) -> set[str]:
+    """Those of the package, by their names in MODULES."""
+    found = {name for name in imports(module) if name.partition(".")[0] == "pytest_vdsotime"}
+    return {name.partition(".")[2] or "__init__" for name in found} - {module}
+
+
+IMPORTERS = Counter(name for module in MODULES for name in own_imports(module))
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_imports_go_one_way(module: str) -> None:
-    own = {name for name in imports(MODULES[module]) if name.startswith("pytest_vdsotime.")}
-    importer = module.removesuffix(".__init__")
-    upward = {
-        name for name in own if row_of(name.removeprefix("pytest_vdsotime.")) < row_of(importer)
+def test_imports_go_down(module: str) -> None:
+    room = room_of(module)
+    others = {room_of(name) for name in own_imports(module)} - {room}
+    upward = {other for other in others if row_of(other) <= row_of(room)}
+    assert not upward, f"{module} imports from beside or above"
+
+
+def test_there_is_no_circle() -> None:
+    """Within a folder that is one room either."""
+    left = {module: own_imports(module) for module in MODULES}
+    while done := {module for module, needs in left.items() if not needs & left.keys()}:
+        left = {module: needs for module, needs in left.items() if module not in done}
+    assert not left
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_modules_are_deep(module: str) -> None:
+    lines = len(MODULES[module].read_text().splitlines())
+    is_small = lines < SHORT or (lines < SHALLOW and IMPORTERS[module] < 2)
+    assert is_small == (module in SMALL)
+    assert lines <= LONG
+
+
+def test_the_tracer_has_few_rooms() -> None:
+    rooms = {room_of(module) for module in MODULES if module.partition(".")[0] == "tracer"}
+    assert len(rooms) <= 15
+
+
+def functions() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    for module, tree in TREES.items():
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield f"{module}.{node.name}", node
+        for cls in classes_of(tree):
+            for node in cls.body:
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    yield f"{module}.{cls.name}.{node.name}", node
+
+
+def classes_of(tree: ast.Module) -> Iterator[ast.ClassDef]:
+    return (node for node in tree.body if isinstance(node, ast.ClassDef))
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.arg]:
+    given = function.args.posonlyargs + function.args.args + function.args.kwonlyargs
+    return [one for one in given if one.arg not in ("self", "cls")]
+
+
+def test_signatures_are_narrow() -> None:
+    wide = {name for name, one in functions() if len(parameters(one)) > PARAMETERS}
+    assert wide == WIDE_FUNCTIONS.keys()
+
+
+def test_records_and_classes_are_narrow() -> None:
+    wide = set()
+    for module, tree in TREES.items():
+        for cls in classes_of(tree):
+            is_frozen = any("frozen=True" in ast.unparse(one) for one in cls.decorator_list)
+            is_record = any("dataclass" in ast.unparse(one) for one in cls.decorator_list)
+            fields = [node for node in cls.body if isinstance(node, ast.AnnAssign)]
+            methods = {
+                node.name
+                for node in cls.body
+                if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+            }
+            is_wide = is_record and not is_frozen and len(fields) > FIELDS
+            if is_wide or len(methods) > METHODS and cls.name != "FrozenClock":
+                wide.add(f"{module}.{cls.name}")
+    assert wide == WIDE_CLASSES.keys()
+
+
+def test_constructors_are_given_no_functions() -> None:
+    postmen = {
+        name.removesuffix(".__init__")
+        for name, one in functions()
+        if name.endswith(".__init__")
+        and any(
+            arg.annotation and "Callable" in ast.unparse(arg.annotation) for arg in parameters(one)
+        )
     }
-    assert not upward, f"{module} imports from above"
+    assert postmen == POSTMEN.keys()
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_modules_stay_small(module: str) -> None:
-    assert len(MODULES[module].read_text().splitlines()) < 650
+def test_no_class_takes_itself_for_another() -> None:
+    casts = [
+        module
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) == "cast"
+        and "self" in map(ast.unparse, node.args)
+    ]
+    assert not casts
 
 
 def test_one_module_knows_python_ptrace() -> None:
     """It is under another licence, and warns at import: one door for both."""
     users = {
         module
-        for module, path in MODULES.items()
-        if any(name.partition(".")[0] == "ptrace" for name in imports(path))
+        for module in MODULES
+        if any(name.partition(".")[0] == "ptrace" for name in imports(module))
     }
     assert users == {"kernel.ptrace"}
+
+
+if __name__ == "__main__":
+    for row in ROWS:
+        for room in row:
+            modules = [module for module in MODULES if room_of(module) == room]
+            others = {room_of(name) for module in modules for name in own_imports(module)}
+            print(f"{room}: {' '.join(sorted(others - {room}, key=row_of))}")

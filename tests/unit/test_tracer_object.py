@@ -15,9 +15,9 @@ from pytest_vdsotime import image
 from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.kernel.look import Look
 from pytest_vdsotime.kernel.ptrace import Stopped
-from pytest_vdsotime.kernel.pump import Pump, Record
 from pytest_vdsotime.kernel.spawn import Nursery, SpawnStruct
 from pytest_vdsotime.kernel.takeover import Block, Result, TakeOver
+from pytest_vdsotime.tracer.fastpath import Pump, Record
 
 NATIVE_STUB = Path(__file__).parents[2] / "native_stub"
 

@@ -20,6 +20,15 @@ from pytest_vdsotime.kernel import memory
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.seccomp import Match, Rule, assemble
 from pytest_vdsotime.page import MARK_OFFSET, PAGE_SIZE, SLOT_SIZE
+from pytest_vdsotime.tracer.call import (
+    CallRow,
+    Exit,
+    NotThere,
+    Refused,
+    Request,
+    Substitute,
+    room_for,
+)
 from pytest_vdsotime.tracer.calls import signals, waits
 from pytest_vdsotime.tracer.calls.clocks import ADJUSTING_CALLS, CLOCK_CALLS
 from pytest_vdsotime.tracer.calls.process import PROCESS_CALLS
@@ -27,17 +36,8 @@ from pytest_vdsotime.tracer.calls.signals import SIGNAL_CALLS
 from pytest_vdsotime.tracer.calls.sockets import DATAGRAM_CALLS, SOCKET_CALLS
 from pytest_vdsotime.tracer.calls.timers import TIMER_CALLS
 from pytest_vdsotime.tracer.calls.waits import followed
-from pytest_vdsotime.tracer.interrupted import GOES_ON, error_of, rewind
-from pytest_vdsotime.tracer.request import (
-    CallRow,
-    Exit,
-    NotThere,
-    Refused,
-    Request,
-    Substitute,
-)
-from pytest_vdsotime.tracer.room import room_for
-from pytest_vdsotime.tracer.tasks import Process, Rewound, Task
+from pytest_vdsotime.tracer.restart import GOES_ON, error_of, rewind
+from pytest_vdsotime.tracer.state import Process, Rewound, Task
 from pytest_vdsotime.waits import WAITS
 
 _SIGNAL_WAITS = tuple(signals.row_of(row) for row in WAITS if row.takes_signals)

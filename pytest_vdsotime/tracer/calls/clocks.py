@@ -25,10 +25,10 @@ from pytest_vdsotime.timeline import (
     CLOCKS,
     NS_PER_S,
     check_range,
+    now_ns,
 )
-from pytest_vdsotime.tracer.calls.waits import now_ns
-from pytest_vdsotime.tracer.request import Answer, CallRow, Refused, Request
-from pytest_vdsotime.tracer.tasks import Setting
+from pytest_vdsotime.tracer.call import Answer, CallRow, Refused, Request
+from pytest_vdsotime.tracer.state import Setting
 
 CLOCK_REALTIME = time.CLOCK_REALTIME
 _CAP_SYS_TIME = 25  # linux/capability.h

@@ -23,11 +23,11 @@ from typing import Any
 
 from pytest_vdsotime import faults
 from pytest_vdsotime.kernel import descriptors, procfs, ptrace, signals
-from pytest_vdsotime.kernel.pump import Pump
-from pytest_vdsotime.timeline import NS_PER_S
-from pytest_vdsotime.tracer.alarms import Alarms
-from pytest_vdsotime.tracer.calls.waits import deadline_of, now_ns, owner_of, tell_fired
-from pytest_vdsotime.tracer.tasks import Process, Task, World
+from pytest_vdsotime.timeline import NS_PER_S, now_ns
+from pytest_vdsotime.tracer.calls.waits import deadline_of, owner_of, tell_fired
+from pytest_vdsotime.tracer.fastpath import Pump
+from pytest_vdsotime.tracer.state import Process, Task, World
+from pytest_vdsotime.tracer.waker import Alarms
 from pytest_vdsotime.waits import MAX_OVERRUN, NEVER_NS, Timer
 
 _MOMENT_NS, _MOST_TRIES = 200_000, 5

@@ -8,7 +8,7 @@ import os
 from pytest_vdsotime.events import Kind
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.seccomp import Match
-from pytest_vdsotime.tracer.request import Answer, CallRow, NotThere, Refused, Request, Substitute
+from pytest_vdsotime.tracer.call import Answer, CallRow, NotThere, Refused, Request, Substitute
 
 # linux/prctl.h, linux/seccomp.h
 _PR_GET_DUMPABLE, _PR_SET_DUMPABLE, _PR_SET_SECCOMP = 3, 4, 22

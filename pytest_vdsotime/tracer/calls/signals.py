@@ -23,10 +23,10 @@ from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.kernel import memory, procfs, ptrace
 from pytest_vdsotime.kernel.procfs import SignalMasks
 from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.tracer.call import Answer, CallRow, Refused, Request, Substitute
 from pytest_vdsotime.tracer.calls import waits
-from pytest_vdsotime.tracer.interrupted import rewind
-from pytest_vdsotime.tracer.request import Answer, CallRow, Refused, Request, Substitute
-from pytest_vdsotime.tracer.tasks import Process, Task
+from pytest_vdsotime.tracer.restart import rewind
+from pytest_vdsotime.tracer.state import Process, Task
 from pytest_vdsotime.waits import WaitRow
 
 _INFO_SIZE = 128  # struct signalfd_siginfo, which begins with the number (linux/signalfd.h)

@@ -30,12 +30,12 @@ from pytest_vdsotime.arch import Abi
 from pytest_vdsotime.kernel import descriptors, memory, procfs
 from pytest_vdsotime.kernel.look import Look
 from pytest_vdsotime.kernel.ptrace import Stopped
-from pytest_vdsotime.kernel.pump import Pump
 from pytest_vdsotime.kernel.seccomp import Match
-from pytest_vdsotime.timeline import NS_PER_S, LineName
-from pytest_vdsotime.tracer.calls.waits import finish, now_ns
-from pytest_vdsotime.tracer.request import Answer, CallRow, Exit, Refused, Request, Substitute
-from pytest_vdsotime.tracer.tasks import Task, World
+from pytest_vdsotime.timeline import NS_PER_S, LineName, now_ns
+from pytest_vdsotime.tracer.call import Answer, CallRow, Exit, Refused, Request, Substitute
+from pytest_vdsotime.tracer.calls.waits import finish
+from pytest_vdsotime.tracer.fastpath import Pump
+from pytest_vdsotime.tracer.state import Task, World
 from pytest_vdsotime.waits import NEVER_NS, Receipt, SocketTimeouts, Wait, WaitRow, real_wait_ns
 
 # asm-generic/socket.h; those with 64-bit times for 32-bit programs differ by one bit

@@ -18,15 +18,14 @@ from dataclasses import replace
 
 from pytest_vdsotime.kernel import descriptors, procfs
 from pytest_vdsotime.kernel.seccomp import Match
-from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, LineName
+from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, LineName, now_ns
+from pytest_vdsotime.tracer.call import Answer, CallRow, NotThere, Refused, Request, Substitute
 from pytest_vdsotime.tracer.calls.expirations import (
     find_fd_timer,
     forget,
     kernel_may_run,
     overrun_of,
 )
-from pytest_vdsotime.tracer.calls.waits import now_ns
-from pytest_vdsotime.tracer.request import Answer, CallRow, NotThere, Refused, Request, Substitute
 from pytest_vdsotime.waits import NEVER_NS, Timer, deadlines, real_wait_ns
 
 _ABSTIME = 1  # TIMER_ABSTIME, TFD_TIMER_ABSTIME
@@ -351,7 +350,7 @@ def _translated(request: Request, clock_id: int, seconds: int, nanoseconds: int)
     name = CLOCKS[clock_id].line
     if name is LineName.MONOTONIC and page.lines.monotonic.is_the_hosts:
         return None
-    lines, host = page.lines, time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    lines, host = page.lines, now_ns()
     left_ns = request.left_ns(clock_id, seconds * NS_PER_S + nanoseconds, host)
     ends = deadlines(lines, host, name, left_ns)
     wait_ns = min(real_wait_ns(lines, one, end - lines.line(one).at(host)) for one, end in ends)

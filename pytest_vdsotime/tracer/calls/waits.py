@@ -23,7 +23,7 @@ is ignored, of which a tracer alone hears.
 Where the kernel makes calls ready to be made again before it asks the tracer (Arch.rewinds_early),
 it has forgotten by then what the first argument was, in whose place the result is. At their exit
 it knows. So these calls stop at their entry even where they have no time limit, and are followed to
-their exit (interrupted.at_exit); what has none but that of its socket does not.
+their exit (restart.at_exit); what has none but that of its socket does not.
 """
 
 from __future__ import annotations
@@ -40,12 +40,13 @@ from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.events import Deadline, Kind
 from pytest_vdsotime.kernel import memory, procfs, ptrace
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
-from pytest_vdsotime.kernel.pump import Pump, Record
 from pytest_vdsotime.kernel.seccomp import Match
 from pytest_vdsotime.page import PAGE_SIZE
-from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, LineName
-from pytest_vdsotime.tracer import interrupted
-from pytest_vdsotime.tracer.interrupted import (
+from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, LineName, now_ns
+from pytest_vdsotime.tracer import restart
+from pytest_vdsotime.tracer.call import Answer, CallRow, Refused, Request, Substitute
+from pytest_vdsotime.tracer.fastpath import Pump, Record
+from pytest_vdsotime.tracer.restart import (
     ERESTARTNOHAND,
     ERESTARTNOINTR,
     GOES_ON,
@@ -56,8 +57,7 @@ from pytest_vdsotime.tracer.interrupted import (
     hide_interrupt,
     set_call_registers,
 )
-from pytest_vdsotime.tracer.request import Answer, CallRow, Refused, Request, Substitute
-from pytest_vdsotime.tracer.tasks import Task, World
+from pytest_vdsotime.tracer.state import Task, World
 from pytest_vdsotime.waits import NEVER_NS, Timer, Unit, Wait, WaitRow, deadlines
 
 _LONGEST_S = _LONGEST_MS = 2**31 - 1
@@ -67,11 +67,6 @@ _BLOCK = struct.Struct("<5I")  # that of select(2)
 _TOLERANCE_NS, HELD_TOLERANCE_NS = 200_000, 500_000
 #: The errors with which a stop ends a wait that has them.
 _FINAL = errno.EINTR, errno.EFAULT
-
-
-def now_ns() -> int:
-    """The host's CLOCK_MONOTONIC."""
-    return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
 
 # --- it begins -----------------------------------------------------------------------------------
@@ -531,7 +526,7 @@ def at_exit(parking: Parking, task: Task, stopped: Stopped, *, is_as_written: bo
     if is_as_written:
         _end(parking, task, stopped)
     if task.rewound is None:
-        task.rewound = interrupted.at_exit(stopped, parking.arch)
+        task.rewound = restart.at_exit(stopped, parking.arch)
     if task.rewound is not None:
         parking.pump.hand_over(task.tid)
 
@@ -539,7 +534,7 @@ def at_exit(parking: Parking, task: Task, stopped: Stopped, *, is_as_written: bo
 def at_group_stop(task: Task, stopped: Stopped, arch: Arch) -> None:
     """A call that this ends is not made again when the process goes on."""
     if task.rewound is not None:
-        interrupted.end_interrupted(stopped, arch, task.rewound)
+        restart.end_interrupted(stopped, arch, task.rewound)
 
 
 def _end(parking: Parking, task: Task, stopped: Stopped) -> None:
@@ -552,7 +547,7 @@ def _end(parking: Parking, task: Task, stopped: Stopped) -> None:
     registers = stopped.registers()
     if wait is not None and parking.is_in(wait, registers):
         task.wait = wait
-        result = finish(task, wait, stopped, -interrupted.error_of(registers, arch))
+        result = finish(task, wait, stopped, -restart.error_of(registers, arch))
         setattr(registers, arch.syscall_result, result % 2**64)
         stopped.set_registers(registers)
     parking.pump.hand_over(task.tid, task.is_to_go_on)

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from pytest_vdsotime.errors import ClockClosed, UnsupportedProgram
 from pytest_vdsotime.kernel import procfs, ptrace
 from pytest_vdsotime.kernel.ptrace import Stopped
-from pytest_vdsotime.kernel.pump import Pump
 from pytest_vdsotime.kernel.wait import Stop, StopKind
-from pytest_vdsotime.tracer.interrupted import called_again, hide_interrupt, recall
+from pytest_vdsotime.tracer.fastpath import Pump
+from pytest_vdsotime.tracer.restart import called_again, hide_interrupt, recall
+from pytest_vdsotime.tracer.state import Process, Tables, Task, TaskState
 from pytest_vdsotime.tracer.takeover.native import NativeObjects
 from pytest_vdsotime.tracer.takeover.relocate import Moving, arch_of
-from pytest_vdsotime.tracer.tasks import Process, Tables, Task, TaskState
 
 #: The stops that wait while others are stopped. Signals too: a handler would be called inside what
 #: is to be moved.

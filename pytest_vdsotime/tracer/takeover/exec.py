@@ -24,12 +24,12 @@ from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.takeover import Block, Result, TakeOver
 from pytest_vdsotime.kernel.wait import Stop
 from pytest_vdsotime.page import ClockPage
-from pytest_vdsotime.tracer.room import is_marked
+from pytest_vdsotime.tracer.call import is_marked
+from pytest_vdsotime.tracer.state import Process
 from pytest_vdsotime.tracer.takeover.mapping import map_clock, map_copy, page_path
 from pytest_vdsotime.tracer.takeover.native import Kind, NativeObjects, RealTime
 from pytest_vdsotime.tracer.takeover.relocate import arch_of
 from pytest_vdsotime.tracer.takeover.remote import RemoteSyscalls
-from pytest_vdsotime.tracer.tasks import Process
 
 _AT_NULL, _AT_SYSINFO_EHDR = 0, 33  # linux/auxvec.h
 _REFERENCE_BASE = 1 << 30  # of a vDSO, in either word size

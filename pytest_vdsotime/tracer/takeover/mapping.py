@@ -14,9 +14,9 @@ from pytest_vdsotime import page
 from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.page import ClockPage, PrivateCopy
+from pytest_vdsotime.tracer.state import Process
 from pytest_vdsotime.tracer.takeover.native import Kind
 from pytest_vdsotime.tracer.takeover.remote import RemoteSyscalls
-from pytest_vdsotime.tracer.tasks import Process
 
 _AT_FDCWD = -100
 _MAP_FIXED = 0x10  # asm-generic/mman-common.h; the mmap module lacks it

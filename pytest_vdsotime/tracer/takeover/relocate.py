@@ -23,12 +23,12 @@ from pytest_vdsotime.kernel import procfs, ptrace
 from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
-from pytest_vdsotime.tracer.interrupted import returns_into, returns_to
-from pytest_vdsotime.tracer.room import is_marked
+from pytest_vdsotime.tracer.call import is_marked
+from pytest_vdsotime.tracer.restart import returns_into, returns_to
+from pytest_vdsotime.tracer.state import Moved, Process
 from pytest_vdsotime.tracer.takeover.mapping import map_clock
 from pytest_vdsotime.tracer.takeover.native import Kind, NativeObjects, RealTime
 from pytest_vdsotime.tracer.takeover.remote import RemoteSyscalls
-from pytest_vdsotime.tracer.tasks import Moved, Process
 
 _MREMAP_MAYMOVE_FIXED = 1 | 2  # linux/mman.h
 _PROT_NONE = 0

@@ -10,10 +10,10 @@ from pytest_vdsotime.errors import ClockClosed
 from pytest_vdsotime.image import LAUNCHER_NAME, Launcher
 from pytest_vdsotime.kernel import memory, procfs, ptrace
 from pytest_vdsotime.kernel.ptrace import Stopped
-from pytest_vdsotime.kernel.pump import Pump
 from pytest_vdsotime.kernel.spawn import Spawn
 from pytest_vdsotime.kernel.wait import Stop, StopKind
-from pytest_vdsotime.tracer.tasks import Launch, Process, Tables, Task, TaskState
+from pytest_vdsotime.tracer.fastpath import Pump
+from pytest_vdsotime.tracer.state import Launch, Process, Tables, Task, TaskState
 
 
 @dataclass(slots=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -26,7 +25,7 @@ from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop
 from pytest_vdsotime.ntp import Discipline
 from pytest_vdsotime.page import ClockPage, PrivateCopy
-from pytest_vdsotime.timeline import NO_OFFSETS, Lines, TimeOffsets
+from pytest_vdsotime.timeline import NO_OFFSETS, Lines, TimeOffsets, now_ns
 from pytest_vdsotime.waits import Receipt, SocketTimeouts, Timer, TimerKey, Wait
 
 T = TypeVar("T")
@@ -172,7 +171,7 @@ class World:
 
     def __post_init__(self) -> None:
         lines = self.page.lines
-        self.history.start_ns = lines.monotonic.at(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+        self.history.start_ns = lines.monotonic.at(now_ns())
 
     def record(self, kind: Kind, pid: int, what: Any = None, tid: int = 0, at_ns: int = 0) -> None:
         """Remembers an event, of a process or one of its threads, now or `at_ns`."""
@@ -374,7 +373,7 @@ class Process:
 
 
 class HeldCall(Protocol):
-    """A system call at its entry: a Request (tracer/request.py)."""
+    """A system call at its entry: a Request (tracer/call.py)."""
 
     stopped: Stopped
 
@@ -403,7 +402,7 @@ class Task:
     to go on by the host's time."""
     wait: Wait | None = None
     """The timed wait that it is in, or was the last time, if that followed the clock."""
-    rewound: Rewound | None = None  # of the call that it makes next (tracer/interrupted.py)
+    rewound: Rewound | None = None  # of the call that it makes next (tracer/restart.py)
     first_argument: int = 0
     """Of the system call that it is in, where it has stopped at its entry."""
     held: HeldCall | None = None

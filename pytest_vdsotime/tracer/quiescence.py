@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pytest_vdsotime.errors import NotSettled
 from pytest_vdsotime.kernel import procfs, ptrace
 from pytest_vdsotime.kernel.look import Look, LookAt
-from pytest_vdsotime.kernel.pump import Pump
 from pytest_vdsotime.tracer.calls.sockets import SocketWaits
 from pytest_vdsotime.tracer.calls.waits import Parking
-from pytest_vdsotime.tracer.tasks import Tables, Task, TaskState, World
+from pytest_vdsotime.tracer.fastpath import Pump
+from pytest_vdsotime.tracer.state import Tables, Task, TaskState, World
 from pytest_vdsotime.waits import Wait
 
 #: States in which a task is no more.

@@ -8,6 +8,8 @@ waitpid(-1) can take one away, the doorbell's own as well, and nobody would ever
 So a watch thread rings now and then, for the tracer to look around. Where even that goes unheard,
 it interrupts the tracer's waitpid by a signal to that thread. (Signals alone would not do: one
 that comes just before waitpid is lost, which does not matter where it is repeated.)
+
+What is to happen at a real time that the kernel is not told otherwise.
 """
 
 from __future__ import annotations
@@ -18,13 +20,15 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from pytest_vdsotime.availability import explain
 from pytest_vdsotime.errors import TracingUnavailable
 from pytest_vdsotime.image import Launcher
 from pytest_vdsotime.kernel import memory, procfs, ptrace, wait
 from pytest_vdsotime.kernel.ptrace import Stopped
-from pytest_vdsotime.timeline import NS_PER_S
+from pytest_vdsotime.timeline import NS_PER_S, now_ns
+from pytest_vdsotime.waits import NEVER_NS
 
 RING = signal.SIGUSR1
 LOOK_AROUND = signal.SIGUSR2
@@ -88,7 +92,7 @@ class Doorbell:
         """Ends its stop. What the alarm was is read anew then (native_stub/launch.c)."""
         address = self._launcher.alarm_time
         seconds, nanoseconds = divmod(self._alarm_ns, NS_PER_S)
-        if self._alarm_ns <= time.clock_gettime_ns(time.CLOCK_MONOTONIC):
+        if self._alarm_ns <= now_ns():
             seconds = _YEARS_NS // NS_PER_S  # it rang
         if self._told_alarm != (seconds, nanoseconds):
             memory.write_word(self.pid, address, seconds)
@@ -142,3 +146,45 @@ def watch(bell: Doorbell, tracer: threading.Thread, ended: threading.Event) -> N
         bell.ring(LOOK_AROUND)
     if undo is not None:
         undo()
+
+
+# --- alarms --------------------------------------------------------------------------------------
+
+
+class Alarms:
+    """One for each key, by the host's CLOCK_MONOTONIC; the doorbell rings for the next."""
+
+    def __init__(self, bell: Doorbell) -> None:
+        self._bell = bell
+        self._alarms: dict[object, tuple[int, Callable[[], None]]] = {}
+        self._next_ns = NEVER_NS
+
+    def set(self, key: object, at_ns: int, action: Callable[[], None]) -> None:
+        """In place of an earlier one for this key."""
+        self._alarms[key] = at_ns, action
+        if at_ns < self._next_ns:  # else it may ring for nothing once, and chooses then
+            self._next_ns = at_ns
+            self._bell.set_alarm(at_ns)
+
+    def cancel(self, key: object) -> None:
+        """Nothing if there is none."""
+        self._alarms.pop(key, None)
+
+    def ring(self) -> None:
+        """Does what is due. Between two stops."""
+        if now_ns() < self._next_ns:
+            return
+        due = [key for key, (at_ns, _) in self._alarms.items() if at_ns <= now_ns()]
+        for key in due:
+            if key not in self._alarms:
+                continue  # another has canceled it
+            _, action = self._alarms.pop(key)
+            with suppress(ProcessLookupError):
+                action()
+        self._choose_next()
+
+    def _choose_next(self) -> None:
+        next_ns = min((at_ns for at_ns, _ in self._alarms.values()), default=NEVER_NS)
+        if next_ns != self._next_ns:
+            self._next_ns = next_ns
+            self._bell.set_alarm(next_ns)

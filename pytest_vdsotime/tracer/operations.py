@@ -5,25 +5,32 @@ end, lets them settle again, and so on; then the lines go the rest of the way. S
 runs as often, and at as many different times, as it would in all that time.
 
 Everything here runs on the tracer thread, between two stops: it handles stops itself meanwhile.
+
+The clocks of a session, as the tracer has them: they come, get programs that ran before, and
+end.
+
+Time that passes by itself (`autojump`): when all is at rest, on to the next deadline.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 from pytest_vdsotime import faults
 from pytest_vdsotime.errors import ClockClosed
+from pytest_vdsotime.events import Kind
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.look import Look
 from pytest_vdsotime.kernel.ptrace import Stopped
-from pytest_vdsotime.kernel.pump import Pump
 from pytest_vdsotime.kernel.wait import Stop
-from pytest_vdsotime.timeline import NS_PER_S, LineName, Lines, check_range
-from pytest_vdsotime.tracer.alarms import Alarms
+from pytest_vdsotime.timeline import LATEST_NS, NS_PER_S, LineName, Lines, check_range, now_ns
+from pytest_vdsotime.tracer.call import Request, Substitute
 from pytest_vdsotime.tracer.calls import Calls, sockets
 from pytest_vdsotime.tracer.calls.expirations import Timers
 from pytest_vdsotime.tracer.calls.waits import (
@@ -31,15 +38,15 @@ from pytest_vdsotime.tracer.calls.waits import (
     Parking,
     in_kernel,
     is_brief,
-    now_ns,
     tell_expired,
 )
 from pytest_vdsotime.tracer.cancellation import CanceledReads
-from pytest_vdsotime.tracer.quiet import Quiet
-from pytest_vdsotime.tracer.request import Request, Substitute
-from pytest_vdsotime.tracer.shortcuts import Shortcuts
-from pytest_vdsotime.tracer.stops import Stops
-from pytest_vdsotime.tracer.tasks import Tables, Task, TaskState, World
+from pytest_vdsotime.tracer.fastpath import Pump
+from pytest_vdsotime.tracer.quiescence import Quiet
+from pytest_vdsotime.tracer.state import Process, Reply, Tables, Task, TaskState, World
+from pytest_vdsotime.tracer.stops import Shortcuts, Stops
+from pytest_vdsotime.tracer.takeover.attach import Attaching
+from pytest_vdsotime.tracer.waker import Alarms
 from pytest_vdsotime.waits import NEVER_NS, Timer, Wait
 
 FIRST_NAP_NS, LAST_NAP_NS = 20_000, 2_000_000
@@ -397,3 +404,135 @@ def _rounded(world: World, step_ns: int, most_ns: int) -> int:
     missing_ns = -(world.page.lines.wall.base_ns + step_ns) % _GRAIN_NS
     is_near = missing_ns <= min(rounding_ns(world), most_ns - step_ns)
     return step_ns + missing_ns if is_near else step_ns
+
+
+# --- clocks come and go --------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Clocks:
+    """One per tracer, on its thread."""
+
+    tables: Tables
+    pump: Pump
+    attaching: Attaching
+    shortcuts: Shortcuts
+    later: deque[Callable[[], None]]
+    """Actions for when no stop is being handled."""
+
+    def add(self, world: World) -> None:
+        """A clock's first program is to come."""
+        self.tables.worlds.append(world)
+        self.shortcuts.choose()
+
+    def attach(self, process: Process) -> None:
+        """Takes over a running process; see Attaching.attach. For `later`."""
+        self.pump.hands_over_all, self.pump.lets_calls_go = True, False
+        try:
+            self.attaching.attach(process)
+            process.world.record(Kind.ATTACHED, process.pid, procfs.argv(process.pid))
+        finally:
+            self.end_if_empty(process.world)
+            self.shortcuts.choose()
+
+    def release(self, process: Process) -> None:
+        """Lets a process that was attached to, and what it has started, go; see Attaching.release.
+        For `later`."""
+        self.pump.lets_calls_go = False
+        process.world.errors.extend(self.attaching.release(process))
+        self.end_if_empty(process.world)
+        self.shortcuts.choose()
+
+    def _release_for_good(self, process: Process) -> None:
+        with process.answers_for("letting go"):
+            self.release(process)
+
+    def close(self, world: World, closed: Reply[None]) -> None:
+        """Kills every process of a clock; answers `closed` when the last one has ended."""
+        world.closed = closed
+        self.shortcuts.choose()
+        for process in tuple(world.processes.values()):
+            if process.origin is None:
+                process.kill()
+            else:
+                self.later.append(partial(self._release_for_good, process.origin))
+        self.end_if_empty(world)
+
+    def end_if_empty(self, world: World) -> None:
+        """A clock that is being closed ends with its last process."""
+        if world.closed is not None and not world.processes:
+            world.closed.give(None)
+            if world in self.tables.worlds:
+                self.tables.worlds.remove(world)
+                self.shortcuts.choose()
+
+
+# --- autojump ------------------------------------------------------------------------------------
+
+
+class Jumping:
+    """Has the clocks jump; one per tracer, on its thread."""
+
+    def __init__(
+        self, tables: Tables, alarms: Alarms, quiet: Quiet, passing: Passing, shortcuts: Shortcuts
+    ) -> None:
+        self._tables = tables
+        self._alarms = alarms
+        self._quiet = quiet
+        self._passing = passing
+        self._shortcuts = shortcuts
+        self._nap_ns = FIRST_NAP_NS
+
+    def tick(self) -> int:
+        """Between two stops: rings alarms, jumps. Returns how long to wait for the next stop, in
+        nanoseconds; 0: until it comes."""
+        self._alarms.ring()
+        patiences = [
+            self._try_to_jump(world)
+            for world in self._tables.worlds
+            if world.jump_after_ns is not None and world.closed is None and world.processes
+        ]
+        return min(filter(None, patiences), default=0)
+
+    def was_active(self) -> None:
+        """Some task had a stop."""
+        self._nap_ns = FIRST_NAP_NS
+
+    def _try_to_jump(self, world: World) -> int:
+        """An exception ends the programs of this clock, and of no other."""
+        try:
+            if faults.armed:
+                faults.reach("jump", next(iter(world.processes)))
+            return self._jump(world)
+        except Exception as error:
+            for process in tuple(world.processes.values()):
+                process.kill_unsupported(error, "moving the clock of")
+            return FIRST_NAP_NS
+
+    def _jump(self, world: World) -> int:
+        looks = self._quiet.looks(world)
+        if looks is None:
+            self._nap_ns = min(2 * self._nap_ns, LAST_NAP_NS)
+            if self._nap_ns > LONGEST_HOLD_NS:
+                self._passing.let_in(world)
+            return self._nap_ns
+        pending = self._passing.pending(world, looks)
+        if not pending:
+            return 0  # whoever is woken from outside has a stop before he waits
+        if world.jump_after_ns:
+            runs = sum(look.runs for look in looks.values())
+            if runs != world.idle[0]:
+                world.idle = runs, now_ns()
+            idle_ns = now_ns() - world.idle[1]
+            if idle_ns < world.jump_after_ns:
+                return max(world.jump_after_ns - idle_ns, FIRST_NAP_NS)
+        step_ns = max(pending[0].left_ns, 0)
+        most_ns = LATEST_NS - world.page.lines.wall.at(now_ns())
+        if step_ns > most_ns:
+            self._passing.let_in(world)
+            return 0
+        self._passing.fire(world, step_ns, pending)
+        if not world.jump_after_ns:
+            self._shortcuts.pass_sleeps(world, most_ns - step_ns, rounding_ns(world))
+        self._nap_ns = FIRST_NAP_NS
+        return FIRST_NAP_NS

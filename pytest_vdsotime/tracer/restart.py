@@ -24,7 +24,7 @@ from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.procfs import BlockedCall
 from pytest_vdsotime.kernel.ptrace import Stopped
-from pytest_vdsotime.tracer.tasks import Rewound
+from pytest_vdsotime.tracer.state import Rewound
 from pytest_vdsotime.waits import WAITS, Wait
 
 # include/linux/errno.h
