@@ -16,8 +16,8 @@ from pytest_vdsotime.processes import AttachedProcess, PendingWait, TracedProces
 from pytest_vdsotime.report import describe
 from pytest_vdsotime.session import ClockSession
 from pytest_vdsotime.timeline import Instant, Lines, Rate
-from pytest_vdsotime.tracer.operations import Passing
-from pytest_vdsotime.tracer.state import World
+from pytest_vdsotime.tracer.operations import Operations
+from pytest_vdsotime.tracer.state import ClockState
 from pytest_vdsotime.tracer.thread import Tracer
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class FrozenClock:
         check_timeout(timeout)
         self.session.move(
             f"advance({span_ns / timeline.NS_PER_S:.12g})",
-            lambda passing, world: passing.advance(world, span_ns, timeout),
+            lambda operations, world: operations.advance(world, span_ns, timeout),
             lambda lines, host_ns: lines.advanced(host_ns, span_ns),
         )
 
@@ -157,7 +157,7 @@ class FrozenClock:
             NotSettled, ValueError: as `advance`.
         """
         found = self.session.ask(
-            lambda passing, world: passing.advance_to_next(world, _SETTLE_TIMEOUT_S),
+            lambda operations, world: operations.advance_to_next(world, _SETTLE_TIMEOUT_S),
             "advance_to_next()",
         )
         return self.now if found else None
@@ -168,7 +168,7 @@ class FrozenClock:
         Raises NotSettled, which names the busy ones, after `timeout` real seconds.
         """
         check_timeout(timeout)
-        self.session.ask(lambda passing, world: passing.settle(world, timeout), "settle()")
+        self.session.ask(lambda operations, world: operations.settle(world, timeout), "settle()")
 
     @property
     def waits(self) -> list[PendingWait]:
@@ -205,11 +205,11 @@ class FrozenClock:
     def _move(
         self, call: str, transform: Callable[[Lines, int], Lines], is_set: bool = False
     ) -> None:
-        def operation(passing: Passing, world: World) -> None:
-            passing.move(world, transform, is_set=is_set)
+        def operation(operations: Operations, world: ClockState) -> None:
+            operations.move(world, transform, is_set=is_set)
             if is_set:
                 world.discipline.wall_was_set(by_program=False)
-                passing.settle(world, _SETTLE_TIMEOUT_S)
+                operations.settle(world, _SETTLE_TIMEOUT_S)
 
         self.session.move(call, operation, transform)
 

@@ -21,7 +21,7 @@ _MOST_REMEMBERED = 1000
 _LONGEST_ARGUMENTS = 100
 
 
-class Kind(Enum):
+class EventKind(Enum):
     """What an event tells; and what its `what` is."""
 
     STARTED = "started"
@@ -73,7 +73,7 @@ class Deadline(NamedTuple):
 class Event(NamedTuple):
     """One thing that happened. The programs' own are recorded by the tracer."""
 
-    kind: Kind
+    kind: EventKind
     real_ns: int
     """By the host's CLOCK_MONOTONIC."""
     lines: Lines
@@ -109,7 +109,7 @@ class History:
 
     def add(
         self,
-        kind: Kind,
+        kind: EventKind,
         lines: Lines,
         pid: int = 0,
         tid: int = 0,
@@ -213,11 +213,11 @@ def names(
     its parent. `in_full`: with its arguments; `known`: what they were called before."""
     found = dict(known or {})
     for event in events:
-        if event.kind in (Kind.STARTED, Kind.EXECUTED, Kind.ATTACHED):
+        if event.kind in (EventKind.STARTED, EventKind.EXECUTED, EventKind.ATTACHED):
             text = command_line(event.what) or "?"
             name = text.partition(" ")[0].rpartition("/")[2]
             found[event.pid] = text if in_full else name
-        elif event.kind is Kind.BORN and event.pid in found:
+        elif event.kind is EventKind.BORN and event.pid in found:
             found[event.what] = found[event.pid]
     return found
 
@@ -228,38 +228,38 @@ def describe(event: Event, name: str) -> str:
     of_thread = "" if event.tid in (0, event.pid) else f", thread {event.tid}"
     who = f"{name} (pid {event.pid}{of_thread})"
     match event.kind:
-        case Kind.STARTED:
+        case EventKind.STARTED:
             return f"the test starts {command_line(what)} (pid {event.pid})"
-        case Kind.ATTACHED:
+        case EventKind.ATTACHED:
             return f"the test attaches to {command_line(what)} (pid {event.pid})"
-        case Kind.EXECUTED:
+        case EventKind.EXECUTED:
             return f"pid {event.pid} executes {command_line(what)}"
-        case Kind.BORN:
+        case EventKind.BORN:
             return f"{who} has a child: pid {what}"
-        case Kind.THREAD:
+        case EventKind.THREAD:
             return f"{who} has one more thread: {what}"
-        case Kind.ENDED:
+        case EventKind.ENDED:
             return f"{who} ends: {ending(what)}"
-        case Kind.THREAD_ENDED:
+        case EventKind.THREAD_ENDED:
             return f"{who} ends"
-        case Kind.BEGUN:
+        case EventKind.BEGUN:
             return f"the test calls {what}"
-        case Kind.DONE:
+        case EventKind.DONE:
             call, error = what
             return f"{call} raises {error}" if error else f"{call} returns"
-        case Kind.WAITS:
+        case EventKind.WAITS:
             return f"{who} waits in {what.name}"
-        case Kind.WAITED:
+        case EventKind.WAITED:
             return f"{who} goes on"
-        case Kind.EXPIRED:
+        case EventKind.EXPIRED:
             return f"{who}: its {what.name} is over, as its time has come"
-        case Kind.PASSED:
+        case EventKind.PASSED:
             return f"{who}: sleeps pass, {what / NS_PER_S:.12g} s in all"
-        case Kind.FIRED:
+        case EventKind.FIRED:
             return f"{who}: its {what.name} fires"
-        case Kind.SET:
+        case EventKind.SET:
             return f"{who} sets the clock to {format_instant(what)}"
-        case Kind.REFUSED:
+        case EventKind.REFUSED:
             return f"{who} tried to trace a process: EPERM"
-        case Kind.WARNED:
+        case EventKind.WARNED:
             return f"warning: {readable(what)}"

@@ -30,7 +30,7 @@ from pytest_vdsotime.launcher import (
 )
 from pytest_vdsotime.session import ClockSession
 from pytest_vdsotime.spawning import Spawning, can_spawn
-from pytest_vdsotime.tracer.state import Launch, Process, Reply
+from pytest_vdsotime.tracer.state import Future, Launch, Process
 from pytest_vdsotime.tracer.thread import Tracer
 
 Word: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
@@ -71,8 +71,8 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
     Raises what `subprocess.Popen` raises, and TracingUnavailable, UnsupportedProgram, ClockClosed.
     """
 
-    _forget: Callable[[Reply[int]], None]
-    _exited: Reply[int] | None = None
+    _forget: Callable[[Future[int]], None]
+    _exited: Future[int] | None = None
     """The status to come; None for a program that is not traced, which the standard library waits
     for."""
 
@@ -118,7 +118,7 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
         native = tracer.load()
         launcher, code = native.launcher.path, native.calls.filters[world.follows]
         launch = Launch(argv=argv, may_precede_launcher=preexec_fn is not None)
-        exited: Reply[int] = Reply()
+        exited: Future[int] = Future()
         process = Process(0, world, exited=exited, launch=launch)
         self._exited = exited
         self._forget = tracer.forget

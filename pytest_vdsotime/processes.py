@@ -13,8 +13,8 @@ from pytest_vdsotime.errors import TracingUnavailable, VdsoTimeError
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.page import CLOCK_PAGE, MARKER_PAGE, PAGE_SIZE
 from pytest_vdsotime.timeline import CLOCKS, NS_PER_S
-from pytest_vdsotime.tracer.operations import Passing
-from pytest_vdsotime.tracer.state import Process, Reply, World
+from pytest_vdsotime.tracer.operations import Operations
+from pytest_vdsotime.tracer.state import ClockState, Future, Process
 from pytest_vdsotime.tracer.thread import Tracer
 
 _CLOSE_TIMEOUT_S = 10.0
@@ -67,7 +67,7 @@ def snapshot(process: Process) -> TracedProcess | None:
     return TracedProcess(process.pid, stat[1], procfs.argv(process.pid), _has_read_clock(process))
 
 
-def pending_waits(passing: Passing, world: World) -> list[PendingWait]:
+def pending_waits(operations: Operations, world: ClockState) -> list[PendingWait]:
     """Of all threads on a clock, the soonest first. On the tracer thread."""
     page = world.page
     return [
@@ -80,7 +80,7 @@ def pending_waits(passing: Passing, world: World) -> list[PendingWait]:
             wait.deadlines[0][1] + page.offset_ns(wait.clock_id),
             max(left_ns, 0) / NS_PER_S,
         )
-        for left_ns, task, wait in passing.waits(world)
+        for left_ns, task, wait in operations.waits(world)
     ]
 
 
@@ -121,9 +121,9 @@ def attached(process: Process, close: Callable[[], None]) -> AttachedProcess:
     return AttachedProcess(process.pid, ppid, procfs.argv(process.pid), False, close)
 
 
-def end_programs(tracer: Tracer, world: World) -> None:
+def end_programs(tracer: Tracer, world: ClockState) -> None:
     """Kills and reaps every program on a clock, for good. Raises VdsoTimeError."""
-    closed: Reply[None] = Reply()
+    closed: Future[None] = Future()
     tracer.post(lambda loop: loop.clocks.close(world, closed), closed)
     try:
         if not closed.wait(_CLOSE_TIMEOUT_S):

@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from pytest_vdsotime.clock import FrozenClock
     from pytest_vdsotime.report.html import ReportFile
-    from pytest_vdsotime.report.recorder import Teller
+    from pytest_vdsotime.report.recorder import Recorder
     from pytest_vdsotime.report.trace import TraceFile
 
 _STORY: Final = "vdsotime_story"
@@ -51,7 +51,7 @@ class Reporting:
 
     def __init__(self, config: pytest.Config) -> None:
         """Raises pytest.UsageError where a file cannot be written."""
-        self._teller: Teller | None = None
+        self._teller: Recorder | None = None
         self._writers: list[TraceFile | ReportFile] = []
         wanted = {
             name: path for name in ("trace", "report") if (path := config.getoption(f"vdso_{name}"))
@@ -60,14 +60,14 @@ class Reporting:
             return
         from pytest_vdsotime.events import recording
         from pytest_vdsotime.report.html import ReportFile
-        from pytest_vdsotime.report.recorder import Teller
+        from pytest_vdsotime.report.recorder import Recorder
         from pytest_vdsotime.report.trace import TraceFile
 
         worker = getattr(config, "workerinput", {}).get("workerid", "")
         kinds: dict[str, Callable[[TextIO], TraceFile | ReportFile]]
         kinds = {} if worker else {"trace": TraceFile, "report": ReportFile}
         with ExitStack() as context:
-            self._teller = Teller(context.enter_context(recording()), f"{worker}:")
+            self._teller = Recorder(context.enter_context(recording()), f"{worker}:")
             for name in wanted.keys() & kinds.keys():
                 try:
                     file = context.enter_context(open(wanted[name], "w", encoding="utf-8"))

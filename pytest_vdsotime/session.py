@@ -29,8 +29,8 @@ from pytest_vdsotime.processes import (
 from pytest_vdsotime.python_clock import PythonClock
 from pytest_vdsotime.report import describe
 from pytest_vdsotime.timeline import Lines, host_wall_ns, initial_lines, now_ns, parse_instant
-from pytest_vdsotime.tracer.operations import Passing
-from pytest_vdsotime.tracer.state import Process, World
+from pytest_vdsotime.tracer.operations import Operations
+from pytest_vdsotime.tracer.state import ClockState, Process
 from pytest_vdsotime.tracer.thread import Tracer
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class ClockSession:
         self._lock = threading.Lock()
         self._owns_tracer = tracer is None
         self._tracer = tracer or Tracer()
-        self._world: World | None = None
+        self._world: ClockState | None = None
         self._programs: WeakSet[Program] = WeakSet()
         self._warnings: deque[str] = deque()
         self._is_closed = False
@@ -91,7 +91,7 @@ class ClockSession:
         """Return the monotonic line's reading."""
         return self.lines.monotonic.at(now_ns())
 
-    def ask(self, operation: Callable[[Passing, World], T], call: str = "") -> T | None:
+    def ask(self, operation: Callable[[Operations, ClockState], T], call: str = "") -> T | None:
         """Run `operation` on the tracer thread and return its result, None before the first
         program. `call` is the test's own call where it may move the clock."""
         self.check_open()
@@ -99,14 +99,14 @@ class ClockSession:
         if world is None:
             return None
         with world.step(call):
-            found = self._tracer.call_later(lambda loop: operation(loop.passing, world))
+            found = self._tracer.call_later(lambda loop: operation(loop.operations, world))
         self.raise_news()
         return found
 
     def move(
         self,
         call: str,
-        operation: Callable[[Passing, World], object],
+        operation: Callable[[Operations, ClockState], object],
         transform: Callable[[Lines, int], Lines],
     ) -> None:
         """Run `operation` as `ask` does; before the first program `transform` moves the lines."""
@@ -129,7 +129,7 @@ class ClockSession:
         """Read what the first program will need. Raises TracingUnavailable."""
         self._tracer.load()
 
-    def start_tracing(self) -> tuple[Tracer, World]:
+    def start_tracing(self) -> tuple[Tracer, ClockState]:
         """Return the tracer, running, and this clock's side of it.
 
         Raises ClockClosed, TracingUnavailable.
@@ -140,7 +140,7 @@ class ClockSession:
             if self._world is None:
                 page = ClockPage(self._first_lines, self._tracer.load().images)
                 options = self._options
-                world = World(
+                world = ClockState(
                     page,
                     follows=options.follows,
                     grace_ns=options.grace_ns,

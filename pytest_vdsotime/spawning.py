@@ -34,7 +34,7 @@ class Spawning:
         self._process = process
         self._code = code
         self._spawn = Spawn(tracer.load().spawner)
-        self._doorbell = 0
+        self._waker = 0
         self._cwd: Any = None
 
     def execute_child(self, popen: Any, *arguments: Any) -> None:
@@ -48,7 +48,7 @@ class Spawning:
         process, spawn = self._process, self._spawn
         assert process.launch is not None and process.exited is not None
         answers = process.launch.ended, process.exited
-        self._doorbell = self._tracer.announce(
+        self._waker = self._tracer.announce(
             spawn, lambda loop: loop.launching.spawn(process, spawn), *answers
         )
         popen._posix_spawn = partial(self._posix_spawn, popen)
@@ -81,7 +81,7 @@ class Spawning:
             process_group=process_group,
             umask=rest[14],
         )
-        return self._spawn.run(self._doorbell)
+        return self._spawn.run(self._waker)
 
     def _posix_spawn(
         self,

@@ -266,7 +266,7 @@ class Lines:
         )
         return replace(self, wall=wall, monotonic=monotonic)
 
-    def crept(self, host_ns: int) -> Lines:
+    def nudged(self, host_ns: int) -> Lines:
         """A little later on the monotonic line: no kernel wakes a program at just its deadline."""
         return replace(self, monotonic=self.monotonic.rebased(host_ns, by_ns=_CREEP_NS))
 

@@ -94,7 +94,7 @@ class WaitRow:
     match: Match | None = None
     points: Match | bool = False
     """When its timeout is, or may be, a point of a clock."""
-    wide: bool = False
+    time64: bool = False
     """Its time structures have 64-bit fields whatever the architecture."""
     is_sleep: bool = False
     """It waits for nothing else, and NULL is no timeout to it."""
@@ -163,7 +163,7 @@ WAITS = (
             2,
             basis=_sleep,
             points=_SLEEP_POINT,
-            wide=bool(suffix),
+            time64=bool(suffix),
             is_sleep=True,
             rest=3,
         )
@@ -172,14 +172,14 @@ WAITS = (
     WaitRow("poll", 2, Unit.MILLISECONDS, tells_events=True),
     WaitRow("epoll_wait", 3, Unit.MILLISECONDS),
     WaitRow("epoll_pwait", 3, Unit.MILLISECONDS),
-    WaitRow("epoll_pwait2", 3, wide=True),
+    WaitRow("epoll_pwait2", 3, time64=True),
     WaitRow("ppoll", 2, writes_back=True, mask=3, tells_events=True),
-    WaitRow("ppoll_time64", 2, wide=True, writes_back=True, mask=3, tells_events=True),
+    WaitRow("ppoll_time64", 2, time64=True, writes_back=True, mask=3, tells_events=True),
     WaitRow("select", 4, Unit.TIMEVAL, writes_back=True, sets=(1, 2, 3)),
     # The first of 32-bit x86 (struct sel_arg_struct, fs/select.c).
     WaitRow("old_select", 4, Unit.TIMEVAL, writes_back=True, sets=(1, 2, 3), is_block=True),
     WaitRow("pselect6", 4, writes_back=True, sets=(1, 2, 3), mask=5),
-    WaitRow("pselect6_time64", 4, wide=True, writes_back=True, sets=(1, 2, 3), mask=5),
+    WaitRow("pselect6_time64", 4, time64=True, writes_back=True, sets=(1, 2, 3), mask=5),
     *(
         WaitRow(
             f"futex{suffix}",
@@ -188,7 +188,7 @@ WAITS = (
             basis=_futex,
             match=_FUTEX,
             points=_FUTEX_POINT,
-            wide=bool(suffix),
+            time64=bool(suffix),
         )
         for suffix in _SUFFIXES
     ),
@@ -199,7 +199,7 @@ WAITS = (
             expired=_TIMED_OUT,
             basis=basis,
             points=True,
-            wide=True,
+            time64=True,
             keeps_restarting=True,
         )
         for name, argument, basis in (
@@ -208,10 +208,10 @@ WAITS = (
         )
     ),
     WaitRow("rt_sigtimedwait", 2, expired=_AGAIN, takes_signals=True),
-    WaitRow("rt_sigtimedwait_time64", 2, expired=_AGAIN, wide=True, takes_signals=True),
+    WaitRow("rt_sigtimedwait_time64", 2, expired=_AGAIN, time64=True, takes_signals=True),
     WaitRow("semtimedop", 3, expired=_AGAIN),
     WaitRow("ipc", 5, expired=_AGAIN, match=Match(argument=0, values=(_SEMTIMEDOP,))),
-    WaitRow("semtimedop_time64", 3, expired=_AGAIN, wide=True),
+    WaitRow("semtimedop_time64", 3, expired=_AGAIN, time64=True),
     *(
         WaitRow(
             f"{name}{suffix}",
@@ -219,7 +219,7 @@ WAITS = (
             expired=_TIMED_OUT,
             basis=_wall_point,
             points=True,
-            wide=bool(suffix),
+            time64=bool(suffix),
             keeps_restarting=True,
         )
         for name in ("mq_timedsend", "mq_timedreceive")
@@ -227,7 +227,7 @@ WAITS = (
     ),
     WaitRow("io_getevents", 4),
     WaitRow("io_pgetevents", 4),
-    WaitRow("io_pgetevents_time64", 4, wide=True),
+    WaitRow("io_pgetevents_time64", 4, time64=True),
 )
 
 
@@ -251,7 +251,7 @@ class Deadlines:
 
 
 @dataclass(slots=True)
-class Receipt:
+class RecvmmsgState:
     """One call of recvmmsg(2) with a timeout."""
 
     arguments: tuple[int, ...]

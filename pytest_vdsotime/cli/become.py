@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pytest_vdsotime.errors import TracingUnavailable
 
 if TYPE_CHECKING:
-    from pytest_vdsotime.tracer.state import World
+    from pytest_vdsotime.tracer.state import ClockState
     from pytest_vdsotime.tracer.thread import Tracer
 
 # As env(1) and timeout(1).
@@ -253,10 +253,10 @@ def _trace(
     session.close()
 
 
-def _follow(program: int, command: list[str], tracer: Tracer, world: World) -> None:
-    from pytest_vdsotime.tracer.state import Launch, Process, Reply
+def _follow(program: int, command: list[str], tracer: Tracer, world: ClockState) -> None:
+    from pytest_vdsotime.tracer.state import Future, Launch, Process
 
-    launch, exited = Launch(argv=command), Reply[int]()
+    launch, exited = Launch(argv=command), Future[int]()
     process = Process(program, world, exited=exited, launch=launch)
     tracer.post(lambda loop: loop.launching.launch(process), launch.ended, exited)
     if number := launch.ended.result():

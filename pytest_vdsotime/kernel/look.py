@@ -7,7 +7,7 @@ import ctypes
 from collections.abc import Sequence
 
 
-class Look(ctypes.Structure):
+class TaskSample(ctypes.Structure):
     """struct look of native_stub/look.h."""
 
     tid: int
@@ -34,7 +34,7 @@ class Look(ctypes.Structure):
     )
 
 
-class LookAt:
+class Sampler:
     """The function, from its object file."""
 
     def __init__(self, path: str) -> None:
@@ -43,15 +43,15 @@ class LookAt:
         self._function.restype = ctypes.c_long
 
     def __call__(
-        self, tids: Sequence[int], *, is_brief: bool, before: Sequence[Look | None] = ()
-    ) -> tuple[int, Sequence[Look]]:
-        """(how many are busy, a Look at each task). With `is_brief` it ends at the first that
+        self, tids: Sequence[int], *, is_brief: bool, before: Sequence[TaskSample | None] = ()
+    ) -> tuple[int, Sequence[TaskSample]]:
+        """(how many are busy, a TaskSample at each task). With `is_brief` it ends at the first that
         has not come to sleep: the number is -1 less its place then, and the looks tell nothing.
 
         If none is busy, there was a moment when none was. `before`: earlier looks at these tasks,
         which then take less time if they have not run since.
         """
-        looks = (Look * len(tids))()
+        looks = (TaskSample * len(tids))()
         for look, tid in zip(looks, tids, strict=True):
             look.tid = tid
         for place, known in enumerate(before):

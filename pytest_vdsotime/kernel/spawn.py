@@ -43,7 +43,7 @@ _PREPARED = struct.Struct("=13Q9q")
 _PREPARED_AT = SpawnStruct.parent.offset
 
 
-class Nursery:
+class PendingSpawns:
     """Starts whose child the pump may take when it is born (native_stub/pump.c)."""
 
     ROOM = 64  # PUMP_LIST
@@ -150,13 +150,13 @@ class Spawn:
             *(stdin, stdout, stderr),
         )
 
-    def run(self, doorbell: int) -> int:
+    def run(self, waker: int) -> int:
         """Returns the child's pid when it has executed its program, or has ended. `doorbell` is
         whose process is to hear of the birth, if need be.
 
         Raises OSError when there is no child.
         """
-        self.structure.doorbell = doorbell
+        self.structure.waker = waker
         error = self._spawner.spawn(self.structure)
         if error:
             raise OSError(error, os.strerror(error))

@@ -14,15 +14,15 @@ from itertools import groupby
 from typing import TypeVar
 
 from pytest_vdsotime.errors import VdsoTimeError
-from pytest_vdsotime.events import Event, Kind, command_line, describe, ending, names, readable
+from pytest_vdsotime.events import Event, EventKind, command_line, describe, ending, names, readable
 from pytest_vdsotime.kernel import procfs
-from pytest_vdsotime.kernel.look import Look
+from pytest_vdsotime.kernel.look import TaskSample
 from pytest_vdsotime.processes import TracedProcess, snapshot
 from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, Line, LineName, Lines, format_instant, now_ns
 from pytest_vdsotime.tracer.calls.waits import owner_of
 from pytest_vdsotime.tracer.loop import Loop
-from pytest_vdsotime.tracer.quiescence import ENDED, Quiet
-from pytest_vdsotime.tracer.state import Process, Reply, Task, TaskState, World
+from pytest_vdsotime.tracer.quiescence import ENDED, Quiescence
+from pytest_vdsotime.tracer.state import ClockState, Future, Process, Task, TaskState
 from pytest_vdsotime.tracer.thread import Tracer
 from pytest_vdsotime.waits import Timer, Wait
 
@@ -34,7 +34,7 @@ MOST_EVENTS = 15
 
 
 def told(
-    tracer: Tracer, world: World | None, lines: Lines, *, is_closed: bool, events: int = 0
+    tracer: Tracer, world: ClockState | None, lines: Lines, *, is_closed: bool, events: int = 0
 ) -> str:
     """Where a clock stands, what its programs do, and the last `events` events."""
     host_ns = now_ns()
@@ -66,13 +66,13 @@ def _pace(line: Line) -> str:
 
 
 def _programs(
-    tracer: Tracer, world: World, history: Sequence[Event], is_closed: bool
+    tracer: Tracer, world: ClockState, history: Sequence[Event], is_closed: bool
 ) -> Sequence[str]:
     """The tree of those that live, each with its threads."""
 
     def look(loop: Loop) -> tuple[list[Process], list[ThreadState], list[TimerState]]:
         timers = timer_states(world, loop.timers.armed(world))
-        return [*world.processes.values()], thread_states(loop.quiet, world), timers
+        return [*world.processes.values()], thread_states(loop.quiescence, world), timers
 
     if is_closed:
         return []
@@ -104,7 +104,7 @@ def ask(tracer: Tracer, have: Callable[[Loop], T]) -> T:
     Raises VdsoTimeError.
     """
     tracer.check_usable()
-    reply: Reply[T] = Reply()
+    reply: Future[T] = Future()
     tracer.post(lambda loop: reply.give(have(loop)), reply)
     try:
         if not reply.wait(_PATIENCE_S):
@@ -152,7 +152,7 @@ def _tree(
 def _ended(history: Sequence[Event]) -> Sequence[str]:
     """How programs have ended."""
     called = names(history, in_full=True)
-    ends = [event for event in history if event.kind is Kind.ENDED]
+    ends = [event for event in history if event.kind is EventKind.ENDED]
     lines = [
         f"  {called.get(event.pid, '?')} (pid {event.pid}): {ending(event.what)}"
         for event in ends[-_MOST_ENDED:]
@@ -167,7 +167,7 @@ def _refused(history: Sequence[Event]) -> Sequence[str]:
     who = [
         f"{called.get(event.pid, '?')} (pid {event.pid})"
         for event in history
-        if event.kind is Kind.REFUSED
+        if event.kind is EventKind.REFUSED
     ]
     if not who:
         return []
@@ -236,10 +236,10 @@ class ThreadState:
     """How far the deadline is that it waits for."""
 
 
-def thread_states(quiet: Quiet, world: World) -> list[ThreadState]:
+def thread_states(quiescence: Quiescence, world: ClockState) -> list[ThreadState]:
     """Of all threads, in the order of their ids. On the tracer thread."""
-    tasks = sorted(quiet.tasks(world), key=lambda one: (one.process.pid, one.tid))
-    return [_thread_state(quiet, task, quiet.look_at(task)) for task in tasks]
+    tasks = sorted(quiescence.tasks(world), key=lambda one: (one.process.pid, one.tid))
+    return [_thread_state(quiescence, task, quiescence.look_at(task)) for task in tasks]
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,12 +252,12 @@ class TimerState:
     """How far it is from expiring."""
 
 
-def timer_states(world: World, timers: Iterable[Timer]) -> list[TimerState]:
+def timer_states(world: ClockState, timers: Iterable[Timer]) -> list[TimerState]:
     """Those that will expire, the soonest first. On the tracer thread."""
     return sorted((_timer_state(world, one) for one in timers), key=lambda one: one.left_ns)
 
 
-def _timer_state(world: World, timer: Timer) -> TimerState:
+def _timer_state(world: ClockState, timer: Timer) -> TimerState:
     kind, _, number = timer.key
     names = {"fd": f"timerfd (descriptor {number})", "itimer": "its alarm", "timer": "a timer"}
     clock = CLOCKS[timer.clock_id]
@@ -271,16 +271,16 @@ def _timer_state(world: World, timer: Timer) -> TimerState:
     return TimerState(owner_of(world, timer), text, left_ns)
 
 
-def _thread_state(quiet: Quiet, task: Task, look: Look | None) -> ThreadState:
+def _thread_state(quiescence: Quiescence, task: Task, look: TaskSample | None) -> ThreadState:
     pid, command = task.process.pid, readable(procfs.command(task.tid))
-    wait = quiet.wait_of(task, look)
+    wait = quiescence.wait_of(task, look)
     if wait is None or task.state == TaskState.LISTENING or task.process.launch is not None:
         return ThreadState(pid, task.tid, command, _untimed(task, look))
     left_ns = max(wait.left_ns(task.process.world.page.lines, now_ns()), 0)
     return ThreadState(pid, task.tid, command, _waits(task, wait, left_ns), left_ns)
 
 
-def _untimed(task: Task, look: Look | None) -> str:
+def _untimed(task: Task, look: TaskSample | None) -> str:
     if task.process.launch is not None:
         return "is being started"
     if task.state == TaskState.LISTENING:
@@ -312,7 +312,7 @@ def seconds(span_ns: int) -> str:
     return f"{number} s"
 
 
-def _waits_in(task: Task, look: Look) -> str:
+def _waits_in(task: Task, look: TaskSample) -> str:
     """For something else than a time."""
     host = task.process.host
     numbers = {} if host is None else host.arch.abis[0].syscalls

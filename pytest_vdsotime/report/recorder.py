@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pytest_vdsotime.events import (
     Event,
-    Kind,
+    EventKind,
     Recording,
     command_line,
     describe,
@@ -19,18 +19,18 @@ from pytest_vdsotime.events import (
 )
 
 #: Of a test, or a command: what it is called, how it went, its clocks. A clock is
-#: {"id": ..., "start_ns": ..., "events": [[...], ...]}, each of them the values of a Told.
+#: {"id": ..., "start_ns": ..., "events": [[...], ...]}, each of them the values of a EventRecord.
 Story = dict[str, Any]
 
-_COMMANDS = Kind.STARTED, Kind.EXECUTED, Kind.ATTACHED
-_DEADLINES = Kind.WAITS, Kind.EXPIRED, Kind.FIRED
+_COMMANDS = EventKind.STARTED, EventKind.EXECUTED, EventKind.ATTACHED
+_DEADLINES = EventKind.WAITS, EventKind.EXPIRED, EventKind.FIRED
 
 
-class Told(NamedTuple):
+class EventRecord(NamedTuple):
     """An event as data."""
 
     kind: str
-    """The value of a Kind."""
+    """The value of a EventKind."""
     real_ns: int
     wall_ns: int
     monotonic_ns: int
@@ -40,23 +40,23 @@ class Told(NamedTuple):
     """Of the process's program."""
     what: Any
     """A command line, an id, how a process has ended, a call of the test, [call, error], [system
-    call, clock, deadline], ...: as the Kind says."""
+    call, clock, deadline], ...: as the EventKind says."""
     text: str
 
 
 def _plain(event: Event) -> Any:
     if event.kind in _COMMANDS:
         return command_line(event.what)
-    if event.kind is Kind.ENDED:
+    if event.kind is EventKind.ENDED:
         return ending(event.what)
-    if event.kind is Kind.WARNED:
+    if event.kind is EventKind.WARNED:
         return readable(event.what)
     return list(event.what) if isinstance(event.what, tuple) else event.what
 
 
-def _told(event: Event, called: Mapping[int, str]) -> Told:
+def _told(event: Event, called: Mapping[int, str]) -> EventRecord:
     name = called.get(event.pid, "?") if event.pid else ""
-    return Told(
+    return EventRecord(
         event.kind.value,
         *(event.real_ns, event.wall_ns, event.monotonic_ns, event.pid, event.tid, name),
         *(_plain(event), describe(event, name)),
@@ -64,7 +64,7 @@ def _told(event: Event, called: Mapping[int, str]) -> Told:
 
 
 @dataclass(slots=True)
-class Teller:
+class Recorder:
     """Tells what has been recorded, bit by bit."""
 
     recording: Recording
@@ -91,33 +91,33 @@ class Teller:
 class Span(NamedTuple):
     """A wait, from its beginning to its end."""
 
-    begin: Told
-    end: Told
+    begin: EventRecord
+    end: EventRecord
     """What has ended it; the last event of all if that is not known."""
     is_expired: bool
     """Its time has come."""
 
 
-def waits(events: Sequence[Told]) -> Iterator[Span]:
+def waits(events: Sequence[EventRecord]) -> Iterator[Span]:
     """Those that were recorded, in the order of their ends. A wait ends with what its thread does
     next."""
-    begun: dict[int, Told] = {}
+    begun: dict[int, EventRecord] = {}
     expired: set[int] = set()
     for event in events:
         kind, tid = event.kind, event.tid
-        if kind == Kind.EXPIRED.value:
+        if kind == EventKind.EXPIRED.value:
             expired.add(tid)
             continue
-        if kind == Kind.FIRED.value or not tid:
+        if kind == EventKind.FIRED.value or not tid:
             continue
         ends = [tid]
-        if kind in (Kind.ENDED.value, Kind.EXECUTED.value):  # and so do its other threads
+        if kind in (EventKind.ENDED.value, EventKind.EXECUTED.value):  # and so do its other threads
             ends = [one for one, begin in begun.items() if begin.pid == event.pid]
         for one in ends:
             if one in begun:
                 yield Span(begun.pop(one), event, one in expired)
             expired.discard(one)
-        if kind == Kind.WAITS.value:
+        if kind == EventKind.WAITS.value:
             begun[tid] = event
     for tid, begin in begun.items():
         yield Span(begin, events[-1], tid in expired)

@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TextIO
 
-from pytest_vdsotime.events import Kind, command_line, recording
-from pytest_vdsotime.report.recorder import Span, Story, Teller, Told, waits
+from pytest_vdsotime.events import EventKind, command_line, recording
+from pytest_vdsotime.report.recorder import EventRecord, Recorder, Span, Story, waits
 from pytest_vdsotime.timeline import NS_PER_S, format_instant, now_ns
 
-_COMMANDS: Final = {Kind.STARTED.value, Kind.EXECUTED.value, Kind.ATTACHED.value}
-_INSTANTS: Final = {Kind.SET.value, Kind.REFUSED.value, Kind.WARNED.value}
+_COMMANDS: Final = {EventKind.STARTED.value, EventKind.EXECUTED.value, EventKind.ATTACHED.value}
+_INSTANTS: Final = {EventKind.SET.value, EventKind.REFUSED.value, EventKind.WARNED.value}
 
 Record = dict[str, Any]
 
@@ -35,7 +35,7 @@ class _Clock:
     """By pid, those alive."""
     threads: dict[int, int] = field(default_factory=dict)
     """By tid."""
-    programs: dict[int, Told] = field(default_factory=dict)
+    programs: dict[int, EventRecord] = field(default_factory=dict)
     """By pid, the event that began what it runs."""
 
 
@@ -56,7 +56,7 @@ class TraceFile:
     def add(self, story: Story) -> None:
         """What happened in one test, or under one command."""
         for clock in story["clocks"]:
-            events = [Told(*values) for values in clock["events"]]
+            events = [EventRecord(*values) for values in clock["events"]]
             for record in self._records(story, clock["id"], clock["start_ns"], events):
                 self._file.write("\n" if self._is_first else ",\n")
                 self._is_first = False
@@ -74,7 +74,7 @@ class TraceFile:
         return (real_ns - self._start_ns) / 1000
 
     def _records(
-        self, story: Story, identity: str, start_ns: int, events: list[Told]
+        self, story: Story, identity: str, start_ns: int, events: list[EventRecord]
     ) -> Iterator[Record]:
         first, last = events[0], events[-1]
         clock = self._clocks.get(identity)
@@ -91,19 +91,19 @@ class TraceFile:
         pending: dict[int, list[Span]] = {}
         for span in waits(events):
             pending.setdefault(id(span.end), []).append(span)
-        step: Told | None = None
+        step: EventRecord | None = None
         for event in events:
             for span in pending.pop(id(event), ()):
                 yield from self._wait(clock, span, start_ns)
             yield from self._processes(clock, event, start_ns)
-            if event.kind == Kind.BEGUN.value:
+            if event.kind == EventKind.BEGUN.value:
                 step = event
-            elif event.kind == Kind.DONE.value and step is not None:
+            elif event.kind == EventKind.DONE.value and step is not None:
                 call, error = event.what
                 arguments = {"raises": error, **_virtual(event, start_ns)}
                 yield self._slice(clock.track, clock.track, call, step, event, arguments)
                 step = None
-            elif event.kind in (Kind.EXPIRED.value, Kind.FIRED.value):
+            elif event.kind in (EventKind.EXPIRED.value, EventKind.FIRED.value):
                 yield from self._arrow(clock, event, start_ns, is_step=step is not None)
             elif event.kind in _INSTANTS:
                 yield self._instant(clock, event, start_ns)
@@ -113,7 +113,13 @@ class TraceFile:
             clock.programs[pid] = begun._replace(**now)  # it goes on in the next story
 
     def _slice(
-        self, process: int, thread: int, name: str, begin: Told, end: Told, arguments: Record
+        self,
+        process: int,
+        thread: int,
+        name: str,
+        begin: EventRecord,
+        end: EventRecord,
+        arguments: Record,
     ) -> Record:
         return {
             "ph": "X",
@@ -125,7 +131,7 @@ class TraceFile:
             "args": arguments,
         }
 
-    def _counters(self, clock: _Clock, event: Told, start_ns: int) -> Iterator[Record]:
+    def _counters(self, clock: _Clock, event: EventRecord, start_ns: int) -> Iterator[Record]:
         values = {
             "wall line": (event.wall_ns - clock.start_wall_ns) / NS_PER_S,
             "monotonic line": (event.monotonic_ns - start_ns) / NS_PER_S,
@@ -139,41 +145,43 @@ class TraceFile:
                 "args": {"seconds from its start": value},
             }
 
-    def _processes(self, clock: _Clock, event: Told, start_ns: int) -> Iterator[Record]:
+    def _processes(self, clock: _Clock, event: EventRecord, start_ns: int) -> Iterator[Record]:
         """Tracks and programs begin and end."""
         pid = event.pid
         if event.kind in _COMMANDS:
-            if event.kind != Kind.EXECUTED.value:
+            if event.kind != EventKind.EXECUTED.value:
                 clock.processes.pop(pid, None)
             yield from self._ends(clock, event, start_ns)
             yield from self._track(clock, pid, event.what)
             track = clock.processes[pid]
             yield from _named("process", track, track, f"{event.what} (pid {pid})")
             clock.programs[pid] = event
-        elif event.kind == Kind.BORN.value:
+        elif event.kind == EventKind.BORN.value:
             child = event.what
             clock.processes.pop(child, None)
             yield from self._track(clock, child, event.name)
             clock.programs[child] = event
-        elif event.kind == Kind.THREAD.value:
+        elif event.kind == EventKind.THREAD.value:
             yield from self._track(clock, pid, event.name)
             yield from self._thread(clock, pid, event.what)
-        elif event.kind == Kind.THREAD_ENDED.value:
+        elif event.kind == EventKind.THREAD_ENDED.value:
             clock.threads.pop(event.tid, None)
-        elif event.kind == Kind.ENDED.value:
+        elif event.kind == EventKind.ENDED.value:
             yield from self._ends(clock, event, start_ns)
             clock.processes.pop(pid, None)
 
-    def _ends(self, clock: _Clock, event: Told, start_ns: int) -> Iterator[Record]:
+    def _ends(self, clock: _Clock, event: EventRecord, start_ns: int) -> Iterator[Record]:
         """What a process has run until now."""
         begun = clock.programs.pop(event.pid, None)
         if begun is not None:
             yield self._program(clock, event.pid, begun, event, start_ns)
 
-    def _program(self, clock: _Clock, pid: int, begun: Told, end: Told, start_ns: int) -> Record:
+    def _program(
+        self, clock: _Clock, pid: int, begun: EventRecord, end: EventRecord, start_ns: int
+    ) -> Record:
         track = clock.processes[pid]
         arguments = _virtual(begun, start_ns)
-        if end.kind == Kind.ENDED.value:
+        if end.kind == EventKind.ENDED.value:
             arguments["ended"] = end.what
         name = begun.what if begun.kind in _COMMANDS else begun.name
         return self._slice(track, track, name, begun, end, arguments)
@@ -189,7 +197,7 @@ class TraceFile:
         thread = clock.threads[tid] = next(self._numbers)
         yield from _named("thread", clock.processes[pid], thread, f"thread {tid}")
 
-    def _place(self, clock: _Clock, event: Told) -> tuple[int, int]:
+    def _place(self, clock: _Clock, event: EventRecord) -> tuple[int, int]:
         """Of what is left of a process that has ended, the test's own."""
         process = clock.processes.get(event.pid)
         if process is None:
@@ -209,7 +217,7 @@ class TraceFile:
         yield self._slice(process, thread, name, span.begin, span.end, arguments)
 
     def _arrow(
-        self, clock: _Clock, event: Told, start_ns: int, *, is_step: bool
+        self, clock: _Clock, event: EventRecord, start_ns: int, *, is_step: bool
     ) -> Iterator[Record]:
         """From the test's call to whom it wakes."""
         yield self._instant(clock, event, start_ns)
@@ -225,7 +233,7 @@ class TraceFile:
         yield {"ph": "s", "pid": clock.track, "tid": clock.track, **common}
         yield {"ph": "f", "bp": "e", "pid": process, "tid": thread, **common}
 
-    def _instant(self, clock: _Clock, event: Told, start_ns: int) -> Record:
+    def _instant(self, clock: _Clock, event: EventRecord, start_ns: int) -> Record:
         process, thread = self._place(clock, event)
         return {
             "ph": "i",
@@ -247,11 +255,11 @@ def recorded(descriptor: int, command: Sequence[str]) -> Iterator[None]:
     with open(descriptor, "w", encoding="utf-8") as stream, recording() as recorded:
         file = TraceFile(stream)
         yield
-        file.add(Teller(recorded).tell(command_line(command), ""))
+        file.add(Recorder(recorded).tell(command_line(command), ""))
         file.close()
 
 
-def _virtual(event: Told, start_ns: int) -> Record:
+def _virtual(event: EventRecord, start_ns: int) -> Record:
     return {
         "wall line": format_instant(event.wall_ns),
         "monotonic line": (event.monotonic_ns - start_ns) / NS_PER_S,

@@ -51,7 +51,7 @@ class Request:
     place: tuple[int, int]
     """The stack pointer and the program counter."""
     abi: Abi
-    wide: bool
+    time64: bool
     """Its time structures have 64-bit fields."""
     arguments: tuple[int, ...]
     timezone: bytes
@@ -69,17 +69,17 @@ class Request:
 
     def read_pair(self, address: int) -> tuple[int, int]:
         """A timespec or timeval; Refused(EFAULT) as the kernel would."""
-        return self.pair_in(self.read(address, self.abi.pair(self.wide).size))
+        return self.pair_in(self.read(address, self.abi.pair(self.time64).size))
 
     def pair_in(self, data: bytes) -> tuple[int, int]:
-        """Of a wide one in a 32-bit call the second field's upper half is padding, and may be
+        """Of a time64 one in a 32-bit call the second field's upper half is padding, and may be
         anything (get_timespec64, kernel/time/time.c)."""
-        first, second = self.abi.pair(self.wide).unpack(data)
-        return first, second & 0xFFFFFFFF if self.wide and self.abi.long_size == 4 else second
+        first, second = self.abi.pair(self.time64).unpack(data)
+        return first, second & 0xFFFFFFFF if self.time64 and self.abi.long_size == 4 else second
 
     def write_pair(self, address: int, first: int, second: int) -> None:
         """A timespec or timeval."""
-        self.write(address, self.abi.pack_pair(self.wide, first, second))
+        self.write(address, self.abi.pack_pair(self.time64, first, second))
 
     def read(self, address: int, size: int) -> bytes:
         """From the program's memory; Refused(EFAULT) as the kernel would, NotThere."""
@@ -165,7 +165,7 @@ class CallRow:
     answer: Callable[[Request], Answer]
     """Or raises Refused."""
     match: Match | None = None
-    wide: bool = False
+    time64: bool = False
     """Its time structures have 64-bit fields whatever the architecture."""
     pointer: int | None = None
     """It is only of interest where this argument is not NULL."""
@@ -185,7 +185,7 @@ class CallRow:
 _BELOW_STACK, _ALIGNMENT = 192, 16
 
 
-def room_for(request: Request, size: int) -> int | None:
+def scratch_memory(request: Request, size: int) -> int | None:
     """The address of room for `size` bytes, at most SLOT_SIZE.
 
     It is in the process page, or where the program has none or something else there, below its

@@ -14,7 +14,7 @@ from pytest_vdsotime.kernel import ptrace
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.tracer.calls import Calls
 from pytest_vdsotime.tracer.calls.expirations import Timers
-from pytest_vdsotime.tracer.state import Task, TaskState, World
+from pytest_vdsotime.tracer.state import ClockState, Task, TaskState
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ class CanceledReads:
             if answer is not None:
                 self.calls.at_exit(answer)(stopped)
 
-    def interrupt(self, world: World, tasks: Sequence[Task]) -> None:
+    def interrupt(self, world: ClockState, tasks: Sequence[Task]) -> None:
         """Has them stop at system calls from now on, and then wakes who waits for a canceled
         timer."""
         world.to_stop = {task.tid for task in tasks if task.state == TaskState.RUNNING}
@@ -55,6 +55,6 @@ class CanceledReads:
             world.to_stop.discard(task.tid)
             self._wake(world)
 
-    def _wake(self, world: World) -> None:
+    def _wake(self, world: ClockState) -> None:
         if not world.to_stop:
             self.timers.wake_canceled(world)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pytest_vdsotime.kernel.ptrace import OPTIONS
-from pytest_vdsotime.kernel.spawn import Nursery
+from pytest_vdsotime.kernel.spawn import PendingSpawns
 from pytest_vdsotime.kernel.takeover import Block
 from pytest_vdsotime.kernel.wait import Stop, StopKind, decode, has_left_status, take_end
 
@@ -72,7 +72,7 @@ class Record(ctypes.Structure):
         ("tid", ctypes.c_uint64),
         ("nr", ctypes.c_uint64),
         ("arguments", ctypes.c_uint64 * 6),
-        *((name, ctypes.c_uint64) for name in ("stack", "counter", "is_point")),
+        *((name, ctypes.c_uint64) for name in ("stack", "counter", "is_absolute")),
         *((name, ctypes.c_uint64) for name in ("began_ns", "ahead_ns")),
         ("timeout", ctypes.c_uint64 * 2),
         ("has_rest", ctypes.c_uint64),
@@ -141,12 +141,12 @@ _NEXT_REPORT = (
 )
 
 
-class Pump:
+class FastPath:
     """Waits for the next stop that is the tracer's to handle."""
 
-    def __init__(self, path: str, nursery: Nursery) -> None:
+    def __init__(self, path: str, pending_spawns: PendingSpawns) -> None:
         library = ctypes.CDLL(path)
-        self._function = library.pump
+        self._function = library.fastpath
         self._function.argtypes = (ctypes.POINTER(_Pump),)
         self._function.restype = ctypes.c_long
         self._next_report = library.next_report
@@ -168,8 +168,8 @@ class Pump:
             function.argtypes = (ctypes.POINTER(_Waits), ctypes.c_uint64)
         self.structure.asks_privilege = os.geteuid() != 0
         self.structure.seize_options = OPTIONS
-        self.structure.spawns = ctypes.addressof(nursery.places)
-        self._nursery = nursery  # keeps it alive
+        self.structure.spawns = ctypes.addressof(pending_spawns.places)
+        self._pending_spawns = pending_spawns  # keeps it alive
         self._special: set[int] = set()
         self._watched: set[int] = set()
         self.spared: set[int] = set()
@@ -180,7 +180,7 @@ class Pump:
         which only show task by task meanwhile (`poll`)."""
         self.hands_over_all = self.lets_calls_go = self.was_interrupted = False
 
-    def hand_over(self, tid: int, is_special: bool = True) -> None:
+    def to_python(self, tid: int, is_special: bool = True) -> None:
         """Whether every stop of a task is the tracer's from now on."""
         if is_special != (tid in self._special):
             if is_special:
@@ -189,14 +189,14 @@ class Pump:
                 self._special.remove(tid)
             self._write()
 
-    def hear(self, doorbell: int) -> None:
+    def hear(self, waker: int) -> None:
         """The children of the nursery ring here; every other stop is the tracer's."""
-        self.structure.doorbell = doorbell
-        self.hand_over(doorbell)
+        self.structure.waker = waker
+        self.to_python(waker)
 
-    def keep(self, tid: int) -> None:
-        """Ends that."""
-        self.hand_over(tid, False)
+    def to_native(self, tid: int) -> None:
+        """Undo `to_python`."""
+        self.to_python(tid, False)
 
     def watch(self, tid: int) -> None:
         """The end of a task is the tracer's, and its execs are news."""
@@ -210,7 +210,7 @@ class Pump:
             self.structure.expected[count] = tid
             self.structure.expected_count = count + 1
         else:
-            self.hand_over(tid)
+            self.to_python(tid)
 
     def forget(self, tid: int) -> None:
         """A task has ended."""

@@ -16,25 +16,25 @@ from contextlib import suppress
 
 from pytest_vdsotime import faults, image
 from pytest_vdsotime.errors import UnsupportedProgram
-from pytest_vdsotime.events import Kind
+from pytest_vdsotime.events import EventKind
 from pytest_vdsotime.kernel import procfs
-from pytest_vdsotime.kernel.look import LookAt
+from pytest_vdsotime.kernel.look import Sampler
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.signals import SI_TIMER
-from pytest_vdsotime.kernel.spawn import Nursery
+from pytest_vdsotime.kernel.spawn import PendingSpawns
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer import crashes, restart
 from pytest_vdsotime.tracer.calls import LOADER_FAILED, signals, waits
 from pytest_vdsotime.tracer.calls.expirations import Timers
-from pytest_vdsotime.tracer.calls.waits import Parking, follow_wait
+from pytest_vdsotime.tracer.calls.waits import TimedWaits, follow_wait
 from pytest_vdsotime.tracer.cancellation import CanceledReads
 from pytest_vdsotime.tracer.crashes import Crashes
-from pytest_vdsotime.tracer.fastpath import CHILD, END, Entry, Pump
-from pytest_vdsotime.tracer.operations import Clocks, Jumping, Passing
-from pytest_vdsotime.tracer.quiescence import Quiet
-from pytest_vdsotime.tracer.state import Process, Tables, Task, TaskState, World
+from pytest_vdsotime.tracer.fastpath import CHILD, END, Entry, FastPath
+from pytest_vdsotime.tracer.operations import Autojump, Clocks, Operations
+from pytest_vdsotime.tracer.quiescence import Quiescence
+from pytest_vdsotime.tracer.state import ClockState, Process, Tables, Task, TaskState
 from pytest_vdsotime.tracer.stops import (
-    Lookout,
+    Recovery,
     Shortcuts,
     Stops,
     is_thread_of,
@@ -48,7 +48,7 @@ from pytest_vdsotime.tracer.takeover.mapping import inherit_copy
 from pytest_vdsotime.tracer.takeover.native import NativeObjects, RealTime
 from pytest_vdsotime.tracer.takeover.relocate import Moving
 from pytest_vdsotime.tracer.takeover.start import Launching
-from pytest_vdsotime.tracer.waker import Alarms, Doorbell
+from pytest_vdsotime.tracer.waker import Alarms, Waker
 
 _BIRTHS = StopKind.FORK, StopKind.VFORK, StopKind.CLONE
 
@@ -64,8 +64,8 @@ class Loop:
     def __init__(
         self,
         native: NativeObjects,
-        bell: Doorbell,
-        nursery: Nursery,
+        waker: Waker,
+        pending_spawns: PendingSpawns,
         is_native: bool,
         rung: Callable[[], None],
         child_came: Callable[[int], None],
@@ -78,33 +78,43 @@ class Loop:
         self._tasks = tables.tasks
         self._newborn = tables.newborn
         self.worlds = tables.worlds
-        pump = self._pump = Pump(image.tracer_path(native.arch), nursery)
-        lookout = Lookout(tables, pump, self._start_newborn)
-        self.stops = Stops(tables, self._pump, bell, lookout, self._pumped, rung)
-        self.launching = Launching(native.launcher, tables, self._pump)
+        fastpath = self._fastpath = FastPath(image.tracer_path(native.arch), pending_spawns)
+        recovery = Recovery(tables, fastpath, self._start_newborn)
+        self.stops = Stops(tables, self._fastpath, waker, recovery, self._news, rung)
+        self.launching = Launching(native.launcher, tables, self._fastpath)
         self._takeover = Takeover(native, self.stops.next_of)
-        self._shortcuts = Shortcuts(tables, self._pump, native, self._takeover, is_native)
+        self._shortcuts = Shortcuts(tables, self._fastpath, native, self._takeover, is_native)
         own_waits = own_rows(native.arch.abis[0])
-        tell_of_waits(self._pump, own_waits)
-        tell_of_calls(self._pump, native.calls.own_rows)
-        self._parking = Parking(native.arch, self._pump, own_waits)
-        look_at = LookAt(image.tracer_path(native.arch))
-        quiet = self.quiet = Quiet(tables, self._pump, self._parking, look_at)
-        alarms = Alarms(bell)
-        self.timers = Timers(alarms, self._pump)
+        tell_of_waits(self._fastpath, own_waits)
+        tell_of_calls(self._fastpath, native.calls.own_rows)
+        self._timed_waits = TimedWaits(native.arch, self._fastpath, own_waits)
+        look_at = Sampler(image.tracer_path(native.arch))
+        quiescence = self.quiescence = Quiescence(
+            tables, self._fastpath, self._timed_waits, look_at
+        )
+        alarms = Alarms(waker)
+        self.timers = Timers(alarms, self._fastpath)
         self._canceled = CanceledReads(self._calls, self.timers)
         self._crashes = Crashes(native.arch, alarms, self._handle)
-        self.passing = Passing(
-            *(tables, self._pump, self.stops, quiet, self._parking, self._calls, alarms),
+        self.operations = Operations(
+            *(
+                tables,
+                self._fastpath,
+                self.stops,
+                quiescence,
+                self._timed_waits,
+                self._calls,
+                alarms,
+            ),
             *(self.timers, self._canceled, self._shortcuts, self._handle, self._resume),
         )
-        self._jumping = Jumping(tables, alarms, quiet, self.passing, self._shortcuts)
+        self._autojump = Autojump(tables, alarms, quiescence, self.operations, self._shortcuts)
         moving = self._moving = Moving(native, self.stops.next_of)
-        self._attaching = Attaching(native, tables, pump, moving, self.stops.next, self._handle)
+        self._attaching = Attaching(native, tables, fastpath, moving, self.stops.next, self._handle)
         self._leaving = tables.leaving
         self.later: deque[Callable[[], None]] = deque()
         """Actions for when no stop is being handled."""
-        self.clocks = Clocks(tables, self._pump, self._attaching, self._shortcuts, self.later)
+        self.clocks = Clocks(tables, self._fastpath, self._attaching, self._shortcuts, self.later)
         self.is_done = False
         self._happened_ns = 0  # when what is handled has, if that was a while ago
         births = StopKind.FORK, StopKind.VFORK, StopKind.CLONE
@@ -126,10 +136,10 @@ class Loop:
                 faults.reach("loop", 0)
             while self.later:
                 self.later.popleft()()
-            stop = self.stops.next(self._jumping.tick())
+            stop = self.stops.next(self._autojump.tick())
             if stop is not None:
                 self._handle(stop)
-                self._jumping.was_active()
+                self._autojump.was_active()
 
     def _handle(self, stop: Stop) -> None:
         try:
@@ -203,10 +213,10 @@ class Loop:
         self._resume(task, stopped)
         self._start_newborn(tid)
 
-    def _pumped(self) -> None:
+    def _news(self) -> None:
         """What the pump has seen to already."""
         self._shortcuts.sleeps_passed()
-        for entry in self._pump.entries:
+        for entry in self._fastpath.entries:
             self._happened_ns = entry.at_ns
             kind = StopKind.EXITED.value if entry.event == END else entry.event
             stop = Stop(entry.tid, kind, entry.what)
@@ -224,7 +234,7 @@ class Loop:
                 if entry.event in _BIRTHS:
                     self._kill_unplaced(entry.what)
         self._happened_ns = 0
-        for tid in self._pump.readers:
+        for tid in self._fastpath.readers:
             if tid in self._tasks:
                 self._tasks[tid].process.has_read_clock = True
 
@@ -254,7 +264,7 @@ class Loop:
         process = parent.process
         if is_thread:
             process.threads.add(tid)
-            process.world.record(Kind.THREAD, process.pid, tid, at_ns=self._happened_ns)
+            process.world.record(EventKind.THREAD, process.pid, tid, at_ns=self._happened_ns)
         else:
             process = self._adopt(tid, process)
         self._tasks[tid] = Task(tid, process, state)
@@ -264,7 +274,7 @@ class Loop:
         world.processes[pid] = process
         if parent.pid in world.watchers:
             world.watchers.add(pid)
-        world.record(Kind.BORN, parent.pid, pid, at_ns=self._happened_ns)
+        world.record(EventKind.BORN, parent.pid, pid, at_ns=self._happened_ns)
         if parent.copy is not None:
             try:
                 inherit_copy(parent.copy, process)
@@ -285,7 +295,7 @@ class Loop:
         task.move(TaskState.RUNNING)
         process = task.process
         if task.began_alone:
-            self._pump.hand_over(task.tid)
+            self._fastpath.to_python(task.tid)
         sees_exit = task.at_exit is not None or (self._rewinds_early and task.is_waiting)
         if not sees_exit and not process.traces_calls and not process.world.stops_at_calls:
             stopped.resume(number)
@@ -302,7 +312,7 @@ class Loop:
         # Every other thread is gone, without a report (ptrace(2), "execve(2) under ptrace").
         for tid in process.threads - {task.tid}:
             self._tasks.pop(tid).move(TaskState.GONE)
-            self._pump.forget(tid)
+            self._fastpath.forget(tid)
         process.threads = {task.tid}
         process.drop_copy()
         process.execute()
@@ -332,18 +342,18 @@ class Loop:
 
     def _has_begun(self, process: Process, argv: bytes | Sequence[str]) -> None:
         """Tells who waits for that."""
-        kind = Kind.EXECUTED
+        kind = EventKind.EXECUTED
         if process.launch is not None:
-            kind, argv = Kind.STARTED, process.launch.argv or argv
+            kind, argv = EventKind.STARTED, process.launch.argv or argv
         process.world.record(kind, process.pid, argv, at_ns=self._happened_ns)
         if process.launch is not None:
             process.launch.ended.give(0)
             process.launch = None
-            self._pump.keep(process.pid)
+            self._fastpath.to_native(process.pid)
 
     def _on_trap(self, task: Task, _stop: Stop) -> None:
         stopped = Stopped(task.tid)
-        self._parking.at_stop(task, stopped, goes_on=True)
+        self._timed_waits.at_stop(task, stopped, goes_on=True)
         self._canceled.at_stop(task, stopped)
         self._resume(task, self._takeover.follow_time_namespace(stopped, task.process))
 
@@ -357,18 +367,18 @@ class Loop:
         process.loader_failed_at = 0
         task.at_exit = self._calls.answer(stopped, task, call)
         if process.world.history.records:
-            follow_wait(task, call, self._parking.at_stop)
+            follow_wait(task, call, self._timed_waits.at_stop)
         if task.wait is not None:
-            self._pump.drop_record(task.tid)
-        self._pump.hand_over(task.tid, task.at_exit is not None or task.wait is not None)
+            self._fastpath.drop_record(task.tid)
+        self._fastpath.to_python(task.tid, task.at_exit is not None or task.wait is not None)
         self._shortcuts.take_care(process)
         if process.world.setting is not None:
-            self.passing.set_wall(process.world)
+            self.operations.set_wall(process.world)
         if task.held is None:
             self._resume(task, stopped)
         self._revise(process.world)
 
-    def _revise(self, world: World) -> None:
+    def _revise(self, world: ClockState) -> None:
         """After a call that may have changed timers."""
         if world.timers_changed:
             self.timers.revise(world)
@@ -405,24 +415,24 @@ class Loop:
                 return
         if task.began_alone and not restart.is_in_call(stopped.registers(), self._native.arch):
             task.began_alone = 0
-            self._pump.keep(task.tid)
+            self._fastpath.to_native(task.tid)
         at_exit, task.at_exit, task.rewound = task.at_exit, None, None
         if at_exit is not None:
             at_exit(stopped)
-            self._pump.hand_over(task.tid, task.is_to_go_on)
+            self._fastpath.to_python(task.tid, task.is_to_go_on)
             self._shortcuts.take_care(task.process)
         if task.process.pid in task.process.world.watchers:
             signals.at_exit(task, stopped, self._native.arch)
             if not task.process.world.stops_at_calls:
                 self._shortcuts.choose()
         if self._rewinds_early:
-            waits.at_exit(self._parking, task, stopped, is_as_written=at_exit is None)
+            waits.at_exit(self._timed_waits, task, stopped, is_as_written=at_exit is None)
         self._resume(task, self._takeover.follow_time_namespace(stopped, task.process))
         self._revise(task.process.world)
 
     def _on_group_stop(self, task: Task, _stop: Stop) -> None:
         stopped = Stopped(task.tid)
-        self._parking.at_stop(task, stopped)
+        self._timed_waits.at_stop(task, stopped)
         waits.at_group_stop(task, stopped, self._native.arch)
         task.move(TaskState.LISTENING)
         stopped.listen()
@@ -435,7 +445,7 @@ class Loop:
         ):
             number = 0
         else:
-            self._parking.at_signal(task, stopped, number)
+            self._timed_waits.at_signal(task, stopped, number)
             info = stopped.signal()
             if crashes.is_of_namespace_init(process, number, info.si_code):
                 self._crashes.let_go(task, stopped, number)
@@ -457,13 +467,13 @@ class Loop:
             self._ended(process, stop.value)
         else:
             at_ns = self._happened_ns
-            process.world.record(Kind.THREAD_ENDED, process.pid, tid=task.tid, at_ns=at_ns)
+            process.world.record(EventKind.THREAD_ENDED, process.pid, tid=task.tid, at_ns=at_ns)
 
     def _forget(self, task: Task) -> bool:
         """Removes a task that has ended; returns whether its process has ended with it."""
         process = task.process
         self._tasks.pop(task.tid, None)
-        self._pump.forget(task.tid)
+        self._fastpath.forget(task.tid)
         process.threads.discard(task.tid)
         # The leader may have ended before the process was attached to.
         return task.tid == process.pid or not process.threads
@@ -471,7 +481,7 @@ class Loop:
     def _ended(self, process: Process, status: int) -> None:
         world = process.world
         with process.answers_for("handling the end of"):
-            world.record(Kind.ENDED, process.pid, status, at_ns=self._happened_ns)
+            world.record(EventKind.ENDED, process.pid, status, at_ns=self._happened_ns)
         if process.exited is not None:
             process.exited.give(status)  # soon: it takes its time to wake up who waits for that
         world.processes.pop(process.pid, None)

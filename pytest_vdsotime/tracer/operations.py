@@ -24,9 +24,9 @@ from typing import NamedTuple
 
 from pytest_vdsotime import faults
 from pytest_vdsotime.errors import ClockClosed
-from pytest_vdsotime.events import Kind
+from pytest_vdsotime.events import EventKind
 from pytest_vdsotime.kernel import procfs
-from pytest_vdsotime.kernel.look import Look
+from pytest_vdsotime.kernel.look import TaskSample
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop
 from pytest_vdsotime.timeline import LATEST_NS, NS_PER_S, LineName, Lines, check_range, now_ns
@@ -35,15 +35,15 @@ from pytest_vdsotime.tracer.calls import Calls, sockets
 from pytest_vdsotime.tracer.calls.expirations import Timers
 from pytest_vdsotime.tracer.calls.waits import (
     HELD_TOLERANCE_NS,
-    Parking,
+    TimedWaits,
     in_kernel,
     is_brief,
     tell_expired,
 )
 from pytest_vdsotime.tracer.cancellation import CanceledReads
-from pytest_vdsotime.tracer.fastpath import Pump
-from pytest_vdsotime.tracer.quiescence import Quiet
-from pytest_vdsotime.tracer.state import Process, Reply, Tables, Task, TaskState, World
+from pytest_vdsotime.tracer.fastpath import FastPath
+from pytest_vdsotime.tracer.quiescence import Quiescence
+from pytest_vdsotime.tracer.state import ClockState, Future, Process, Tables, Task, TaskState
 from pytest_vdsotime.tracer.stops import Shortcuts, Stops
 from pytest_vdsotime.tracer.takeover.attach import Attaching
 from pytest_vdsotime.tracer.waker import Alarms
@@ -77,16 +77,16 @@ class Pending(NamedTuple):
         return f"{procfs.command(pid)} (pid {pid}) waits for no time, again and again"
 
 
-class Passing:
+class Operations:
     """Moves the lines of clocks; one per tracer, on its thread."""
 
     def __init__(
         self,
         tables: Tables,
-        pump: Pump,
+        fastpath: FastPath,
         stops: Stops,
-        quiet: Quiet,
-        parking: Parking,
+        quiescence: Quiescence,
+        timed_waits: TimedWaits,
         calls: Calls,
         alarms: Alarms,
         timers: Timers,
@@ -97,10 +97,10 @@ class Passing:
     ) -> None:
         """`resume` lets a held task go on."""
         self._tables = tables
-        self._pump = pump
+        self._fastpath = fastpath
         self._stops = stops
-        self._quiet = quiet
-        self._parking = parking
+        self._quiescence = quiescence
+        self._timed_waits = timed_waits
         self._calls = calls
         self._handle = handle
         self._resume = resume
@@ -112,7 +112,7 @@ class Passing:
 
     # --- what the test asks for ------------------------------------------------------------------
 
-    def advance(self, world: World, by_ns: int, timeout_s: float) -> None:
+    def advance(self, world: ClockState, by_ns: int, timeout_s: float) -> None:
         """Time passes. Raises ValueError beyond the year 9999, NotSettled, ClockClosed."""
         world.page.lines.advanced(now_ns(), by_ns)
         with self._advancing(world, timeout_s) as seen:
@@ -123,7 +123,7 @@ class Passing:
                 step_ns = _rounded(world, max(pending[0].left_ns, 0), by_ns)
                 in_place = 0 if step_ns else in_place + 1
                 if in_place > _MOST_IN_PLACE:
-                    raise self._quiet.not_settled(world, timeout_s, [pending[0].describe()])
+                    raise self._quiescence.not_settled(world, timeout_s, [pending[0].describe()])
                 if in_place > _FEW_IN_PLACE and not world.is_frozen:
                     # It counts by a wall clock that stands still while its waits come to an end.
                     step_ns = min(by_ns, _MOST_ROUNDING_NS)
@@ -138,9 +138,11 @@ class Passing:
             self._move_on(world, by_ns)
 
     @contextmanager
-    def _advancing(self, world: World, timeout_s: float) -> Iterator[list[Mapping[int, Look]]]:
+    def _advancing(
+        self, world: ClockState, timeout_s: float
+    ) -> Iterator[list[Mapping[int, TaskSample]]]:
         """Gives a list for the looks at its tasks when all that was due had happened."""
-        seen: list[Mapping[int, Look]] = []
+        seen: list[Mapping[int, TaskSample]] = []
         world.is_advancing = True
         self._timers.revise(world)
         self._shortcuts.lines_moved()
@@ -154,7 +156,7 @@ class Passing:
         if is_to_settle:
             self.settle(world, timeout_s)
 
-    def advance_to_next(self, world: World, timeout_s: float) -> bool:
+    def advance_to_next(self, world: ClockState, timeout_s: float) -> bool:
         """To the earliest deadline; whether there was one."""
         looks = self.settle(world, timeout_s, is_at_rest=True)
         self._timers.suspend(world)
@@ -168,7 +170,7 @@ class Passing:
         return bool(pending)
 
     def move(
-        self, world: World, to: Callable[[Lines, int], Lines], *, is_set: bool = False
+        self, world: ClockState, to: Callable[[Lines, int], Lines], *, is_set: bool = False
     ) -> None:
         """Somebody sets the clock, or its rate."""
         self._timers.suspend(world)
@@ -176,7 +178,7 @@ class Passing:
         sockets.revise(world)
         self.revise(world, is_set=is_set)
 
-    def set_wall(self, world: World) -> None:
+    def set_wall(self, world: ClockState) -> None:
         """A program does."""
         setting, world.setting = world.setting, None
         assert setting is not None
@@ -184,12 +186,12 @@ class Passing:
             self._move_tai(world, setting.tai_by_ns)
         self.move(world, setting.to, is_set=True)
 
-    def _move_tai(self, world: World, by_ns: int) -> None:
+    def _move_tai(self, world: ClockState, by_ns: int) -> None:
         """A wait until a point of CLOCK_TAI is one until a point of the wall line, so much
         sooner."""
         self._timers.suspend(world)
         world.page.move_tai(by_ns)
-        waits = [task.wait for task in self._quiet.tasks(world) if task.wait is not None]
+        waits = [task.wait for task in self._quiescence.tasks(world) if task.wait is not None]
         ending: list[Wait | Timer] = [*waits, *world.timers.values()]
         for one in ending:
             if one.clock_id == time.CLOCK_TAI and one.is_absolute:
@@ -199,11 +201,11 @@ class Passing:
                 )
 
     def settle(
-        self, world: World, timeout_s: float, *, is_at_rest: bool = False
-    ) -> Mapping[int, Look]:
+        self, world: ClockState, timeout_s: float, *, is_at_rest: bool = False
+    ) -> Mapping[int, TaskSample]:
         """Returns when every task of a clock is blocked; perhaps, `is_at_rest`, they all are.
         Raises NotSettled, ClockClosed."""
-        began_ns, nap_ns, has_crept = now_ns(), 1 if is_at_rest else FIRST_NAP_NS, False
+        began_ns, nap_ns, has_nudged = now_ns(), 1 if is_at_rest else FIRST_NAP_NS, False
         passed_ns, timeout_ns = world.passed_ns, round(timeout_s * NS_PER_S)
         while True:
             stop = self._stops.next(nap_ns)
@@ -218,37 +220,37 @@ class Passing:
                     continue
             if world.closed is not None:
                 raise ClockClosed("the clock is closed")
-            looks = self._quiet.looks(world)
+            looks = self._quiescence.looks(world)
             if looks is not None:
                 return looks
             nap_ns = max(min(2 * nap_ns, LAST_NAP_NS), FIRST_NAP_NS)
             if nap_ns > LONGEST_HOLD_NS:
                 self.let_in(world)
-            if not has_crept and now_ns() - began_ns > self._late_ns and world.is_frozen:
-                has_crept = world.has_crept = True
-                self.change(world, Lines.crept)
+            if not has_nudged and now_ns() - began_ns > self._late_ns and world.is_frozen:
+                has_nudged = world.has_nudged = True
+                self.change(world, Lines.nudged)
             if now_ns() - began_ns > timeout_ns:
-                raise self._quiet.not_settled(world, timeout_s)
+                raise self._quiescence.not_settled(world, timeout_s)
 
     def waits(
-        self, world: World, looks: Mapping[int, Look] | None = None
+        self, world: ClockState, looks: Mapping[int, TaskSample] | None = None
     ) -> Sequence[tuple[int, Task, Wait]]:
         """Who waits for a deadline, and how far it is, the soonest first. Waits that pass in real
         time are not among them while nobody moves the lines."""
         if looks is None:
-            looks = self._quiet.look(world)
+            looks = self._quiescence.look(world)
         lines, host_ns = world.page.lines, now_ns()
         is_all = world.is_advancing or world.jump_after_ns is not None
         found = [
             (wait.left_ns(lines, host_ns), task, wait)
-            for task in self._quiet.tasks(world)
-            if (wait := self._quiet.wait_of(task, looks.get(task.tid))) is not None
+            for task in self._quiescence.tasks(world)
+            if (wait := self._quiescence.wait_of(task, looks.get(task.tid))) is not None
             and not wait.is_expiring
             and (is_all or not is_brief(wait, world))
         ]
         return sorted(found, key=lambda one: one[0])
 
-    def pending(self, world: World, looks: Mapping[int, Look]) -> Sequence[Pending]:
+    def pending(self, world: ClockState, looks: Mapping[int, TaskSample]) -> Sequence[Pending]:
         """All that a deadline will end, the soonest first."""
         lines, host_ns = world.page.lines, now_ns()
         found: list[Pending] = [
@@ -261,30 +263,30 @@ class Passing:
 
     # --- the lines move ---------------------------------------------------------------------------
 
-    def change(self, world: World, to: Callable[[Lines, int], Lines]) -> None:
+    def change(self, world: ClockState, to: Callable[[Lines, int], Lines]) -> None:
         """Moves the lines, and nothing else. Raises as ClockPage.change."""
         try:
             world.page.change(lambda host_ns: to(world.page.lines, host_ns))
         finally:
             self._shortcuts.lines_moved()
 
-    def _move_on(self, world: World, by_ns: int) -> None:
+    def _move_on(self, world: ClockState, by_ns: int) -> None:
         """Time passes."""
         if world.page.copies or by_ns > NEVER_NS:  # of which the native code knows nothing
             self.change(world, lambda lines, host_ns: lines.advanced(host_ns, by_ns))
         else:
-            self._pump.move_lines(world.page.address, by_ns)
+            self._fastpath.move_lines(world.page.address, by_ns)
             world.page.was_advanced(by_ns)
             self._shortcuts.lines_moved()
         world.passed_ns += by_ns
 
     def _due_within(
-        self, world: World, looks: Mapping[int, Look], by_ns: int
+        self, world: ClockState, looks: Mapping[int, TaskSample], by_ns: int
     ) -> Sequence[Pending] | None:
         pending = self.pending(world, looks)
         return pending if pending and pending[0].left_ns <= by_ns else None
 
-    def fire(self, world: World, step_ns: int, pending: Sequence[Pending]) -> None:
+    def fire(self, world: ClockState, step_ns: int, pending: Sequence[Pending]) -> None:
         """The lines go on, and what is due then comes to its end, soon."""
         self._move_on(world, step_ns)
         due = [one.what for one in pending if one.left_ns <= step_ns]
@@ -300,7 +302,7 @@ class Passing:
                 if task.held is not None:
                     self._end_held(task, wait)
                 else:
-                    self._parking.expire(task, wait)
+                    self._timed_waits.expire(task, wait)
 
     def _end_held(self, task: Task, wait: Wait) -> None:
         world, request = task.process.world, task.held
@@ -312,12 +314,12 @@ class Passing:
             self._resume(task, request.stopped)
         else:
             task.move(TaskState.RUNNING)
-            self._pump.keep(task.tid)
-            self._pump.end_call(task.tid, wait.row.expired)
+            self._fastpath.to_native(task.tid)
+            self._fastpath.end_call(task.tid, wait.row.expired)
 
-    def let_in(self, world: World, but: Container[int] = ()) -> None:
+    def let_in(self, world: ClockState, but: Container[int] = ()) -> None:
         """Sleeps that are held enter the kernel."""
-        for task in self._quiet.held(world):
+        for task in self._quiescence.held(world):
             if task.tid in but:
                 continue
             request, task.held = task.held, None
@@ -330,8 +332,8 @@ class Passing:
 
     def revise(
         self,
-        world: World,
-        looks: Mapping[int, Look] | None = None,
+        world: ClockState,
+        looks: Mapping[int, TaskSample] | None = None,
         *,
         is_set: bool = False,
     ) -> bool:
@@ -342,7 +344,7 @@ class Passing:
         has_stopped = is_set and world.is_canceled
         if has_stopped:
             self._shortcuts.choose()
-            self._canceled.interrupt(world, self._quiet.tasks(world))
+            self._canceled.interrupt(world, self._quiescence.tasks(world))
         for timer in self._timers.armed(world):
             self._timers.expire(world, timer)
         self._timers.revise(world)
@@ -355,12 +357,12 @@ class Passing:
             is_sooner = due_ns < wait.host_due_ns - _TOLERANCE_NS
             with task.process.answers_for("revising a wait of"):
                 if due_ns <= host_ns:
-                    self._parking.expire(task, wait)
+                    self._timed_waits.expire(task, wait)
                     has_stopped = True
                 elif wait.row.is_of_socket and is_later:
                     pass
                 elif is_later or (is_sooner and wait.tells_rest):
-                    self._parking.call_anew(task, wait)
+                    self._timed_waits.call_anew(task, wait)
                     has_stopped = True
                 elif is_sooner:
                     self._alarms.set(task.tid, due_ns, partial(self._rings, task))
@@ -373,13 +375,13 @@ class Passing:
             self._end_if_due(task)
 
     def _end_if_due(self, task: Task) -> None:
-        wait = self._quiet.wait_of(task, self._quiet.look_at(task))
+        wait = self._quiescence.wait_of(task, self._quiescence.look_at(task))
         if wait is None or wait.is_expiring:
             return
         world, host_ns = task.process.world, now_ns()
         left_ns = wait.left_ns(world.page.lines, host_ns)
         if left_ns <= 0 or is_brief(wait, world):
-            self._parking.expire(task, wait)
+            self._timed_waits.expire(task, wait)
 
 
 def _late_ns() -> int:
@@ -391,16 +393,16 @@ def _late_ns() -> int:
     return max(_LATE_NS, _LATE_COUNTS * min(count_ns() for _ in range(3)))
 
 
-def rounding_ns(world: World) -> int:
+def rounding_ns(world: ClockState) -> int:
     """How far a deadline may be missed for the wall line to read a whole millisecond. While a
     program works between two sleeps the monotonic line flows, and a frozen wall line does not: a
     loop of sleeps would meet it a little earlier each time."""
     lines = world.page.lines
-    is_apart = not lines.wall.rate.mult and (not world.is_frozen or world.has_crept)
+    is_apart = not lines.wall.rate.mult and (not world.is_frozen or world.has_nudged)
     return _MOST_ROUNDING_NS if is_apart else 0
 
 
-def _rounded(world: World, step_ns: int, most_ns: int) -> int:
+def _rounded(world: ClockState, step_ns: int, most_ns: int) -> int:
     missing_ns = -(world.page.lines.wall.base_ns + step_ns) % _GRAIN_NS
     is_near = missing_ns <= min(rounding_ns(world), most_ns - step_ns)
     return step_ns + missing_ns if is_near else step_ns
@@ -414,23 +416,23 @@ class Clocks:
     """One per tracer, on its thread."""
 
     tables: Tables
-    pump: Pump
+    fastpath: FastPath
     attaching: Attaching
     shortcuts: Shortcuts
     later: deque[Callable[[], None]]
     """Actions for when no stop is being handled."""
 
-    def add(self, world: World) -> None:
+    def add(self, world: ClockState) -> None:
         """A clock's first program is to come."""
         self.tables.worlds.append(world)
         self.shortcuts.choose()
 
     def attach(self, process: Process) -> None:
         """Takes over a running process; see Attaching.attach. For `later`."""
-        self.pump.hands_over_all, self.pump.lets_calls_go = True, False
+        self.fastpath.hands_over_all, self.fastpath.lets_calls_go = True, False
         try:
             self.attaching.attach(process)
-            process.world.record(Kind.ATTACHED, process.pid, procfs.argv(process.pid))
+            process.world.record(EventKind.ATTACHED, process.pid, procfs.argv(process.pid))
         finally:
             self.end_if_empty(process.world)
             self.shortcuts.choose()
@@ -438,7 +440,7 @@ class Clocks:
     def release(self, process: Process) -> None:
         """Lets a process that was attached to, and what it has started, go; see Attaching.release.
         For `later`."""
-        self.pump.lets_calls_go = False
+        self.fastpath.lets_calls_go = False
         process.world.errors.extend(self.attaching.release(process))
         self.end_if_empty(process.world)
         self.shortcuts.choose()
@@ -447,7 +449,7 @@ class Clocks:
         with process.answers_for("letting go"):
             self.release(process)
 
-    def close(self, world: World, closed: Reply[None]) -> None:
+    def close(self, world: ClockState, closed: Future[None]) -> None:
         """Kills every process of a clock; answers `closed` when the last one has ended."""
         world.closed = closed
         self.shortcuts.choose()
@@ -458,7 +460,7 @@ class Clocks:
                 self.later.append(partial(self._release_for_good, process.origin))
         self.end_if_empty(world)
 
-    def end_if_empty(self, world: World) -> None:
+    def end_if_empty(self, world: ClockState) -> None:
         """A clock that is being closed ends with its last process."""
         if world.closed is not None and not world.processes:
             world.closed.give(None)
@@ -470,16 +472,21 @@ class Clocks:
 # --- autojump ------------------------------------------------------------------------------------
 
 
-class Jumping:
+class Autojump:
     """Has the clocks jump; one per tracer, on its thread."""
 
     def __init__(
-        self, tables: Tables, alarms: Alarms, quiet: Quiet, passing: Passing, shortcuts: Shortcuts
+        self,
+        tables: Tables,
+        alarms: Alarms,
+        quiescence: Quiescence,
+        operations: Operations,
+        shortcuts: Shortcuts,
     ) -> None:
         self._tables = tables
         self._alarms = alarms
-        self._quiet = quiet
-        self._passing = passing
+        self._quiescence = quiescence
+        self._operations = operations
         self._shortcuts = shortcuts
         self._nap_ns = FIRST_NAP_NS
 
@@ -498,7 +505,7 @@ class Jumping:
         """Some task had a stop."""
         self._nap_ns = FIRST_NAP_NS
 
-    def _try_to_jump(self, world: World) -> int:
+    def _try_to_jump(self, world: ClockState) -> int:
         """An exception ends the programs of this clock, and of no other."""
         try:
             if faults.armed:
@@ -509,14 +516,14 @@ class Jumping:
                 process.kill_unsupported(error, "moving the clock of")
             return FIRST_NAP_NS
 
-    def _jump(self, world: World) -> int:
-        looks = self._quiet.looks(world)
+    def _jump(self, world: ClockState) -> int:
+        looks = self._quiescence.looks(world)
         if looks is None:
             self._nap_ns = min(2 * self._nap_ns, LAST_NAP_NS)
             if self._nap_ns > LONGEST_HOLD_NS:
-                self._passing.let_in(world)
+                self._operations.let_in(world)
             return self._nap_ns
-        pending = self._passing.pending(world, looks)
+        pending = self._operations.pending(world, looks)
         if not pending:
             return 0  # whoever is woken from outside has a stop before he waits
         if world.jump_after_ns:
@@ -529,9 +536,9 @@ class Jumping:
         step_ns = max(pending[0].left_ns, 0)
         most_ns = LATEST_NS - world.page.lines.wall.at(now_ns())
         if step_ns > most_ns:
-            self._passing.let_in(world)
+            self._operations.let_in(world)
             return 0
-        self._passing.fire(world, step_ns, pending)
+        self._operations.fire(world, step_ns, pending)
         if not world.jump_after_ns:
             self._shortcuts.pass_sleeps(world, most_ns - step_ns, rounding_ns(world))
         self._nap_ns = FIRST_NAP_NS

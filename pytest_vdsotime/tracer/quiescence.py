@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from pytest_vdsotime.errors import NotSettled
 from pytest_vdsotime.kernel import procfs, ptrace
-from pytest_vdsotime.kernel.look import Look, LookAt
+from pytest_vdsotime.kernel.look import Sampler, TaskSample
 from pytest_vdsotime.tracer.calls.sockets import SocketWaits
-from pytest_vdsotime.tracer.calls.waits import Parking
-from pytest_vdsotime.tracer.fastpath import Pump
-from pytest_vdsotime.tracer.state import Tables, Task, TaskState, World
+from pytest_vdsotime.tracer.calls.waits import TimedWaits
+from pytest_vdsotime.tracer.fastpath import FastPath
+from pytest_vdsotime.tracer.state import ClockState, Tables, Task, TaskState
 from pytest_vdsotime.waits import Wait
 
 #: States in which a task is no more.
@@ -22,19 +22,21 @@ def _leads_others(task: Task) -> bool:
     return task.tid == task.process.pid and len(task.process.threads) > 1
 
 
-class Quiet:
+class Quiescence:
     """Looks at the tasks of a clock; one per tracer, on its thread."""
 
-    def __init__(self, tables: Tables, pump: Pump, parking: Parking, look_at: LookAt) -> None:
+    def __init__(
+        self, tables: Tables, fastpath: FastPath, timed_waits: TimedWaits, look_at: Sampler
+    ) -> None:
         self._tables = tables
-        self._pump = pump
-        self._parking = parking
+        self._fastpath = fastpath
+        self._timed_waits = timed_waits
         self._look_at = look_at
-        self._sockets = SocketWaits(pump)
+        self._sockets = SocketWaits(fastpath)
         self._last_busy = 0
         """Whoever was found running is looked at first the next time."""
 
-    def tasks(self, world: World) -> Sequence[Task]:
+    def tasks(self, world: ClockState) -> Sequence[Task]:
         """Of all its processes."""
         tasks = self._tables.tasks
         return [
@@ -44,11 +46,11 @@ class Quiet:
             if tid in tasks
         ]
 
-    def held(self, world: World) -> Sequence[Task]:
+    def held(self, world: ClockState) -> Sequence[Task]:
         """Those at the entry of a sleep."""
         return [task for task in self.tasks(world) if task.held is not None]
 
-    def looks(self, world: World) -> Mapping[int, Look] | None:
+    def looks(self, world: ClockState) -> Mapping[int, TaskSample] | None:
         """A look at each task that is not stopped, if every one is blocked; else None."""
         to_see: list[Task] = []
         for task in self.tasks(world):
@@ -84,7 +86,7 @@ class Quiet:
             return None  # whoever waits for its end has yet to hear of it
         return {look.tid: look for look in looks}
 
-    def _are_brief(self, tasks: Sequence[Task], looks: Sequence[Look]) -> bool:
+    def _are_brief(self, tasks: Sequence[Task], looks: Sequence[TaskSample]) -> bool:
         """Whether whoever has run is now in a wait as short as `grace`, which he ends himself: he
         counts as blocked, or there would be no rest with him."""
         return all(
@@ -96,27 +98,27 @@ class Quiet:
             if look.is_busy
         )
 
-    def look(self, world: World) -> Mapping[int, Look]:
+    def look(self, world: ClockState) -> Mapping[int, TaskSample]:
         """At each of its tasks, whatever they do."""
         tids = [task.tid for task in self.tasks(world) if task.state == TaskState.RUNNING]
         return {look.tid: look for look in self._look_at(tids, is_brief=False)[1]}
 
-    def look_at(self, task: Task) -> Look | None:
+    def look_at(self, task: Task) -> TaskSample | None:
         """At one task."""
         if task.state != TaskState.RUNNING:
             return None
         return self._look_at([task.tid], is_brief=False)[1][0]
 
-    def wait_of(self, task: Task, look: Look | None) -> Wait | None:
+    def wait_of(self, task: Task, look: TaskSample | None) -> Wait | None:
         """The timed wait that a task is in."""
         if task.wait is not None and (task.held is not None or task.at_exit is not None):
             return task.wait
         if look is None:
             return None
-        record = self._pump.record_of(task.tid)
+        record = self._fastpath.record_of(task.tid)
         if record is None and (task.wait is None or task.wait.row.is_of_socket):
             return self._sockets.wait_of(task, look)
-        wait = self._parking.recorded(record) if record is not None else task.wait
+        wait = self._timed_waits.recorded(record) if record is not None else task.wait
         if wait is None:
             return None
         nr = look.nr
@@ -127,7 +129,9 @@ class Quiet:
             return wait
         return self._sockets.wait_of(task, look)
 
-    def not_settled(self, world: World, timeout_s: float, others: Sequence[str] = ()) -> NotSettled:
+    def not_settled(
+        self, world: ClockState, timeout_s: float, others: Sequence[str] = ()
+    ) -> NotSettled:
         """Names the busy threads, and what they do."""
         tasks = {task.tid: task for task in self.tasks(world)}
         busy = [
@@ -144,7 +148,7 @@ class Quiet:
         ]
         return NotSettled([*others, *busy], timeout_s)
 
-    def _describe(self, task: Task, look: Look) -> str:
+    def _describe(self, task: Task, look: TaskSample) -> str:
         doing = "runs" if look.state == ord("R") else "is woken again and again"
         if look.state == ord("D"):
             doing = "waits for a device"

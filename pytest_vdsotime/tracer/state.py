@@ -17,21 +17,21 @@ from itertools import count
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from pytest_vdsotime.errors import UnsupportedProgram
-from pytest_vdsotime.events import History, Kind, new_history
+from pytest_vdsotime.events import EventKind, History, new_history
 from pytest_vdsotime.image import HostVdso
 from pytest_vdsotime.kernel import memory, procfs
-from pytest_vdsotime.kernel.look import Look
+from pytest_vdsotime.kernel.look import TaskSample
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop
 from pytest_vdsotime.ntp import Discipline
 from pytest_vdsotime.page import ClockPage, PrivateCopy
 from pytest_vdsotime.timeline import NO_OFFSETS, Lines, TimeOffsets, now_ns
-from pytest_vdsotime.waits import Receipt, SocketTimeouts, Timer, TimerKey, Wait
+from pytest_vdsotime.waits import RecvmmsgState, SocketTimeouts, Timer, TimerKey, Wait
 
 T = TypeVar("T")
 
 
-class Reply(Generic[T]):
+class Future(Generic[T]):
     """What one thread waits for and another gives, once."""
 
     __slots__ = "_error", "_gate", "_is_given", "_lock", "_then", "_value"
@@ -125,7 +125,7 @@ class Setting(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class World:
+class ClockState:
     """The tracer's side of one clock."""
 
     page: ClockPage
@@ -134,7 +134,7 @@ class World:
     """Texts for RealTimeWarning, for the next call on the clock to raise."""
     errors: deque[Exception] = field(default_factory=deque)
     """Programs that were killed because they could not be taken over."""
-    closed: Reply[None] | None = None
+    closed: Future[None] | None = None
     """Once set, everything is killed, what comes to life later too."""
     follows: bool = True
     """Waits follow the lines."""
@@ -160,7 +160,7 @@ class World:
     """What its programs have set by adjtimex."""
     idle: tuple[int, int] = 0, 0
     """How often its tasks had run when that last changed, and since when they have not."""
-    has_crept: bool = False
+    has_nudged: bool = False
     """Its monotonic line has gone on a little for a busy program."""
     is_advancing: bool = False
     """The test has it advance, from one deadline to the next."""
@@ -173,7 +173,9 @@ class World:
         lines = self.page.lines
         self.history.start_ns = lines.monotonic.at(now_ns())
 
-    def record(self, kind: Kind, pid: int, what: Any = None, tid: int = 0, at_ns: int = 0) -> None:
+    def record(
+        self, kind: EventKind, pid: int, what: Any = None, tid: int = 0, at_ns: int = 0
+    ) -> None:
         """Remembers an event, of a process or one of its threads, now or `at_ns`."""
         self.history.add(kind, self.page.lines, pid, tid or pid, what, at_ns)
 
@@ -183,7 +185,7 @@ class World:
         if not call:
             yield
             return
-        self.record(Kind.BEGUN, 0, call)
+        self.record(EventKind.BEGUN, 0, call)
         raised = "an exception"
         try:
             yield
@@ -192,11 +194,11 @@ class World:
             raised = type(error).__name__
             raise
         finally:
-            self.record(Kind.DONE, 0, (call, raised))
+            self.record(EventKind.DONE, 0, (call, raised))
 
     def warn(self, pid: int, text: str) -> None:
         """A RealTimeWarning is due."""
-        self.record(Kind.WARNED, pid, text)
+        self.record(EventKind.WARNED, pid, text)
         self.warnings.append(text)
 
     @property
@@ -232,7 +234,7 @@ class Moved(NamedTuple):
 class Launch:
     """A process that is still the launcher, or on its way to it."""
 
-    ended: Reply[int] = field(default_factory=Reply)
+    ended: Future[int] = field(default_factory=Future)
     """0 when the launcher has executed its program, else the errno of execve."""
     may_precede_launcher: bool = False
     """It may have been seized before it had executed the launcher."""
@@ -247,8 +249,8 @@ class Process:
     """One traced process."""
 
     pid: int
-    world: World
-    exited: Reply[int] | None = None
+    world: ClockState
+    exited: Future[int] | None = None
     """For a child of the test process: its status, as waitpid gives it."""
     launch: Launch | None = None
     """Until its program is executed."""
@@ -408,9 +410,9 @@ class Task:
     held: HeldCall | None = None
     """At the entry of a sleep, which may pass without the kernel."""
 
-    look: Look | None = None
+    look: TaskSample | None = None
     """The last at it that found it blocked."""
-    receipt: Receipt | None = None
+    receipt: RecvmmsgState | None = None
     """The call that it makes again for the rest (tracer/calls/sockets.py)."""
 
     @property
@@ -441,4 +443,4 @@ class Tables:
     """Stops to be handled before the next wait."""
     leaving: set[int] = field(default_factory=set)
     """Tasks that are to be let go at their next stop."""
-    worlds: list[World] = field(default_factory=list)
+    worlds: list[ClockState] = field(default_factory=list)

@@ -5,7 +5,7 @@ What the tracer finds when it looks around: tasks that are stopped and nobody sa
 Three ways lead there. Another thread of this process took a stop away, with os.wait() or
 waitpid(-1): Linux shows them to all. Or a parent was killed between the birth of a child and its
 report of it, so that nobody says whose the child is. Or it is an end, behind one that is left for
-whoever waits for it (Pump.left).
+whoever waits for it (FastPath.left).
 
 What the pump may see to by itself: with one clock, on which nothing is out of the ordinary.
 """
@@ -21,17 +21,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from pytest_vdsotime.arch import Abi
-from pytest_vdsotime.events import Kind
+from pytest_vdsotime.events import EventKind
 from pytest_vdsotime.kernel import procfs, ptrace, wait
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer.call import CallRow
-from pytest_vdsotime.tracer.fastpath import KINDS, Pump
-from pytest_vdsotime.tracer.state import Process, Tables, Task, TaskState, World
+from pytest_vdsotime.tracer.fastpath import KINDS, FastPath
+from pytest_vdsotime.tracer.state import ClockState, Process, Tables, Task, TaskState
 from pytest_vdsotime.tracer.takeover.exec import Takeover
-from pytest_vdsotime.tracer.takeover.native import Kind as ProgramKind
-from pytest_vdsotime.tracer.takeover.native import NativeObjects
-from pytest_vdsotime.tracer.waker import LOOK_AROUND, Doorbell
+from pytest_vdsotime.tracer.takeover.native import NativeObjects, ProgramAbi
+from pytest_vdsotime.tracer.waker import LOOK_AROUND, Waker
 from pytest_vdsotime.waits import CLOCKS_TO_SLEEP_BY, NEVER_NS, WAITS, Unit, WaitRow
 
 
@@ -41,30 +40,30 @@ class Stops:
     def __init__(
         self,
         tables: Tables,
-        pump: Pump,
-        bell: Doorbell,
-        lookout: Lookout,
-        pumped: Callable[[], None],
+        fastpath: FastPath,
+        waker: Waker,
+        recovery: Recovery,
+        news: Callable[[], None],
         rung: Callable[[], None],
     ) -> None:
         """`pumped` is called when the pump may have births and readers to tell of, `rung` when the
         doorbell was."""
         self._postponed = tables.postponed
-        self._pump = pump
-        self._pumped = pumped
-        pump.hear(bell.pid)
-        self._bell = bell
-        self._lookout = lookout
+        self._fastpath = fastpath
+        self._news = news
+        fastpath.hear(waker.pid)
+        self._waker = waker
+        self._recovery = recovery
         self._rung = rung
 
     def next(self, patience_ns: int = 0) -> Stop | None:
         """Waits for the next stop, `patience_ns` at most unless that is 0; None when there was
         none, or it was the doorbell, news from the pump, or a stop that has passed."""
         if not self._postponed:
-            self._postponed.extend(self._pump.wait(patience_ns))
-            self._pumped()
+            self._postponed.extend(self._fastpath.wait(patience_ns))
+            self._news()
             if not self._postponed:
-                if self._pump.was_interrupted:
+                if self._fastpath.was_interrupted:
                     self._was_doorbell(None)
                 return None
             stop = self._postponed.popleft()
@@ -81,12 +80,12 @@ class Stops:
         Raises ProcessLookupError when it dies.
         """
         while True:
-            tids = tid, self._bell.pid
+            tids = tid, self._waker.pid
             stop = next((other for other in self._postponed if other.tid in tids), None)
             if stop is not None:
                 self._postponed.remove(stop)
             else:
-                stop = self._pump.wait_any()
+                stop = self._fastpath.wait_any()
             if self._was_doorbell(stop):
                 continue
             assert stop is not None
@@ -96,20 +95,20 @@ class Stops:
             if stop.tid == tid:
                 raise ProcessLookupError(errno.ESRCH, f"task {tid} died")
 
-    def kill_all(self, worlds: Sequence[World]) -> None:
+    def kill_all(self, worlds: Sequence[ClockState]) -> None:
         """Kills every process of these clocks, and reaps it. The end of a process is not reported
         before every one of its threads is reaped, so all reports are taken."""
         left = {pid: one for world in worlds for pid, one in world.processes.items()}
         for process in left.values():
             process.kill()
         while left:
-            stop = self._pump.wait_any()
+            stop = self._fastpath.wait_any()
             if stop is None:
                 left = self._without_ended(left)
             elif stop.kind == StopKind.EXITED:
                 left.pop(stop.tid, None)
-            elif stop.tid == self._bell.pid:
-                self._bell.go_on()
+            elif stop.tid == self._waker.pid:
+                self._waker.go_on()
                 left = self._without_ended(left)
             else:
                 with suppress(ProcessLookupError):
@@ -120,26 +119,26 @@ class Stops:
         for pid in processes:
             with suppress(FileNotFoundError):
                 for tid in os.listdir(f"/proc/{pid}/task"):
-                    self._pump.poll(int(tid))
+                    self._fastpath.poll(int(tid))
         return {
             pid: one
             for pid, one in processes.items()
-            if is_thread_of(pid, pid) and pid not in self._pump.left
+            if is_thread_of(pid, pid) and pid not in self._fastpath.left
         }
 
     def _was_doorbell(self, stop: Stop | None) -> bool:
-        if stop is not None and stop.tid != self._bell.pid:
+        if stop is not None and stop.tid != self._waker.pid:
             return False
-        self._bell.answers += 1
+        self._waker.answers += 1
         if stop is None or stop.kind == StopKind.EXITED:
-            self._pump.keep(self._bell.pid)
-            self._bell.repair()
-            self._pump.hear(self._bell.pid)
+            self._fastpath.to_native(self._waker.pid)
+            self._waker.repair()
+            self._fastpath.hear(self._waker.pid)
             self._look_around()
         elif stop.kind == StopKind.GROUP_STOP:
             Stopped(stop.tid).listen()
         else:
-            self._bell.go_on()
+            self._waker.go_on()
             if stop.kind == StopKind.SIGNAL and stop.value == LOOK_AROUND:
                 self._look_around()
         self._rung()
@@ -147,9 +146,9 @@ class Stops:
 
     def _look_around(self) -> None:
         began = time.monotonic()
-        self._lookout.look_around()
-        self._bell.look_took_s = time.monotonic() - began
-        self._bell.rings_often = bool(self._pump.left)
+        self._recovery.look_around()
+        self._waker.look_took_s = time.monotonic() - began
+        self._waker.rings_often = bool(self._fastpath.left)
 
 
 def _has_executed_since(stop: Stop) -> bool:
@@ -163,13 +162,13 @@ def _has_executed_since(stop: Stop) -> bool:
 # --- recovery ------------------------------------------------------------------------------------
 
 
-class Lookout:
+class Recovery:
     """Looks through the tracer's tables."""
 
-    def __init__(self, tables: Tables, pump: Pump, start: Callable[[int], None]) -> None:
+    def __init__(self, tables: Tables, fastpath: FastPath, start: Callable[[int], None]) -> None:
         """`start` handles the first stop of a task that now is in the tables."""
         self._tables = tables
-        self._pump = pump
+        self._fastpath = fastpath
         self._start = start
         self._overdue: set[int] = set()
         """Newborn tasks that were there at the last look."""
@@ -179,11 +178,11 @@ class Lookout:
         tasks."""
         tables = self._tables
         known = tables.newborn.keys() | {stop.tid for stop in tables.postponed}
-        pump = self._pump
+        fastpath = self._fastpath
         # Who was waited for before the tracer saw the end.
-        pump.spared = {pid for pid in pump.spared if is_thread_of(pid, pid)}
-        for tid in tables.leaving | tables.newborn.keys() if pump.left else ():
-            stop = pump.poll(tid)
+        fastpath.spared = {pid for pid in fastpath.spared if is_thread_of(pid, pid)}
+        for tid in tables.leaving | tables.newborn.keys() if fastpath.left else ():
+            stop = fastpath.poll(tid)
             if stop is not None:
                 tables.postponed.append(stop)
         for task in tables.tasks.values():
@@ -233,11 +232,11 @@ class Lookout:
         is_known = task.state in (TaskState.STOPPED, TaskState.LISTENING)
         info = None if is_known else ptrace.signal_info(task.tid)
         if info is not None:
-            return self._pump.poll(task.tid) or wait.from_signal_info(task.tid, *info)
+            return self._fastpath.poll(task.tid) or wait.from_signal_info(task.tid, *info)
         if task.tid == task.process.pid and not is_thread_of(task.tid, task.tid):
             # Whoever took the status has it; subprocess, in the same position, says 0.
-            return self._pump.poll(task.tid) or Stop(task.tid, StopKind.EXITED, 0)
-        return self._pump.poll(task.tid) if self._pump.left else None
+            return self._fastpath.poll(task.tid) or Stop(task.tid, StopKind.EXITED, 0)
+        return self._fastpath.poll(task.tid) if self._fastpath.left else None
 
 
 def is_thread_of(pid: int, tid: int) -> bool:
@@ -258,19 +257,19 @@ def own_rows(abi: Abi) -> Mapping[int, WaitRow]:
     return {abi.syscalls[row.name]: row for row in WAITS if row.name in abi.syscalls}
 
 
-def tell_of_waits(pump: Pump, rows: Mapping[int, WaitRow]) -> None:
+def tell_of_waits(fastpath: FastPath, rows: Mapping[int, WaitRow]) -> None:
     """Which waits the pump may let begin, as long as they last what they say."""
     kinds = {
         nr: _BY_VALUE if row.unit is Unit.MILLISECONDS else _BY_POINTER + row.argument
         for nr, row in rows.items()
         if not row.points or row.name in _TOLD_APART
     }
-    pump.record_waits(kinds, sum(1 << clock_id for clock_id in CLOCKS_TO_SLEEP_BY))
+    fastpath.record_waits(kinds, sum(1 << clock_id for clock_id in CLOCKS_TO_SLEEP_BY))
 
 
-def tell_of_calls(pump: Pump, rows: Mapping[int, CallRow]) -> None:
+def tell_of_calls(fastpath: FastPath, rows: Mapping[int, CallRow]) -> None:
     """Which system calls are of interest."""
-    pump.take_interest(
+    fastpath.take_interest(
         {nr: _ALL if row.pointer is None else _NOT_NULL + row.pointer for nr, row in rows.items()}
     )
 
@@ -280,14 +279,14 @@ class Shortcuts:
     """Tells the pump; one per tracer, on its thread."""
 
     tables: Tables
-    pump: Pump
+    fastpath: FastPath
     native: NativeObjects
     takeover: Takeover
     is_native: bool = True
     """False: every stop is handled in Python."""
     needs_care: bool = False
     """Of some process of any clock."""
-    kinds: Sequence[ProgramKind] = ()
+    kinds: Sequence[ProgramAbi] = ()
     """Of the programs that the pump takes over, as it names them."""
 
     def was_at_exec(self, process: Process, kind: int, base: int) -> None:
@@ -303,7 +302,7 @@ class Shortcuts:
         """Of a process whose state may have changed."""
         is_new = process.needs_care and not self.needs_care
         is_to_stop = process.changes_time_namespace or process.world.stops_at_calls
-        if is_new or (is_to_stop and not self.pump.hands_over_all):
+        if is_new or (is_to_stop and not self.fastpath.hands_over_all):
             self.choose()
 
     def choose(self) -> None:
@@ -321,8 +320,8 @@ class Shortcuts:
         has_attached = any(one.origin is not None for one in everyone)
         # A child is in another time namespace from its first stop on.
         may_move = any(one.changes_time_namespace for one in everyone)
-        self.pump.hands_over_all = is_watched or has_attached or may_move
-        self.pump.lets_calls_go = has_attached and not is_watched
+        self.fastpath.hands_over_all = is_watched or has_attached or may_move
+        self.fastpath.lets_calls_go = has_attached and not is_watched
         kind, reader, ahead_ns = self.native.own, (0, 0), None
         self.kinds, blocks = list(self.native.kinds)[:KINDS], []
         if len(worlds) == 1 and self.is_native and not self.needs_care:
@@ -331,22 +330,22 @@ class Shortcuts:
             if not worlds[0].stops_at_calls:
                 reader = page.reader(kind.arch.name, kind.fake, kind.host)
             ahead_ns = _ahead_ns(worlds[0])
-        self.pump.take_over_with(blocks)
-        self.pump.answer_reads(*reader)
-        self.pump.let_waits_begin(ahead_ns)
+        self.fastpath.take_over_with(blocks)
+        self.fastpath.answer_reads(*reader)
+        self.fastpath.let_waits_begin(ahead_ns)
 
     def lines_moved(self) -> None:
         """The lines of some clock have changed, or what moves them."""
         worlds = self.tables.worlds
         is_alone = len(worlds) == 1 and self.is_native and not self.needs_care
-        self.pump.let_waits_begin(_ahead_ns(worlds[0]) if is_alone else None)
+        self.fastpath.let_waits_begin(_ahead_ns(worlds[0]) if is_alone else None)
 
-    def pass_sleeps(self, world: World, most_ns: int, rounds_ns: int) -> None:
+    def pass_sleeps(self, world: ClockState, most_ns: int, rounds_ns: int) -> None:
         """Until its next stop of any other kind, the sleeps of a program that is alone pass at
-        once. `rounds_ns`: see Pump.pass_sleeps."""
+        once. `rounds_ns`: see FastPath.pass_sleeps."""
         tables = self.tables
         is_lone = len(tables.worlds) == len(tables.tasks) == len(world.processes) == 1
-        if not is_lone or self.needs_care or self.pump.hands_over_all or tables.postponed:
+        if not is_lone or self.needs_care or self.fastpath.hands_over_all or tables.postponed:
             return
         (task,) = tables.tasks.values()
         is_plain = (
@@ -358,21 +357,21 @@ class Shortcuts:
         )
         if is_plain:
             longest_ns = min(most_ns, NEVER_NS)
-            self.pump.pass_sleeps(task.tid, world.page.address, longest_ns, rounds_ns)
+            self.fastpath.pass_sleeps(task.tid, world.page.address, longest_ns, rounds_ns)
 
     def sleeps_passed(self) -> None:
         """After each wait of the pump: some may have."""
-        passed_ns = self.pump.passed_ns
+        passed_ns = self.fastpath.passed_ns
         if passed_ns:
             (world,) = self.tables.worlds
             world.page.was_advanced(passed_ns)
             world.passed_ns += passed_ns
             for pid in world.processes:
-                world.record(Kind.PASSED, pid, passed_ns)
+                world.record(EventKind.PASSED, pid, passed_ns)
             self.lines_moved()
 
 
-def _ahead_ns(world: World) -> int | None:
+def _ahead_ns(world: ClockState) -> int | None:
     """How far the monotonic line is ahead of the host's clock, where it goes at its pace, nobody
     moves it, and tasks need not stop at every system call."""
     line = world.page.lines.monotonic

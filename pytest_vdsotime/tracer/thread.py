@@ -20,11 +20,11 @@ from pytest_vdsotime import faults
 from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.availability import known_obstacle
 from pytest_vdsotime.errors import ClockClosed, TracingUnavailable, VdsoTimeError
-from pytest_vdsotime.kernel.spawn import Nursery, Spawn
+from pytest_vdsotime.kernel.spawn import PendingSpawns, Spawn
 from pytest_vdsotime.tracer.loop import Loop
-from pytest_vdsotime.tracer.state import Reply
+from pytest_vdsotime.tracer.state import Future
 from pytest_vdsotime.tracer.takeover.native import NativeObjects
-from pytest_vdsotime.tracer.waker import CHILD_COMES, INTERRUPT, Doorbell, watch
+from pytest_vdsotime.tracer.waker import CHILD_COMES, INTERRUPT, Waker, watch
 
 T = TypeVar("T")
 
@@ -43,11 +43,11 @@ class Tracer:
         self._owner = os.getpid()
         self._native: NativeObjects | None = None
         self._thread: threading.Thread | None = None
-        self._bell: Doorbell | None = None
-        self._inbox: deque[tuple[Callable[[Loop], None], Reply[Any]]] = deque()
-        self._nursery = Nursery()
-        self._starting: dict[Spawn, tuple[Callable[[Loop], None], Reply[Any]]] = {}
-        self._unanswered: set[Reply[Any]] = set()
+        self._waker: Waker | None = None
+        self._inbox: deque[tuple[Callable[[Loop], None], Future[Any]]] = deque()
+        self._pending_spawns = PendingSpawns()
+        self._starting: dict[Spawn, tuple[Callable[[Loop], None], Future[Any]]] = {}
+        self._unanswered: set[Future[Any]] = set()
         self._ended = threading.Event()
         self._failure: BaseException | None = None
 
@@ -74,7 +74,7 @@ class Tracer:
         with self._lock:
             if self._thread is not None:
                 return
-            ready: Reply[None] = Reply()
+            ready: Future[None] = Future()
             thread = threading.Thread(
                 target=self._main, args=(native, ready), name="vdsotime-tracer", daemon=True
             )
@@ -100,7 +100,7 @@ class Tracer:
     def _failed(self) -> VdsoTimeError:
         return VdsoTimeError(f"the tracer failed, and its programs were killed: {self._failure!r}")
 
-    def post(self, action: Callable[[Loop], None], *answers: Reply[Any]) -> None:
+    def post(self, action: Callable[[Loop], None], *answers: Future[Any]) -> None:
         """Has `action` run on the tracer thread, soon.
 
         Every one of `answers` gets an answer: by the tracer in its time, or a failure: what
@@ -110,10 +110,10 @@ class Tracer:
         self._inbox.append((action, answers[0]))
         if self._ended.is_set():
             self._fail_unanswered()
-        elif self._bell is not None:
-            self._bell.ring()
+        elif self._waker is not None:
+            self._waker.ring()
 
-    def announce(self, spawn: Spawn, action: Callable[[Loop], None], *answers: Reply[Any]) -> int:
+    def announce(self, spawn: Spawn, action: Callable[[Loop], None], *answers: Future[Any]) -> int:
         """A thread of this process is about to start a child. Returns the pid of the doorbell.
 
         `action` runs on the tracer thread when the child is born; as for the answers, see `post`.
@@ -122,26 +122,26 @@ class Tracer:
             faults.reach("announce", 0)
         self._unanswered.update(answers)
         self._starting[spawn] = action, answers[0]
-        self._nursery.offer(spawn)
-        bell = self._bell
-        assert bell is not None
+        self._pending_spawns.offer(spawn)
+        waker = self._waker
+        assert waker is not None
         if self._ended.is_set():
             self._fail_unanswered()
         else:
-            bell.ring(CHILD_COMES)
-        return bell.pid
+            waker.ring(CHILD_COMES)
+        return waker.pid
 
-    def withdraw(self, spawn: Spawn, *answers: Reply[Any]) -> None:
+    def withdraw(self, spawn: Spawn, *answers: Future[Any]) -> None:
         """There will be no child; nothing if there is one."""
         if not spawn.pid:
             del self._starting[spawn]
-            self._nursery.withdraw(spawn)
+            self._pending_spawns.withdraw(spawn)
             self._unanswered.difference_update(answers)
 
     def call(self, action: Callable[[Loop], T]) -> T:
         """Runs `action` on the tracer thread and returns or raises what it does."""
         self.check_usable()
-        reply: Reply[T] = Reply()
+        reply: Future[T] = Future()
         self.post(lambda loop: reply.give(action(loop)), reply)
         try:
             return reply.result()
@@ -151,7 +151,7 @@ class Tracer:
     def call_later(self, action: Callable[[Loop], T]) -> T:
         """As `call`, once no stop is being handled."""
         self.check_usable()
-        reply: Reply[T] = Reply()
+        reply: Future[T] = Future()
 
         def answer(loop: Loop) -> None:
             try:
@@ -165,7 +165,7 @@ class Tracer:
         finally:
             self.forget(reply)
 
-    def forget(self, reply: Reply[Any]) -> None:
+    def forget(self, reply: Future[Any]) -> None:
         """Nobody waits for `reply` any more."""
         self._unanswered.discard(reply)
 
@@ -176,13 +176,13 @@ class Tracer:
         with self._lock:
             thread, self._thread = self._thread, None
         if thread is not None:
-            self.post(lambda loop: setattr(loop, "is_done", True), Reply())
+            self.post(lambda loop: setattr(loop, "is_done", True), Future())
             thread.join()
         self._ended.set()
 
     # --- on the thread ---------------------------------------------------------------------------
 
-    def _main(self, native: NativeObjects, ready: Reply[None]) -> None:
+    def _main(self, native: NativeObjects, ready: Future[None]) -> None:
         # Signals for this process are for its other threads. But SIGCHLD, which every stop sends to
         # its tracer: while nobody handles it, it is dropped at once where it is not blocked, and
         # else wakes up another thread to be dropped there (prepare_signal, kernel/signal.c).
@@ -191,26 +191,26 @@ class Tracer:
             kept.add(signal.SIGCHLD)
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - kept)
         try:
-            bell = self._bell = Doorbell(native.launcher)
+            waker = self._waker = Waker(native.launcher)
         except BaseException as error:
             ready.fail(error)
             return
         watcher = threading.Thread(
             target=watch,
-            args=(bell, threading.current_thread(), self._ended),
+            args=(waker, threading.current_thread(), self._ended),
             name="vdsotime-watch",
             daemon=True,
         )
         watcher.start()
         try:
             loop = Loop(
-                *(native, bell, self._nursery, self._is_native),
+                *(native, waker, self._pending_spawns, self._is_native),
                 rung=lambda: self._empty_inbox(loop),
                 child_came=lambda pid: self._let_in(loop, pid),
             )
         except BaseException as error:
             self._ended.set()
-            bell.close()
+            waker.close()
             watcher.join()
             ready.fail(error)
             return
@@ -222,7 +222,7 @@ class Tracer:
         # When this thread ends, every tracee is killed (PTRACE_O_EXITKILL), but not reaped.
         loop.stops.kill_all(loop.worlds)
         self._ended.set()
-        bell.close()
+        waker.close()
         self._fail_unanswered()
         watcher.join()
 
@@ -234,12 +234,12 @@ class Tracer:
                 continue
             spawn.have_ring()
             if spawn.pid:
-                self._nursery.withdraw(spawn)
+                self._pending_spawns.withdraw(spawn)
                 _act(loop, *self._starting.pop(spawn))
 
     def _let_in(self, loop: Loop, pid: int) -> None:
         """A child that the pump has taken."""
-        self._nursery.forget_withdrawn()
+        self._pending_spawns.forget_withdrawn()
         spawn = next(one for one in tuple(self._starting) if one.is_taken and one.pid == pid)
         _act(loop, *self._starting.pop(spawn))
 
@@ -255,7 +255,7 @@ class Tracer:
         self._unanswered.clear()
 
 
-def _act(loop: Loop, action: Callable[[Loop], None], answer: Reply[Any]) -> None:
+def _act(loop: Loop, action: Callable[[Loop], None], answer: Future[Any]) -> None:
     try:
         action(loop)
     except Exception as error:

@@ -36,14 +36,14 @@ CHILD_COMES = signal.SIGHUP  # native_stub/spawn.h
 #: Ignored by default, so it does no harm wherever it may go; the tracer thread must not block it.
 INTERRUPT = signal.SIGURG
 _WATCH_INTERVAL_S = 0.25
-#: Where ends show by looking around alone (Pump.left).
+#: Where ends show by looking around alone (FastPath.left).
 _SHORT_INTERVAL_S = 0.01
 #: Looking around takes this part of the tracer's time at most, however many threads there are.
 _SHARE_OF_LOOKS = 0.1
 _YEARS_NS = (2**31 - 1) * NS_PER_S
 
 
-class Doorbell:
+class Waker:
     """The doorbell process. `ring` is for any thread, the rest for the tracer thread."""
 
     def __init__(self, launcher: Launcher) -> None:
@@ -130,20 +130,20 @@ def _handle_interrupt() -> Callable[[], None]:
     return lambda: set_handler(INTERRUPT, former)
 
 
-def watch(bell: Doorbell, tracer: threading.Thread, ended: threading.Event) -> None:
+def watch(waker: Waker, tracer: threading.Thread, ended: threading.Event) -> None:
     """The watch thread's work, until `ended`."""
     undo: Callable[[], None] | None = None
     heard, since_s = -1, time.monotonic()
     while True:
-        interval_s = _SHORT_INTERVAL_S if bell.rings_often else _WATCH_INTERVAL_S
-        if ended.wait(max(interval_s, bell.look_took_s / _SHARE_OF_LOOKS)):
+        interval_s = _SHORT_INTERVAL_S if waker.rings_often else _WATCH_INTERVAL_S
+        if ended.wait(max(interval_s, waker.look_took_s / _SHARE_OF_LOOKS)):
             break
-        if bell.answers != heard:
-            heard, since_s = bell.answers, time.monotonic()
+        if waker.answers != heard:
+            heard, since_s = waker.answers, time.monotonic()
         elif time.monotonic() - since_s >= _WATCH_INTERVAL_S and tracer.ident is not None:
             undo = undo or _handle_interrupt()
             signal.pthread_kill(tracer.ident, INTERRUPT)
-        bell.ring(LOOK_AROUND)
+        waker.ring(LOOK_AROUND)
     if undo is not None:
         undo()
 
@@ -154,8 +154,8 @@ def watch(bell: Doorbell, tracer: threading.Thread, ended: threading.Event) -> N
 class Alarms:
     """One for each key, by the host's CLOCK_MONOTONIC; the doorbell rings for the next."""
 
-    def __init__(self, bell: Doorbell) -> None:
-        self._bell = bell
+    def __init__(self, waker: Waker) -> None:
+        self._waker = waker
         self._alarms: dict[object, tuple[int, Callable[[], None]]] = {}
         self._next_ns = NEVER_NS
 
@@ -164,7 +164,7 @@ class Alarms:
         self._alarms[key] = at_ns, action
         if at_ns < self._next_ns:  # else it may ring for nothing once, and chooses then
             self._next_ns = at_ns
-            self._bell.set_alarm(at_ns)
+            self._waker.set_alarm(at_ns)
 
     def cancel(self, key: object) -> None:
         """Nothing if there is none."""
@@ -187,4 +187,4 @@ class Alarms:
         next_ns = min((at_ns for at_ns, _ in self._alarms.values()), default=NEVER_NS)
         if next_ns != self._next_ns:
             self._next_ns = next_ns
-            self._bell.set_alarm(next_ns)
+            self._waker.set_alarm(next_ns)

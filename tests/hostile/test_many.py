@@ -206,9 +206,9 @@ def test_the_tracer_is_long_about_one_program() -> None:
         stopping = threading.Timer(1, program.send_signal, [signal.SIGWINCH])
 
         def take_long(loop: Any) -> None:
-            doorbell = loop.stops._bell
+            doorbell = loop.stops._waker
             doorbell.ring()
-            ring = loop._pump.wait_any()
+            ring = loop._fastpath.wait_any()
             assert ring.tid == doorbell.pid
             loop.stops._postponed.append(ring)
             stopping.start()

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from pytest_vdsotime import FrozenClock, VdsoTimeError, faults
-from pytest_vdsotime.kernel.spawn import Nursery
-from pytest_vdsotime.tracer.state import Reply
+from pytest_vdsotime.kernel.spawn import PendingSpawns
+from pytest_vdsotime.tracer.state import Future
 
 CEILING_S = 30
 YEAR = ["date", "-u", "+%Y"]
@@ -38,7 +38,7 @@ def tracer_held(clock: FrozenClock, then: Callable[[], None] = lambda: None) -> 
             then()
 
     with faults.injected("loop", hold):
-        tracer.post(lambda loop: None, Reply())
+        tracer.post(lambda loop: None, Future())
         assert is_held.wait(CEILING_S)
         try:
             yield
@@ -194,7 +194,7 @@ def test_starts_that_fail_before_there_is_a_child() -> None:
 
 
 def test_more_starts_at_once_than_the_tracer_looks_out_for() -> None:
-    count = Nursery.ROOM + 16
+    count = PendingSpawns.ROOM + 16
     with FrozenClock(0) as clock, ThreadPoolExecutor(count) as pool:
         with tracer_held(clock):
             years = [pool.submit(clock.check_output, YEAR) for _ in range(count)]

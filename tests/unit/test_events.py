@@ -8,8 +8,8 @@ import pytest
 
 from pytest_vdsotime.events import (
     Event,
+    EventKind,
     History,
-    Kind,
     command_line,
     ending,
     names,
@@ -26,7 +26,7 @@ def lines(wall_ns: int = 0, host_ns: int = 0) -> Lines:
 
 def test_an_event_knows_when_it_was() -> None:
     history = History()
-    history.add(Kind.BEGUN, lines(5 * NS_PER_S), what="advance(1)", at_ns=NS_PER_S)
+    history.add(EventKind.BEGUN, lines(5 * NS_PER_S), what="advance(1)", at_ns=NS_PER_S)
     (event,) = history.events
     assert (event.real_ns, event.wall_ns, event.monotonic_ns) == (
         NS_PER_S,
@@ -38,7 +38,7 @@ def test_an_event_knows_when_it_was() -> None:
 def test_what_is_told_late_has_its_place() -> None:
     history = History()
     for at_ns in (3, 1, 2):
-        history.add(Kind.THREAD_ENDED, lines(), pid=at_ns, at_ns=at_ns)
+        history.add(EventKind.THREAD_ENDED, lines(), pid=at_ns, at_ns=at_ns)
     assert [event.pid for event in history.events] == [1, 2, 3]
 
 
@@ -49,7 +49,7 @@ def test_the_last_thousand_are_remembered_unless_somebody_records() -> None:
     ring = new_history()
     for history in (ring, whole):
         for pid in range(1, 1501):
-            history.add(Kind.THREAD_ENDED, lines(), pid=pid, at_ns=pid)
+            history.add(EventKind.THREAD_ENDED, lines(), pid=pid, at_ns=pid)
     assert [event.pid for event in ring.events] == [*range(501, 1501)]
     assert len(whole.take()) == 1500
     assert whole.take() == []
@@ -91,10 +91,10 @@ def test_endings(status: int, text: str) -> None:
 
 def test_names() -> None:
     events = [
-        Event(Kind.STARTED, 1, lines(), 7, 7, ["/bin/sh", "-c", "date"]),
-        Event(Kind.BORN, 2, lines(), 7, 7, 8),
-        Event(Kind.BORN, 3, lines(), 7, 7, 9),
-        Event(Kind.EXECUTED, 4, lines(), 9, 9, b"date\0"),
+        Event(EventKind.STARTED, 1, lines(), 7, 7, ["/bin/sh", "-c", "date"]),
+        Event(EventKind.BORN, 2, lines(), 7, 7, 8),
+        Event(EventKind.BORN, 3, lines(), 7, 7, 9),
+        Event(EventKind.EXECUTED, 4, lines(), 9, 9, b"date\0"),
     ]
     assert names(events) == {7: "sh", 8: "sh", 9: "date"}
     assert names(events, in_full=True)[7] == "/bin/sh -c date"

@@ -15,7 +15,7 @@ from pytest_vdsotime.image import HostVdso, fake_vdso
 from pytest_vdsotime.kernel import ptrace
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind, decode, from_signal_info
-from pytest_vdsotime.tracer.state import MOVES, Reply, TaskState
+from pytest_vdsotime.tracer.state import MOVES, Future, TaskState
 
 SIGTRAP = signal.SIGTRAP.value
 STOPS = [
@@ -73,7 +73,7 @@ def test_errors_of_ptrace_name_the_request() -> None:
 
 
 def test_the_first_answer_stands() -> None:
-    reply: Reply[int] = Reply()
+    reply: Future[int] = Future()
     heard = []
     reply.then(lambda: heard.append(reply.result()))
     reply.give(1)

@@ -13,11 +13,11 @@ from elftools.elf.elffile import ELFFile
 
 from pytest_vdsotime import image
 from pytest_vdsotime.arch import host_arch
-from pytest_vdsotime.kernel.look import Look
+from pytest_vdsotime.kernel.look import TaskSample
 from pytest_vdsotime.kernel.ptrace import Stopped
-from pytest_vdsotime.kernel.spawn import Nursery, SpawnStruct
+from pytest_vdsotime.kernel.spawn import PendingSpawns, SpawnStruct
 from pytest_vdsotime.kernel.takeover import Block, Result, TakeOver
-from pytest_vdsotime.tracer.fastpath import Pump, Record
+from pytest_vdsotime.tracer.fastpath import FastPath, Record
 
 NATIVE_STUB = Path(__file__).parents[2] / "native_stub"
 
@@ -46,11 +46,11 @@ def block() -> Block:
         (
             "pump.h",
             "pump",
-            Pump(image.tracer_path(host_arch()), Nursery()).structure,
+            FastPath(image.tracer_path(host_arch()), PendingSpawns()).structure,
             {"STOP": 0, "NEWS": 1, "NOTHING": 2, "INTEREST": 1, "INTEREST_BY_POINTER": 2},
         ),
         ("waits.h", "wait_record", Record(), {"WAIT_BY_VALUE": 1, "WAIT_BY_POINTER": 2}),
-        ("look.h", "look", Look(), {}),
+        ("look.h", "look", TaskSample(), {}),
         ("spawn.h", "spawn", SpawnStruct(), {"IN_DIRECTORY": 1, "ELSEWHERE": 2, "CHILD_COMES": 1}),
     ],
     ids=["takeover", "pump", "waits", "look", "spawn"],

@@ -27,7 +27,7 @@ from pytest_vdsotime.tracer.call import (
     Refused,
     Request,
     Substitute,
-    room_for,
+    scratch_memory,
 )
 from pytest_vdsotime.tracer.calls import signals, waits
 from pytest_vdsotime.tracer.calls.clocks import ADJUSTING_CALLS, CLOCK_CALLS
@@ -42,7 +42,7 @@ from pytest_vdsotime.waits import WAITS
 
 _SIGNAL_WAITS = tuple(signals.row_of(row) for row in WAITS if row.takes_signals)
 WAIT_CALLS = tuple(
-    CallRow(row.name, partial(waits.begin, row), row.condition, row.wide, row.pointer)
+    CallRow(row.name, partial(waits.begin, row), row.condition, row.time64, row.pointer)
     for row in WAITS
     if not row.takes_signals
 )
@@ -52,7 +52,7 @@ POINT_CALLS = tuple(
         row.name,
         partial(waits.begin, row),
         row.points if isinstance(row.points, Match) else None,
-        row.wide,
+        row.time64,
         row.pointer,
     )
     for row in WAITS
@@ -149,7 +149,7 @@ class Calls:
             self.give(stopped, -errno.ENOSYS)
             return None
         place = call.stack, call.counter
-        request = Request(task, stopped, call.nr, place, abi, row.wide, arguments, self._timezone)
+        request = Request(task, stopped, call.nr, place, abi, row.time64, arguments, self._timezone)
         if faults.armed:
             faults.reach(f"call {row.name}", process.pid)
         try:
@@ -206,7 +206,7 @@ class Calls:
         names = request.abi.arguments
         values = {names[substitute.argument]: substitute.value}
         if substitute.data or substitute.beside:
-            room = room_for(request, SLOT_SIZE)
+            room = scratch_memory(request, SLOT_SIZE)
             if room is None:
                 if request.process.has_own_filter:  # which may kill who maps memory
                     self._has_no_low_page(request.process, "it has a seccomp filter of its own")

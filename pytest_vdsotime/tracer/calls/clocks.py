@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from pytest_vdsotime import ntp
-from pytest_vdsotime.events import Kind
+from pytest_vdsotime.events import EventKind
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.seccomp import Match
 from pytest_vdsotime.ntp import Timex
@@ -60,7 +60,7 @@ def _time(request: Request) -> int:
     clock_id = CLOCK_REALTIME_COARSE if is_served else CLOCK_REALTIME
     seconds = request.now_ns(clock_id) // NS_PER_S
     if request.arguments[0]:
-        pair = request.abi.pair(request.wide)
+        pair = request.abi.pair(request.time64)
         data = seconds.to_bytes(8, "little", signed=True)[: pair.size // 2]
         request.write(request.arguments[0], data)
     half: int = 2 ** (8 * request.abi.long_size - 1)
@@ -93,7 +93,7 @@ def step_clock(request: Request, setting: Setting, instant_ns: int) -> None:
     """Has the wall line set, to `instant_ns` or thereabouts, before the program goes on."""
     process = request.process
     process.world.setting = setting
-    process.world.record(Kind.SET, process.pid, instant_ns, request.task.tid)
+    process.world.record(EventKind.SET, process.pid, instant_ns, request.task.tid)
 
 
 def _clock_settime(request: Request) -> Answer:
@@ -175,11 +175,11 @@ _SERVED = Match(argument=0, values=tuple(CLOCKS))
 
 CLOCK_CALLS = (
     CallRow("clock_gettime", _clock_gettime, _SERVED, may_run_first=True),
-    CallRow("clock_gettime64", _clock_gettime, _SERVED, wide=True, may_run_first=True),
+    CallRow("clock_gettime64", _clock_gettime, _SERVED, time64=True, may_run_first=True),
     CallRow("gettimeofday", _gettimeofday, may_run_first=True),
     CallRow("time", _time, may_run_first=True),
     CallRow("clock_settime", _clock_settime),
-    CallRow("clock_settime64", _clock_settime, wide=True),
+    CallRow("clock_settime64", _clock_settime, time64=True),
     CallRow("settimeofday", _settimeofday),
     CallRow("stime", _stime),
     CallRow("times", _times),
@@ -213,7 +213,7 @@ class _Argument:
     @classmethod
     def read(cls, request: Request, argument: int) -> _Argument:
         address = request.arguments[argument]
-        size = 8 if request.wide else request.abi.long_size
+        size = 8 if request.time64 else request.abi.long_size
         data = bytearray(request.read(address, _SIZES[size]))
         fields = [
             int.from_bytes(data[_place(field, size)], "little", signed=field != Timex.MODES)
@@ -341,5 +341,5 @@ def _clock_adjtime(request: Request) -> Answer:
 ADJUSTING_CALLS = (
     CallRow("adjtimex", _adjtimex),
     CallRow("clock_adjtime", _clock_adjtime),
-    CallRow("clock_adjtime64", _clock_adjtime, wide=True),
+    CallRow("clock_adjtime64", _clock_adjtime, time64=True),
 )

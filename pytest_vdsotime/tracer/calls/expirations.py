@@ -25,8 +25,8 @@ from pytest_vdsotime import faults
 from pytest_vdsotime.kernel import descriptors, procfs, ptrace, signals
 from pytest_vdsotime.timeline import NS_PER_S, now_ns
 from pytest_vdsotime.tracer.calls.waits import deadline_of, owner_of, tell_fired
-from pytest_vdsotime.tracer.fastpath import Pump
-from pytest_vdsotime.tracer.state import Process, Task, World
+from pytest_vdsotime.tracer.fastpath import FastPath
+from pytest_vdsotime.tracer.state import ClockState, Process, Task
 from pytest_vdsotime.tracer.waker import Alarms
 from pytest_vdsotime.waits import MAX_OVERRUN, NEVER_NS, Timer
 
@@ -36,7 +36,7 @@ _SIGRTMIN = 32  # the kernel's (asm-generic/signal.h): libc keeps some for itsel
 _OF_ITIMER = -1
 
 
-def kernel_may_run(world: World) -> bool:
+def kernel_may_run(world: ClockState) -> bool:
     """Whether a timer of the kernel expires when one of the clock does, as long as nobody moves the
     lines."""
     lines = world.page.lines
@@ -47,7 +47,7 @@ def kernel_may_run(world: World) -> bool:
     )
 
 
-def find_fd_timer(world: World, pid: int, fd: int) -> Timer | None:
+def find_fd_timer(world: ClockState, pid: int, fd: int) -> Timer | None:
     """The timer behind a descriptor, which may have come from another process."""
     for timer in tuple(world.timers.values()):
         if timer.copy >= 0 and descriptors.is_copy(timer.copy, pid, fd):
@@ -55,7 +55,7 @@ def find_fd_timer(world: World, pid: int, fd: int) -> Timer | None:
     return None
 
 
-def forget(world: World, timer: Timer) -> None:
+def forget(world: ClockState, timer: Timer) -> None:
     """It is gone."""
     world.timers.pop(timer.key, None)
     world.unsent.discard(timer.key)
@@ -101,9 +101,9 @@ class Timers:
     """Has them expire; one per tracer, on its thread."""
 
     alarms: Alarms
-    pump: Pump
+    fastpath: FastPath
 
-    def armed(self, world: World) -> Iterator[Timer]:
+    def armed(self, world: ClockState) -> Iterator[Timer]:
         """Those of a clock that will expire; those that nobody has any more are forgotten."""
         for timer in tuple(world.timers.values()):
             if timer.deadlines:
@@ -112,7 +112,7 @@ class Timers:
                 else:
                     yield timer
 
-    def revise(self, world: World) -> None:
+    def revise(self, world: ClockState) -> None:
         """After a change of the timers, or of the lines: sets their alarms."""
         world.timers_changed = False
         if world.is_advancing:  # they expire as the lines move
@@ -124,7 +124,7 @@ class Timers:
             with self._answers_for(world, timer):
                 self._revise(world, timer, host_ns)
 
-    def _revise(self, world: World, timer: Timer, host_ns: int) -> None:
+    def _revise(self, world: ClockState, timer: Timer, host_ns: int) -> None:
         if (
             timer.deadlines
             and not timer.is_running
@@ -143,7 +143,7 @@ class Timers:
         else:
             self.alarms.set(timer, due_ns, partial(self._rings, world, timer))
 
-    def suspend(self, world: World) -> None:
+    def suspend(self, world: ClockState) -> None:
         """Before the lines move: the timers that the kernel runs are the clock's again."""
         for timer in tuple(world.timers.values()):
             if timer.is_running and timer.copy >= 0:
@@ -152,7 +152,7 @@ class Timers:
                     self._suspend(world, timer)
 
     @contextmanager
-    def _answers_for(self, world: World, timer: Timer) -> Iterator[None]:
+    def _answers_for(self, world: ClockState, timer: Timer) -> Iterator[None]:
         """An exception ends the program that the timer belongs to, and no other."""
         process = world.processes.get(owner_of(world, timer))
         if process is None:  # which process has its descriptor is found out when it is armed
@@ -162,7 +162,7 @@ class Timers:
         with process.answers_for("running a timer of"):
             yield
 
-    def _suspend(self, world: World, timer: Timer) -> None:
+    def _suspend(self, world: ClockState, timer: Timer) -> None:
         left_ns = descriptors.timerfd_left_ns(timer.copy)
         for _ in range(_MOST_TRIES):
             if not 0 < left_ns < _MOMENT_NS:
@@ -178,12 +178,12 @@ class Timers:
             way_ns = left_ns - timer.left_ns(world.page.lines, now_ns())
             timer.deadlines = tuple([(name, end + way_ns) for name, end in timer.deadlines])
 
-    def _rings(self, world: World, timer: Timer) -> None:
+    def _rings(self, world: ClockState, timer: Timer) -> None:
         if world.closed is None and world.timers.get(timer.key) is timer:
             self.expire(world, timer)
             self.revise(world)
 
-    def expire(self, world: World, timer: Timer) -> None:
+    def expire(self, world: ClockState, timer: Timer) -> None:
         """What is due by now."""
         deadline = deadline_of(world, timer)
         count = timer.pass_by(world.page.lines, now_ns())
@@ -198,7 +198,7 @@ class Timers:
             elif timer.signal:
                 self._signal(world, timer, count)
 
-    def _signal(self, world: World, timer: Timer, count: int) -> None:
+    def _signal(self, world: ClockState, timer: Timer, count: int) -> None:
         is_pending = _is_pending(timer)
         if timer.key[0] == "itimer":  # not queued twice by the kernel either
             if not is_pending:
@@ -213,7 +213,7 @@ class Timers:
         if not timer.is_sent:
             self._send(world, timer, is_pending=is_pending)
 
-    def _send(self, world: World, timer: Timer, *, is_pending: bool) -> None:
+    def _send(self, world: ClockState, timer: Timer, *, is_pending: bool) -> None:
         is_free = not is_pending or timer.signal >= _SIGRTMIN
         timer.is_sent = is_free and _queue(timer, timer.key[2])
         timer.is_unsent = not timer.is_sent
@@ -221,7 +221,7 @@ class Timers:
             world.unsent.discard(timer.key)
         elif timer.key not in world.unsent:
             world.unsent.add(timer.key)
-            self.pump.hands_over_all, self.pump.lets_calls_go = True, False
+            self.fastpath.hands_over_all, self.fastpath.lets_calls_go = True, False
             for process in world.processes.values():
                 for tid in process.threads:
                     with suppress(ProcessLookupError):
@@ -235,7 +235,7 @@ class Timers:
             timer = world.timers[key]
             self._send(world, timer, is_pending=_is_pending(timer))
 
-    def _is_held(self, world: World, timer: Timer) -> bool:
+    def _is_held(self, world: ClockState, timer: Timer) -> bool:
         """Whether some process has its descriptor: the one that set it, or whoever got it since."""
         _, pid, fd = timer.key
         if descriptors.is_copy(timer.copy, pid, fd):
@@ -249,7 +249,7 @@ class Timers:
                     return True
         return False
 
-    def _forget(self, world: World, timer: Timer) -> None:
+    def _forget(self, world: ClockState, timer: Timer) -> None:
         forget(world, timer)
         self.alarms.cancel(timer)
 
@@ -262,13 +262,13 @@ class Timers:
             for timer in tuple(world.timers.values()):
                 self._forget(world, timer)
 
-    def cancel(self, world: World) -> None:
+    def cancel(self, world: ClockState) -> None:
         """Somebody has set the wall clock (TFD_TIMER_CANCEL_ON_SET)."""
         for timer in tuple(world.timers.values()):
             if timer.is_canceled_when_set and timer.copy >= 0 and self._is_held(world, timer):
                 timer.is_canceled = world.is_canceled = True
 
-    def wake_canceled(self, world: World) -> None:
+    def wake_canceled(self, world: ClockState) -> None:
         """Those who poll canceled timers read them next."""
         for timer in world.timers.values():
             if timer.is_canceled:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from pytest_vdsotime.events import Kind
+from pytest_vdsotime.events import EventKind
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.seccomp import Match
 from pytest_vdsotime.tracer.call import Answer, CallRow, NotThere, Refused, Request, Substitute
@@ -81,7 +81,7 @@ def _ptrace(request: Request) -> Answer:
     def answered(result: int) -> int:
         if result == -errno.EPERM:
             request.process.world.record(
-                Kind.REFUSED, request.process.pid, request.number(0), request.task.tid
+                EventKind.REFUSED, request.process.pid, request.number(0), request.task.tid
             )
         return result
 

@@ -167,4 +167,4 @@ def _without(
 
 def row_of(row: WaitRow) -> CallRow:
     """It stops at every such call: one without a timeout takes signals too."""
-    return CallRow(row.name, partial(_sigtimedwait, row), wide=row.wide)
+    return CallRow(row.name, partial(_sigtimedwait, row), time64=row.time64)

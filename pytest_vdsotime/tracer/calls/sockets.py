@@ -28,15 +28,22 @@ from functools import partial
 
 from pytest_vdsotime.arch import Abi
 from pytest_vdsotime.kernel import descriptors, memory, procfs
-from pytest_vdsotime.kernel.look import Look
+from pytest_vdsotime.kernel.look import TaskSample
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.seccomp import Match
 from pytest_vdsotime.timeline import NS_PER_S, LineName, now_ns
 from pytest_vdsotime.tracer.call import Answer, CallRow, Exit, Refused, Request, Substitute
 from pytest_vdsotime.tracer.calls.waits import finish
-from pytest_vdsotime.tracer.fastpath import Pump
-from pytest_vdsotime.tracer.state import Task, World
-from pytest_vdsotime.waits import NEVER_NS, Receipt, SocketTimeouts, Wait, WaitRow, real_wait_ns
+from pytest_vdsotime.tracer.fastpath import FastPath
+from pytest_vdsotime.tracer.state import ClockState, Task
+from pytest_vdsotime.waits import (
+    NEVER_NS,
+    RecvmmsgState,
+    SocketTimeouts,
+    Wait,
+    WaitRow,
+    real_wait_ns,
+)
 
 # asm-generic/socket.h; those with 64-bit times for 32-bit programs differ by one bit
 _OPTIONS = socket.SO_RCVTIMEO, socket.SO_SNDTIMEO
@@ -132,7 +139,9 @@ def _remember(task: Task, descriptor: int, option: int) -> None:
             _tell_kernel(copy, world, timeouts, option)
 
 
-def _tell_kernel(copy: socket.socket, world: World, timeouts: SocketTimeouts, option: int) -> None:
+def _tell_kernel(
+    copy: socket.socket, world: ClockState, timeouts: SocketTimeouts, option: int
+) -> None:
     timeout_ns = timeouts.by_option[option]
     real_ns = real_wait_ns(world.page.lines, LineName.MONOTONIC, timeout_ns)
     if world.is_frozen and timeout_ns <= world.grace_ns:
@@ -171,7 +180,7 @@ def _getsockopt(request: Request) -> Answer:
     return was_told
 
 
-def revise(world: World) -> None:
+def revise(world: ClockState) -> None:
     """After the lines have changed their rate."""
     for inode, timeouts in tuple(world.sockets.items()):
         pid, descriptor = timeouts.pid, timeouts.descriptor
@@ -208,7 +217,7 @@ SOCKET_CALLS = (
 class SocketWaits:
     """Finds who waits for a socket with a timeout; one per tracer, on its thread."""
 
-    pump: Pump
+    fastpath: FastPath
     names: dict[int, Mapping[int, str]] = field(default_factory=dict)
     """Of the calls that wait for sockets, by kind of call and number."""
 
@@ -220,7 +229,7 @@ class SocketWaits:
             }
         return self.names[abi.audit_arch]
 
-    def wait_of(self, task: Task, look: Look) -> Wait | None:
+    def wait_of(self, task: Task, look: TaskSample) -> Wait | None:
         """The wait that a task is in, if it is such a one."""
         process = task.process
         world, host = process.world, process.host
@@ -250,7 +259,7 @@ class SocketWaits:
             if name == "connect" and not _is_local(task.tid, descriptor):
                 row = _CONNECT_ELSEWHERE
             wait = task.wait = _begun_now(row, task, look, arguments, timeout_ns)
-            self.pump.hand_over(task.tid)  # for signals not to change its deadline
+            self.fastpath.to_python(task.tid)  # for signals not to change its deadline
         wait.runs, wait.is_continued = look.runs, False
         return wait
 
@@ -261,7 +270,7 @@ def _is_local(tid: int, descriptor: int) -> bool:
 
 
 def _begun_now(
-    row: WaitRow, task: Task, look: Look, arguments: tuple[int, ...], timeout_ns: int
+    row: WaitRow, task: Task, look: TaskSample, arguments: tuple[int, ...], timeout_ns: int
 ) -> Wait:
     world, host_ns = task.process.world, now_ns()
     assert task.process.host is not None
@@ -286,13 +295,13 @@ def _recvmmsg(request: Request) -> Answer:
     task, arguments = request.task, request.arguments
     receipt, task.receipt = task.receipt, None
     if receipt is None or not _is_the_rest(request, receipt):
-        pair = request.abi.pair(request.wide)
+        pair = request.abi.pair(request.time64)
         timeout = request.read(arguments[_TIMEOUT], pair.size)
         seconds, nanoseconds = request.pair_in(timeout)
         if seconds < 0 or not 0 <= nanoseconds < NS_PER_S:
             return None
         end_ns = _line_ns(request) + seconds * NS_PER_S + nanoseconds
-        receipt = Receipt(arguments, timeout, end_ns)
+        receipt = RecvmmsgState(arguments, timeout, end_ns)
         try:
             request.write(arguments[_TIMEOUT], bytes(pair.size))
         except Refused:
@@ -307,17 +316,17 @@ def _line_ns(request: Request) -> int:
     return request.process.world.page.lines.monotonic.at(now_ns())
 
 
-def _is_the_rest(request: Request, receipt: Receipt) -> bool:
+def _is_the_rest(request: Request, receipt: RecvmmsgState) -> bool:
     rest = _rest(request, receipt)
     return all(request.arguments[number] == value for number, value in rest.items())
 
 
-def _left(receipt: Receipt) -> int:
+def _left(receipt: RecvmmsgState) -> int:
     """How many more it may receive."""
     return min(receipt.arguments[_COUNT] & 0xFFFFFFFF, _MOST) - receipt.received
 
 
-def _rest(request: Request, receipt: Receipt) -> dict[int, int]:
+def _rest(request: Request, receipt: RecvmmsgState) -> dict[int, int]:
     """The arguments of the call for that."""
     size = 8 * request.abi.long_size  # of struct mmsghdr: seven words and an int, filled up
     flags = receipt.arguments[_FLAGS]
@@ -328,7 +337,9 @@ def _rest(request: Request, receipt: Receipt) -> dict[int, int]:
     }
 
 
-def _received(request: Request, receipt: Receipt, stopped: Stopped, result: int) -> int | Exit:
+def _received(
+    request: Request, receipt: RecvmmsgState, stopped: Stopped, result: int
+) -> int | Exit:
     task, left_ns = request.task, max(receipt.end_ns - _line_ns(request), 0)
     if task.wait is not None and task.wait.row.is_of_socket:  # by its timeout
         result = finish(task, task.wait, stopped, result)
@@ -339,7 +350,7 @@ def _received(request: Request, receipt: Receipt, stopped: Stopped, result: int)
             task.receipt = receipt
             return Exit(_rest(request, receipt))
     own = {number: receipt.arguments[number] for number in (_MESSAGES, _COUNT, _FLAGS)}
-    rest = request.abi.pack_span(request.wide, left_ns)
+    rest = request.abi.pack_span(request.time64, left_ns)
     try:
         memory.write_as_program(
             stopped, receipt.arguments[_TIMEOUT], rest if receipt.received else receipt.timeout
@@ -350,6 +361,6 @@ def _received(request: Request, receipt: Receipt, stopped: Stopped, result: int)
 
 
 DATAGRAM_CALLS = tuple(
-    CallRow(name, _recvmmsg, pointer=_TIMEOUT, wide=is_wide)
+    CallRow(name, _recvmmsg, pointer=_TIMEOUT, time64=is_wide)
     for name, is_wide in (("recvmmsg", False), ("recvmmsg_time64", True))
 )

@@ -86,7 +86,7 @@ def _write_itimerval(request: Request, address: int, left: tuple[int, int]) -> N
     value_ns, interval_ns = left
     spans = interval_ns, max(value_ns, _NS_PER_US) if value_ns else 0
     pack = request.abi.pack_span
-    request.write(address, b"".join(pack(request.wide, ns, _NS_PER_US) for ns in spans))
+    request.write(address, b"".join(pack(request.time64, ns, _NS_PER_US) for ns in spans))
 
 
 def _setitimer(request: Request) -> Answer:
@@ -94,7 +94,7 @@ def _setitimer(request: Request) -> Answer:
         return None
     value_ns = interval_ns = 0
     if request.arguments[1]:
-        pair = request.abi.pair(request.wide)
+        pair = request.abi.pair(request.time64)
         data = request.read(request.arguments[1], 2 * pair.size)
         interval, value = (request.pair_in(data[i * pair.size :][: pair.size]) for i in (0, 1))
         if any(seconds < 0 or not 0 <= us < 10**6 for seconds, us in (interval, value)):
@@ -194,7 +194,7 @@ def _timerfd_settime(request: Request) -> Answer:
         if isinstance(translated, Substitute):
             return replace(translated, then=armed)
         return lambda result: armed(None, result)
-    size = 2 * request.abi.pair(request.wide).size
+    size = 2 * request.abi.pair(request.time64).size
     return Substitute(2, bytes(size), then=armed)
 
 
@@ -216,7 +216,7 @@ def _timerfd_gettime(request: Request) -> Answer:
 
 def _read_itimerspec(request: Request) -> tuple[int, int] | None:
     """(value, interval) in nanoseconds; None where the kernel refuses it."""
-    pair = request.abi.pair(request.wide)
+    pair = request.abi.pair(request.time64)
     data = request.read(request.arguments[2], 2 * pair.size)
     interval, value = (request.pair_in(data[i * pair.size :][: pair.size]) for i in (0, 1))
     if any(seconds < 0 or not 0 <= ns < NS_PER_S for seconds, ns in (interval, value)):
@@ -227,7 +227,7 @@ def _read_itimerspec(request: Request) -> tuple[int, int] | None:
 
 def _write_left(request: Request, address: int, left: tuple[int, int]) -> int:
     spans = reversed(left)
-    request.write(address, b"".join(request.abi.pack_span(request.wide, ns) for ns in spans))
+    request.write(address, b"".join(request.abi.pack_span(request.time64, ns) for ns in spans))
     return 0
 
 
@@ -322,7 +322,7 @@ _SUFFIXES: Sequence[str] = ("", "64")
 
 
 def _rows(name: str, answer: Callable[[Request], Answer]) -> list[CallRow]:
-    return [CallRow(name + suffix, answer, wide=bool(suffix)) for suffix in _SUFFIXES]
+    return [CallRow(name + suffix, answer, time64=bool(suffix)) for suffix in _SUFFIXES]
 
 
 TIMER_CALLS = (
@@ -357,7 +357,7 @@ def _translated(request: Request, clock_id: int, seconds: int, nanoseconds: int)
     if left_ns < 0:  # a timer has expired all the more often
         wait_ns = max(left_ns, -request.kernels_ns(clock_id))
     host_ns = min(request.kernels_ns(clock_id) + wait_ns, NEVER_NS)
-    pair = request.abi.pair(request.wide)
+    pair = request.abi.pair(request.time64)
     host_seconds, host_nanoseconds = divmod(host_ns, NS_PER_S)
     return pair.pack(min(host_seconds, 2 ** (4 * pair.size - 1) - 1), host_nanoseconds)
 
@@ -367,7 +367,7 @@ def translated_itimerspec(request: Request, clock_id: int | None) -> Answer:
     zero disarms."""
     if clock_id is None or request.arguments[2] == 0:
         return None
-    pair = request.abi.pair(request.wide)
+    pair = request.abi.pair(request.time64)
     data = request.read(request.arguments[2], 2 * pair.size)
     value = request.pair_in(data[pair.size :])
     if value == (0, 0):

@@ -37,7 +37,7 @@ from functools import partial
 from typing import Any
 
 from pytest_vdsotime.arch import Arch
-from pytest_vdsotime.events import Deadline, Kind
+from pytest_vdsotime.events import Deadline, EventKind
 from pytest_vdsotime.kernel import memory, procfs, ptrace
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.seccomp import Match
@@ -45,7 +45,7 @@ from pytest_vdsotime.page import PAGE_SIZE
 from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, LineName, now_ns
 from pytest_vdsotime.tracer import restart
 from pytest_vdsotime.tracer.call import Answer, CallRow, Refused, Request, Substitute
-from pytest_vdsotime.tracer.fastpath import Pump, Record
+from pytest_vdsotime.tracer.fastpath import FastPath, Record
 from pytest_vdsotime.tracer.restart import (
     ERESTARTNOHAND,
     ERESTARTNOINTR,
@@ -57,7 +57,7 @@ from pytest_vdsotime.tracer.restart import (
     hide_interrupt,
     set_call_registers,
 )
-from pytest_vdsotime.tracer.state import Task, World
+from pytest_vdsotime.tracer.state import ClockState, Task
 from pytest_vdsotime.waits import NEVER_NS, Timer, Unit, Wait, WaitRow, deadlines
 
 _LONGEST_S = _LONGEST_MS = 2**31 - 1
@@ -166,14 +166,14 @@ def _substitute(request: Request, wait: Wait, host_ns: int) -> Substitute:
     seconds, rest_ns = divmod(left_ns, NS_PER_S)
     if seconds > _LONGEST_S:
         seconds, rest_ns = _LONGEST_S, 0
-    data = request.abi.pair(row.wide).pack(seconds, -(-rest_ns // row.unit))
+    data = request.abi.pair(row.time64).pack(seconds, -(-rest_ns // row.unit))
     if row.is_block:
         pointer = _BLOCK.size // len(wait.block) * row.argument, _BLOCK.size
         return Substitute(0, _BLOCK.pack(*wait.block) + data, then=then, points=pointer)
     return Substitute(row.argument, data, then=then)
 
 
-def is_brief(wait: Wait, world: World) -> bool:
+def is_brief(wait: Wait, world: ClockState) -> bool:
     """Whether it passes in real time on a frozen monotonic line (`grace`)."""
     return (
         world.is_frozen
@@ -234,11 +234,11 @@ def finish(task: Task, wait: Wait, stopped: Stopped, result: int) -> int:
 
 
 @dataclass(slots=True)
-class Parking:
+class TimedWaits:
     """Brings waits to their end; one per tracer, on its thread."""
 
     arch: Arch
-    pump: Pump
+    fastpath: FastPath
     rows: Mapping[int, WaitRow]
     """Of the host's own system calls, by number."""
 
@@ -252,13 +252,13 @@ class Parking:
         if not timeout_ns:
             return None
         deadline_ns, due_ns = timeout_ns, timeout_ns
-        if not record.is_point:
+        if not record.is_absolute:
             due_ns += record.began_ns
             deadline_ns += record.began_ns + record.ahead_ns
         return Wait(
             row,
             *(nr, arguments, (record.stack, record.counter), abi),
-            *(time.CLOCK_MONOTONIC, bool(record.is_point), timeout_ns, due_ns - record.began_ns),
+            *(time.CLOCK_MONOTONIC, bool(record.is_absolute), timeout_ns, due_ns - record.began_ns),
             ((LineName.MONOTONIC, deadline_ns),),
             due_ns,
             rest_was=bytes(record.rest) if record.has_rest else b"",
@@ -277,8 +277,8 @@ class Parking:
 
     def _interrupt(self, task: Task, wait: Wait) -> None:
         task.wait = wait
-        self.pump.drop_record(task.tid)
-        self.pump.hand_over(task.tid)
+        self.fastpath.drop_record(task.tid)
+        self.fastpath.to_python(task.tid)
         ptrace.interrupt(task.tid)
 
     def at_stop(self, task: Task, stopped: Stopped, *, goes_on: bool = False) -> None:
@@ -289,7 +289,7 @@ class Parking:
         Leaves: it there.
         """
         wait = task.wait
-        record = self.pump.record_of(task.tid)
+        record = self.fastpath.record_of(task.tid)
         if record is not None:
             wait = self.recorded(record)
         if wait is None:
@@ -308,14 +308,14 @@ class Parking:
             if not (wait.is_expiring or wait.is_anew):
                 return
         task.wait = wait
-        self.pump.drop_record(task.tid)
+        self.fastpath.drop_record(task.tid)
         if not self.is_in(wait, registers):  # it has ended, for real
             task.wait = None
             hide_interrupt(stopped, self.arch)
             return
         result = finish(task, wait, stopped, -error_of(registers, self.arch))
         if wait.is_continued:
-            self.pump.hand_over(task.tid)  # to whom it would be a new one
+            self.fastpath.to_python(task.tid)  # to whom it would be a new one
         setattr(registers, self.arch.syscall_result, result % 2**64)
         # not restart_syscall, by which the kernel goes on as it was told before
         setattr(registers, self.arch.interrupted_syscall, wait.nr)
@@ -324,10 +324,10 @@ class Parking:
     def at_signal(self, task: Task, stopped: Stopped, number: int) -> None:
         """About to get a signal: as `at_stop`; and whether the wait that it has interrupted is to
         go on, which the kernel knows, or the tracer by the call being made again."""
-        record = self.pump.record_of(task.tid)
+        record = self.fastpath.record_of(task.tid)
         if record is not None:
             task.wait = self.recorded(record)
-            self.pump.drop_record(task.tid)
+            self.fastpath.drop_record(task.tid)
         self.at_stop(task, stopped)
         wait = task.wait
         if wait is None:
@@ -339,7 +339,7 @@ class Parking:
             task.wait = None
         if self.arch.rewinds_early and not wait.is_continued:
             task.wait = None  # its exit is not to be waited for
-        self.pump.hand_over(task.tid, task.is_to_go_on or task.at_exit is not None)
+        self.fastpath.to_python(task.tid, task.is_to_go_on or task.at_exit is not None)
 
     def _goes_on(
         self, task: Task, wait: Wait, stopped: Stopped, registers: Any, number: int
@@ -405,7 +405,7 @@ def rest_before(row: WaitRow, request: Request) -> bytes:
     address = row.rest is not None and request.arguments[row.rest]
     if not address:
         return b""
-    size, tid = request.abi.pair(request.wide).size, request.stopped.tid
+    size, tid = request.abi.pair(request.time64).size, request.stopped.tid
     return memory.read_running(tid, address, size) or memory.read_running(
         tid, address, min(-address % PAGE_SIZE, size)
     )
@@ -413,7 +413,7 @@ def rest_before(row: WaitRow, request: Request) -> bytes:
 
 def write_rest(wait: Wait, stopped: Stopped, argument: int, left_ns: int) -> bool:
     """Returns whether it could be told to who wants to know."""
-    data = wait.abi.pack_span(wait.row.wide, left_ns, wait.row.unit)
+    data = wait.abi.pack_span(wait.row.time64, left_ns, wait.row.unit)
     return _write(wait, stopped, argument, data)
 
 
@@ -464,7 +464,7 @@ def _write(wait: Wait, stopped: Stopped, argument: int, data: bytes) -> bool:
 _TIMERS = {"fd": "timerfd", "itimer": "interval timer", "timer": "timer"}
 
 
-def deadline_of(world: World, what: Wait | Timer) -> Deadline:
+def deadline_of(world: ClockState, what: Wait | Timer) -> Deadline:
     """What ends it."""
     clock_id, at_ns = what.clock_id, None
     if what.deadlines:
@@ -473,7 +473,7 @@ def deadline_of(world: World, what: Wait | Timer) -> Deadline:
     return Deadline(name, CLOCKS[clock_id].name, at_ns)
 
 
-def owner_of(world: World, timer: Timer) -> int:
+def owner_of(world: ClockState, timer: Timer) -> int:
     """The process that it belongs to; its descriptor may be a thread's."""
     _, owner, _ = timer.key
     if owner in world.processes:
@@ -482,17 +482,17 @@ def owner_of(world: World, timer: Timer) -> int:
     return next((one.pid for one in everyone if owner in one.threads), owner)
 
 
-def tell_fired(world: World, timer: Timer, deadline: Deadline) -> None:
+def tell_fired(world: ClockState, timer: Timer, deadline: Deadline) -> None:
     """It expires."""
-    world.record(Kind.FIRED, owner_of(world, timer), deadline)
+    world.record(EventKind.FIRED, owner_of(world, timer), deadline)
 
 
 def tell_expired(task: Task, wait: Wait, *, is_over: bool = False) -> None:
     """Its time is up. `is_over`: its task goes on by that, without another word."""
     world, pid = task.process.world, task.process.pid
-    world.record(Kind.EXPIRED, pid, deadline_of(world, wait), task.tid)
+    world.record(EventKind.EXPIRED, pid, deadline_of(world, wait), task.tid)
     if is_over and world.history.records:
-        world.record(Kind.WAITED, pid, tid=task.tid)
+        world.record(EventKind.WAITED, pid, tid=task.tid)
 
 
 def follow_wait(task: Task, call: SystemCall, at_stop: Callable[[Task, Stopped], None]) -> None:
@@ -502,13 +502,13 @@ def follow_wait(task: Task, call: SystemCall, at_stop: Callable[[Task, Stopped],
     wait, world, pid = task.wait, task.process.world, task.process.pid
     if wait is None or wait.nr != call.nr:
         return
-    world.record(Kind.WAITS, pid, deadline_of(world, wait), task.tid)
+    world.record(EventKind.WAITS, pid, deadline_of(world, wait), task.tid)
     if task.held is not None:
         return
     then = task.at_exit
 
     def ended(stopped: Stopped) -> None:
-        world.record(Kind.WAITED, pid, tid=task.tid)
+        world.record(EventKind.WAITED, pid, tid=task.tid)
         (then or partial(at_stop, task))(stopped)
 
     task.at_exit = ended
@@ -517,18 +517,18 @@ def follow_wait(task: Task, call: SystemCall, at_stop: Callable[[Task, Stopped],
 # --- exits ---------------------------------------------------------------------------------------
 
 
-def at_exit(parking: Parking, task: Task, stopped: Stopped, *, is_as_written: bool) -> None:
+def at_exit(timed_waits: TimedWaits, task: Task, stopped: Stopped, *, is_as_written: bool) -> None:
     """`is_as_written`: the kernel times it so, which nobody has seen to yet.
 
     Requires: the task is at the exit of a system call.
     Leaves: it there, and what was found out in `task.rewound`.
     """
     if is_as_written:
-        _end(parking, task, stopped)
+        _end(timed_waits, task, stopped)
     if task.rewound is None:
-        task.rewound = restart.at_exit(stopped, parking.arch)
+        task.rewound = restart.at_exit(stopped, timed_waits.arch)
     if task.rewound is not None:
-        parking.pump.hand_over(task.tid)
+        timed_waits.fastpath.to_python(task.tid)
 
 
 def at_group_stop(task: Task, stopped: Stopped, arch: Arch) -> None:
@@ -537,20 +537,20 @@ def at_group_stop(task: Task, stopped: Stopped, arch: Arch) -> None:
         restart.end_interrupted(stopped, arch, task.rewound)
 
 
-def _end(parking: Parking, task: Task, stopped: Stopped) -> None:
+def _end(timed_waits: TimedWaits, task: Task, stopped: Stopped) -> None:
     """As Substitute.then of others."""
-    record, wait, arch = parking.pump.record_of(task.tid), task.wait, parking.arch
+    record, wait, arch = timed_waits.fastpath.record_of(task.tid), task.wait, timed_waits.arch
     if record is not None:
-        parking.pump.drop_record(task.tid)
-        wait = parking.recorded(record)
+        timed_waits.fastpath.drop_record(task.tid)
+        wait = timed_waits.recorded(record)
     task.wait = None
     registers = stopped.registers()
-    if wait is not None and parking.is_in(wait, registers):
+    if wait is not None and timed_waits.is_in(wait, registers):
         task.wait = wait
         result = finish(task, wait, stopped, -restart.error_of(registers, arch))
         setattr(registers, arch.syscall_result, result % 2**64)
         stopped.set_registers(registers)
-    parking.pump.hand_over(task.tid, task.is_to_go_on)
+    timed_waits.fastpath.to_python(task.tid, task.is_to_go_on)
 
 
 # --- calls that any signal ends ------------------------------------------------------------------
@@ -579,7 +579,7 @@ def followed(rows: Sequence[CallRow], arch: Arch) -> Sequence[CallRow]:
 
 
 def _row(name: str, match: Match | None, own: CallRow | None) -> CallRow:
-    return CallRow(name, partial(_answer, own), match, wide=own is not None and own.wide)
+    return CallRow(name, partial(_answer, own), match, time64=own is not None and own.time64)
 
 
 def _answer(own: CallRow | None, request: Request) -> Answer:

@@ -18,7 +18,7 @@ from pytest_vdsotime.errors import ClockClosed, UnsupportedProgram
 from pytest_vdsotime.kernel import procfs, ptrace
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
-from pytest_vdsotime.tracer.fastpath import Pump
+from pytest_vdsotime.tracer.fastpath import FastPath
 from pytest_vdsotime.tracer.restart import called_again, hide_interrupt, recall
 from pytest_vdsotime.tracer.state import Process, Tables, Task, TaskState
 from pytest_vdsotime.tracer.takeover.native import NativeObjects
@@ -43,7 +43,7 @@ class Attaching:
 
     native: NativeObjects
     tables: Tables
-    pump: Pump
+    fastpath: FastPath
     moving: Moving
     next_stop: Callable[[], Stop | None]
     """None: what others ask for was looked at."""
@@ -69,7 +69,7 @@ class Attaching:
         world.processes[process.pid] = process
         _, parent = procfs.stat_fields(process.pid) or ("", 0)
         if parent == os.getpid():
-            self.pump.spared.add(process.pid)
+            self.fastpath.spared.add(process.pid)
         stops: dict[int, Stop] = {}
         try:
             self._seize_all(process)
@@ -252,7 +252,7 @@ class Attaching:
             else:
                 self._let_go(stop)
         if process.pid not in process.threads | self.tables.leaving:  # its first thread ended alone
-            self.pump.spared.discard(process.pid)
+            self.fastpath.spared.discard(process.pid)
         process.threads.clear()
         process.drop_copy()
         if process.world.processes.get(process.pid) is process:
@@ -266,7 +266,7 @@ class Attaching:
             if stop.kind != StopKind.GROUP_STOP:
                 hide_interrupt(stopped, arch_of(stopped.registers(), self.native), number)
             stopped.detach(number)
-            self.pump.spared.discard(stop.tid)
+            self.fastpath.spared.discard(stop.tid)
 
     def depart(self, stop: Stop) -> None:
         """At the stop of a task in `leaving`."""

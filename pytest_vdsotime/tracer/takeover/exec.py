@@ -27,7 +27,7 @@ from pytest_vdsotime.page import ClockPage
 from pytest_vdsotime.tracer.call import is_marked
 from pytest_vdsotime.tracer.state import Process
 from pytest_vdsotime.tracer.takeover.mapping import map_clock, map_copy, page_path
-from pytest_vdsotime.tracer.takeover.native import Kind, NativeObjects, RealTime
+from pytest_vdsotime.tracer.takeover.native import NativeObjects, ProgramAbi, RealTime
 from pytest_vdsotime.tracer.takeover.relocate import arch_of
 from pytest_vdsotime.tracer.takeover.remote import RemoteSyscalls
 
@@ -80,7 +80,7 @@ def warn_of_reservations(process: Process) -> None:
         )
 
 
-def _block(kind: Kind, clock: ClockPage) -> Block:
+def _block(kind: ProgramAbi, clock: ClockPage) -> Block:
     """What the vDSO of a new program becomes: the kernel's image, jumps, and behind them the
     loader."""
     arch, host, loader, part = kind.arch, kind.host, kind.loader, clock.parts[kind.arch.name]
@@ -147,7 +147,7 @@ class Takeover:
         kind = self._native.kind_of(registers, process.pid)
         return self._from_outside(stopped, process, kind, registers)
 
-    def _with_loader(self, stopped: Stopped, process: Process, kind: Kind) -> bool:
+    def _with_loader(self, stopped: Stopped, process: Process, kind: ProgramAbi) -> bool:
         """Whether the program is of this kind, and begins with the loader now."""
         block = self.block(kind, process.world.page)
         if block is None:
@@ -158,14 +158,14 @@ class Takeover:
         self.was_at_exec(process, kind, base)
         return True
 
-    def block(self, kind: Kind, clock: ClockPage) -> Block | None:
+    def block(self, kind: ProgramAbi, clock: ClockPage) -> Block | None:
         """What comes into new programs of this kind; None where there is no room for it."""
         blocks = self._blocks.setdefault(clock, {})
         if kind.arch.name not in blocks and kind.has_room:
             blocks[kind.arch.name] = _block(kind, clock)
         return blocks.get(kind.arch.name)
 
-    def was_at_exec(self, process: Process, kind: Kind, base: int) -> None:
+    def was_at_exec(self, process: Process, kind: ProgramAbi, base: int) -> None:
         """A program with its vDSO at `base` has been given its block."""
         host = kind.host
         process.host, process.vdso = host, base
@@ -252,7 +252,7 @@ class Takeover:
             process.time_offsets = offsets
         return process.time_offsets != former
 
-    def _as_at_entry(self, registers: Any, process: Process, kind: Kind) -> Any:
+    def _as_at_entry(self, registers: Any, process: Process, kind: ProgramAbi) -> Any:
         """The registers that the kernel gave the program: all zero but the stack pointer and the
         program counter, with which the loader's parameters begin."""
         stack_pointer = getattr(registers, kind.arch.stack_pointer)
@@ -265,7 +265,7 @@ class Takeover:
         return registers
 
     def _from_outside(
-        self, stopped: Stopped, process: Process, kind: Kind, registers: Any
+        self, stopped: Stopped, process: Process, kind: ProgramAbi, registers: Any
     ) -> Stopped:
         arch, host, clock = kind.arch, kind.host, process.world.page
         process.loader_failed_at = 0

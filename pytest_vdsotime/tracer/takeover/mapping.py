@@ -15,7 +15,7 @@ from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.page import ClockPage, PrivateCopy
 from pytest_vdsotime.tracer.state import Process
-from pytest_vdsotime.tracer.takeover.native import Kind
+from pytest_vdsotime.tracer.takeover.native import ProgramAbi
 from pytest_vdsotime.tracer.takeover.remote import RemoteSyscalls
 
 _AT_FDCWD = -100
@@ -27,7 +27,7 @@ def map_clock(
     remote: RemoteSyscalls,
     memory: ProcessMemory,
     process: Process,
-    kind: Kind,
+    kind: ProgramAbi,
     room: int | None = None,
 ) -> int | None:
     """Where the clock is mapped now; None where the program may not map memory. `room` is where a
@@ -86,7 +86,7 @@ def _map_shared(
 
 
 def _map_private(
-    remote: RemoteSyscalls, memory: ProcessMemory, process: Process, kind: Kind
+    remote: RemoteSyscalls, memory: ProcessMemory, process: Process, kind: ProgramAbi
 ) -> int:
     """Maps anonymous memory and writes the page and the image into it. Never writable for the
     program: the tracer writes through /proc/PID/mem."""

@@ -23,7 +23,7 @@ class RealTime(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ProgramAbi:
     """What takeovers of one kind of program need."""
 
     arch: Arch
@@ -38,7 +38,7 @@ class Kind:
     """For the loader too, behind the jumps."""
 
     @classmethod
-    def of(cls, arch: Arch, fake: image.VdsoImage, host: image.HostVdso) -> Kind:
+    def of(cls, arch: Arch, fake: image.VdsoImage, host: image.HostVdso) -> ProgramAbi:
         """Raises TracingUnavailable when an object is missing or the kernel's vDSO is not known."""
         image.check_symbols(fake, host)
         loader = image.Loader.of(arch)
@@ -64,7 +64,7 @@ class NativeObjects:
     calls: Calls
     fakes: Mapping[str, image.VdsoImage]
     """By the kind of program, that of the host first."""
-    _kinds: dict[str, Kind] = field(default_factory=dict)
+    _kinds: dict[str, ProgramAbi] = field(default_factory=dict)
 
     @classmethod
     def load(cls, arch: Arch) -> NativeObjects:
@@ -73,17 +73,17 @@ class NativeObjects:
         fakes = {
             one.name: image.fake_vdso(one).of_release(host.image) for one in (arch, *arch.runs_too)
         }
-        own = Kind.of(arch, fakes[arch.name], host)
+        own = ProgramAbi.of(arch, fakes[arch.name], host)
         spawner = Spawner(image.tracer_path(arch))
         return cls(arch, image.Launcher.of(arch), spawner, Calls(arch), fakes, {arch.name: own})
 
     @property
-    def own(self) -> Kind:
+    def own(self) -> ProgramAbi:
         """What is needed for programs of the host's own kind."""
         return self._kinds[self.arch.name]
 
     @property
-    def kinds(self) -> Iterable[Kind]:
+    def kinds(self) -> Iterable[ProgramAbi]:
         """What is known so far."""
         return self._kinds.values()
 
@@ -92,7 +92,7 @@ class NativeObjects:
         """Of the fake vDSO, for a clock's page."""
         return {name: fake.data for name, fake in self.fakes.items()}
 
-    def kind_of(self, registers: Any, pid: int) -> Kind:
+    def kind_of(self, registers: Any, pid: int) -> ProgramAbi:
         """What is needed for the program with these registers, stopped at its exec.
 
         Raises RealTime: there is nothing for it.
@@ -103,12 +103,12 @@ class NativeObjects:
                 return self._read(arch, pid) if kind is None else kind
         raise RealTime(f"it is not a program for {self.arch.name}")
 
-    def _read(self, arch: Arch, pid: int) -> Kind:
+    def _read(self, arch: Arch, pid: int) -> ProgramAbi:
         if faults.armed:
             faults.reach("vdso", pid)
         try:
             host = image.HostVdso.of_process(pid, arch)
-            kind = self._kinds[arch.name] = Kind.of(arch, self.fakes[arch.name], host)
+            kind = self._kinds[arch.name] = ProgramAbi.of(arch, self.fakes[arch.name], host)
         except TracingUnavailable as error:
             raise RealTime(str(error)) from None
         return kind

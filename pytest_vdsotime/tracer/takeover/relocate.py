@@ -27,7 +27,7 @@ from pytest_vdsotime.tracer.call import is_marked
 from pytest_vdsotime.tracer.restart import returns_into, returns_to
 from pytest_vdsotime.tracer.state import Moved, Process
 from pytest_vdsotime.tracer.takeover.mapping import map_clock
-from pytest_vdsotime.tracer.takeover.native import Kind, NativeObjects, RealTime
+from pytest_vdsotime.tracer.takeover.native import NativeObjects, ProgramAbi, RealTime
 from pytest_vdsotime.tracer.takeover.remote import RemoteSyscalls
 
 _MREMAP_MAYMOVE_FIXED = 1 | 2  # linux/mman.h
@@ -93,7 +93,7 @@ class Moving:
         remote: RemoteSyscalls,
         memory: ProcessMemory,
         process: Process,
-        kind: Kind,
+        kind: ProgramAbi,
         areas: Mapping[str, range],
     ) -> Moved:
         host, arch, base = kind.host, kind.arch, areas["[vdso]"].start
@@ -185,7 +185,7 @@ class Moving:
             with _unfiltered(tid) as is_unfiltered:
                 if in_use or not is_unfiltered:
                     functions = _functions(host, process.vdso)
-                    memory.write(moved.base, _jumping(host.image, functions, arch))
+                    memory.write(moved.base, _autojump(host.image, functions, arch))
                     return
                 size = process.world.page.parts[arch.name].size
                 copy = range(moved.base, moved.base + host.size)
@@ -213,7 +213,7 @@ class Moving:
         self._step_out(stops, host, code)  # the loader may be at work in the latter
         fake = self.native.fakes[host.arch.name]
         places = _functions(host, process.vdso)
-        memory.write(mapped + page.HEADER_SIZE, _jumping(fake, places, host.arch))
+        memory.write(mapped + page.HEADER_SIZE, _autojump(fake, places, host.arch))
 
     @contextmanager
     def _calling(
@@ -361,13 +361,13 @@ def _move_area(remote: RemoteSyscalls, area: range, way: int) -> None:
     remote.call("mremap", area.start, size, size, _MREMAP_MAYMOVE_FIXED, area.start + way)
 
 
-def _with_jumps(kind: Kind, fake_address: int) -> bytes:
+def _with_jumps(kind: ProgramAbi, fake_address: int) -> bytes:
     """The kernel's image, whose functions begin with a jump into the fake one."""
     places = {
         name: fake_address + target
         for name, target in zip(kind.jumps.names, kind.targets, strict=True)
     }
-    return _jumping(kind.host.image, places, kind.arch)
+    return _autojump(kind.host.image, places, kind.arch)
 
 
 def _handlers_return(process: Process) -> int:
@@ -383,7 +383,7 @@ def _functions(host: HostVdso, vdso: int) -> dict[str, int]:
     return {name: vdso + (host.image.offset(name) or 0) for name in names}
 
 
-def _jumping(image: VdsoImage, places: Mapping[str, int], arch: Arch) -> bytes:
+def _autojump(image: VdsoImage, places: Mapping[str, int], arch: Arch) -> bytes:
     """An image whose functions begin with a jump to these places."""
     code = bytearray(image.data)
     starts = sorted(set(image.symbols.values()))

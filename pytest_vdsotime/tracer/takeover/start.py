@@ -12,7 +12,7 @@ from pytest_vdsotime.kernel import memory, procfs, ptrace
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.spawn import Spawn
 from pytest_vdsotime.kernel.wait import Stop, StopKind
-from pytest_vdsotime.tracer.fastpath import Pump
+from pytest_vdsotime.tracer.fastpath import FastPath
 from pytest_vdsotime.tracer.state import Launch, Process, Tables, Task, TaskState
 
 
@@ -22,7 +22,7 @@ class Launching:
 
     launcher: Launcher
     tables: Tables
-    pump: Pump
+    fastpath: FastPath
 
     def launch(self, process: Process) -> None:
         """Takes a child of this process, the launcher, under the tracer.
@@ -36,7 +36,7 @@ class Launching:
         if launch.is_released:
             self._wake(pid)
         else:
-            self.pump.hand_over(pid)
+            self.fastpath.to_python(pid)
             ptrace.interrupt(pid)
 
     def spawn(self, process: Process, spawn: Spawn) -> None:
@@ -73,14 +73,14 @@ class Launching:
     def _enter(self, process: Process) -> Launch:
         pid, launch = process.pid, process.launch
         assert launch is not None
-        self.pump.watch(pid)
+        self.fastpath.watch(pid)
         process.threads.add(pid)
         process.world.processes[pid] = process
         self.tables.tasks[pid] = Task(pid, process, TaskState.RUNNING)
         return launch
 
     def _wake(self, pid: int) -> None:
-        self.pump.expect(pid)
+        self.fastpath.expect(pid)
         ptrace.interrupt(pid)
 
     def _release_running(self, process: Process) -> bool:
@@ -106,4 +106,4 @@ class Launching:
         if not may_precede or procfs.argv(stop.tid)[:1] == [LAUNCHER_NAME]:
             Stopped(stop.tid).poke(self.launcher.patience, 0)
             launch.is_released = True
-            self.pump.keep(stop.tid)
+            self.fastpath.to_native(stop.tid)
