@@ -62,7 +62,14 @@ ARCHITECTURES = {
 
 # Freestanding code: no libc, no start files, no calls that a compiler would invent.
 COMMON = [
-    *("-nostdlib", "-ffreestanding", "-fno-builtin", "-fno-stack-protector", "-fno-sanitize=all"),
+    *(
+        "-I.",
+        "-nostdlib",
+        "-ffreestanding",
+        "-fno-builtin",
+        "-fno-stack-protector",
+        "-fno-sanitize=all",
+    ),
     # Symbols are kept, for their addresses; names of directories are not.
     *("-g", "-fdebug-compilation-dir=.", "-Wall", "-Wextra", "-Werror", "-Wl,--build-id=none"),
 ]
@@ -85,7 +92,9 @@ TRACER = [
     *("-O2", "-shared", "-fPIC", "-Wl,-Bsymbolic", "-fvisibility=hidden"),
     "-fno-asynchronous-unwind-tables",
 ]
-TRACER_SOURCES = "takeover.c", "pump.c", "waits.c", "sleeper.c", "look.c", "spawn.c"
+TRACER_SOURCES = [
+    f"tracer/{name}.c" for name in ("takeover", "fastpath", "waits", "sleeper", "sample", "spawn")
+]
 LAUNCH = ["-Os", "-static", "-fno-pie", "-fno-asynchronous-unwind-tables"]
 
 
@@ -109,14 +118,20 @@ def objects(destination: Path) -> Iterator[tuple[str, list[str], Path, *tuple[st
         target, flags = row.target, row.flags
         directory = destination / name
         directory.mkdir(parents=True, exist_ok=True)
-        script = ["-Wl,-T,vdso.lds", f"-Wl,--version-script=arch/{name}.map"]
+        script = ["-Wl,-T,program/vdso.lds", f"-Wl,--version-script=arch/{name}.map"]
         options = [*flags, *VDSO, f"-Wl,-soname,{row.soname}", f"-Wl,-e,{row.entry}", *script]
-        yield target, options, directory / "vdso.so", "vdso.c", f"arch/{name}.S"
+        yield target, options, directory / "vdso.so", "program/vdso.c", f"arch/{name}.S"
         if row.has_loader:
-            options = [*flags, *LOADER, "-Wl,-T,loader.lds"]
-            yield target, options, directory / "loader.elf", "loader.c", f"arch/{name}_loader.S"
+            options = [*flags, *LOADER, "-Wl,-T,program/loader.lds"]
+            yield (
+                target,
+                options,
+                directory / "loader.elf",
+                "program/loader.c",
+                f"arch/{name}_loader.S",
+            )
         if row.has_tracer:
-            yield target, [*flags, *LAUNCH], directory / "launch", "launch.c"
+            yield target, [*flags, *LAUNCH], directory / "launch", "program/launch.c"
             yield target, [*flags, *TRACER], directory / "tracer.so", *TRACER_SOURCES
 
 

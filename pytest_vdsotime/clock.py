@@ -423,7 +423,7 @@ class FrozenClock:
 
     def __exit__(self, _kind: object, error: object, _trace: object) -> None:
         if error is not None and not self.session.is_closed:
-            self._last_words = self.describe(events=describe.MOST_EVENTS)
+            self._last_words = self.describe(events=describe.MAX_EVENTS)
         self.close()
 
     def __repr__(self) -> str:

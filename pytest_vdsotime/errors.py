@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 
 
 class VdsoTimeError(Exception):
@@ -31,9 +31,9 @@ class NotSettled(VdsoTimeError):
     """
 
     def __init__(self, threads: Sequence[str], timeout_s: float) -> None:
-        named = "; ".join(threads[:_MOST_NAMED]) or "a thread was, and now is not any more"
-        if len(threads) > _MOST_NAMED:
-            named += f"; and {len(threads) - _MOST_NAMED} more"
+        named = "; ".join(threads[:_MAX_NAMED]) or "a thread was, and now is not any more"
+        if len(threads) > _MAX_NAMED:
+            named += f"; and {len(threads) - _MAX_NAMED} more"
         super().__init__(
             f"still busy after {timeout_s:g} s of real time: {named}; the clock stays where it got "
             "to; have the test wait for what the program does (its output, its end), or give it "

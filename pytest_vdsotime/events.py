@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from pytest_vdsotime.timeline import NS_PER_S, Lines, format_instant, now_ns
 
-_MOST_REMEMBERED = 1000
-_LONGEST_ARGUMENTS = 100
+_MAX_REMEMBERED = 1000
+_MAX_ARGUMENTS = 100
 
 
 class EventKind(Enum):
@@ -104,7 +104,7 @@ class History:
         self.records = records
         self.start_ns = 0
         """What the monotonic line read when the clock got its first program."""
-        self._events: deque[tuple[Any, ...]] = deque(maxlen=None if records else _MOST_REMEMBERED)
+        self._events: deque[tuple[Any, ...]] = deque(maxlen=None if records else _MAX_REMEMBERED)
         self._append = self._events.append
 
     def add(
@@ -190,8 +190,8 @@ def command_line(arguments: Any) -> str:
             word = os.fsdecode(one)
         words.append(readable(word))
     text = shlex.join(words)
-    if len(text) > _LONGEST_ARGUMENTS or not is_whole:
-        text = f"{text[:_LONGEST_ARGUMENTS]}..."
+    if len(text) > _MAX_ARGUMENTS or not is_whole:
+        text = f"{text[:_MAX_ARGUMENTS]}..."
     return text
 
 

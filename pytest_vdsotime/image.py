@@ -30,15 +30,15 @@ NATIVE = Path(__file__).resolve().parent / "native"
 
 #: The argv[0] of the launcher.
 LAUNCHER_NAME = "vdsotime-launch"
-#: struct loader_parameters (native_stub/loader.h): entry, address, slot, first page, length,
-#: cookie, process, path. And where it stands.
+#: struct loader_parameters (native_stub/program/loader.h): entry, address, slot, first page,
+#: length, cookie, process, path. And where it stands.
 _PARAMETERS = struct.Struct("=QQQQQ16s64s40s")
 PARAMETERS_BELOW_STACK = 1024
 _PROCESS = struct.Struct("=6Q16s")
 #: (offset of st_value, its layout and that of st_size behind it) in Elf32_Sym and Elf64_Sym
 #: (elf(5)), by class.
 _ST_VALUE = {32: (4, struct.Struct("=II")), 64: (8, struct.Struct("=QQ"))}
-#: enum step of native_stub/loader.c.
+#: enum step of native_stub/program/loader.c.
 LOADER_STEPS = {
     1: "openat",
     2: "mmap of the image",
@@ -60,7 +60,8 @@ def _native(arch: Arch, name: str) -> Path:
 
 
 def tracer_path(arch: Arch) -> str:
-    """What the tracer loads (native_stub/tracer.h). Raises TracingUnavailable if not built."""
+    """What the tracer loads (native_stub/tracer/tracer.h). Raises TracingUnavailable if not
+    built."""
     return str(_native(arch, "tracer.so"))
 
 
@@ -72,7 +73,8 @@ def _local_symbols(elf: ELFFile) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
-    """The launcher program (native_stub/launch.c): addresses in it, as it is not relocated."""
+    """The launcher program (native_stub/program/launch.c): addresses in it, as it is not
+    relocated."""
 
     path: str
     patience: int

@@ -1,4 +1,5 @@
-"""What a child executes first, in place of the program: native_stub/launch.c, and its arguments."""
+"""What a child executes first, in place of the program: native_stub/program/launch.c, and its
+arguments."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from pytest_vdsotime.image import LAUNCHER_NAME
 from pytest_vdsotime.kernel import procfs
 
 _MFD_EXEC = 0x10  # linux/memfd.h, since Linux 6.3
-# Of native_stub/launch.c
+# Of native_stub/program/launch.c
 _EXIT_IDENTITY, _EXIT_NO_FILTER = 128, 255
 
 
@@ -76,7 +77,7 @@ AS_IT_IS = Identity()
 def launcher_arguments(
     parent: int, code: bytes, identity: Identity, candidates: Sequence[bytes], argv: Sequence[Any]
 ) -> list[Any]:
-    """The launcher's argv (native_stub/launch.c); `code` is the seccomp filter."""
+    """The launcher's argv (native_stub/program/launch.c); `code` is the seccomp filter."""
     head = [LAUNCHER_NAME, str(parent), code.hex(), *identity.arguments(), str(len(candidates))]
     return [*head, *candidates, *argv]
 

@@ -23,7 +23,7 @@ TIME_OK, TIME_ERROR = 0, 5
 TICKS_US = range(900_000 // 100, 1_100_000 // 100 + 1)
 #: What `freq`, in ppm shifted by 16 bits, may be at all; it is then cut to MAXFREQ, in the same
 #: units.
-MOST_FREQUENCY = (2**63 - 1) // (1000 << 16)
+MAX_FREQUENCY = (2**63 - 1) // (1000 << 16)
 _MAXFREQ = 500 << 16
 MAX_TAI_OFFSET = 100_000
 _MAXPHASE_NS = 500_000_000

@@ -1,4 +1,4 @@
-"""The shared page of a clock: native_stub/page.h in Python, and the memfd that carries it.
+"""The shared page of a clock: native_stub/program/page.h in Python, and the memfd that carries it.
 
 The memfd holds the header pages and the image of the fake vDSO, so that one descriptor is all
 that a new program needs. It is sealed: nobody but this process can ever map it writable, and this
@@ -238,7 +238,8 @@ class ClockPage:
 
     @property
     def address(self) -> int:
-        """Of the page in this process, for the native part to write to (native_stub/sleeper.c)."""
+        """Of the page in this process, for the native part to write to
+        (native_stub/tracer/sleeper.c)."""
         return ctypes.addressof(ctypes.c_char.from_buffer(self._view))
 
     def was_advanced(self, by_ns: int) -> None:

@@ -1,8 +1,8 @@
 """FrozenPopen: a `subprocess.Popen` whose program is on a clock, and what is built on it.
 
 The standard library starts it, as always, with another fork and exec below it (spawning.py); or,
-where that does not do, what it executes is the launcher (native_stub/launch.c). Either way the
-child waits until the tracer has seized it, and then executes the program.
+where that does not do, what it executes is the launcher (native_stub/program/launch.c). Either way
+the child waits until the tracer has seized it, and then executes the program.
 The exit status comes from the tracer: a waitpid here would take away its stops.
 """
 

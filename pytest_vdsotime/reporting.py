@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _STORY: Final = "vdsotime_story"
 _SECTION: Final = "frozen clock"
-_MOST_CLOCKS: Final = 5
+_MAX_CLOCKS: Final = 5
 _OUTCOME = pytest.StashKey[str]()
 _CLOCKS = pytest.StashKey[list["FrozenClock"]]()
 
@@ -51,7 +51,7 @@ class Reporting:
 
     def __init__(self, config: pytest.Config) -> None:
         """Raises pytest.UsageError where a file cannot be written."""
-        self._teller: Recorder | None = None
+        self._recorder: Recorder | None = None
         self._writers: list[TraceFile | ReportFile] = []
         wanted = {
             name: path for name in ("trace", "report") if (path := config.getoption(f"vdso_{name}"))
@@ -67,7 +67,7 @@ class Reporting:
         kinds: dict[str, Callable[[TextIO], TraceFile | ReportFile]]
         kinds = {} if worker else {"trace": TraceFile, "report": ReportFile}
         with ExitStack() as context:
-            self._teller = Recorder(context.enter_context(recording()), f"{worker}:")
+            self._recorder = Recorder(context.enter_context(recording()), f"{worker}:")
             for name in wanted.keys() & kinds.keys():
                 try:
                     file = context.enter_context(open(wanted[name], "w", encoding="utf-8"))
@@ -94,15 +94,15 @@ class Reporting:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """A failed test's report says of each of its clocks what is to be known."""
         report = yield
-        if self._teller is not None:
+        if self._recorder is not None:
             before = "passed" if report.when == "setup" else item.stash[_OUTCOME]
             outcome = item.stash[_OUTCOME] = _worse(before, report)
             if report.when == "teardown":
-                setattr(report, _STORY, self._teller.tell(item.nodeid, outcome))
+                setattr(report, _STORY, self._recorder.tell(item.nodeid, outcome))
         if report.failed:
             found = [*dict.fromkeys(_clocks(item, call))]
             # One without a program says little.
-            clocks = ([one for one in found if one.session.has_started] or found[:1])[:_MOST_CLOCKS]
+            clocks = ([one for one in found if one.session.has_started] or found[:1])[:_MAX_CLOCKS]
             for number, clock in enumerate(clocks, start=1):
                 title = _SECTION if len(clocks) == 1 else f"{_SECTION} {number}"
                 report.sections.append((title, _describe(clock)))
@@ -117,9 +117,9 @@ def _worse(outcome: str, report: pytest.TestReport) -> str:
 
 
 def _describe(clock: FrozenClock) -> str:
-    from pytest_vdsotime.report.describe import MOST_EVENTS
+    from pytest_vdsotime.report.describe import MAX_EVENTS
 
-    return clock.describe(events=MOST_EVENTS)
+    return clock.describe(events=MAX_EVENTS)
 
 
 def _clocks(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[FrozenClock]:

@@ -1,5 +1,5 @@
 """A start without the launcher: `subprocess`'s own code, with another fork and exec below it
-(native_stub/spawn.c)."""
+(native_stub/tracer/spawn.c)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The two lines of a clock, the clocks that read them, and instants: pure integer nanoseconds.
 
 Nothing here reads a clock but :meth:`HostClocks.read`; everything else is told what the host's
-CLOCK_MONOTONIC says (`host_ns`). The arithmetic is that of native_stub/vdso.c to the last bit, so
-that ``clock.time_ns()`` is what a program reads.
+CLOCK_MONOTONIC says (`host_ns`). The arithmetic is that of native_stub/program/vdso.c to the last
+bit, so that ``clock.time_ns()`` is what a program reads.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NS_PER_S = 1_000_000_000
 CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE = 5, 6  # linux/time.h
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_MOST_TICKS = 100  # that may come between two readings in a row, before they are taken as they are
+_MAX_TICKS = 100  # that may come between two readings in a row, before they are taken as they are
 
 #: What `start` and `move_to` take.
 Instant: TypeAlias = str | datetime | date | int | float | timedelta | None
@@ -93,7 +93,7 @@ def host_wall_ns(host_ns: int | None = None) -> int:
     leaves these alone while the Python clock of this process is another.
     """
     tick_ns = time.clock_gettime_ns(CLOCK_MONOTONIC_COARSE)
-    for _ in range(_MOST_TICKS):
+    for _ in range(_MAX_TICKS):
         former_tick_ns = tick_ns
         wall_ns = time.clock_gettime_ns(CLOCK_REALTIME_COARSE)
         tick_ns = time.clock_gettime_ns(CLOCK_MONOTONIC_COARSE)
@@ -198,7 +198,7 @@ class Rate:
         return cls(int(exact * 2**shift), shift, float(value))
 
 
-_LONGEST_WAY_NS = 2**63 - 1
+_MAX_WAY_NS = 2**63 - 1
 _CREEP_NS = 1000
 
 
@@ -214,7 +214,7 @@ class Line:
     def at(self, host_ns: int) -> int:
         """The line's reading; never before its start, and standing still after 292 years of way."""
         way = max(host_ns - self.start_ns, 0) * self.rate.mult >> self.rate.shift
-        return self.base_ns + min(way, _LONGEST_WAY_NS)
+        return self.base_ns + min(way, _MAX_WAY_NS)
 
     @property
     def is_the_hosts(self) -> bool:

@@ -102,7 +102,7 @@ class WaitRow:
     """The argument that says where a signal leaves what was left."""
     writes_back: bool = False
     """What was left is left where the timeout stood."""
-    sets: tuple[int, ...] = ()
+    fd_sets: tuple[int, ...] = ()
     """Sets of descriptors, which are cleared when the time is up; their size is argument 0."""
     keeps_restarting: bool = False
     """A handler with SA_RESTART does not end it."""
@@ -175,11 +175,11 @@ WAITS = (
     WaitRow("epoll_pwait2", 3, time64=True),
     WaitRow("ppoll", 2, writes_back=True, mask=3, tells_events=True),
     WaitRow("ppoll_time64", 2, time64=True, writes_back=True, mask=3, tells_events=True),
-    WaitRow("select", 4, Unit.TIMEVAL, writes_back=True, sets=(1, 2, 3)),
+    WaitRow("select", 4, Unit.TIMEVAL, writes_back=True, fd_sets=(1, 2, 3)),
     # The first of 32-bit x86 (struct sel_arg_struct, fs/select.c).
-    WaitRow("old_select", 4, Unit.TIMEVAL, writes_back=True, sets=(1, 2, 3), is_block=True),
-    WaitRow("pselect6", 4, writes_back=True, sets=(1, 2, 3), mask=5),
-    WaitRow("pselect6_time64", 4, time64=True, writes_back=True, sets=(1, 2, 3), mask=5),
+    WaitRow("old_select", 4, Unit.TIMEVAL, writes_back=True, fd_sets=(1, 2, 3), is_block=True),
+    WaitRow("pselect6", 4, writes_back=True, fd_sets=(1, 2, 3), mask=5),
+    WaitRow("pselect6_time64", 4, time64=True, writes_back=True, fd_sets=(1, 2, 3), mask=5),
     *(
         WaitRow(
             f"futex{suffix}",

@@ -2,8 +2,8 @@
  * program finds every other register zero (start_thread_common, asm/processor.h). The address of the entry point
  * has to be in a register all the same: x16, which calls between modules may change anyway (AAPCS64). `ret`, as
  * what `br` leads to must begin with a landing pad where the program has those (BTI). */
-#include "../loader.h"
-#include "../loader_failed.h"
+#include "program/loader.h"
+#include "program/loader_failed.h"
     .section .text.entry, "ax", %progbits
     .globl loader_entry, loader_failed
 loader_entry:

@@ -1,7 +1,7 @@
 /* i386: the loader's entry and its way out. The stack pointer is the program's own; a new program
  * finds every other register zero (ELF_PLAT_INIT, arch/x86/include/asm/elf.h). */
-#include "../loader.h"
-#include "../loader_failed.h"
+#include "program/loader.h"
+#include "program/loader_failed.h"
     .section .text.entry, "ax", @progbits
     .globl loader_entry, loader_failed
 loader_entry:

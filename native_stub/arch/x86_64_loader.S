@@ -1,7 +1,7 @@
 /* x86-64: the loader's entry and its way out. The stack pointer is the program's own and 16-byte
  * aligned (System V ABI, 3.4.1); a new program finds every other register zero (ELF_PLAT_INIT). */
-#include "../loader.h"
-#include "../loader_failed.h"
+#include "program/loader.h"
+#include "program/loader_failed.h"
     .section .text.entry, "ax", @progbits
     .globl loader_entry, loader_failed
 loader_entry:

@@ -84,8 +84,8 @@ class Arch:
     mmap_unit: int
     """What the offset of its mmap counts, in bytes."""
     vdso_entries: tuple[str, ...]
-    """The functions of the kernel's vDSO for struct vdso_process (native_stub/page.h), in its
-    order; empty where there is none."""
+    """The functions of the kernel's vDSO for struct vdso_process (native_stub/program/page.h), in
+    its order; empty where there is none."""
     kept_symbols: frozenset[str]
     """Functions of the kernel's vDSO that stay its own."""
     vsyscall_caller: int | None

@@ -119,8 +119,8 @@ def read_running(tid: int, address: int, size: int) -> bytes:
 
 
 def map_stub(fd: int, size: int, process_page: bytes, page_size: int) -> int:
-    """Maps a part of a clock's memfd here as the loader does in a program (native_stub/loader.c);
-    returns where, or 0 where that cannot be."""
+    """Maps a part of a clock's memfd here as the loader does in a program
+    (native_stub/program/loader.c); returns where, or 0 where that cannot be."""
     readable, executable = mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_EXEC
     anonymous = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
     start = _mmap(None, size, executable, mmap.MAP_PRIVATE, fd, 0)

@@ -28,7 +28,7 @@ _NO_SUCH_CALL = 0x00050000 | errno.ENOSYS  # SECCOMP_RET_ERRNO
 _NR, _ARCH, _ARGUMENTS = 0, 4, 16
 _INSTRUCTION = struct.Struct("=HBBI")
 INSTRUCTION_SIZE = _INSTRUCTION.size
-_LONGEST_LIST = 4
+_MAX_LIST = 4
 _WORD_BITS = 32
 _SIGN = 1 << 31
 
@@ -126,7 +126,7 @@ def _runs(
 
 def _search(code: _Code, runs: Sequence[_Run], allow: _Label) -> None:
     """By halves."""
-    if len(runs) > _LONGEST_LIST:
+    if len(runs) > _MAX_LIST:
         middle, above = len(runs) // 2, _Label()
         code.add(_JUMP_AT_LEAST, runs[middle].first, above)
         _search(code, runs[:middle], allow)
@@ -164,7 +164,7 @@ def _test(
         return
     if match.ignored_bits:
         code.add(_AND, ~match.ignored_bits)
-    if len(match.values) <= _LONGEST_LIST:
+    if len(match.values) <= _MAX_LIST:
         for value in match.values:
             code.add(_JUMP_EQUAL, value, trace, allow if value == match.values[-1] else None)
         return

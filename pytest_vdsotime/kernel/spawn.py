@@ -1,5 +1,5 @@
-"""The native part of a start (native_stub/spawn.c), which runs in this process: a fork, what a
-child of `subprocess` does, and an exec for which it waits until its tracer lets it.
+"""The native part of a start (native_stub/tracer/spawn.c), which runs in this process: a fork, what
+a child of `subprocess` does, and an exec for which it waits until its tracer lets it.
 
 It gives up the interpreter lock, as the tracer needs it meanwhile.
 """
@@ -17,16 +17,16 @@ from typing import Any
 _environ = ctypes.c_void_p.in_dll(ctypes.pythonapi, "environ")
 _INT_MAX = 2**31 - 1
 _INSTRUCTION_SIZE = 8  # struct sock_filter (seccomp(2))
-#: Where a child failed before its exec: enum stage of native_stub/spawn.c.
+#: Where a child failed before its exec: enum stage of native_stub/tracer/spawn.c.
 IN_DIRECTORY, ELSEWHERE = 1, 2
 
 
 class SpawnStruct(ctypes.Structure):
-    """struct spawn of native_stub/spawn.h."""
+    """struct spawn of native_stub/tracer/spawn.h."""
 
     _fields_ = (
         *((name, ctypes.c_uint64) for name in ("patience", "state", "pid", "rings", "is_taken")),
-        *((name, ctypes.c_uint64) for name in ("failed_in", "doorbell", "parent")),
+        *((name, ctypes.c_uint64) for name in ("failed_in", "waker", "parent")),
         *((name, ctypes.c_uint64) for name in ("filter", "filter_length", "candidates")),
         *((name, ctypes.c_uint64) for name in ("candidate_count", "argv", "envp", "directory")),
         *((name, ctypes.c_uint64) for name in ("kept", "kept_count", "closes_others")),
@@ -44,9 +44,9 @@ _PREPARED_AT = SpawnStruct.parent.offset
 
 
 class PendingSpawns:
-    """Starts whose child the pump may take when it is born (native_stub/pump.c)."""
+    """Starts whose child the fast path may take when it is born (native_stub/tracer/fastpath.c)."""
 
-    ROOM = 64  # PUMP_LIST
+    ROOM = 64  # FASTPATH_LIST
 
     def __init__(self) -> None:
         self.places = (ctypes.c_uint64 * self.ROOM)()
@@ -63,8 +63,8 @@ class PendingSpawns:
         spawn.have_ring()
 
     def withdraw(self, spawn: Spawn) -> None:
-        """If it is there still. By the tracer, or for one that will never be born: the pump may be
-        looking at it."""
+        """If it is there still. By the tracer, or for one that will never be born: the fast path
+        may be looking at it."""
         with self._lock:
             for place in range(self.ROOM):
                 if self.places[place] == spawn.address:
@@ -72,7 +72,7 @@ class PendingSpawns:
                     self._withdrawn.append(spawn)
 
     def forget_withdrawn(self) -> None:
-        """While the pump does not run."""
+        """While the fast path does not run."""
         self._withdrawn.clear()
 
 
@@ -151,7 +151,7 @@ class Spawn:
         )
 
     def run(self, waker: int) -> int:
-        """Returns the child's pid when it has executed its program, or has ended. `doorbell` is
+        """Returns the child's pid when it has executed its program, or has ended. `waker` is
         whose process is to hear of the birth, if need be.
 
         Raises OSError when there is no child.
@@ -163,7 +163,7 @@ class Spawn:
         return self.pid
 
     def have_ring(self) -> None:
-        """If the child is not born yet, it is to ring the doorbell: look for its pid once more."""
+        """If the child is not born yet, it is to ring the waker: look for its pid once more."""
         self._spawner.have_ring(self.structure)
 
     @property
@@ -179,7 +179,7 @@ class Spawn:
 
     @property
     def is_taken(self) -> bool:
-        """The pump has seized and released the child."""
+        """The fast path has seized and released the child."""
         return bool(self.structure.is_taken)
 
     @property

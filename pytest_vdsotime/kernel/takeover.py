@@ -1,5 +1,5 @@
-"""The native part of a takeover (native_stub/takeover.c), which runs in this process: one call in
-place of a dozen. It keeps the interpreter lock, for the reason told in ptrace.py."""
+"""The native part of a takeover (native_stub/tracer/takeover.c), which runs in this process: one
+call in place of a dozen. It keeps the interpreter lock, for the reason told in ptrace.py."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from enum import IntEnum
 
 from pytest_vdsotime.kernel.ptrace import Stopped
 
-#: In bytes, of what `TakeOver` can write (native_stub/takeover.h).
-LARGEST_BLOCK = 16384
+#: In bytes, of what `TakeOver` can write (native_stub/tracer/takeover.h).
+MAX_BLOCK = 16384
 
 
 class Result(IntEnum):
-    """enum takeover_result of native_stub/takeover.h."""
+    """enum takeover_result of native_stub/tracer/takeover.h."""
 
     TAKEN_OVER = 0
     ANOTHER_KIND = 1
@@ -23,7 +23,7 @@ class Result(IntEnum):
 
 
 class _Block(ctypes.Structure):
-    """struct takeover_block of native_stub/takeover.h."""
+    """struct takeover_block of native_stub/tracer/takeover.h."""
 
     _fields_ = tuple(
         (name, ctypes.c_uint64)

@@ -1,4 +1,4 @@
-"""What Python waits for itself, beside the pump; a raw status becomes a Stop.
+"""What Python waits for itself, beside the fast path; a raw status becomes a Stop.
 
 `__WNOTHREAD` keeps to this thread's tracees: without it the tracer would take children of other
 threads, the test's own. `__WALL` covers threads and clones without SIGCHLD. See wait(2), ptrace(2).

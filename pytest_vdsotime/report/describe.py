@@ -16,7 +16,7 @@ from typing import TypeVar
 from pytest_vdsotime.errors import VdsoTimeError
 from pytest_vdsotime.events import Event, EventKind, command_line, describe, ending, names, readable
 from pytest_vdsotime.kernel import procfs
-from pytest_vdsotime.kernel.look import TaskSample
+from pytest_vdsotime.kernel.sample import TaskSample
 from pytest_vdsotime.processes import TracedProcess, snapshot
 from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, Line, LineName, Lines, format_instant, now_ns
 from pytest_vdsotime.tracer.calls.waits import owner_of
@@ -29,8 +29,8 @@ from pytest_vdsotime.waits import Timer, Wait
 T = TypeVar("T")
 
 _PATIENCE_S = 2.0
-_MOST_PROCESSES, _MOST_THREADS, _MOST_TIMERS, _MOST_ENDED = 30, 10, 10, 10
-MOST_EVENTS = 15
+_MAX_PROCESSES, _MAX_THREADS, _MAX_TIMERS, _MAX_ENDED = 30, 10, 10, 10
+MAX_EVENTS = 15
 
 
 def told(
@@ -70,14 +70,14 @@ def _programs(
 ) -> Sequence[str]:
     """The tree of those that live, each with its threads."""
 
-    def look(loop: Loop) -> tuple[list[Process], list[ThreadState], list[TimerState]]:
+    def sample(loop: Loop) -> tuple[list[Process], list[ThreadState], list[TimerState]]:
         timers = timer_states(world, loop.timers.armed(world))
         return [*world.processes.values()], thread_states(loop.quiescence, world), timers
 
     if is_closed:
         return []
     try:
-        processes, states, timers = ask(tracer, look)
+        processes, states, timers = ask(tracer, sample)
     except VdsoTimeError as error:
         return [f"programs        unknown: {error}"]
     found = [one for process in processes if (one := snapshot(process)) is not None]
@@ -85,8 +85,8 @@ def _programs(
         return ["programs        none is alive"]
     threads = {pid: [*group] for pid, group in groupby(states, key=lambda state: state.pid)}
     called = names(history, in_full=True)
-    more = len(found) - _MOST_PROCESSES
-    lines = [*_tree(found, threads, timers, called)][: 2 * _MOST_PROCESSES]
+    more = len(found) - _MAX_PROCESSES
+    lines = [*_tree(found, threads, timers, called)][: 2 * _MAX_PROCESSES]
     text = ["programs", *lines, *([f"  and {more} more"] if more > 0 else [])]
     lefts_ns = [state.left_ns for state in states if state.left_ns is not None]
     lefts_ns += [timer.left_ns for timer in timers]
@@ -104,18 +104,18 @@ def ask(tracer: Tracer, have: Callable[[Loop], T]) -> T:
     Raises VdsoTimeError.
     """
     tracer.check_usable()
-    reply: Future[T] = Future()
-    tracer.post(lambda loop: reply.give(have(loop)), reply)
+    future: Future[T] = Future()
+    tracer.post(lambda loop: future.give(have(loop)), future)
     try:
-        if not reply.wait(_PATIENCE_S):
+        if not future.wait(_PATIENCE_S):
             raise VdsoTimeError(f"the tracer has not answered for {_PATIENCE_S:g} s")
-        return reply.result()
+        return future.result()
     except Exception as error:
         if isinstance(error, VdsoTimeError):
             raise
         raise VdsoTimeError(f"looking at the programs failed: {error!r}") from error
     finally:
-        tracer.forget(reply)
+        tracer.forget(future)
 
 
 def _tree(
@@ -141,11 +141,11 @@ def _tree(
         leader = next((state.text for state in states if state.tid == one.pid), "has ended")
         yield f"{indent}{name} (pid {one.pid}) {leader}{read}"
         others = [state for state in states if state.tid != one.pid]
-        for state in others[:_MOST_THREADS]:
+        for state in others[:_MAX_THREADS]:
             yield f"{indent}- thread {state.tid} ({state.command}) {state.text}"
-        if len(others) > _MOST_THREADS:
-            yield f"{indent}- and {len(others) - _MOST_THREADS} more threads"
-        for timer in [timer for timer in timers if timer.pid == one.pid][:_MOST_TIMERS]:
+        if len(others) > _MAX_THREADS:
+            yield f"{indent}- and {len(others) - _MAX_THREADS} more threads"
+        for timer in [timer for timer in timers if timer.pid == one.pid][:_MAX_TIMERS]:
             yield f"{indent}- {timer.text}"
 
 
@@ -155,9 +155,9 @@ def _ended(history: Sequence[Event]) -> Sequence[str]:
     ends = [event for event in history if event.kind is EventKind.ENDED]
     lines = [
         f"  {called.get(event.pid, '?')} (pid {event.pid}): {ending(event.what)}"
-        for event in ends[-_MOST_ENDED:]
+        for event in ends[-_MAX_ENDED:]
     ]
-    more = len(ends) - _MOST_ENDED
+    more = len(ends) - _MAX_ENDED
     return ["ended", *([f"  {more} before, and"] if more > 0 else []), *lines] if lines else []
 
 
@@ -239,7 +239,7 @@ class ThreadState:
 def thread_states(quiescence: Quiescence, world: ClockState) -> list[ThreadState]:
     """Of all threads, in the order of their ids. On the tracer thread."""
     tasks = sorted(quiescence.tasks(world), key=lambda one: (one.process.pid, one.tid))
-    return [_thread_state(quiescence, task, quiescence.look_at(task)) for task in tasks]
+    return [_thread_state(quiescence, task, quiescence.sample_of(task)) for task in tasks]
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,29 +271,29 @@ def _timer_state(world: ClockState, timer: Timer) -> TimerState:
     return TimerState(owner_of(world, timer), text, left_ns)
 
 
-def _thread_state(quiescence: Quiescence, task: Task, look: TaskSample | None) -> ThreadState:
+def _thread_state(quiescence: Quiescence, task: Task, sample: TaskSample | None) -> ThreadState:
     pid, command = task.process.pid, readable(procfs.command(task.tid))
-    wait = quiescence.wait_of(task, look)
+    wait = quiescence.wait_of(task, sample)
     if wait is None or task.state == TaskState.LISTENING or task.process.launch is not None:
-        return ThreadState(pid, task.tid, command, _untimed(task, look))
+        return ThreadState(pid, task.tid, command, _untimed(task, sample))
     left_ns = max(wait.left_ns(task.process.world.page.lines, now_ns()), 0)
     return ThreadState(pid, task.tid, command, _waits(task, wait, left_ns), left_ns)
 
 
-def _untimed(task: Task, look: TaskSample | None) -> str:
+def _untimed(task: Task, sample: TaskSample | None) -> str:
     if task.process.launch is not None:
         return "is being started"
     if task.state == TaskState.LISTENING:
         return "is stopped by a signal; SIGCONT has it go on"
-    if look is None:
+    if sample is None:
         return "is stopped"
-    if look.state in ENDED:
+    if sample.state in ENDED:
         return "has ended"
-    if look.state == ord("R"):
+    if sample.state == ord("R"):
         return "runs"
-    if look.nr == _NO_CALL:
+    if sample.nr == _NO_CALL:
         return "waits"
-    return _waits_in(task, look)
+    return _waits_in(task, sample)
 
 
 def _waits(task: Task, wait: Wait, left_ns: int) -> str:
@@ -312,15 +312,17 @@ def seconds(span_ns: int) -> str:
     return f"{number} s"
 
 
-def _waits_in(task: Task, look: TaskSample) -> str:
+def _waits_in(task: Task, sample: TaskSample) -> str:
     """For something else than a time."""
     host = task.process.host
     numbers = {} if host is None else host.arch.abis[0].syscalls
-    call = next((name for name, nr in numbers.items() if nr == look.nr), f"system call {look.nr}")
+    call = next(
+        (name for name, nr in numbers.items() if nr == sample.nr), f"system call {sample.nr}"
+    )
     if call in _OF_DESCRIPTOR:
-        return f"waits in {call} of {_file(task.tid, look.arguments[0] & 0xFFFFFFFF)}"
+        return f"waits in {call} of {_file(task.tid, sample.arguments[0] & 0xFFFFFFFF)}"
     # Of no descriptors: what pause(3) is on 64-bit Arm.
-    is_pause = call in ("poll", "ppoll") and not look.arguments[1]
+    is_pause = call in ("poll", "ppoll") and not sample.arguments[1]
     reason = _FOR["pause"] if is_pause else _FOR.get(call)
     if reason is None:
         return f"waits in {call}, without a time limit"

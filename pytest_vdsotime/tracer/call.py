@@ -143,7 +143,7 @@ class Substitute:
     argument: int
     data: bytes = b""
     value: int = 0
-    then: Callable[[Stopped, int], int | Exit] | None = None
+    on_exit: Callable[[Stopped, int], int | Exit] | None = None
     """Called at its exit with its result, returns what the program gets instead."""
     beside: tuple[int, bytes] | None = None
     """Another argument, whose pointer leads to this data."""

@@ -24,8 +24,8 @@ from pytest_vdsotime.timeline import now_ns
 from pytest_vdsotime.tracer.state import Process, Task, TaskState
 from pytest_vdsotime.tracer.waker import Alarms
 
-#: Sent by the kernel to a thread for what it has just done (signal(7)); native_stub/pump.c has them
-#: too.
+#: Sent by the kernel to a thread for what it has just done (signal(7));
+#: native_stub/tracer/fastpath.c has them too.
 FAULTS = frozenset(
     (
         *(signal.SIGILL, signal.SIGTRAP, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV),
@@ -84,8 +84,8 @@ class Crashes:
             stopped.set_registers(registers)
 
     def _look_after(self, task: Task, number: int, delay_ns: int, last_ns: int) -> None:
-        look = partial(self._look, task, number, delay_ns, last_ns)
-        self.alarms.set(("crash", task.tid), now_ns() + delay_ns, look)
+        sample = partial(self._look, task, number, delay_ns, last_ns)
+        self.alarms.set(("crash", task.tid), now_ns() + delay_ns, sample)
 
     def _look(self, task: Task, number: int, delay_ns: int, last_ns: int) -> None:
         process = task.process

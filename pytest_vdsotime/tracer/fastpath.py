@@ -1,5 +1,5 @@
-"""The native part of waiting (native_stub/pump.c), on the tracer thread: a waitpid that lets stops
-which need no thought go on by itself.
+"""The native part of waiting (native_stub/tracer/fastpath.c), on the tracer thread: a waitpid that
+lets stops which need no thought go on by itself.
 
 It gives up the interpreter lock, so that neither a busy test thread nor this one keeps the other
 waiting for what Python has no part in.
@@ -18,13 +18,13 @@ from pytest_vdsotime.kernel.spawn import PendingSpawns
 from pytest_vdsotime.kernel.takeover import Block
 from pytest_vdsotime.kernel.wait import Stop, StopKind, decode, has_left_status, take_end
 
-#: How many kinds of programs a kernel may run, as far as the pump is concerned.
+#: How many kinds of programs a kernel may run, as far as the fast path is concerned.
 KINDS = 2
 _LIST, _ENTRIES, _BATCH, _ARGUMENTS = 64, 512, 256, 128
-_NEWS, _NOTHING = 1, 2  # enum pump_result
+_NEWS, _NOTHING = 1, 2  # enum fastpath_result
 _RECORDS = 1 << 14
 _CALL_NUMBERS = 512
-_LONGEST_NS = 2**63 - 1
+_MAX_NS = 2**63 - 1
 
 
 #: Events beside those of ptrace(2): of an end, and of a start's child that was seized.
@@ -32,7 +32,7 @@ END, CHILD = 0, 64
 
 
 class Entry(NamedTuple):
-    """What the pump has seen to."""
+    """What the fast path has seen to."""
 
     event: int
     """A StopKind, END or CHILD."""
@@ -50,7 +50,7 @@ class Entry(NamedTuple):
 
 
 class _Entry(ctypes.Structure):
-    """struct pump_entry of native_stub/pump.h."""
+    """struct fastpath_entry of native_stub/tracer/fastpath.h."""
 
     _fields_ = (
         *((name, ctypes.c_uint64) for name in ("event", "tid", "what", "base", "kind", "at_ns")),
@@ -60,13 +60,13 @@ class _Entry(ctypes.Structure):
 
 
 class _Report(ctypes.Structure):
-    """struct pump_report of native_stub/pump.h."""
+    """struct fastpath_report of native_stub/tracer/fastpath.h."""
 
     _fields_ = (("tid", ctypes.c_int64), ("status", ctypes.c_int64))
 
 
 class Record(ctypes.Structure):
-    """struct wait_record of native_stub/waits.h: a timed wait that the kernel times."""
+    """struct wait_record of native_stub/tracer/waits.h: a timed wait that the kernel times."""
 
     _fields_ = (
         ("tid", ctypes.c_uint64),
@@ -84,7 +84,7 @@ _TABLE = ("mask", "count", "records", "begins", "ahead_ns", "clocks")
 
 
 class _Waits(ctypes.Structure):
-    """struct wait_table of native_stub/waits.h."""
+    """struct wait_table of native_stub/tracer/waits.h."""
 
     _fields_ = (
         *((name, ctypes.c_uint64) for name in _TABLE),
@@ -93,15 +93,15 @@ class _Waits(ctypes.Structure):
 
 
 class _Sleeper(ctypes.Structure):
-    """struct sleeper of native_stub/sleeper.h."""
+    """struct sleeper of native_stub/tracer/sleeper.h."""
 
     _fields_ = tuple(
         (name, ctypes.c_uint64) for name in ("tid", "page", "most_ns", "rounds_ns", "passed_ns")
     )
 
 
-class _Pump(ctypes.Structure):
-    """struct pump of native_stub/pump.h."""
+class _FastPathStruct(ctypes.Structure):
+    """struct fastpath of native_stub/tracer/fastpath.h."""
 
     _fields_ = (
         ("hands_over_all", ctypes.c_uint64),
@@ -115,7 +115,7 @@ class _Pump(ctypes.Structure):
         ("served", ctypes.c_uint64),
         ("lets_calls_go", ctypes.c_uint64),
         ("patience_ns", ctypes.c_uint64),
-        ("doorbell", ctypes.c_uint64),
+        ("waker", ctypes.c_uint64),
         *((name, ctypes.c_uint64) for name in ("seize_options", "looks_first", "overlooks_ends")),
         ("spawns", ctypes.c_uint64),
         ("sleeper", _Sleeper),
@@ -136,7 +136,7 @@ class _Pump(ctypes.Structure):
 
 
 _NEXT_REPORT = (
-    *(ctypes.POINTER(_Pump), ctypes.c_long, ctypes.POINTER(ctypes.c_int)),
+    *(ctypes.POINTER(_FastPathStruct), ctypes.c_long, ctypes.POINTER(ctypes.c_int)),
     ctypes.c_long,
 )
 
@@ -147,10 +147,10 @@ class FastPath:
     def __init__(self, path: str, pending_spawns: PendingSpawns) -> None:
         library = ctypes.CDLL(path)
         self._function = library.fastpath
-        self._function.argtypes = (ctypes.POINTER(_Pump),)
+        self._function.argtypes = (ctypes.POINTER(_FastPathStruct),)
         self._function.restype = ctypes.c_long
         self._next_report = library.next_report
-        self.structure = _Pump()
+        self.structure = _FastPathStruct()
         self._waits = self.structure.waits
         quick = ctypes.PyDLL(path)  # keeps the interpreter lock
         self._poll_report = quick.next_report
@@ -248,9 +248,9 @@ class FastPath:
             self.structure.interests[number] = interest
 
     def record_waits(self, kinds: Mapping[int, int], clocks: int) -> None:
-        """From now on the pump lets timed waits begin, by system call number: 1 where the timeout
-        stands in the call, 2 and more where argument 0 and so on leads to it. `clocks`: a bit per
-        clock id."""
+        """From now on the fast path lets timed waits begin, by system call number: 1 where the
+        timeout stands in the call, 2 and more where argument 0 and so on leads to it. `clocks`: a
+        bit per clock id."""
         self._records = (Record * _RECORDS)()
         self._waits.mask, self._waits.clocks = _RECORDS - 1, clocks
         self._waits.records = ctypes.addressof(self._records)
@@ -310,7 +310,7 @@ class FastPath:
         structure = self.structure
         structure.hands_over_all = self.hands_over_all or self._is_full()
         structure.lets_calls_go = self.lets_calls_go and not self._is_full()
-        structure.patience_ns = min(patience_ns, _LONGEST_NS)
+        structure.patience_ns = min(patience_ns, _MAX_NS)
         self._spare()
         result: int = self._function(structure)
         self.was_interrupted = result == -errno.EINTR

@@ -18,8 +18,8 @@ from pytest_vdsotime import faults, image
 from pytest_vdsotime.errors import UnsupportedProgram
 from pytest_vdsotime.events import EventKind
 from pytest_vdsotime.kernel import procfs
-from pytest_vdsotime.kernel.look import Sampler
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
+from pytest_vdsotime.kernel.sample import Sampler
 from pytest_vdsotime.kernel.signals import SI_TIMER
 from pytest_vdsotime.kernel.spawn import PendingSpawns
 from pytest_vdsotime.kernel.wait import Stop, StopKind
@@ -70,7 +70,8 @@ class Loop:
         rung: Callable[[], None],
         child_came: Callable[[int], None],
     ) -> None:
-        """`rung` is called when the doorbell was, `child_came` when the pump has seized a child."""
+        """`rung` is called when the waker was, `child_came` when the fast path has seized a
+        child."""
         self._native, self._child_came = native, child_came
         self._calls = native.calls
         self._rewinds_early = native.arch.rewinds_early
@@ -88,13 +89,13 @@ class Loop:
         tell_of_waits(self._fastpath, own_waits)
         tell_of_calls(self._fastpath, native.calls.own_rows)
         self._timed_waits = TimedWaits(native.arch, self._fastpath, own_waits)
-        look_at = Sampler(image.tracer_path(native.arch))
+        sampler = Sampler(image.tracer_path(native.arch))
         quiescence = self.quiescence = Quiescence(
-            tables, self._fastpath, self._timed_waits, look_at
+            tables, self._fastpath, self._timed_waits, sampler
         )
         alarms = Alarms(waker)
         self.timers = Timers(alarms, self._fastpath)
-        self._canceled = CanceledReads(self._calls, self.timers)
+        self._cancellation = CanceledReads(self._calls, self.timers)
         self._crashes = Crashes(native.arch, alarms, self._handle)
         self.operations = Operations(
             *(
@@ -106,7 +107,7 @@ class Loop:
                 self._calls,
                 alarms,
             ),
-            *(self.timers, self._canceled, self._shortcuts, self._handle, self._resume),
+            *(self.timers, self._cancellation, self._shortcuts, self._handle, self._resume),
         )
         self._autojump = Autojump(tables, alarms, quiescence, self.operations, self._shortcuts)
         moving = self._moving = Moving(native, self.stops.next_of)
@@ -190,7 +191,7 @@ class Loop:
                 self._newborn[stop.tid] = stop
                 return
         task.move(TaskState.GONE if stop.kind == StopKind.EXITED else TaskState.STOPPED)
-        self._canceled.has_stopped(task)
+        self._cancellation.has_stopped(task)
         if task.process.world.unsent:
             self.timers.send_unsent(task.process)
             if not task.process.world.stops_at_calls:
@@ -214,7 +215,7 @@ class Loop:
         self._start_newborn(tid)
 
     def _news(self) -> None:
-        """What the pump has seen to already."""
+        """What the fast path has seen to already."""
         self._shortcuts.sleeps_passed()
         for entry in self._fastpath.entries:
             self._happened_ns = entry.at_ns
@@ -254,7 +255,7 @@ class Loop:
             self._has_begun(task.process, entry.argv)
             return
         parent = self._tasks.get(entry.tid)
-        if parent is not None:  # else the lookout finds out whose it is
+        if parent is not None:  # else the recovery finds out whose it is
             self._place(parent, entry.what, TaskState.RUNNING, is_thread=bool(entry.base))
         self._start_newborn(entry.what)
 
@@ -318,7 +319,7 @@ class Loop:
         process.execute()
         self.timers.has_ended(process, ("timer",))
         # Of the leader, whose place another may have taken.
-        task.at_exit = task.wait = task.receipt = None
+        task.at_exit = task.wait = task.recvmmsg = None
 
     def _on_exec(self, task: Task, _stop: Stop) -> None:
         stopped, process, argv = Stopped(task.tid), task.process, procfs.argv(task.tid)
@@ -354,7 +355,7 @@ class Loop:
     def _on_trap(self, task: Task, _stop: Stop) -> None:
         stopped = Stopped(task.tid)
         self._timed_waits.at_stop(task, stopped, goes_on=True)
-        self._canceled.at_stop(task, stopped)
+        self._cancellation.at_stop(task, stopped)
         self._resume(task, self._takeover.follow_time_namespace(stopped, task.process))
 
     def _on_call(self, task: Task, _stop: Stop) -> None:
@@ -410,7 +411,7 @@ class Loop:
             call = stopped.system_call()
             if call.is_entry:
                 task.first_argument = call.arguments[0]
-                self._canceled.at_call(task, call)
+                self._cancellation.at_call(task, call)
                 self._resume(task, stopped)
                 return
         if task.began_alone and not restart.is_in_call(stopped.registers(), self._native.arch):

@@ -26,8 +26,8 @@ from pytest_vdsotime import faults
 from pytest_vdsotime.errors import ClockClosed
 from pytest_vdsotime.events import EventKind
 from pytest_vdsotime.kernel import procfs
-from pytest_vdsotime.kernel.look import TaskSample
 from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.kernel.sample import TaskSample
 from pytest_vdsotime.kernel.wait import Stop
 from pytest_vdsotime.timeline import LATEST_NS, NS_PER_S, LineName, Lines, check_range, now_ns
 from pytest_vdsotime.tracer.call import Request, Substitute
@@ -51,14 +51,14 @@ from pytest_vdsotime.waits import NEVER_NS, Timer, Wait
 
 FIRST_NAP_NS, LAST_NAP_NS = 20_000, 2_000_000
 #: How long a sleep is held at its entry for the others to come to rest.
-LONGEST_HOLD_NS = 300_000
+MAX_HOLD_NS = 300_000
 #: Timers of the kernel and of the tracer are never compared more closely.
 _TOLERANCE_NS = 200_000
-_MOST_ROUNDING_NS = 200_000
+_MAX_ROUNDING_NS = 200_000
 _GRAIN_NS = 10**6
 
 #: Deadlines one after the other without any time between them: in a flowing world, and for ever.
-_FEW_IN_PLACE, _MOST_IN_PLACE = 3, 100_000
+_FEW_IN_PLACE, _MAX_IN_PLACE = 3, 100_000
 #: Who is busy for longer may wait for the time to be later than his deadline, not just there: at
 #: least so long, and on a slow machine (an emulated one) as often as it takes to count to `_COUNT`.
 _LATE_NS, _LATE_COUNTS = 100 * 10**6, 2000
@@ -90,7 +90,7 @@ class Operations:
         calls: Calls,
         alarms: Alarms,
         timers: Timers,
-        canceled: CanceledReads,
+        cancellation: CanceledReads,
         shortcuts: Shortcuts,
         handle: Callable[[Stop], None],
         resume: Callable[[Task, Stopped], None],
@@ -107,7 +107,7 @@ class Operations:
         self._shortcuts = shortcuts
         self._alarms = alarms
         self._timers = timers
-        self._canceled = canceled
+        self._cancellation = cancellation
         self._late_ns = _late_ns()
 
     # --- what the test asks for ------------------------------------------------------------------
@@ -116,25 +116,25 @@ class Operations:
         """Time passes. Raises ValueError beyond the year 9999, NotSettled, ClockClosed."""
         world.page.lines.advanced(now_ns(), by_ns)
         with self._advancing(world, timeout_s) as seen:
-            looks = self.settle(world, timeout_s, is_at_rest=True)
+            samples = self.settle(world, timeout_s, is_at_rest=True)
             self._timers.suspend(world)  # nobody is in a call about a timer now
             in_place, goal_ns = 0, world.passed_ns + by_ns
-            while pending := self._due_within(world, looks, by_ns):
+            while pending := self._due_within(world, samples, by_ns):
                 step_ns = _rounded(world, max(pending[0].left_ns, 0), by_ns)
                 in_place = 0 if step_ns else in_place + 1
-                if in_place > _MOST_IN_PLACE:
+                if in_place > _MAX_IN_PLACE:
                     raise self._quiescence.not_settled(world, timeout_s, [pending[0].describe()])
                 if in_place > _FEW_IN_PLACE and not world.is_frozen:
                     # It counts by a wall clock that stands still while its waits come to an end.
-                    step_ns = min(by_ns, _MOST_ROUNDING_NS)
+                    step_ns = min(by_ns, _MAX_ROUNDING_NS)
                 is_last = not by_ns and not world.is_frozen
                 self.fire(world, step_ns, pending)
                 self._shortcuts.pass_sleeps(world, goal_ns - world.passed_ns, rounding_ns(world))
-                looks = self.settle(world, timeout_s)
+                samples = self.settle(world, timeout_s)
                 by_ns = goal_ns - world.passed_ns
                 if is_last:
                     break  # what comes due now does so in real time
-            seen.append(looks)  # nothing is due any more
+            seen.append(samples)  # nothing is due any more
             self._move_on(world, by_ns)
 
     @contextmanager
@@ -158,9 +158,9 @@ class Operations:
 
     def advance_to_next(self, world: ClockState, timeout_s: float) -> bool:
         """To the earliest deadline; whether there was one."""
-        looks = self.settle(world, timeout_s, is_at_rest=True)
+        samples = self.settle(world, timeout_s, is_at_rest=True)
         self._timers.suspend(world)
-        pending = self.pending(world, looks)
+        pending = self.pending(world, samples)
         left_ns = max(pending[0].left_ns, 0) if pending else 0
         check_range(world.page.lines.wall.at(now_ns()) + left_ns, "the next deadline")
         with self._advancing(world, timeout_s):
@@ -220,11 +220,11 @@ class Operations:
                     continue
             if world.closed is not None:
                 raise ClockClosed("the clock is closed")
-            looks = self._quiescence.looks(world)
-            if looks is not None:
-                return looks
+            samples = self._quiescence.samples(world)
+            if samples is not None:
+                return samples
             nap_ns = max(min(2 * nap_ns, LAST_NAP_NS), FIRST_NAP_NS)
-            if nap_ns > LONGEST_HOLD_NS:
+            if nap_ns > MAX_HOLD_NS:
                 self.let_in(world)
             if not has_nudged and now_ns() - began_ns > self._late_ns and world.is_frozen:
                 has_nudged = world.has_nudged = True
@@ -233,28 +233,28 @@ class Operations:
                 raise self._quiescence.not_settled(world, timeout_s)
 
     def waits(
-        self, world: ClockState, looks: Mapping[int, TaskSample] | None = None
+        self, world: ClockState, samples: Mapping[int, TaskSample] | None = None
     ) -> Sequence[tuple[int, Task, Wait]]:
         """Who waits for a deadline, and how far it is, the soonest first. Waits that pass in real
         time are not among them while nobody moves the lines."""
-        if looks is None:
-            looks = self._quiescence.look(world)
+        if samples is None:
+            samples = self._quiescence.sample(world)
         lines, host_ns = world.page.lines, now_ns()
         is_all = world.is_advancing or world.jump_after_ns is not None
         found = [
             (wait.left_ns(lines, host_ns), task, wait)
             for task in self._quiescence.tasks(world)
-            if (wait := self._quiescence.wait_of(task, looks.get(task.tid))) is not None
+            if (wait := self._quiescence.wait_of(task, samples.get(task.tid))) is not None
             and not wait.is_expiring
             and (is_all or not is_brief(wait, world))
         ]
         return sorted(found, key=lambda one: one[0])
 
-    def pending(self, world: ClockState, looks: Mapping[int, TaskSample]) -> Sequence[Pending]:
+    def pending(self, world: ClockState, samples: Mapping[int, TaskSample]) -> Sequence[Pending]:
         """All that a deadline will end, the soonest first."""
         lines, host_ns = world.page.lines, now_ns()
         found: list[Pending] = [
-            Pending(left_ns, (task, wait)) for left_ns, task, wait in self.waits(world, looks)
+            Pending(left_ns, (task, wait)) for left_ns, task, wait in self.waits(world, samples)
         ]
         found += [
             Pending(timer.left_ns(lines, host_ns), timer) for timer in self._timers.armed(world)
@@ -281,9 +281,9 @@ class Operations:
         world.passed_ns += by_ns
 
     def _due_within(
-        self, world: ClockState, looks: Mapping[int, TaskSample], by_ns: int
+        self, world: ClockState, samples: Mapping[int, TaskSample], by_ns: int
     ) -> Sequence[Pending] | None:
-        pending = self.pending(world, looks)
+        pending = self.pending(world, samples)
         return pending if pending and pending[0].left_ns <= by_ns else None
 
     def fire(self, world: ClockState, step_ns: int, pending: Sequence[Pending]) -> None:
@@ -333,7 +333,7 @@ class Operations:
     def revise(
         self,
         world: ClockState,
-        looks: Mapping[int, TaskSample] | None = None,
+        samples: Mapping[int, TaskSample] | None = None,
         *,
         is_set: bool = False,
     ) -> bool:
@@ -344,12 +344,12 @@ class Operations:
         has_stopped = is_set and world.is_canceled
         if has_stopped:
             self._shortcuts.choose()
-            self._canceled.interrupt(world, self._quiescence.tasks(world))
+            self._cancellation.interrupt(world, self._quiescence.tasks(world))
         for timer in self._timers.armed(world):
             self._timers.expire(world, timer)
         self._timers.revise(world)
         lines, host_ns = world.page.lines, now_ns()
-        for _, task, wait in self.waits(world, looks):
+        for _, task, wait in self.waits(world, samples):
             due_ns = wait.due_ns(lines, host_ns)
             if is_brief(wait, world):
                 due_ns = host_ns + max(wait.left_ns(lines, host_ns), 0)
@@ -375,7 +375,7 @@ class Operations:
             self._end_if_due(task)
 
     def _end_if_due(self, task: Task) -> None:
-        wait = self._quiescence.wait_of(task, self._quiescence.look_at(task))
+        wait = self._quiescence.wait_of(task, self._quiescence.sample_of(task))
         if wait is None or wait.is_expiring:
             return
         world, host_ns = task.process.world, now_ns()
@@ -399,7 +399,7 @@ def rounding_ns(world: ClockState) -> int:
     loop of sleeps would meet it a little earlier each time."""
     lines = world.page.lines
     is_apart = not lines.wall.rate.mult and (not world.is_frozen or world.has_nudged)
-    return _MOST_ROUNDING_NS if is_apart else 0
+    return _MAX_ROUNDING_NS if is_apart else 0
 
 
 def _rounded(world: ClockState, step_ns: int, most_ns: int) -> int:
@@ -517,17 +517,17 @@ class Autojump:
             return FIRST_NAP_NS
 
     def _jump(self, world: ClockState) -> int:
-        looks = self._quiescence.looks(world)
-        if looks is None:
+        samples = self._quiescence.samples(world)
+        if samples is None:
             self._nap_ns = min(2 * self._nap_ns, LAST_NAP_NS)
-            if self._nap_ns > LONGEST_HOLD_NS:
+            if self._nap_ns > MAX_HOLD_NS:
                 self._operations.let_in(world)
             return self._nap_ns
-        pending = self._operations.pending(world, looks)
+        pending = self._operations.pending(world, samples)
         if not pending:
             return 0  # whoever is woken from outside has a stop before he waits
         if world.jump_after_ns:
-            runs = sum(look.runs for look in looks.values())
+            runs = sum(sample.runs for sample in samples.values())
             if runs != world.idle[0]:
                 world.idle = runs, now_ns()
             idle_ns = now_ns() - world.idle[1]

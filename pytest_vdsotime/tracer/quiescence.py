@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pytest_vdsotime.errors import NotSettled
 from pytest_vdsotime.kernel import procfs, ptrace
-from pytest_vdsotime.kernel.look import Sampler, TaskSample
+from pytest_vdsotime.kernel.sample import Sampler, TaskSample
 from pytest_vdsotime.tracer.calls.sockets import SocketWaits
 from pytest_vdsotime.tracer.calls.waits import TimedWaits
 from pytest_vdsotime.tracer.fastpath import FastPath
@@ -26,12 +26,12 @@ class Quiescence:
     """Looks at the tasks of a clock; one per tracer, on its thread."""
 
     def __init__(
-        self, tables: Tables, fastpath: FastPath, timed_waits: TimedWaits, look_at: Sampler
+        self, tables: Tables, fastpath: FastPath, timed_waits: TimedWaits, sampler: Sampler
     ) -> None:
         self._tables = tables
         self._fastpath = fastpath
         self._timed_waits = timed_waits
-        self._look_at = look_at
+        self._sampler = sampler
         self._sockets = SocketWaits(fastpath)
         self._last_busy = 0
         """Whoever was found running is looked at first the next time."""
@@ -50,7 +50,7 @@ class Quiescence:
         """Those at the entry of a sleep."""
         return [task for task in self.tasks(world) if task.held is not None]
 
-    def looks(self, world: ClockState) -> Mapping[int, TaskSample] | None:
+    def samples(self, world: ClockState) -> Mapping[int, TaskSample] | None:
         """A look at each task that is not stopped, if every one is blocked; else None."""
         to_see: list[Task] = []
         for task in self.tasks(world):
@@ -68,66 +68,66 @@ class Quiescence:
                 to_see.append(task)
         if not to_see:
             return {}
-        busy, looks = self._look_at(
-            [task.tid for task in to_see], is_brief=True, before=[task.look for task in to_see]
+        busy, samples = self._sampler(
+            [task.tid for task in to_see], is_brief=True, before=[task.sample for task in to_see]
         )
-        for task, look in zip(to_see, looks, strict=True):
-            task.look = look if look.is_known else None
+        for task, sample in zip(to_see, samples, strict=True):
+            task.sample = sample if sample.is_known else None
         if busy < 0:
             self._last_busy = to_see[-1 - busy].tid
             return None
-        if busy and not self._are_brief(to_see, looks):
-            self._last_busy = next(look.tid for look in looks if look.is_busy)
+        if busy and not self._are_brief(to_see, samples):
+            self._last_busy = next(sample.tid for sample in samples if sample.is_busy)
             return None
         if any(
-            look.state in ENDED and not _leads_others(task)
-            for task, look in zip(to_see, looks, strict=True)
+            sample.state in ENDED and not _leads_others(task)
+            for task, sample in zip(to_see, samples, strict=True)
         ):
             return None  # whoever waits for its end has yet to hear of it
-        return {look.tid: look for look in looks}
+        return {sample.tid: sample for sample in samples}
 
-    def _are_brief(self, tasks: Sequence[Task], looks: Sequence[TaskSample]) -> bool:
+    def _are_brief(self, tasks: Sequence[Task], samples: Sequence[TaskSample]) -> bool:
         """Whether whoever has run is now in a wait as short as `grace`, which he ends himself: he
         counts as blocked, or there would be no rest with him."""
         return all(
-            look.has_run
-            and look.state == ord("S")
-            and (wait := self.wait_of(task, look)) is not None
+            sample.has_run
+            and sample.state == ord("S")
+            and (wait := self.wait_of(task, sample)) is not None
             and wait.length_ns <= task.process.world.grace_ns
-            for task, look in zip(tasks, looks, strict=True)
-            if look.is_busy
+            for task, sample in zip(tasks, samples, strict=True)
+            if sample.is_busy
         )
 
-    def look(self, world: ClockState) -> Mapping[int, TaskSample]:
+    def sample(self, world: ClockState) -> Mapping[int, TaskSample]:
         """At each of its tasks, whatever they do."""
         tids = [task.tid for task in self.tasks(world) if task.state == TaskState.RUNNING]
-        return {look.tid: look for look in self._look_at(tids, is_brief=False)[1]}
+        return {sample.tid: sample for sample in self._sampler(tids, is_brief=False)[1]}
 
-    def look_at(self, task: Task) -> TaskSample | None:
+    def sample_of(self, task: Task) -> TaskSample | None:
         """At one task."""
         if task.state != TaskState.RUNNING:
             return None
-        return self._look_at([task.tid], is_brief=False)[1][0]
+        return self._sampler([task.tid], is_brief=False)[1][0]
 
-    def wait_of(self, task: Task, look: TaskSample | None) -> Wait | None:
+    def wait_of(self, task: Task, sample: TaskSample | None) -> Wait | None:
         """The timed wait that a task is in."""
         if task.wait is not None and (task.held is not None or task.at_exit is not None):
             return task.wait
-        if look is None:
+        if sample is None:
             return None
         record = self._fastpath.record_of(task.tid)
         if record is None and (task.wait is None or task.wait.row.is_of_socket):
-            return self._sockets.wait_of(task, look)
+            return self._sockets.wait_of(task, sample)
         wait = self._timed_waits.recorded(record) if record is not None else task.wait
         if wait is None:
             return None
-        nr = look.nr
+        nr = sample.nr
         if nr == wait.abi.syscalls["restart_syscall"]:
             nr = wait.nr
-        arguments = [argument & wait.abi.mask for argument in look.arguments]
-        if wait.is_same(nr, arguments, (look.stack, look.counter)):
+        arguments = [argument & wait.abi.mask for argument in sample.arguments]
+        if wait.is_same(nr, arguments, (sample.stack, sample.counter)):
             return wait
-        return self._sockets.wait_of(task, look)
+        return self._sockets.wait_of(task, sample)
 
     def not_settled(
         self, world: ClockState, timeout_s: float, others: Sequence[str] = ()
@@ -135,9 +135,9 @@ class Quiescence:
         """Names the busy threads, and what they do."""
         tasks = {task.tid: task for task in self.tasks(world)}
         busy = [
-            self._describe(tasks[look.tid], look)
-            for look in self.look(world).values()
-            if look.is_busy and look.tid in tasks
+            self._describe(tasks[sample.tid], sample)
+            for sample in self.sample(world).values()
+            if sample.is_busy and sample.tid in tasks
         ]
         busy += [
             f"{task.process.describe()} is being started"
@@ -148,9 +148,9 @@ class Quiescence:
         ]
         return NotSettled([*others, *busy], timeout_s)
 
-    def _describe(self, task: Task, look: TaskSample) -> str:
-        doing = "runs" if look.state == ord("R") else "is woken again and again"
-        if look.state == ord("D"):
+    def _describe(self, task: Task, sample: TaskSample) -> str:
+        doing = "runs" if sample.state == ord("R") else "is woken again and again"
+        if sample.state == ord("D"):
             doing = "waits for a device"
         return f"{_name(task)} {doing}"
 

@@ -20,8 +20,8 @@ from pytest_vdsotime.errors import UnsupportedProgram
 from pytest_vdsotime.events import EventKind, History, new_history
 from pytest_vdsotime.image import HostVdso
 from pytest_vdsotime.kernel import memory, procfs
-from pytest_vdsotime.kernel.look import TaskSample
 from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.kernel.sample import TaskSample
 from pytest_vdsotime.kernel.wait import Stop
 from pytest_vdsotime.ntp import Discipline
 from pytest_vdsotime.page import ClockPage, PrivateCopy
@@ -267,7 +267,8 @@ class Process:
     vdso: int = 0
     """and where."""
     mapped: int = 0
-    """Where the clock page and what follows it (native_stub/page.h) lie; 0 before its exec."""
+    """Where the clock page and what follows it (native_stub/program/page.h) lie; 0 before its
+    exec."""
     low_page: int | None = 0
     """One like the process page, below 4 GiB, once a 32-bit call of a 64-bit program has needed it;
     None: it cannot be had."""
@@ -323,7 +324,7 @@ class Process:
 
     @property
     def needs_care(self) -> bool:
-        """What the pump does for others is not enough for it, or for what it executes."""
+        """What the fast path does for others is not enough for it, or for what it executes."""
         return (
             self.is_in_real_time
             or self.has_own_filter
@@ -410,9 +411,9 @@ class Task:
     held: HeldCall | None = None
     """At the entry of a sleep, which may pass without the kernel."""
 
-    look: TaskSample | None = None
+    sample: TaskSample | None = None
     """The last at it that found it blocked."""
-    receipt: RecvmmsgState | None = None
+    recvmmsg: RecvmmsgState | None = None
     """The call that it makes again for the rest (tracer/calls/sockets.py)."""
 
     @property

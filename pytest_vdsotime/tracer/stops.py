@@ -7,7 +7,7 @@ waitpid(-1): Linux shows them to all. Or a parent was killed between the birth o
 report of it, so that nobody says whose the child is. Or it is an end, behind one that is left for
 whoever waits for it (FastPath.left).
 
-What the pump may see to by itself: with one clock, on which nothing is out of the ordinary.
+What the fast path may see to by itself: with one clock, on which nothing is out of the ordinary.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from pytest_vdsotime.waits import CLOCKS_TO_SLEEP_BY, NEVER_NS, WAITS, Unit, Wai
 
 
 class Stops:
-    """The stops of all tasks but the doorbell, whose stops are answered here."""
+    """The stops of all tasks but the waker, whose stops are answered here."""
 
     def __init__(
         self,
@@ -46,8 +46,8 @@ class Stops:
         news: Callable[[], None],
         rung: Callable[[], None],
     ) -> None:
-        """`pumped` is called when the pump may have births and readers to tell of, `rung` when the
-        doorbell was."""
+        """`pumped` is called when the fast path may have births and readers to tell of, `rung` when
+        the doorbell was."""
         self._postponed = tables.postponed
         self._fastpath = fastpath
         self._news = news
@@ -58,7 +58,7 @@ class Stops:
 
     def next(self, patience_ns: int = 0) -> Stop | None:
         """Waits for the next stop, `patience_ns` at most unless that is 0; None when there was
-        none, or it was the doorbell, news from the pump, or a stop that has passed."""
+        none, or it was the waker, news from the fast path, or a stop that has passed."""
         if not self._postponed:
             self._postponed.extend(self._fastpath.wait(patience_ns))
             self._news()
@@ -74,7 +74,7 @@ class Stops:
         return None if self._was_doorbell(stop) else stop
 
     def next_of(self, tid: int) -> Stop:
-        """The next stop of one task; those of others wait, but the doorbell's: unanswered for long,
+        """The next stop of one task; those of others wait, but the waker's: unanswered for long,
         it is repaired.
 
         Raises ProcessLookupError when it dies.
@@ -246,9 +246,9 @@ def is_thread_of(pid: int, tid: int) -> bool:
 
 # --- what the native code answers alone ----------------------------------------------------------
 
-_BY_VALUE, _BY_POINTER = 1, 2  # enum wait_kind of native_stub/waits.h
-_ALL, _NOT_NULL = 1, 2  # enum interest of native_stub/pump.h
-#: Calls that wait for a time or until a point, which the pump can tell.
+_BY_VALUE, _BY_POINTER = 1, 2  # enum wait_kind of native_stub/tracer/waits.h
+_ALL, _NOT_NULL = 1, 2  # enum interest of native_stub/tracer/fastpath.h
+#: Calls that wait for a time or until a point, which the fast path can tell.
 _TOLD_APART = "futex", "clock_nanosleep"
 
 
@@ -258,7 +258,7 @@ def own_rows(abi: Abi) -> Mapping[int, WaitRow]:
 
 
 def tell_of_waits(fastpath: FastPath, rows: Mapping[int, WaitRow]) -> None:
-    """Which waits the pump may let begin, as long as they last what they say."""
+    """Which waits the fast path may let begin, as long as they last what they say."""
     kinds = {
         nr: _BY_VALUE if row.unit is Unit.MILLISECONDS else _BY_POINTER + row.argument
         for nr, row in rows.items()
@@ -276,7 +276,7 @@ def tell_of_calls(fastpath: FastPath, rows: Mapping[int, CallRow]) -> None:
 
 @dataclass(slots=True)
 class Shortcuts:
-    """Tells the pump; one per tracer, on its thread."""
+    """Tells the fast path; one per tracer, on its thread."""
 
     tables: Tables
     fastpath: FastPath
@@ -287,10 +287,10 @@ class Shortcuts:
     needs_care: bool = False
     """Of some process of any clock."""
     kinds: Sequence[ProgramAbi] = ()
-    """Of the programs that the pump takes over, as it names them."""
+    """Of the programs that the fast path takes over, as it names them."""
 
     def was_at_exec(self, process: Process, kind: int, base: int) -> None:
-        """The pump has taken over a program, with its vDSO at `base`."""
+        """The fast path has taken over a program, with its vDSO at `base`."""
         self.takeover.was_at_exec(process, self.kinds[kind], base)
 
     def know_kinds(self) -> None:
@@ -360,7 +360,7 @@ class Shortcuts:
             self.fastpath.pass_sleeps(task.tid, world.page.address, longest_ns, rounds_ns)
 
     def sleeps_passed(self) -> None:
-        """After each wait of the pump: some may have."""
+        """After each wait of the fast path: some may have."""
         passed_ns = self.fastpath.passed_ns
         if passed_ns:
             (world,) = self.tables.worlds

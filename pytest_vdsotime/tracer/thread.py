@@ -1,7 +1,7 @@
 """The tracer thread: its inbox, its first failure, its end.
 
 ptrace belongs to the thread that attached, so one thread does all of it, and other threads ask it
-by actions in its inbox. It sleeps in waitpid; doorbell.py tells how it is woken. No wake-up is
+by actions in its inbox. It sleeps in waitpid; waker.py tells how it is woken. No wake-up is
 lost: what is asked stands in the inbox before the bell is rung.
 """
 
@@ -65,7 +65,7 @@ class Tracer:
             return self._native
 
     def start(self) -> None:
-        """Starts the thread and its doorbell, if that was not done yet.
+        """Starts the thread and its waker, if that was not done yet.
 
         Raises TracingUnavailable, within a second, where tracing is refused.
         """
@@ -114,7 +114,7 @@ class Tracer:
             self._waker.ring()
 
     def announce(self, spawn: Spawn, action: Callable[[Loop], None], *answers: Future[Any]) -> int:
-        """A thread of this process is about to start a child. Returns the pid of the doorbell.
+        """A thread of this process is about to start a child. Returns the pid of the waker.
 
         `action` runs on the tracer thread when the child is born; as for the answers, see `post`.
         """
@@ -141,33 +141,33 @@ class Tracer:
     def call(self, action: Callable[[Loop], T]) -> T:
         """Runs `action` on the tracer thread and returns or raises what it does."""
         self.check_usable()
-        reply: Future[T] = Future()
-        self.post(lambda loop: reply.give(action(loop)), reply)
+        future: Future[T] = Future()
+        self.post(lambda loop: future.give(action(loop)), future)
         try:
-            return reply.result()
+            return future.result()
         finally:
-            self.forget(reply)
+            self.forget(future)
 
     def call_later(self, action: Callable[[Loop], T]) -> T:
         """As `call`, once no stop is being handled."""
         self.check_usable()
-        reply: Future[T] = Future()
+        future: Future[T] = Future()
 
         def answer(loop: Loop) -> None:
             try:
-                reply.give(action(loop))
+                future.give(action(loop))
             except Exception as error:
-                reply.fail(error)
+                future.fail(error)
 
-        self.post(lambda loop: loop.later.append(partial(answer, loop)), reply)
+        self.post(lambda loop: loop.later.append(partial(answer, loop)), future)
         try:
-            return reply.result()
+            return future.result()
         finally:
-            self.forget(reply)
+            self.forget(future)
 
-    def forget(self, reply: Future[Any]) -> None:
+    def forget(self, future: Future[Any]) -> None:
         """Nobody waits for `reply` any more."""
-        self._unanswered.discard(reply)
+        self._unanswered.discard(future)
 
     def close(self) -> None:
         """Ends the thread; whatever is still traced is killed. Idempotent."""
@@ -238,7 +238,7 @@ class Tracer:
                 _act(loop, *self._starting.pop(spawn))
 
     def _let_in(self, loop: Loop, pid: int) -> None:
-        """A child that the pump has taken."""
+        """A child that the fast path has taken."""
         self._pending_spawns.forget_withdrawn()
         spawn = next(one for one in tuple(self._starting) if one.is_taken and one.pid == pid)
         _act(loop, *self._starting.pop(spawn))
@@ -248,8 +248,8 @@ class Tracer:
             if pid := spawn.cancel():
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-        for reply in tuple(self._unanswered):
-            reply.fail(
+        for future in tuple(self._unanswered):
+            future.fail(
                 ClockClosed("the tracer is closed") if self._failure is None else self._failed()
             )
         self._unanswered.clear()

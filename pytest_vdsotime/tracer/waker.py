@@ -1,10 +1,10 @@
 """How other threads wake the tracer out of waitpid, which nothing but a stop of a tracee ends.
 
-One tiny tracee does nothing but wait (native_stub/launch.c). A signal sent to it is a stop for the
-tracer, which swallows it and looks into its inbox.
+One tiny tracee does nothing but wait (native_stub/program/launch.c). A signal sent to it is a stop
+for the tracer, which swallows it and looks into its inbox.
 
 Linux shows stops to every thread of the tracer's process: a test that calls os.wait() or
-waitpid(-1) can take one away, the doorbell's own as well, and nobody would ever resume that task.
+waitpid(-1) can take one away, the waker's own as well, and nobody would ever resume that task.
 So a watch thread rings now and then, for the tracer to look around. Where even that goes unheard,
 it interrupts the tracer's waitpid by a signal to that thread. (Signals alone would not do: one
 that comes just before waitpid is lost, which does not matter where it is repeated.)
@@ -32,7 +32,7 @@ from pytest_vdsotime.waits import NEVER_NS
 
 RING = signal.SIGUSR1
 LOOK_AROUND = signal.SIGUSR2
-CHILD_COMES = signal.SIGHUP  # native_stub/spawn.h
+CHILD_COMES = signal.SIGHUP  # native_stub/tracer/spawn.h
 #: Ignored by default, so it does no harm wherever it may go; the tracer thread must not block it.
 INTERRUPT = signal.SIGURG
 _WATCH_INTERVAL_S = 0.25
@@ -44,7 +44,7 @@ _YEARS_NS = (2**31 - 1) * NS_PER_S
 
 
 class Waker:
-    """The doorbell process. `ring` is for any thread, the rest for the tracer thread."""
+    """The waker process. `ring` is for any thread, the rest for the tracer thread."""
 
     def __init__(self, launcher: Launcher) -> None:
         """Raises TracingUnavailable when it cannot be traced."""
@@ -89,7 +89,7 @@ class Waker:
         self.ring()
 
     def go_on(self) -> None:
-        """Ends its stop. What the alarm was is read anew then (native_stub/launch.c)."""
+        """Ends its stop. What the alarm was is read anew then (native_stub/program/launch.c)."""
         address = self._launcher.alarm_time
         seconds, nanoseconds = divmod(self._alarm_ns, NS_PER_S)
         if self._alarm_ns <= now_ns():
@@ -101,7 +101,7 @@ class Waker:
         Stopped(self.pid).resume()
 
     def repair(self) -> None:
-        """After another thread took a stop of the doorbell away, or its end."""
+        """After another thread took a stop of the waker away, or its end."""
         if procfs.stat_fields(self.pid) is None:
             with self._lock:
                 self.pid = self._start()
@@ -152,7 +152,7 @@ def watch(waker: Waker, tracer: threading.Thread, ended: threading.Event) -> Non
 
 
 class Alarms:
-    """One for each key, by the host's CLOCK_MONOTONIC; the doorbell rings for the next."""
+    """One for each key, by the host's CLOCK_MONOTONIC; the waker rings for the next."""
 
     def __init__(self, waker: Waker) -> None:
         self._waker = waker

@@ -199,7 +199,7 @@ def test_stolen_stops(wait: str) -> None:
 
 
 def test_the_tracer_is_long_about_one_program() -> None:
-    """As on a slow machine: it is interrupted then, while a ring of the doorbell that came with
+    """As on a slow machine: it is interrupted then, while a ring of the waker that came with
     another stop is yet to be answered."""
     with FrozenClock() as clock, clock.popen(["sleep", "1000"]) as program:
         tracer, _world = clock.session.start_tracing()

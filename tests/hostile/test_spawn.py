@@ -1,4 +1,4 @@
-"""Between a child's birth and its exec (native_stub/spawn.c)."""
+"""Between a child's birth and its exec (native_stub/tracer/spawn.c)."""
 
 from __future__ import annotations
 

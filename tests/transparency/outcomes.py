@@ -18,7 +18,7 @@ JUNIT_FILE = "results.xml"
 """In the directory of the command; `read_junit` reads it."""
 
 
-_PASSING = re.compile(r"status 0|ok|OK|PASS(ED)?|passed|run completed|.*successful run", re.DOTALL)
+_PASSING = re.compile(r"status 0|ok|OK|PASS(ED)?|passed|completed run|.*successful run", re.DOTALL)
 
 
 def is_passing(outcome: str) -> bool:

@@ -54,7 +54,7 @@ LAYOUT = {
     "offsetof(struct loader_parameters, cookie)": 40,
     "offsetof(struct loader_parameters, path)": 120,
     "PARAMETERS_BELOW_STACK": image.PARAMETERS_BELOW_STACK,
-    "LARGEST_BLOCK": takeover.LARGEST_BLOCK,
+    "LARGEST_BLOCK": takeover.MAX_BLOCK,
 }
 
 
@@ -63,7 +63,7 @@ def test_the_header_agrees(tmp_path: Path, target: str) -> None:
     """With Python, and so each architecture with the others."""
     asserts = (f'_Static_assert({what} == {value}, "{what}");' for what, value in LAYOUT.items())
     source = tmp_path / "layout.c"
-    headers = '#include "loader.h"', '#include "takeover.h"'
+    headers = '#include "program/loader.h"', '#include "tracer/takeover.h"'
     source.write_text("\n".join((*headers, *asserts, "")))
     compiler = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-ffreestanding"]
     command = [*compiler, f"-I{NATIVE_STUB}", "-c", "-o", f"{tmp_path}/layout.o", str(source)]

@@ -20,7 +20,7 @@ ALLOW = 0x7FFF0000
 TRACE = 0x7FF00000
 DATA = struct.Struct("=IIQ6Q")  # struct seccomp_data
 ALL_CALLS = followed(CALLS, host_arch())
-MAX_FILTER = 512  # native_stub/launch.c
+MAX_FILTER = 512  # native_stub/program/launch.c
 
 NO_ARGUMENTS = (0,) * 6
 RISCV64 = 0xC00000F3  # linux/audit.h: not an ABI of this host

@@ -75,7 +75,6 @@ PARAMETERS, FIELDS, METHODS = 7, 12, 20
 #: Functions with more parameters, and whose they are.
 WIDE_FUNCTIONS = {
     "aio.make_transport": "asyncio's own",
-    "clock.FrozenClock.__init__": "a clock's parameters",
     "image.loader_parameters": "the fields of a C struct",
     "kernel.spawn.Spawn.prepare": "_posixsubprocess.fork_exec's own",
     "popen.FrozenPopen._execute_child": "subprocess's own",

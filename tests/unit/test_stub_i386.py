@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from conftest import Builder
 
 S = 1_000_000_000
-# struct vdso_process (native_stub/page.h)
+# struct vdso_process (native_stub/program/page.h)
 PROCESS_ENTRIES = "clock_gettime", "gettimeofday", "clock_getres", "getcpu", "getrandom", "sgx"
 STARTS_NS = [-62_135_596_800 * S, -1, 0, 1, 2**31 * S, 2**32 * S + 999_999_999, 253_402_300_799 * S]
 RATES = [60, 0.1, 1 / 3, 1e-9, 1e9, 2.0**-60, 2.0**62, 0.5 + 2**-52]

@@ -13,8 +13,8 @@ from elftools.elf.elffile import ELFFile
 
 from pytest_vdsotime import image
 from pytest_vdsotime.arch import host_arch
-from pytest_vdsotime.kernel.look import TaskSample
 from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.kernel.sample import TaskSample
 from pytest_vdsotime.kernel.spawn import PendingSpawns, SpawnStruct
 from pytest_vdsotime.kernel.takeover import Block, Result, TakeOver
 from pytest_vdsotime.tracer.fastpath import FastPath, Record
@@ -38,22 +38,27 @@ def block() -> Block:
     ("header", "name", "structure", "values"),
     [
         (
-            "takeover.h",
+            "tracer/takeover.h",
             "takeover_block",
             block().structure,
             {one.name: one.value for one in Result},
         ),
         (
-            "pump.h",
-            "pump",
+            "tracer/fastpath.h",
+            "fastpath",
             FastPath(image.tracer_path(host_arch()), PendingSpawns()).structure,
             {"STOP": 0, "NEWS": 1, "NOTHING": 2, "INTEREST": 1, "INTEREST_BY_POINTER": 2},
         ),
-        ("waits.h", "wait_record", Record(), {"WAIT_BY_VALUE": 1, "WAIT_BY_POINTER": 2}),
-        ("look.h", "look", TaskSample(), {}),
-        ("spawn.h", "spawn", SpawnStruct(), {"IN_DIRECTORY": 1, "ELSEWHERE": 2, "CHILD_COMES": 1}),
+        ("tracer/waits.h", "wait_record", Record(), {"WAIT_BY_VALUE": 1, "WAIT_BY_POINTER": 2}),
+        ("tracer/sample.h", "sample", TaskSample(), {}),
+        (
+            "tracer/spawn.h",
+            "spawn",
+            SpawnStruct(),
+            {"IN_DIRECTORY": 1, "ELSEWHERE": 2, "CHILD_COMES": 1},
+        ),
     ],
-    ids=["takeover", "pump", "waits", "look", "spawn"],
+    ids=["takeover", "fastpath", "waits", "look", "spawn"],
 )
 def test_the_header_agrees(
     tmp_path: Path, header: str, name: str, structure: ctypes.Structure, values: dict[str, int]

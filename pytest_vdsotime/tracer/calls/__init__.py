@@ -76,18 +76,18 @@ def _signed(register: int) -> int:
     return register - 2**64 if register >= 2**63 else register
 
 
-def _result_of(then: Callable[[int], _Result], result: int) -> _Result | int:
+def _result_of(on_exit: Callable[[int], _Result], result: int) -> _Result | int:
     """At the exit of a call that the kernel has ended with `result`: what it returns. The kernel
     may have used memory that is closed to the tracer (memfd_secret(2)), or gone by now."""
     try:
-        return then(result)
+        return on_exit(result)
     except Refused as refusal:
         return -refusal.number
     except NotThere:
         return -errno.EFAULT
 
 
-#: What the loader says when it fails (native_stub/loader_failed.h).
+#: What the loader says when it fails (native_stub/program/loader_failed.h).
 LOADER_FAILED = 32080
 _NO_LOW_PAGE = (
     "{} waits in real time: a system call of 32-bit programs (int 0x80) needs a page below 4 GiB: "
@@ -231,16 +231,16 @@ class Calls:
             setattr(registers, name, value)
         request.stopped.set_registers(registers)
 
-        result_name, then = self._arch.syscall_result, substitute.then
+        result_name, on_exit = self._arch.syscall_result, substitute.on_exit
 
         def put_back(stopped: Stopped) -> None:
             registers = stopped.registers()
             for name, value in own.items():
                 if name != result_name:
                     setattr(registers, name, value)
-            if then is not None:
+            if on_exit is not None:
                 result = _result_of(
-                    partial(then, stopped), _signed(getattr(registers, result_name))
+                    partial(on_exit, stopped), _signed(getattr(registers, result_name))
                 )
                 if isinstance(result, Exit):
                     result = self._leave(request, registers, result)

@@ -33,7 +33,7 @@ from pytest_vdsotime.tracer.state import Setting
 CLOCK_REALTIME = time.CLOCK_REALTIME
 _CAP_SYS_TIME = 25  # linux/capability.h
 _LATEST_SETTABLE_S = (2**63 - 1) // NS_PER_S - 30 * 365 * 24 * 3600  # TIME_SETTOD_SEC_MAX
-_MOST_MINUTES_WEST = 15 * 60
+_MAX_MINUTES_WEST = 15 * 60
 _TICKS_PER_S = 100  # USER_HZ (times(2))
 
 
@@ -118,7 +118,7 @@ def _settimeofday(request: Request) -> Answer:
     if not 0 <= seconds < _LATEST_SETTABLE_S:
         raise Refused(errno.EINVAL)
     require_right(request)
-    if abs(minutes_west) > _MOST_MINUTES_WEST:
+    if abs(minutes_west) > _MAX_MINUTES_WEST:
         raise Refused(errno.EINVAL)
     if request.arguments[0]:
         _set_wall(request, seconds * NS_PER_S + microseconds * 1000)
@@ -251,7 +251,7 @@ def _check(request: Request, given: list[int]) -> None:
     if (
         (modes & ntp.ADJ_TICK and not is_single and given[Timex.TICK] not in ntp.TICKS_US)
         or (modes & ntp.ADJ_SETOFFSET and not 0 <= given[Timex.FRACTION] < units_per_s)
-        or (modes & ntp.ADJ_FREQUENCY and abs(given[Timex.FREQUENCY]) > ntp.MOST_FREQUENCY)
+        or (modes & ntp.ADJ_FREQUENCY and abs(given[Timex.FREQUENCY]) > ntp.MAX_FREQUENCY)
     ):
         raise Refused(errno.EINVAL)
     if modes & ntp.ADJ_STATUS and not is_single:

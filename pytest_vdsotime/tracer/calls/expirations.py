@@ -30,7 +30,7 @@ from pytest_vdsotime.tracer.state import ClockState, Process, Task
 from pytest_vdsotime.tracer.waker import Alarms
 from pytest_vdsotime.waits import MAX_OVERRUN, NEVER_NS, Timer
 
-_MOMENT_NS, _MOST_TRIES = 200_000, 5
+_MOMENT_NS, _MAX_TRIES = 200_000, 5
 _SIGRTMIN = 32  # the kernel's (asm-generic/signal.h): libc keeps some for itself
 #: What the signals of setitimer(2) say, in place of a number, until they are delivered.
 _OF_ITIMER = -1
@@ -164,7 +164,7 @@ class Timers:
 
     def _suspend(self, world: ClockState, timer: Timer) -> None:
         left_ns = descriptors.timerfd_left_ns(timer.copy)
-        for _ in range(_MOST_TRIES):
+        for _ in range(_MAX_TRIES):
             if not 0 < left_ns < _MOMENT_NS:
                 break
             time.sleep(left_ns / NS_PER_S)  # not to miss it
@@ -281,14 +281,14 @@ class Timers:
         if timer is None or not timer.is_canceled:
             return None
 
-        def canceled(result: int) -> int:
+        def cancellation(result: int) -> int:
             if result <= 0:
                 return result
             timer.is_canceled = False
             world.is_canceled = any(one.is_canceled for one in world.timers.values())
             return -errno.ECANCELED
 
-        return canceled
+        return cancellation
 
     def correct(self, process: Process, info: Any) -> None:
         """What a signal that a timer has sent says when it is delivered: how often it has expired

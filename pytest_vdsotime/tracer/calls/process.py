@@ -15,7 +15,7 @@ _PR_GET_DUMPABLE, _PR_SET_DUMPABLE, _PR_SET_SECCOMP = 3, 4, 22
 _SECCOMP_SET_MODE_FILTER = 1
 _CLONE_UNTRACED, _CLONE_NEWTIME = 0x00800000, 0x80  # linux/sched.h
 _CLONE_ARGS_FLAGS_SIZE = 8  # struct clone_args begins with its flags (clone(2))
-_LARGEST_CLONE_ARGS = 96
+_MAX_CLONE_ARGS = 96
 
 
 def _prctl(request: Request) -> Answer:
@@ -61,7 +61,7 @@ def _clone(request: Request) -> Answer:
 
 def _clone3(request: Request) -> Answer:
     address, size = request.arguments[:2]
-    if not _CLONE_ARGS_FLAGS_SIZE <= size <= _LARGEST_CLONE_ARGS:
+    if not _CLONE_ARGS_FLAGS_SIZE <= size <= _MAX_CLONE_ARGS:
         return None  # the kernel refuses it, or it is of a later kernel
     try:
         arguments = request.read(address, size)

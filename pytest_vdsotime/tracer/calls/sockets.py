@@ -28,8 +28,8 @@ from functools import partial
 
 from pytest_vdsotime.arch import Abi
 from pytest_vdsotime.kernel import descriptors, memory, procfs
-from pytest_vdsotime.kernel.look import TaskSample
 from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.kernel.sample import TaskSample
 from pytest_vdsotime.kernel.seccomp import Match
 from pytest_vdsotime.timeline import NS_PER_S, LineName, now_ns
 from pytest_vdsotime.tracer.call import Answer, CallRow, Exit, Refused, Request, Substitute
@@ -229,15 +229,15 @@ class SocketWaits:
             }
         return self.names[abi.audit_arch]
 
-    def wait_of(self, task: Task, look: TaskSample) -> Wait | None:
+    def wait_of(self, task: Task, sample: TaskSample) -> Wait | None:
         """The wait that a task is in, if it is such a one."""
         process = task.process
         world, host = process.world, process.host
         if not world.sockets or host is None:
             return None
         abi = host.arch.abis[0]
-        arguments = tuple([argument & abi.mask for argument in look.arguments])
-        name, descriptor = self._names(abi).get(look.nr, ""), arguments[0]
+        arguments = tuple([argument & abi.mask for argument in sample.arguments])
+        name, descriptor = self._names(abi).get(sample.nr, ""), arguments[0]
         if name == "socketcall":
             name = _MULTIPLEXED.get(arguments[0], "")
             data = memory.read_running(task.tid, arguments[1], 4)
@@ -250,17 +250,17 @@ class SocketWaits:
         timeout_ns = timeouts.by_option.get(_OPTIONS[name in _SENDING], 0)
         if not timeout_ns:
             return None
-        wait, place = task.wait, (look.stack, look.counter)
+        wait, place = task.wait, (sample.stack, sample.counter)
         if (
             wait is None
-            or not wait.is_same(look.nr, arguments, place)
-            or (wait.runs != look.runs and not wait.is_continued)
+            or not wait.is_same(sample.nr, arguments, place)
+            or (wait.runs != sample.runs and not wait.is_continued)
         ):
             if name == "connect" and not _is_local(task.tid, descriptor):
                 row = _CONNECT_ELSEWHERE
-            wait = task.wait = _begun_now(row, task, look, arguments, timeout_ns)
+            wait = task.wait = _begun_now(row, task, sample, arguments, timeout_ns)
             self.fastpath.to_python(task.tid)  # for signals not to change its deadline
-        wait.runs, wait.is_continued = look.runs, False
+        wait.runs, wait.is_continued = sample.runs, False
         return wait
 
 
@@ -270,13 +270,13 @@ def _is_local(tid: int, descriptor: int) -> bool:
 
 
 def _begun_now(
-    row: WaitRow, task: Task, look: TaskSample, arguments: tuple[int, ...], timeout_ns: int
+    row: WaitRow, task: Task, sample: TaskSample, arguments: tuple[int, ...], timeout_ns: int
 ) -> Wait:
     world, host_ns = task.process.world, now_ns()
     assert task.process.host is not None
     wait = Wait(
         row,
-        *(look.nr, arguments, (look.stack, look.counter), task.process.host.arch.abis[0]),
+        *(sample.nr, arguments, (sample.stack, sample.counter), task.process.host.arch.abis[0]),
         *(1, False, timeout_ns, timeout_ns),
         ((LineName.MONOTONIC, world.page.lines.monotonic.at(host_ns) + timeout_ns),),
     )
@@ -293,71 +293,71 @@ _MOST = 1024  # UIO_MAXIOV, linux/uio.h
 
 def _recvmmsg(request: Request) -> Answer:
     task, arguments = request.task, request.arguments
-    receipt, task.receipt = task.receipt, None
-    if receipt is None or not _is_the_rest(request, receipt):
+    recvmmsg, task.recvmmsg = task.recvmmsg, None
+    if recvmmsg is None or not _is_the_rest(request, recvmmsg):
         pair = request.abi.pair(request.time64)
         timeout = request.read(arguments[_TIMEOUT], pair.size)
         seconds, nanoseconds = request.pair_in(timeout)
         if seconds < 0 or not 0 <= nanoseconds < NS_PER_S:
             return None
         end_ns = _line_ns(request) + seconds * NS_PER_S + nanoseconds
-        receipt = RecvmmsgState(arguments, timeout, end_ns)
+        recvmmsg = RecvmmsgState(arguments, timeout, end_ns)
         try:
             request.write(arguments[_TIMEOUT], bytes(pair.size))
         except Refused:
             with suppress(Refused):  # a part of it may have been written
                 request.write(arguments[_TIMEOUT], timeout)
             return None  # it fails once it has received something: what is left has no place
-    then = partial(_received, request, receipt)
-    return Substitute(_TIMEOUT, value=arguments[_TIMEOUT], then=then)
+    on_exit = partial(_received, request, recvmmsg)
+    return Substitute(_TIMEOUT, value=arguments[_TIMEOUT], on_exit=on_exit)
 
 
 def _line_ns(request: Request) -> int:
     return request.process.world.page.lines.monotonic.at(now_ns())
 
 
-def _is_the_rest(request: Request, receipt: RecvmmsgState) -> bool:
-    rest = _rest(request, receipt)
+def _is_the_rest(request: Request, recvmmsg: RecvmmsgState) -> bool:
+    rest = _rest(request, recvmmsg)
     return all(request.arguments[number] == value for number, value in rest.items())
 
 
-def _left(receipt: RecvmmsgState) -> int:
+def _left(recvmmsg: RecvmmsgState) -> int:
     """How many more it may receive."""
-    return min(receipt.arguments[_COUNT] & 0xFFFFFFFF, _MOST) - receipt.received
+    return min(recvmmsg.arguments[_COUNT] & 0xFFFFFFFF, _MOST) - recvmmsg.received
 
 
-def _rest(request: Request, receipt: RecvmmsgState) -> dict[int, int]:
+def _rest(request: Request, recvmmsg: RecvmmsgState) -> dict[int, int]:
     """The arguments of the call for that."""
     size = 8 * request.abi.long_size  # of struct mmsghdr: seven words and an int, filled up
-    flags = receipt.arguments[_FLAGS]
+    flags = recvmmsg.arguments[_FLAGS]
     return {
-        _MESSAGES: receipt.arguments[_MESSAGES] + receipt.received * size,
-        _COUNT: _left(receipt),
+        _MESSAGES: recvmmsg.arguments[_MESSAGES] + recvmmsg.received * size,
+        _COUNT: _left(recvmmsg),
         _FLAGS: flags | socket.MSG_DONTWAIT if flags & _MSG_WAITFORONE else flags,
     }
 
 
 def _received(
-    request: Request, receipt: RecvmmsgState, stopped: Stopped, result: int
+    request: Request, recvmmsg: RecvmmsgState, stopped: Stopped, result: int
 ) -> int | Exit:
-    task, left_ns = request.task, max(receipt.end_ns - _line_ns(request), 0)
+    task, left_ns = request.task, max(recvmmsg.end_ns - _line_ns(request), 0)
     if task.wait is not None and task.wait.row.is_of_socket:  # by its timeout
         result = finish(task, task.wait, stopped, result)
     if result > 0:
-        receipt.received += result
-        is_urgent = receipt.arguments[_FLAGS] & socket.MSG_OOB
-        if left_ns and _left(receipt) > 0 and not is_urgent:
-            task.receipt = receipt
-            return Exit(_rest(request, receipt))
-    own = {number: receipt.arguments[number] for number in (_MESSAGES, _COUNT, _FLAGS)}
+        recvmmsg.received += result
+        is_urgent = recvmmsg.arguments[_FLAGS] & socket.MSG_OOB
+        if left_ns and _left(recvmmsg) > 0 and not is_urgent:
+            task.recvmmsg = recvmmsg
+            return Exit(_rest(request, recvmmsg))
+    own = {number: recvmmsg.arguments[number] for number in (_MESSAGES, _COUNT, _FLAGS)}
     rest = request.abi.pack_span(request.time64, left_ns)
     try:
         memory.write_as_program(
-            stopped, receipt.arguments[_TIMEOUT], rest if receipt.received else receipt.timeout
+            stopped, recvmmsg.arguments[_TIMEOUT], rest if recvmmsg.received else recvmmsg.timeout
         )
     except MemoryError:
         return Exit(own, -errno.EFAULT)
-    return Exit(own, receipt.received or result)
+    return Exit(own, recvmmsg.received or result)
 
 
 DATAGRAM_CALLS = tuple(

@@ -192,10 +192,10 @@ def _timerfd_settime(request: Request) -> Answer:
     if runs:
         translated = translated_itimerspec(request, timer.clock_id) if is_absolute else None
         if isinstance(translated, Substitute):
-            return replace(translated, then=armed)
+            return replace(translated, on_exit=armed)
         return lambda result: armed(None, result)
     size = 2 * request.abi.pair(request.time64).size
-    return Substitute(2, bytes(size), then=armed)
+    return Substitute(2, bytes(size), on_exit=armed)
 
 
 def _is_before_host(request: Request, clock_id: int, value_ns: int) -> bool:

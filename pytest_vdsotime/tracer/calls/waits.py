@@ -60,7 +60,7 @@ from pytest_vdsotime.tracer.restart import (
 from pytest_vdsotime.tracer.state import ClockState, Task
 from pytest_vdsotime.waits import NEVER_NS, Timer, Unit, Wait, WaitRow, deadlines
 
-_LONGEST_S = _LONGEST_MS = 2**31 - 1
+_MAX_S = _MAX_MS = 2**31 - 1
 _BLOCK = struct.Struct("<5I")  # that of select(2)
 #: How much longer than it says a wait may last for its own timeout to be left to the kernel, and
 #: one that was held while the test had the clock advance.
@@ -153,24 +153,24 @@ def _substitute(request: Request, wait: Wait, host_ns: int) -> Substitute:
     row = wait.row
     left_ns = max(wait.host_due_ns - host_ns, 0)
     is_endless = wait.host_due_ns >= NEVER_NS
-    then = partial(_at_exit, request, wait)
+    on_exit = partial(_at_exit, request, wait)
     if row.unit is Unit.MILLISECONDS:
-        value = -1 if is_endless else min(-(-left_ns // Unit.MILLISECONDS), _LONGEST_MS)
-        return Substitute(row.argument, value=value & request.abi.mask, then=then)
+        value = -1 if is_endless else min(-(-left_ns // Unit.MILLISECONDS), _MAX_MS)
+        return Substitute(row.argument, value=value & request.abi.mask, on_exit=on_exit)
     if is_endless and row.is_block:
-        return Substitute(0, _BLOCK.pack(*wait.block[: row.argument], 0), then=then)
+        return Substitute(0, _BLOCK.pack(*wait.block[: row.argument], 0), on_exit=on_exit)
     if is_endless and not row.is_sleep:
-        return Substitute(row.argument, value=0, then=then)
+        return Substitute(row.argument, value=0, on_exit=on_exit)
     if wait.is_absolute:
         left_ns += request.kernels_ns(wait.clock_id)
     seconds, rest_ns = divmod(left_ns, NS_PER_S)
-    if seconds > _LONGEST_S:
-        seconds, rest_ns = _LONGEST_S, 0
+    if seconds > _MAX_S:
+        seconds, rest_ns = _MAX_S, 0
     data = request.abi.pair(row.time64).pack(seconds, -(-rest_ns // row.unit))
     if row.is_block:
         pointer = _BLOCK.size // len(wait.block) * row.argument, _BLOCK.size
-        return Substitute(0, _BLOCK.pack(*wait.block) + data, then=then, points=pointer)
-    return Substitute(row.argument, data, then=then)
+        return Substitute(0, _BLOCK.pack(*wait.block) + data, on_exit=on_exit, points=pointer)
+    return Substitute(row.argument, data, on_exit=on_exit)
 
 
 def is_brief(wait: Wait, world: ClockState) -> bool:
@@ -243,7 +243,7 @@ class TimedWaits:
     """Of the host's own system calls, by number."""
 
     def recorded(self, record: Record) -> Wait | None:
-        """The wait that the pump has recorded, which the kernel times as it is written."""
+        """The wait that the fast path has recorded, which the kernel times as it is written."""
         nr, arguments, abi = record.nr, tuple(record.arguments), self.arch.abis[0]
         row = self.rows[nr]
         timeout_ns: int | None = (arguments[row.argument] & 0xFFFFFFFF) * Unit.MILLISECONDS
@@ -426,11 +426,11 @@ def restore_rest(wait: Wait, stopped: Stopped) -> None:
 def clear_sets(wait: Wait, stopped: Stopped) -> bool:
     """Those of select(2), up to its first argument; false where one cannot be written
     (core_sys_select, fs/select.c)."""
-    if not wait.row.sets:
+    if not wait.row.fd_sets:
         return True
     count = min(wait.words[0] & 0xFFFFFFFF, procfs.descriptor_table_size(stopped.tid))
     size = -(-count // (8 * wait.abi.long_size)) * wait.abi.long_size
-    return all(_write(wait, stopped, argument, bytes(size)) for argument in wait.row.sets)
+    return all(_write(wait, stopped, argument, bytes(size)) for argument in wait.row.fd_sets)
 
 
 def is_mask_refused(wait: Wait, stopped: Stopped) -> bool:
@@ -505,11 +505,11 @@ def follow_wait(task: Task, call: SystemCall, at_stop: Callable[[Task, Stopped],
     world.record(EventKind.WAITS, pid, deadline_of(world, wait), task.tid)
     if task.held is not None:
         return
-    then = task.at_exit
+    on_exit = task.at_exit
 
     def ended(stopped: Stopped) -> None:
         world.record(EventKind.WAITED, pid, tid=task.tid)
-        (then or partial(at_stop, task))(stopped)
+        (on_exit or partial(at_stop, task))(stopped)
 
     task.at_exit = ended
 

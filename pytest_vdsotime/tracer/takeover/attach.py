@@ -155,7 +155,7 @@ class Attaching:
                 break
             for tid in found - seen:
                 seen.add(tid)
-                self._look_at(tid)
+                self._sampler(tid)
                 try:
                     ptrace.seize(tid)
                 except ProcessLookupError:
@@ -182,12 +182,12 @@ class Attaching:
                 asked.add(tid)
                 # Not one that has stopped by itself: it would stop again before it ran.
                 if ptrace.signal_info(tid) is None:
-                    self._look_at(tid)
+                    self._sampler(tid)
                     with suppress(ProcessLookupError):
                         ptrace.interrupt(tid)
             stop = self.next_stop()
             if stop is None:
-                # Soon: the doorbell rings now and then.
+                # Soon: the waker rings now and then.
                 if time.monotonic() > deadline_s:
                     busy = min(process.threads - stops.keys())
                     raise TimeoutError(errno.ETIMEDOUT, f"thread {busy} does not stop")
@@ -282,7 +282,7 @@ class Attaching:
                     self.depart(tables.newborn.pop(new))
         self._let_go(stop)
 
-    def _look_at(self, tid: int) -> None:
+    def _sampler(self, tid: int) -> None:
         """Before it is stopped, where the stop does not show what it was in, as the exit does once
         it stops at its calls."""
         task = self.tables.tasks.get(tid)

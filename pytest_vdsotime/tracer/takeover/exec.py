@@ -1,9 +1,9 @@
 """Giving a program the clock at exec.
 
 At the exec event the new image is complete and has not run (KERNEL ABI: execve(2), ptrace(2)).
-The fast way takes this one stop: the loader (native_stub/loader.c) goes into the unused end of
-the program's vDSO, its parameters below the stack, and the program counter to the loader. Where it
-cannot do its work it traps, and the same is done from outside, by system calls made inside the
+The fast way takes this one stop: the loader (native_stub/program/loader.c) goes into the unused end
+of the program's vDSO, its parameters below the stack, and the program counter to the loader. Where
+it cannot do its work it traps, and the same is done from outside, by system calls made inside the
 program; where the program cannot open the shared page (no /proc, another mount or pid namespace,
 another uid, no descriptors left), it gets a private copy of it.
 """
@@ -34,7 +34,7 @@ from pytest_vdsotime.tracer.takeover.remote import RemoteSyscalls
 _AT_NULL, _AT_SYSINFO_EHDR = 0, 33  # linux/auxvec.h
 _REFERENCE_BASE = 1 << 30  # of a vDSO, in either word size
 _FIRST_READ = 2 * 1024
-_LARGEST_STACK = 64 * 1024 * 1024
+_MAX_STACK = 64 * 1024 * 1024
 
 
 def _find_sysinfo_ehdr(memory: ProcessMemory, stack_pointer: int, word: str) -> tuple[int, int]:
@@ -45,7 +45,7 @@ def _find_sysinfo_ehdr(memory: ProcessMemory, stack_pointer: int, word: str) -> 
     """
     words = array(word)
     size = _FIRST_READ
-    while size <= _LARGEST_STACK:
+    while size <= _MAX_STACK:
         data = memory.read(stack_pointer, size)
         words = array(word, data[: len(data) // words.itemsize * words.itemsize])
         try:

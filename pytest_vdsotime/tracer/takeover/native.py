@@ -14,7 +14,7 @@ from pytest_vdsotime import faults, image
 from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.errors import TracingUnavailable
 from pytest_vdsotime.kernel.spawn import Spawner
-from pytest_vdsotime.kernel.takeover import LARGEST_BLOCK
+from pytest_vdsotime.kernel.takeover import MAX_BLOCK
 from pytest_vdsotime.tracer.calls import Calls
 
 
@@ -44,7 +44,7 @@ class ProgramAbi:
         loader = image.Loader.of(arch)
         jumps = image.jumps(host, len(loader.code))
         targets = tuple(fake.offset(name) or 0 for name in jumps.names)
-        has_room = jumps.end + len(loader.code) <= min(host.size, LARGEST_BLOCK)
+        has_room = jumps.end + len(loader.code) <= min(host.size, MAX_BLOCK)
         return cls(arch, loader, host, fake, jumps, targets, has_room)
 
     def detour(self, fake_address: int) -> bytes:

@@ -35,7 +35,7 @@ _PROT_NONE = 0
 _MAP_FIXED = 0x10  # asm-generic/mman-common.h
 _ANONYMOUS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _EXECUTABLE = mmap.PROT_READ | mmap.PROT_EXEC
-_MOST_STEPS = 100_000
+_MAX_STEPS = 100_000
 #: Blocked while a thread is stepped. Not those that an instruction can cause: the kernel kills a
 #: program that blocks such a one (force_sig_info_to_task, kernel/signal.c).
 _MASK_OF_STEPS = 2**64 - 1
@@ -273,7 +273,7 @@ class Moving:
         delayed = Stopped(tid).signal() if stops[tid].kind == StopKind.SIGNAL else None
         is_to_stop = False
         Stopped(tid).set_signal_mask(_MASK_OF_STEPS)
-        for _ in range(_MOST_STEPS):
+        for _ in range(_MAX_STEPS):
             Stopped(tid).step()
             stop = self.next_stop(tid)
             if stop.kind == StopKind.SIGNAL and stop.value == signal.SIGSTOP:

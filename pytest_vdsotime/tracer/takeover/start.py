@@ -1,5 +1,5 @@
-"""From a child to its program: one that is the launcher (native_stub/launch.c) or on its way there,
-and one that goes straight (native_stub/spawn.c)."""
+"""From a child to its program: one that is the launcher (native_stub/program/launch.c) or on its
+way there, and one that goes straight (native_stub/tracer/spawn.c)."""
 
 from __future__ import annotations
 

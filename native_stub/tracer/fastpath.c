@@ -3,7 +3,7 @@
  *
  * Part of a shared object in the tracer's process, called on its thread.
  */
-#include "pump.h"
+#include "fastpath.h"
 
 #include "spawn.h"
 #include "takeover.h"
@@ -91,12 +91,12 @@ static void go_on(uint64_t tid, uint64_t signal)
 /* Some calls end with EINTR when they are woken up for anything, such as a signal that is ignored and that only a tracer
  * hears of (signal(7)): now it takes one with a handler for that, as it would alone. close(2) has given up the
  * descriptor by then. */
-static int hides_interrupt(const struct pump *pump, uint64_t tid)
+static int hides_interrupt(const struct fastpath *fastpath, uint64_t tid)
 {
     struct registers registers;
     if (get_registers(tid, &registers) < 0 || (int64_t)registers.INTERRUPTED_SYSCALL < 0)
         return 1;
-    const struct wait_record *wait = find_record(&pump->waits, tid);
+    const struct wait_record *wait = find_record(&fastpath->waits, tid);
     int is_timed = wait && wait->nr == registers.INTERRUPTED_SYSCALL;
     if (is_timed && wait->has_rest && (int64_t)registers.SYSCALL_RESULT == -ERESTART_RESTARTBLOCK)
         return 0; /* what was left has been told, which is for those alone who have a handler */
@@ -115,17 +115,17 @@ static int hides_interrupt(const struct pump *pump, uint64_t tid)
 }
 
 /* A raw clock_gettime of a clock that the page has. */
-static int answers(struct pump *pump, uint64_t tid, const struct syscall_info *info)
+static int answers(struct fastpath *fastpath, uint64_t tid, const struct syscall_info *info)
 {
     struct registers registers;
     struct timespec ts;
 
     uint32_t id = info->args[0];
-    if (!pump->read_clock || pump->reader_count == PUMP_LIST)
+    if (!fastpath->read_clock || fastpath->reader_count == FASTPATH_LIST)
         return 0;
-    if (info->arch != AUDIT_ARCH || info->nr != NR_clock_gettime || id > 31 || !(pump->served >> id & 1))
+    if (info->arch != AUDIT_ARCH || info->nr != NR_clock_gettime || id > 31 || !(fastpath->served >> id & 1))
         return 0;
-    ((clock_fn *)pump->read_clock)(id, &ts);
+    ((clock_fn *)fastpath->read_clock)(id, &ts);
     struct span here = {&ts, sizeof ts}, there = {(void *)info->args[1], sizeof ts};
     if (syscall6(NR_process_vm_writev, tid, (long)&here, 1, (long)&there, 1, 0) != sizeof ts)
         return 0; /* the tracer knows what to do */
@@ -135,8 +135,8 @@ static int answers(struct pump *pump, uint64_t tid, const struct syscall_info *i
     registers.SYSCALL_RESULT = 0;
     if (set_registers(tid, &registers) < 0)
         return 0;
-    if (!is_among(pump->readers, pump->reader_count, tid))
-        pump->readers[pump->reader_count++] = tid;
+    if (!is_among(fastpath->readers, fastpath->reader_count, tid))
+        fastpath->readers[fastpath->reader_count++] = tid;
     go_on(tid, 0);
     return 1;
 }
@@ -156,12 +156,12 @@ long end_call(uint64_t tid, long result)
 }
 
 /* A call that is but to be followed to its exit. */
-static int begins_endless(const struct pump *pump, const struct syscall_info *info)
+static int begins_endless(const struct fastpath *fastpath, const struct syscall_info *info)
 {
 #ifdef REWINDS_EARLY
-    return pump->waits.begins && info->arch == AUDIT_ARCH && is_endless(info->nr, info->args);
+    return fastpath->waits.begins && info->arch == AUDIT_ARCH && is_endless(info->nr, info->args);
 #else
-    (void)pump; /* of those without a timeout one alone stops at its entry */
+    (void)fastpath; /* of those without a timeout one alone stops at its entry */
     return info->arch == AUDIT_ARCH && info->nr == NR_rt_sigtimedwait && !info->args[2];
 #endif
 }
@@ -179,12 +179,12 @@ static int is_plain_clone3(uint64_t tid, const struct syscall_info *info)
     return !(flags & (CLONE_UNTRACED | CLONE_NEWTIME));
 }
 
-static int sees_call(struct pump *pump, uint64_t tid)
+static int sees_call(struct fastpath *fastpath, uint64_t tid)
 {
     struct syscall_info info;
     if (syscall4(NR_ptrace, PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) < 0)
         return 0;
-    if (passes_sleep(&pump->sleeper, tid, &info))
+    if (passes_sleep(&fastpath->sleeper, tid, &info))
         return end_call(tid, 0) == 0;
     if (is_plain_clone3(tid, &info)) {
         go_on(tid, 0);
@@ -192,24 +192,24 @@ static int sees_call(struct pump *pump, uint64_t tid)
     }
     if (takes_unblocked(tid, &info))
         return 0;
-    if (begins_endless(pump, &info) || begins_wait(&pump->waits, tid, &info)) {
+    if (begins_endless(fastpath, &info) || begins_wait(&fastpath->waits, tid, &info)) {
         go_through(tid);
         return 1;
     }
-    return answers(pump, tid, &info);
+    return answers(fastpath, tid, &info);
 }
 
-static int is_of_interest(const struct pump *pump, const struct syscall_info *info)
+static int is_of_interest(const struct fastpath *fastpath, const struct syscall_info *info)
 {
     if (info->arch != AUDIT_ARCH || info->nr >= CALL_NUMBERS)
         return 1;
-    unsigned interest = pump->interests[info->nr];
+    unsigned interest = fastpath->interests[info->nr];
     return interest >= INTEREST_BY_POINTER ? info->args[interest - INTEREST_BY_POINTER] != 0 : interest;
 }
 
 /* At the exit of a system call: whether it has been interrupted and the tracer is to know, as a recorded wait, or where
  * any wake-up ends it; else what to do with it is known here. */
-static int is_interrupted(const struct pump *pump, uint64_t tid)
+static int is_interrupted(const struct fastpath *fastpath, uint64_t tid)
 {
 #ifdef REWINDS_EARLY
     struct registers registers;
@@ -218,42 +218,42 @@ static int is_interrupted(const struct pump *pump, uint64_t tid)
     int64_t error = -(int64_t)registers.SYSCALL_RESULT;
     return error == EINTR
         || ((error == EFAULT || (error >= ERESTARTSYS && error <= ERESTART_RESTARTBLOCK))
-            && find_record(&pump->waits, tid));
+            && find_record(&fastpath->waits, tid));
 #else
-    (void)pump, (void)tid;
+    (void)fastpath, (void)tid;
     return 0;
 #endif
 }
 
 /* At the exit of a call of a task that has a filter: one that was followed to there. */
-static int lets_wait_end(struct pump *pump, uint64_t tid)
+static int lets_wait_end(struct fastpath *fastpath, uint64_t tid)
 {
 #ifdef REWINDS_EARLY
     struct syscall_info info;
-    if (pump->hands_over_all || is_interrupted(pump, tid))
+    if (fastpath->hands_over_all || is_interrupted(fastpath, tid))
         return 0;
-    if (!find_record(&pump->waits, tid)
-        && (!pump->waits.begins || syscall4(NR_ptrace, PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) < 0
+    if (!find_record(&fastpath->waits, tid)
+        && (!fastpath->waits.begins || syscall4(NR_ptrace, PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) < 0
             || info.op == SYSCALL_INFO_ENTRY))
         return 0;
-    drop_record(&pump->waits, tid); /* another call's exit is not to be taken for its own */
+    drop_record(&fastpath->waits, tid); /* another call's exit is not to be taken for its own */
     go_on(tid, 0);
     return 1;
 #else
-    (void)pump, (void)tid;
+    (void)fastpath, (void)tid;
     return 0;
 #endif
 }
 
 /* At the entry or the exit of a system call of a task that has no filter. */
-static int lets_call_go(struct pump *pump, uint64_t tid)
+static int lets_call_go(struct fastpath *fastpath, uint64_t tid)
 {
     struct syscall_info info;
-    if (!pump->lets_calls_go || syscall4(NR_ptrace, PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) < 0)
+    if (!fastpath->lets_calls_go || syscall4(NR_ptrace, PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) < 0)
         return 0;
-    if (info.op == SYSCALL_INFO_ENTRY && is_of_interest(pump, &info) && !begins_wait(&pump->waits, tid, &info))
+    if (info.op == SYSCALL_INFO_ENTRY && is_of_interest(fastpath, &info) && !begins_wait(&fastpath->waits, tid, &info))
         return 0;
-    if (info.op != SYSCALL_INFO_ENTRY && is_interrupted(pump, tid))
+    if (info.op != SYSCALL_INFO_ENTRY && is_interrupted(fastpath, tid))
         return 0;
     syscall4(NR_ptrace, PTRACE_SYSCALL, tid, 0, 0);
     return 1;
@@ -270,9 +270,9 @@ static void ends_interrupted(uint64_t tid)
     }
 }
 
-static int is_full(const struct pump *pump)
+static int is_full(const struct fastpath *fastpath)
 {
-    return pump->entry_count == PUMP_ENTRIES;
+    return fastpath->entry_count == FASTPATH_ENTRIES;
 }
 
 static uint64_t now_ns(void)
@@ -282,10 +282,10 @@ static uint64_t now_ns(void)
     return now.sec * 1000000000ULL + now.nsec;
 }
 
-static void record(struct pump *pump, uint64_t event, uint64_t tid, uint64_t what, uint64_t base)
+static void record(struct fastpath *fastpath, uint64_t event, uint64_t tid, uint64_t what, uint64_t base)
 {
-    pump->sleeper.tid = 0;
-    struct pump_entry *entry = &pump->entries[pump->entry_count++];
+    fastpath->sleeper.tid = 0;
+    struct fastpath_entry *entry = &fastpath->entries[fastpath->entry_count++];
     entry->event = event;
     entry->tid = tid;
     entry->what = what;
@@ -302,17 +302,17 @@ static int is_thread_beside(uint64_t tid, uint64_t other)
     return syscall5(NR_statx, AT_FDCWD, path, 0, 0, file) == 0;
 }
 
-static int sees_birth(struct pump *pump, uint64_t parent, uint64_t event)
+static int sees_birth(struct fastpath *fastpath, uint64_t parent, uint64_t event)
 {
     uint64_t child = 0;
     if (syscall4(NR_ptrace, PTRACE_GETEVENTMSG, parent, 0, &child) < 0)
         return 0;
-    if (is_among(pump->early, PUMP_LIST, child))
+    if (is_among(fastpath->early, FASTPATH_LIST, child))
         return 0; /* the tracer has its stop, and waits to hear whose it is */
     /* Now: when the tracer asks it may have ended. */
-    record(pump, event, parent, child, event == EVENT_CLONE && is_thread_beside(child, parent));
-    if (pump->expected_count < PUMP_LIST)
-        pump->expected[pump->expected_count++] = child;
+    record(fastpath, event, parent, child, event == EVENT_CLONE && is_thread_beside(child, parent));
+    if (fastpath->expected_count < FASTPATH_LIST)
+        fastpath->expected[fastpath->expected_count++] = child;
     go_on(parent, 0);
     return 1;
 }
@@ -328,36 +328,36 @@ static int has_privilege(uint64_t pid)
     return file.mode & (S_ISUID | S_ISGID);
 }
 
-static int sees_exec(struct pump *pump, uint64_t tid)
+static int sees_exec(struct fastpath *fastpath, uint64_t tid)
 {
     uint64_t former = 0, base;
     long result = ANOTHER_KIND;
     int kind = 0;
-    if (pump->asks_privilege && has_privilege(tid))
+    if (fastpath->asks_privilege && has_privilege(tid))
         return 0;
     if (syscall4(NR_ptrace, PTRACE_GETEVENTMSG, tid, 0, &former) < 0)
         return 0;
-    struct arguments *arguments = &pump->entries[pump->entry_count].arguments; /* of the next one */
-    for (; kind < PUMP_KINDS; kind++) {
-        if (pump->blocks[kind])
-            result = take_over(tid, tid, (const struct takeover_block *)pump->blocks[kind], &base, arguments);
+    struct arguments *arguments = &fastpath->entries[fastpath->entry_count].arguments; /* of the next one */
+    for (; kind < FASTPATH_KINDS; kind++) {
+        if (fastpath->blocks[kind])
+            result = take_over(tid, tid, (const struct takeover_block *)fastpath->blocks[kind], &base, arguments);
         if (result != ANOTHER_KIND)
             break;
     }
     if (result != TAKEN_OVER)
         return 0;
-    record(pump, EVENT_EXEC, tid, former, base);
-    pump->entries[pump->entry_count - 1].kind = kind;
+    record(fastpath, EVENT_EXEC, tid, former, base);
+    fastpath->entries[fastpath->entry_count - 1].kind = kind;
     go_on(tid, 0);
     return 1;
 }
 
 /* Whether its parent's report has come, and this is the first of its own. */
-static int was_expected(struct pump *pump, uint64_t tid)
+static int was_expected(struct fastpath *fastpath, uint64_t tid)
 {
-    for (uint64_t i = 0; i < pump->expected_count; i++)
-        if (pump->expected[i] == tid) {
-            pump->expected[i] = pump->expected[--pump->expected_count];
+    for (uint64_t i = 0; i < fastpath->expected_count; i++)
+        if (fastpath->expected[i] == tid) {
+            fastpath->expected[i] = fastpath->expected[--fastpath->expected_count];
             return 1;
         }
     return 0;
@@ -374,24 +374,24 @@ static int needs_thought(uint64_t tid, int signal)
 }
 
 /* What is to be known of a report, whoever handles it. Returns whether it is the expected first of its task. */
-static int takes_note(struct pump *pump, uint64_t tid, int status)
+static int takes_note(struct fastpath *fastpath, uint64_t tid, int status)
 {
-    int event = status >> 16, is_first = was_expected(pump, tid);
+    int event = status >> 16, is_first = was_expected(fastpath, tid);
     if ((status & 0xff) != 0x7f || event == EVENT_EXEC)
-        drop_record(&pump->waits, tid);
+        drop_record(&fastpath->waits, tid);
     /* Perhaps the first of a task whose birth will be seen to here. */
     if (event == EVENT_STOP && !is_first)
-        pump->early[pump->early_count++ % PUMP_LIST] = tid;
+        fastpath->early[fastpath->early_count++ % FASTPATH_LIST] = tid;
     return is_first;
 }
 
 /* Takes the children of starts (spawn.h) that have been born. Returns how many are yet to be and will not ring, or -1
  * where the tracer has to see to it. */
-static int take_children(struct pump *pump)
+static int take_children(struct fastpath *fastpath)
 {
     int left = 0;
-    for (int i = 0; i < PUMP_LIST; i++) {
-        struct spawn *spawn = (struct spawn *)__atomic_load_n(&pump->spawns[i], __ATOMIC_ACQUIRE);
+    for (int i = 0; i < FASTPATH_LIST; i++) {
+        struct spawn *spawn = (struct spawn *)__atomic_load_n(&fastpath->spawns[i], __ATOMIC_ACQUIRE);
         if (!spawn || spawn->patience == CANCELED)
             continue;
         uint64_t pid = __atomic_load_n(&spawn->pid, __ATOMIC_SEQ_CST);
@@ -399,16 +399,16 @@ static int take_children(struct pump *pump)
             left += !spawn->rings;
             continue;
         }
-        if (is_full(pump) || pump->watched_count == PUMP_LIST || pump->expected_count == PUMP_LIST)
+        if (is_full(fastpath) || fastpath->watched_count == FASTPATH_LIST || fastpath->expected_count == FASTPATH_LIST)
             return -1;
-        if (syscall4(NR_ptrace, PTRACE_SEIZE, pid, 0, pump->seize_options) < 0)
+        if (syscall4(NR_ptrace, PTRACE_SEIZE, pid, 0, fastpath->seize_options) < 0)
             return -1;
-        __atomic_store_n(&pump->spawns[i], 0, __ATOMIC_RELEASE);
+        __atomic_store_n(&fastpath->spawns[i], 0, __ATOMIC_RELEASE);
         spawn->is_taken = 1;
-        pump->watched[pump->watched_count++] = pid;
-        record(pump, EVENT_CHILD, pid, 0, 0);
+        fastpath->watched[fastpath->watched_count++] = pid;
+        record(fastpath, EVENT_CHILD, pid, 0, 0);
         if (!release_spawn(spawn)) {
-            pump->expected[pump->expected_count++] = pid;
+            fastpath->expected[fastpath->expected_count++] = pid;
             syscall4(NR_ptrace, PTRACE_INTERRUPT, pid, 0, 0);
         }
     }
@@ -416,40 +416,40 @@ static int take_children(struct pump *pump)
 }
 
 /* A child is announced, which takes less time to come than it would to sleep and to be woken; or it rings itself. */
-static int awaits_children(struct pump *pump)
+static int awaits_children(struct fastpath *fastpath)
 {
     uint64_t start_ns = now_ns();
-    int left = take_children(pump);
+    int left = take_children(fastpath);
     while (left > 0 && now_ns() - start_ns < CHILD_NS) {
         syscall0(NR_sched_yield);
-        left = take_children(pump);
+        left = take_children(fastpath);
     }
     if (left > 0) {
-        for (int i = 0; i < PUMP_LIST; i++)
-            if (pump->spawns[i])
-                have_ring((struct spawn *)pump->spawns[i]);
-        left = take_children(pump);
+        for (int i = 0; i < FASTPATH_LIST; i++)
+            if (fastpath->spawns[i])
+                have_ring((struct spawn *)fastpath->spawns[i]);
+        left = take_children(fastpath);
     }
     return left >= 0;
 }
 
-static int handles(struct pump *pump, uint64_t tid, int status, int is_first)
+static int handles(struct fastpath *fastpath, uint64_t tid, int status, int is_first)
 {
     int event = status >> 16, signal = status >> 8 & 0xff;
-    if (tid == pump->doorbell && status >> 8 == CHILD_COMES && !pump->hands_over_all && awaits_children(pump)) {
+    if (tid == fastpath->waker && status >> 8 == CHILD_COMES && !fastpath->hands_over_all && awaits_children(fastpath)) {
         go_on(tid, 0);
         return 1;
     }
-    if (is_among(pump->special, pump->special_count, tid))
+    if (is_among(fastpath->special, fastpath->special_count, tid))
         return 0;
     if (status >> 8 == SYSCALL_TRAP)
-        return lets_wait_end(pump, tid) || lets_call_go(pump, tid);
-    if (pump->hands_over_all || is_full(pump))
+        return lets_wait_end(fastpath, tid) || lets_call_go(fastpath, tid);
+    if (fastpath->hands_over_all || is_full(fastpath))
         return 0;
     if ((status & 0xff) != 0x7f) {
-        if (pump->is_not_taken || is_among(pump->watched, pump->watched_count, tid))
+        if (fastpath->is_not_taken || is_among(fastpath->watched, fastpath->watched_count, tid))
             return 0;
-        record(pump, 0, tid, (uint32_t)status, 0);
+        record(fastpath, 0, tid, (uint32_t)status, 0);
         return 1;
     }
     switch (event) {
@@ -458,30 +458,30 @@ static int handles(struct pump *pump, uint64_t tid, int status, int is_first)
             return 0;
         if (signal >= SIGSTOP && signal <= SIGTTOU)
             ends_interrupted(tid);
-        else if (!hides_interrupt(pump, tid))
+        else if (!hides_interrupt(fastpath, tid))
             return 0;
         go_on(tid, signal);
         return 1;
     case EVENT_FORK:
     case EVENT_VFORK:
     case EVENT_CLONE:
-        return sees_birth(pump, tid, event);
+        return sees_birth(fastpath, tid, event);
     case EVENT_EXEC:
-        return sees_exec(pump, tid);
+        return sees_exec(fastpath, tid);
     case EVENT_STOP:
         if (signal != SIGTRAP || !is_first)
             return 0;
         go_on(tid, 0);
         return 1;
     case EVENT_SECCOMP:
-        return sees_call(pump, tid);
+        return sees_call(fastpath, tid);
     }
     return 0;
 }
 
 /* Whether it is the stop of a leader whose place a thread has taken meanwhile, by an exec that is yet to be
  * reported (ptrace(2), "execve(2) under ptrace"). */
-static int has_passed(const struct pump_report *report)
+static int has_passed(const struct fastpath_report *report)
 {
     struct { int32_t signo, error, code, rest[29]; } info;
     if ((report->status & 0xff) != 0x7f || report->status >> 16 == EVENT_EXEC)
@@ -493,21 +493,21 @@ static int has_passed(const struct pump_report *report)
 /* What wait4(2) says, of task `id` or, by -1, of any, but for the ends that are not to be taken: so every report is looked
  * at first then. */
 __attribute__((visibility("default")))
-long next_report(struct pump *pump, long id, int *status, long options)
+long next_report(struct fastpath *fastpath, long id, int *status, long options)
 {
     struct { int32_t signo, error, code, pad, pid, uid, status, rest[25]; } info;
     options |= WALL | WNOTHREAD;
-    pump->is_not_taken = 0;
-    if (!pump->looks_first)
+    fastpath->is_not_taken = 0;
+    if (!fastpath->looks_first)
         return syscall4(NR_wait4, id, status, options, 0);
-    long of_all = id < 0 && pump->overlooks_ends ? WSTOPPED : WSTOPPED | WEXITED;
+    long of_all = id < 0 && fastpath->overlooks_ends ? WSTOPPED : WSTOPPED | WEXITED;
     for (;;) {
         long error = syscall5(NR_waitid, id < 0 ? P_ALL : P_PID, id, &info, of_all | WNOWAIT | options, 0);
         if (error < 0 || !info.pid)
             return error;
         if (info.code <= CLD_DUMPED) {
             *status = info.code == CLD_EXITED ? info.status << 8 : info.status | (info.code == CLD_DUMPED) << 7;
-            pump->is_not_taken = 1;
+            fastpath->is_not_taken = 1;
             return info.pid;
         }
         long tid = info.pid;
@@ -521,13 +521,13 @@ long next_report(struct pump *pump, long id, int *status, long options)
 
 /* The next report, or 0 if there is none in this time. Nothing ends a wait but a report or a signal: so it is asked for
  * again and again, which is for the moments when the tracer wants the programs to come to rest. */
-static long wait_patiently(struct pump *pump, int *status)
+static long wait_patiently(struct fastpath *fastpath, int *status)
 {
     const struct timespec nap = {0, NAP_NS};
     uint64_t start_ns = now_ns(), passed_ns;
     syscall2(NR_prctl, PR_SET_TIMERSLACK, 1);
     do {
-        long tid = next_report(pump, -1, status, WNOHANG);
+        long tid = next_report(fastpath, -1, status, WNOHANG);
         if (tid)
             return tid;
         passed_ns = now_ns() - start_ns;
@@ -535,32 +535,32 @@ static long wait_patiently(struct pump *pump, int *status)
             syscall2(NR_nanosleep, &nap, 0);
         else
             cpu_relax();
-    } while (passed_ns < pump->patience_ns);
+    } while (passed_ns < fastpath->patience_ns);
     return 0;
 }
 
-static int is_birth(const struct pump_report *report)
+static int is_birth(const struct fastpath_report *report)
 {
     int event = report->status >> 16;
     return event == EVENT_FORK || event == EVENT_VFORK || event == EVENT_CLONE;
 }
 
 /* Perhaps the first stop of a task whose parent's report is yet to come. */
-static int is_early(const struct pump *pump, const struct pump_report *report)
+static int is_early(const struct fastpath *fastpath, const struct fastpath_report *report)
 {
     return report->status >> 8 == (EVENT_STOP << 8 | SIGTRAP)
-        && !is_among(pump->expected, pump->expected_count, report->tid)
-        && !is_among(pump->special, pump->special_count, report->tid);
+        && !is_among(fastpath->expected, fastpath->expected_count, report->tid)
+        && !is_among(fastpath->special, fastpath->special_count, report->tid);
 }
 
 /* A child may be quicker to its first stop than its parent to the report of its birth. */
-static void put_births_first(struct pump_report *reports, uint64_t count)
+static void put_births_first(struct fastpath_report *reports, uint64_t count)
 {
     uint64_t births = 0;
     for (uint64_t i = 0; i < count; i++) {
         if (!is_birth(&reports[i]))
             continue;
-        struct pump_report birth = reports[i];
+        struct fastpath_report birth = reports[i];
         for (uint64_t j = i; j > births; j--)
             reports[j] = reports[j - 1];
         reports[births++] = birth;
@@ -568,65 +568,65 @@ static void put_births_first(struct pump_report *reports, uint64_t count)
 }
 
 /* All that is to be reported, once: Linux looks through the tracees in the same order at each wait, and busy
- * ones would let the others starve, the tracer's doorbell among them. */
-static long take_reports(struct pump *pump, int spins)
+ * ones would let the others starve, the tracer's waker among them. */
+static long take_reports(struct fastpath *fastpath, int spins)
 {
-    struct pump_report *reports = pump->reports;
+    struct fastpath_report *reports = fastpath->reports;
     uint64_t count = 0;
     int status;
     long tid = 0;
     /* Whoever reads a clock by a system call, or stops at both ends of each, does so again soon: to sleep and be woken
      * takes longer. */
     for (int i = 0; i < spins && !tid; i++)
-        tid = next_report(pump, -1, &status, WNOHANG);
-    if (!tid && pump->patience_ns)
-        tid = wait_patiently(pump, &status);
+        tid = next_report(fastpath, -1, &status, WNOHANG);
+    if (!tid && fastpath->patience_ns)
+        tid = wait_patiently(fastpath, &status);
     else if (!tid)
-        tid = next_report(pump, -1, &status, 0);
+        tid = next_report(fastpath, -1, &status, 0);
     if (tid <= 0)
         return tid;
     while (tid > 0) {
-        reports[count++] = (struct pump_report){tid, status};
-        if (count == PUMP_BATCH || pump->is_not_taken)
+        reports[count++] = (struct fastpath_report){tid, status};
+        if (count == FASTPATH_BATCH || fastpath->is_not_taken)
             break;
-        tid = next_report(pump, -1, &status, WNOHANG);
-        if (!tid && is_early(pump, &reports[count - 1]))
+        tid = next_report(fastpath, -1, &status, WNOHANG);
+        if (!tid && is_early(fastpath, &reports[count - 1]))
             for (uint64_t start_ns = now_ns(); !tid && now_ns() - start_ns < BIRTH_NS;)
-                tid = next_report(pump, -1, &status, WNOHANG);
+                tid = next_report(fastpath, -1, &status, WNOHANG);
     }
     put_births_first(reports, count);
     return count;
 }
 
-static long wait_for_news(struct pump *pump)
+static long wait_for_news(struct fastpath *fastpath)
 {
     int spins = 0;
-    pump->sleeper.passed_ns = 0;
-    pump->entry_count = pump->reader_count = pump->report_count = 0;
+    fastpath->sleeper.passed_ns = 0;
+    fastpath->entry_count = fastpath->reader_count = fastpath->report_count = 0;
     for (;;) {
-        long count = take_reports(pump, spins);
+        long count = take_reports(fastpath, spins);
         int has_news = 0, is_in_call = 0;
         if (count < 0)
             return count;
         if (count == 0)
             return NOTHING;
         for (long i = 0; i < count; i++) {
-            struct pump_report report = pump->reports[i];
-            uint64_t entries = pump->entry_count;
+            struct fastpath_report report = fastpath->reports[i];
+            uint64_t entries = fastpath->entry_count;
             if (i && has_passed(&report))
                 continue;
-            int is_first = takes_note(pump, report.tid, report.status);
+            int is_first = takes_note(fastpath, report.tid, report.status);
             /* Behind one that is the tracer's all are: it may be about them. */
-            if (pump->report_count || !handles(pump, report.tid, report.status, is_first)) {
-                pump->reports[pump->report_count++] = report;
+            if (fastpath->report_count || !handles(fastpath, report.tid, report.status, is_first)) {
+                fastpath->reports[fastpath->report_count++] = report;
                 continue;
             }
             is_in_call |= report.status >> 16 == EVENT_SECCOMP || report.status >> 8 == SYSCALL_TRAP
                 || is_birth(&report);
-            has_news |= pump->entry_count > entries && pump->entries[entries].event == EVENT_EXEC
-                && is_among(pump->watched, pump->watched_count, report.tid);
+            has_news |= fastpath->entry_count > entries && fastpath->entries[entries].event == EVENT_EXEC
+                && is_among(fastpath->watched, fastpath->watched_count, report.tid);
         }
-        if (pump->report_count)
+        if (fastpath->report_count)
             return STOP;
         if (has_news)
             return NEWS;
@@ -637,9 +637,9 @@ static long wait_for_news(struct pump *pump)
 /* Returns with stops for the tracer to handle, or news that somebody waits for. Whatever else was seen to is told
  * then: nobody asks before. */
 __attribute__((visibility("default")))
-long pump(struct pump *pump)
+long fastpath(struct fastpath *fastpath)
 {
-    long result = wait_for_news(pump);
-    pump->sleeper.tid = 0;
+    long result = wait_for_news(fastpath);
+    fastpath->sleeper.tid = 0;
     return result;
 }

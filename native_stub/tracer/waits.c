@@ -51,16 +51,16 @@ void drop_record(struct wait_table *table, uint64_t tid)
 }
 
 /* Whether it lasts what it says: on a monotonic line that only its steps forward tell from the host's. */
-static int is_as_written(const struct wait_table *table, const struct syscall_info *info, uint64_t *is_point)
+static int is_as_written(const struct wait_table *table, const struct syscall_info *info, uint64_t *is_absolute)
 {
     uint32_t id = info->args[0], operation = info->args[1] & ~FUTEX_PRIVATE_FLAG;
     switch (info->nr) {
     case NR_futex:
-        *is_point = operation == FUTEX_WAIT_BITSET;
-        return *is_point ? !table->ahead_ns : (operation & ~FUTEX_CLOCK_REALTIME) == FUTEX_WAIT;
+        *is_absolute = operation == FUTEX_WAIT_BITSET;
+        return *is_absolute ? !table->ahead_ns : (operation & ~FUTEX_CLOCK_REALTIME) == FUTEX_WAIT;
     case NR_clock_nanosleep:
-        *is_point = info->args[1] & TIMER_ABSTIME;
-        if (*is_point)
+        *is_absolute = info->args[1] & TIMER_ABSTIME;
+        if (*is_absolute)
             return id == CLOCK_MONOTONIC && !table->ahead_ns;
         return id < 64 && table->clocks >> id & 1;
     }
@@ -92,7 +92,7 @@ int begins_wait(struct wait_table *table, uint64_t tid, const struct syscall_inf
                                .counter = info->instruction_pointer};
     for (int i = 0; i < 6; i++)
         wait.arguments[i] = info->args[i];
-    if (!is_as_written(table, info, &wait.is_point))
+    if (!is_as_written(table, info, &wait.is_absolute))
         return 0;
     unsigned kind = table->kinds[info->nr];
     if (kind >= WAIT_BY_POINTER) {

@@ -11,7 +11,7 @@
  *
  *   launch PARENT
  *
- * is the doorbell: it does nothing but wait. A signal sent to it is a stop for the tracer, which so
+ * is the waker: it does nothing but wait. A signal sent to it is a stop for the tracer, which so
  * wakes up from waitpid. When the time of its alarm has come, which the tracer writes while it is stopped, it sends
  * itself one.
  *

@@ -1,5 +1,5 @@
-"""The native part of looking at tasks (native_stub/look.c), which runs in this process: whether
-they are blocked, and in what."""
+"""The native part of looking at tasks (native_stub/tracer/sample.c), which runs in this process:
+whether they are blocked, and in what."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 class TaskSample(ctypes.Structure):
-    """struct look of native_stub/look.h."""
+    """struct sample of native_stub/tracer/sample.h."""
 
     tid: int
     is_known: int
@@ -38,24 +38,24 @@ class Sampler:
     """The function, from its object file."""
 
     def __init__(self, path: str) -> None:
-        self._function = ctypes.CDLL(path).look_at
+        self._function = ctypes.CDLL(path).sample_tasks
         self._function.argtypes = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64)
         self._function.restype = ctypes.c_long
 
     def __call__(
         self, tids: Sequence[int], *, is_brief: bool, before: Sequence[TaskSample | None] = ()
     ) -> tuple[int, Sequence[TaskSample]]:
-        """(how many are busy, a TaskSample at each task). With `is_brief` it ends at the first that
-        has not come to sleep: the number is -1 less its place then, and the looks tell nothing.
+        """(how many are busy, a sample of each task). With `is_brief` it ends at the first that
+        has not come to sleep: the number is -1 less its place then, and the samples tell nothing.
 
-        If none is busy, there was a moment when none was. `before`: earlier looks at these tasks,
+        If none is busy, there was a moment when none was. `before`: earlier samples of these tasks,
         which then take less time if they have not run since.
         """
-        looks = (TaskSample * len(tids))()
-        for look, tid in zip(looks, tids, strict=True):
-            look.tid = tid
+        samples = (TaskSample * len(tids))()
+        for sample, tid in zip(samples, tids, strict=True):
+            sample.tid = tid
         for place, known in enumerate(before):
             if known is not None:
-                looks[place] = known
-        busy: int = self._function(looks, len(tids), is_brief)
-        return busy, list(looks)
+                samples[place] = known
+        busy: int = self._function(samples, len(tids), is_brief)
+        return busy, list(samples)

@@ -1,7 +1,7 @@
 /* Sleeps that pass at once: the lines go on by their length, and the system call has ended. */
 #include "sleeper.h"
 
-#include "page.h"
+#include "program/page.h"
 #include "tracer.h"
 
 #define NSEC_PER_SEC 1000000000U

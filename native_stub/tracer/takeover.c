@@ -8,7 +8,7 @@
  */
 #include "takeover.h"
 
-#include "loader.h"
+#include "program/loader.h"
 #include "tracer.h"
 
 /* asm-generic/fcntl.h, linux/auxvec.h */

@@ -1,5 +1,5 @@
 /* Which tasks are blocked, and in what. */
-#include "look.h"
+#include "sample.h"
 
 #include "tracer.h"
 
@@ -71,27 +71,27 @@ static uint64_t runs_of(uint64_t tid)
 }
 
 /* /proc/PID/syscall (proc(5)): "running", or the call it is blocked in, or -1 where it is in none. */
-static void see_call(struct look *look)
+static void see_call(struct sample *sample)
 {
     char buffer[BUFFER];
     const char *text = buffer;
-    look->nr = -1;
-    if (read_file(look->tid, "/syscall", buffer) <= 0)
+    sample->nr = -1;
+    if (read_file(sample->tid, "/syscall", buffer) <= 0)
         return; /* closed to an ordinary user, or gone */
     if (*text == 'r') {
-        look->state = 'R';
+        sample->state = 'R';
         return;
     }
-    text = number(text, &look->nr);
-    for (int i = 0; i < 6 && look->nr != (uint64_t)-1; i++)
-        text = number(text, &look->arguments[i]);
-    text = number(text, &look->stack);
-    number(text, &look->counter);
+    text = number(text, &sample->nr);
+    for (int i = 0; i < 6 && sample->nr != (uint64_t)-1; i++)
+        text = number(text, &sample->arguments[i]);
+    text = number(text, &sample->stack);
+    number(text, &sample->counter);
 }
 
-static int is_blocked(const struct look *look)
+static int is_blocked(const struct sample *sample)
 {
-    switch (look->state) {
+    switch (sample->state) {
     case 'S':
     case 'T': /* stopped by a signal */
     case 'Z':
@@ -99,10 +99,10 @@ static int is_blocked(const struct look *look)
         return 1;
     case 'D': /* waits for a disk, or for a child of vfork(2) */
 #ifdef NR_vfork
-        if (look->nr == NR_vfork)
+        if (sample->nr == NR_vfork)
             return 1;
 #endif
-        return (look->nr == NR_clone && look->arguments[0] & CLONE_VFORK) || look->nr == NR_clone3;
+        return (sample->nr == NR_clone && sample->arguments[0] & CLONE_VFORK) || sample->nr == NR_clone3;
     }
     return 0;
 }
@@ -115,32 +115,32 @@ static int is_blocked(const struct look *look)
  *
  * One that was blocked at an earlier look and has not run since has been blocked ever since: one round suffices. */
 __attribute__((visibility("default")))
-long look_at(struct look *looks, uint64_t count, uint64_t is_brief)
+long sample_tasks(struct sample *samples, uint64_t count, uint64_t is_brief)
 {
     long busy = 0;
-    if (is_brief && count > 1 && state_of(looks[0].tid) == 't') /* it has a stop, which is yet to be handled */
+    if (is_brief && count > 1 && state_of(samples[0].tid) == 't') /* it has a stop, which is yet to be handled */
         return -1;
     for (uint64_t i = 0; i < count; i++) {
-        if (looks[i].is_known)
+        if (samples[i].is_known)
             continue;
-        looks[i].runs = runs_of(looks[i].tid);
-        looks[i].state = 0;
-        see_call(&looks[i]);
-        if (is_brief && looks[i].state == 'R')
+        samples[i].runs = runs_of(samples[i].tid);
+        samples[i].state = 0;
+        see_call(&samples[i]);
+        if (is_brief && samples[i].state == 'R')
             return -1 - (long)i;
     }
     for (uint64_t i = 0; i < count; i++) {
-        uint64_t was_running = looks[i].state == 'R' && !looks[i].is_known, runs;
-        looks[i].state = state_of(looks[i].tid);
-        runs = runs_of(looks[i].tid);
-        looks[i].has_run = was_running || runs != looks[i].runs;
-        looks[i].runs = runs;
-        if (looks[i].has_run)
-            see_call(&looks[i]); /* it may be in another */
-        looks[i].is_busy = looks[i].has_run || !is_blocked(&looks[i]);
-        looks[i].is_known = !looks[i].is_busy;
-        busy += looks[i].is_busy;
-        if (is_brief && looks[i].is_busy && looks[i].state != 'S')
+        uint64_t was_running = samples[i].state == 'R' && !samples[i].is_known, runs;
+        samples[i].state = state_of(samples[i].tid);
+        runs = runs_of(samples[i].tid);
+        samples[i].has_run = was_running || runs != samples[i].runs;
+        samples[i].runs = runs;
+        if (samples[i].has_run)
+            see_call(&samples[i]); /* it may be in another */
+        samples[i].is_busy = samples[i].has_run || !is_blocked(&samples[i]);
+        samples[i].is_known = !samples[i].is_busy;
+        busy += samples[i].is_busy;
+        if (is_brief && samples[i].is_busy && samples[i].state != 'S')
             return -1 - (long)i;
     }
     return busy;

@@ -1,67 +1,67 @@
-/* What the tracer and its pump tell each other: pytest_vdsotime/kernel/pump.py has the same layout. */
-#ifndef VDSOTIME_PUMP_H
-#define VDSOTIME_PUMP_H
+/* What the tracer and its fast path tell each other: pytest_vdsotime/kernel/fastpath.py has the same layout. */
+#ifndef VDSOTIME_FASTPATH_H
+#define VDSOTIME_FASTPATH_H
 
 #include "sleeper.h"
 #include "takeover.h"
 #include "waits.h"
 
-#define PUMP_LIST 64
-#define PUMP_ENTRIES 512
-#define PUMP_KINDS 2 /* of programs that a kernel runs */
-#define PUMP_BATCH 256
+#define FASTPATH_LIST 64
+#define FASTPATH_ENTRIES 512
+#define FASTPATH_KINDS 2 /* of programs that a kernel runs */
+#define FASTPATH_BATCH 256
 #define CALL_NUMBERS 512
 
 /* By number, for system calls of the tracer's own kind. */
 enum interest { NO_INTEREST, INTEREST, INTEREST_BY_POINTER /* and so on: where this argument is not 0 */ };
 
-enum pump_result { STOP, NEWS, NOTHING }; /* or a negative errno */
+enum fastpath_result { STOP, NEWS, NOTHING }; /* or a negative errno */
 
 #define EVENT_CHILD 64 /* of a start (spawn.h): it was seized */
 
-/* What the pump has seen to: the event (PTRACE_EVENT_FORK to _EXEC, 0 for an end, EVENT_CHILD) of task `tid`, and of a birth the
+/* What the fastpath has seen to: the event (PTRACE_EVENT_FORK to _EXEC, 0 for an end, EVENT_CHILD) of task `tid`, and of a birth the
  * child and whether it is a thread, of an exec the former id, where the vDSO is, which of `blocks` it was given and the
  * arguments, of an end the status. When, by the host's CLOCK_MONOTONIC: the tracer hears of it later. */
-struct pump_entry {
+struct fastpath_entry {
     uint64_t event, tid, what, base, kind, at_ns;
     struct arguments arguments;
 };
 
 /* What waitpid gave. */
-struct pump_report { int64_t tid, status; };
+struct fastpath_report { int64_t tid, status; };
 
-struct pump {
+struct fastpath {
     /* Told by the tracer. */
     uint64_t hands_over_all; /* every stop is the tracer's */
     uint64_t special_count;
-    uint64_t special[PUMP_LIST]; /* tasks whose stops all are */
+    uint64_t special[FASTPATH_LIST]; /* tasks whose stops all are */
     uint64_t watched_count;
-    uint64_t watched[PUMP_LIST]; /* tasks whose end is, and who is told of their execs at once */
-    uint64_t blocks[PUMP_KINDS]; /* what programs are taken over with (takeover.h), by their kind; others' execs are the tracer's */
+    uint64_t watched[FASTPATH_LIST]; /* tasks whose end is, and who is told of their execs at once */
+    uint64_t blocks[FASTPATH_KINDS]; /* what programs are taken over with (takeover.h), by their kind; others' execs are the tracer's */
     uint64_t asks_privilege; /* those of set-user-ID programs are */
     uint64_t read_clock;     /* clock_gettime for all programs, in the tracer's process; 0: the tracer answers */
     uint64_t served;         /* bit per clock id that it answers */
     uint64_t lets_calls_go;  /* of tasks that stop at every system call those that are of no interest */
     uint64_t patience_ns;    /* how long to wait for a report; 0: until there is one */
-    uint64_t doorbell;       /* its process */
+    uint64_t waker;       /* its process */
     uint64_t seize_options;  /* PTRACE_O_... (ptrace(2)) */
     uint64_t looks_first;    /* an end is for the tracer to take, or to leave */
     uint64_t overlooks_ends; /* as one that it has left is always there */
-    volatile uint64_t *spawns; /* PUMP_LIST addresses of a struct spawn (spawn.h), or 0; other threads write them at any time */
+    volatile uint64_t *spawns; /* FASTPATH_LIST addresses of a struct spawn (spawn.h), or 0; other threads write them at any time */
     struct sleeper sleeper;  /* of this wait alone, and until anything but a sleep happens */
-    /* Told by the pump. */
+    /* Told by the fastpath. */
     uint64_t report_count;   /* the tracer's to handle: the first, and what came with it */
-    struct pump_report reports[PUMP_BATCH];
+    struct fastpath_report reports[FASTPATH_BATCH];
     uint64_t entry_count;
-    struct pump_entry entries[PUMP_ENTRIES];
+    struct fastpath_entry entries[FASTPATH_ENTRIES];
     uint64_t reader_count;
-    uint64_t readers[PUMP_LIST]; /* tasks that it has answered */
+    uint64_t readers[FASTPATH_LIST]; /* tasks that it has answered */
     uint64_t is_not_taken;   /* the last report, of an end */
-    /* The pump's own. */
+    /* The fast path's own. */
     uint64_t expected_count;
-    uint64_t expected[PUMP_LIST]; /* tasks that were born and have yet to have their first stop */
+    uint64_t expected[FASTPATH_LIST]; /* tasks that were born and have yet to have their first stop */
     uint64_t early_count;
-    uint64_t early[PUMP_LIST]; /* the last tasks whose stop, perhaps the first, came before any parent's report */
+    uint64_t early[FASTPATH_LIST]; /* the last tasks whose stop, perhaps the first, came before any parent's report */
     uint8_t interests[CALL_NUMBERS];
     struct wait_table waits; /* no records: every timed wait is the tracer's */
 };

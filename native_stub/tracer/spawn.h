@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define CHILD_COMES 1 /* SIGHUP: what the doorbell gets when a child is about to be born, or has been */
+#define CHILD_COMES 1 /* SIGHUP: what the waker gets when a child is about to be born, or has been */
 #define CANCELED 2 /* patience at the birth of a child that is not wanted any more */
 
 enum stage { AS_LAUNCHER, IN_DIRECTORY, ELSEWHERE }; /* where a child has failed, or what its exit status means (launch.c) */
@@ -16,7 +16,7 @@ struct spawn {
     volatile uint64_t rings; /* at its birth, as the tracer does not look for it */
     uint64_t is_taken; /* the tracer has seized it, and released it */
     volatile uint64_t failed_in;
-    uint64_t doorbell, parent; /* process ids */
+    uint64_t waker, parent; /* process ids */
     uint64_t filter, filter_length;
     uint64_t candidates, candidate_count, argv, envp, directory; /* 0: none to go to */
     uint64_t kept, kept_count; /* descriptors, in their order */

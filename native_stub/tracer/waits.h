@@ -1,5 +1,5 @@
 /* Timed waits that begin without a word to the tracer, as long as they last what they say: one record per task, of
- * its last. pytest_vdsotime/kernel/pump.py has the same layout. */
+ * its last. pytest_vdsotime/kernel/fastpath.py has the same layout. */
 #ifndef VDSOTIME_WAITS_H
 #define VDSOTIME_WAITS_H
 
@@ -8,7 +8,7 @@
 struct wait_record {
     uint64_t tid; /* 0: none */
     uint64_t nr, arguments[6], stack, counter;
-    uint64_t is_point;   /* its timeout is a point of CLOCK_MONOTONIC */
+    uint64_t is_absolute;   /* its timeout is a point of CLOCK_MONOTONIC */
     uint64_t began_ns;   /* by the host's CLOCK_MONOTONIC, */
     uint64_t ahead_ns;   /* of which the monotonic line was ahead by this */
     uint64_t timeout[2]; /* what its pointer led to */

@@ -1,5 +1,5 @@
 /* A program that is alone on its clock and sleeps: time can pass at once, without a word to the tracer.
- * pytest_vdsotime/kernel/pump.py has the same layout. */
+ * pytest_vdsotime/kernel/fastpath.py has the same layout. */
 #ifndef VDSOTIME_SLEEPER_H
 #define VDSOTIME_SLEEPER_H
 
@@ -10,7 +10,7 @@ struct sleeper {
     uint64_t page;      /* its clock's, in the tracer's process (page.h) */
     uint64_t most_ns;   /* how far its lines may still go */
     uint64_t rounds_ns; /* how much more than a sleep they may go for the wall line to read a whole millisecond */
-    uint64_t passed_ns; /* told by the pump: how far they have gone */
+    uint64_t passed_ns; /* told by the fast path: how far they have gone */
 };
 
 struct syscall_info;

@@ -1,10 +1,10 @@
-/* What a look at a task tells: pytest_vdsotime/kernel/look.py has the same layout. */
+/* What a look at a task tells: pytest_vdsotime/kernel/sample.py has the same layout. */
 #ifndef VDSOTIME_LOOK_H
 #define VDSOTIME_LOOK_H
 
 #include <stdint.h>
 
-struct look {
+struct sample {
     uint64_t tid;
     uint64_t is_known; /* it was blocked in this call when it had run this often */
     uint64_t is_busy, has_run;

@@ -5,7 +5,7 @@
  */
 #include "spawn.h"
 
-#include "launch.h"
+#include "program/launch.h"
 
 /* linux/sched.h, asm-generic/signal.h, linux/fcntl.h */
 #define CLONE_VM 0x100
@@ -86,8 +86,8 @@ static void be_child(void *spawn)
     s->state = AWAKE;
     if (s->patience == CANCELED)
         exit_with(EXIT_NO_PARENT);
-    if (s->rings && s->doorbell)
-        syscall2(NR_kill, s->doorbell, CHILD_COMES);
+    if (s->rings && s->waker)
+        syscall2(NR_kill, s->waker, CHILD_COMES);
     /* As in launch.c. */
     syscall2(NR_prctl, PR_GET_PDEATHSIG, (long)&parent_death_signal);
     syscall2(NR_prctl, PR_SET_PDEATHSIG, SIGKILL);
