@@ -1,12 +1,18 @@
-"""The parameters of `FrozenClock`, checked before anything is started."""
+"""PARAMETERS: the parameters of a clock, one row each.
+
+The constructor's checks, the marker, the ini options and the command line are made from the rows.
+
+The plugin imports this at every start of pytest: what is heavier is imported when it is needed.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from pytest_vdsotime import timeline
-from pytest_vdsotime.python_clock import check_python
-from pytest_vdsotime.timeline import Instant, Rate
+if TYPE_CHECKING:
+    from pytest_vdsotime.timeline import Instant, Rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,62 +22,192 @@ class Options:
     start: Instant
     rate: Rate
     monotonic: str
-    follows: bool
-    grace_ns: int
+    waits: str
     jump_after_ns: int | None
-    """None: it does not jump."""
+    """None for a clock that does not jump."""
+    grace_ns: int
     python: bool
 
 
-def validate_options(
-    start: Instant = None,
-    *,
-    rate: float = 0.0,
-    monotonic: str = "flow",
-    waits: str = "follow",
-    autojump: bool | float = False,
-    grace: float = 0.02,
-    python: bool = False,
-) -> Options:
-    """Checks the parameters of `FrozenClock` without starting anything.
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of `FrozenClock`."""
+
+    name: str
+    default: object
+    check: Callable[[Any], object]
+    """Return the value for Options. Raises TypeError, ValueError, ImportError."""
+    option: str = ""
+    """The field of Options, where that has another name, with its unit."""
+    ini: str = ""
+    """The help of the ini option, where there is one."""
+    ini_key: str = ""
+    """Its key, where that is not ``vdso_`` and the name."""
+    from_ini: Callable[[str], object] = str
+    """Return the value that a text stands for. Raises ValueError."""
+    flag: str = ""
+    """The option of the command line, where there is one."""
+    argument: Mapping[str, Any] = field(default_factory=dict)
+    """The keywords of `argparse.ArgumentParser.add_argument` for it."""
+
+    @property
+    def key(self) -> str:
+        """The key of the ini option."""
+        return self.ini_key or f"vdso_{self.name}"
+
+    @property
+    def usage(self) -> str:
+        """The option of the command line as a line of usage has it."""
+        values = self.argument.get("metavar") or "|".join(self.argument.get("choices", ()))
+        return f"[{self.flag} {values}]" if values else f"[{self.flag}]"
+
+
+def _start(value: Any) -> Instant:
+    from pytest_vdsotime.timeline import parse_instant
+
+    parse_instant(value)
+    return value  # type: ignore[no-any-return]
+
+
+def _rate(value: Any) -> Rate:
+    from pytest_vdsotime.timeline import Rate
+
+    return Rate.of(value)
+
+
+def _monotonic(value: Any) -> str:
+    if value not in ("flow", "freeze", "rate"):
+        raise ValueError(f"monotonic is 'flow', 'freeze' or 'rate', not {value!r}")
+    return str(value)
+
+
+def _waits(value: Any) -> str:
+    if value not in ("follow", "real"):
+        raise ValueError(f"waits is 'follow' or 'real', not {value!r}")
+    return str(value)
+
+
+def _autojump(value: Any) -> int | None:
+    from pytest_vdsotime.timeline import seconds_to_ns
+
+    if not isinstance(value, (bool, int, float)):
+        raise TypeError(f"autojump is a bool or a number of real seconds, not {value!r}")
+    if isinstance(value, bool):
+        return 0 if value else None
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"autojump is finite and not negative, not {value!r}")
+    return seconds_to_ns(value, "autojump")
+
+
+def _autojump_from_ini(text: str) -> bool | float:
+    words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+    word = words.get(text.lower())
+    return float(text) if word is None else word
+
+
+def _grace(value: Any) -> int:
+    from pytest_vdsotime.timeline import seconds_to_ns
+
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"grace is a number of seconds, not {value!r}")
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"grace is finite and not negative, not {value!r}")
+    return seconds_to_ns(value, "grace")
+
+
+def _python(value: Any) -> bool:
+    from pytest_vdsotime.python_clock import check_python
+
+    check_python(value)
+    return bool(value)
+
+
+PARAMETERS = (
+    Parameter(
+        *("start", None, _start),
+        ini="where clocks start: ISO 8601, or @SECONDS since the epoch",
+        ini_key="vdso_time",
+        flag="--at",
+        argument={
+            "metavar": "WHEN",
+            "help": "where the wall clock starts: ISO 8601 (UTC without an offset), such as "
+            "1970-01-01 or 2038-01-19T03:14:07Z, or @SECONDS since the epoch; default: now",
+        },
+    ),
+    Parameter(
+        *("rate", 0.0, _rate),
+        flag="--rate",
+        argument={
+            "type": float,
+            "metavar": "R",
+            "help": "seconds of the wall clock per real second: 0 stands still (default), 1 ticks",
+        },
+    ),
+    Parameter(
+        *("monotonic", "flow", _monotonic),
+        ini="the monotonic line of clocks: flow, freeze or rate",
+        flag="--monotonic",
+        argument={
+            "choices": ("flow", "freeze", "rate"),
+            "help": "the monotonic clocks flow on (default), stand still, or go at the rate of the "
+            "wall",
+        },
+    ),
+    Parameter(
+        *("waits", "follow", _waits),
+        ini="timed waits: follow (they obey their line) or real",
+        flag="--waits",
+        argument={
+            "choices": ("follow", "real"),
+            "help": "timed waits follow their clock (default), or are left to the kernel",
+        },
+    ),
+    Parameter(
+        *("autojump", False, _autojump),
+        option="jump_after_ns",
+        ini="jump when all is idle: true, false or seconds",
+        from_ini=_autojump_from_ini,
+        flag="--autojump",
+        argument={
+            "action": "store_true",
+            "help": "whenever all wait, jump to the next deadline; monotonic clocks stand still "
+            "otherwise",
+        },
+    ),
+    Parameter(
+        *("grace", 0.02, _grace),
+        option="grace_ns",
+        ini="seconds of waiting that a frozen monotonic line lets pass",
+        from_ini=float,
+    ),
+    Parameter("python", False, _python),
+)
+NAMES = tuple(one.name for one in PARAMETERS)
+
+
+def validate_options(start: Instant = None, **given: Any) -> Options:
+    """Check the parameters of `FrozenClock` without starting anything.
 
     Raises:
         TypeError, ValueError: naming the parameter and what it accepts.
         ImportError: naming the extra that `python` needs.
     """
-    timeline.parse_instant(start)
-    checked_rate = Rate.of(rate)
-    if monotonic not in timeline.MONOTONIC_MODES:
-        raise ValueError(f"monotonic is 'flow', 'freeze' or 'rate', not {monotonic!r}")
-    if waits not in ("follow", "real"):
-        raise ValueError(f"waits is 'follow' or 'real', not {waits!r}")
-    if isinstance(grace, bool) or not isinstance(grace, (int, float)):
-        raise TypeError(f"grace is a number of seconds, not {grace!r}")
-    if not 0 <= grace < float("inf"):
-        raise ValueError(f"grace is finite and not negative, not {grace!r}")
-    jump_after_ns = _jump_after_ns(autojump)
-    if jump_after_ns is not None:
-        if waits == "real":
+    given["start"] = start
+    if unknown := sorted(given.keys() - set(NAMES)):
+        raise TypeError(f"a clock has no parameter {unknown[0]!r}: it has {', '.join(NAMES)}")
+    checked: dict[str, Any] = {
+        one.option or one.name: one.check(given.get(one.name, one.default)) for one in PARAMETERS
+    }
+    if checked["jump_after_ns"] is not None:
+        if checked["waits"] == "real":
             raise ValueError("autojump has waits follow the clock: it cannot be with waits='real'")
-        if monotonic == "rate" and checked_rate.mult:
+        if checked["monotonic"] == "rate" and checked["rate"].mult:
             raise ValueError("autojump has the monotonic line stand still: not monotonic='rate'")
-        monotonic = "freeze"
-    check_python(python)
-    grace_ns = timeline.seconds_to_ns(grace, "grace")
-    follows = waits == "follow"
-    return Options(start, checked_rate, monotonic, follows, grace_ns, jump_after_ns, python)
-
-
-def _jump_after_ns(autojump: bool | float) -> int | None:
-    if not isinstance(autojump, (bool, int, float)):
-        raise TypeError(f"autojump is a bool or a number of real seconds, not {autojump!r}")
-    if isinstance(autojump, bool):
-        return 0 if autojump else None
-    if not 0 <= autojump < float("inf"):
-        raise ValueError(f"autojump is finite and not negative, not {autojump!r}")
-    return timeline.seconds_to_ns(autojump, "autojump")
+        checked["monotonic"] = "freeze"
+    return Options(**checked)
 
 
 def check_timeout(timeout: float) -> None:
+    """Raise ValueError unless this is a number of real seconds to wait."""
     if not timeout > 0:
         raise ValueError(f"timeout is a positive number of real seconds, not {timeout!r}")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from pytest_vdsotime.asking import Asking
+from pytest_vdsotime.options import NAMES, PARAMETERS, validate_options
 from pytest_vdsotime.reporting import Reporting, add_options, note
 
 if TYPE_CHECKING:
@@ -28,26 +29,11 @@ if TYPE_CHECKING:
     from pytest_vdsotime.tracer.thread import Tracer
 
 _MARKER: Final = "frozen_time"
-_SIGNATURE: Final = "frozen_time(start=None, *, rate, monotonic, waits, autojump, grace, python)"
-_PARAMETERS: Final = ("start", "rate", "monotonic", "waits", "autojump", "grace", "python")
+_SIGNATURE: Final = f"frozen_time(start=None, *, {', '.join(NAMES[1:])})"
 _FREEZE: Final = "_vdsotime_freeze"
+_INI: Final = [one for one in PARAMETERS if one.ini]
 _NEEDS_TRACER: Final = frozenset({_FREEZE, "_vdsotime_tracer"})
 
-
-def _autojump(text: str) -> bool | float:
-    words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-    word = words.get(text.lower())
-    return float(text) if word is None else word
-
-
-# Ini key: parameter, what turns its text into a value, help.
-_INI: Final[dict[str, tuple[str, Callable[[str], object], str]]] = {
-    "vdso_time": ("start", str, "where clocks start: ISO 8601, or @SECONDS since the epoch"),
-    "vdso_monotonic": ("monotonic", str, "the monotonic line of clocks: flow, freeze or rate"),
-    "vdso_waits": ("waits", str, "timed waits: follow (they obey their line) or real"),
-    "vdso_autojump": ("autojump", _autojump, "jump when all is idle: true, false or seconds"),
-    "vdso_grace": ("grace", float, "seconds of waiting that a frozen monotonic line lets pass"),
-}
 
 _OBSTACLE = pytest.StashKey[tuple[str, str] | None]()
 _TRACER = pytest.StashKey["Tracer | TracingUnavailable"]()
@@ -66,8 +52,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "ISO 8601, or @SECONDS since the epoch",
     )
     add_options(group)
-    for key, (_, _, text) in _INI.items():
-        parser.addini(key, f"vdsotime: {text}")
+    for one in _INI:
+        parser.addini(one.key, f"vdsotime: {one.ini}")
     parser.addini(
         "vdso_unavailable",
         "vdsotime: where programs cannot be traced, error or skip the tests that need it",
@@ -110,13 +96,15 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 def _given_ini(config: pytest.Config) -> Iterator[tuple[str, str, object]]:
     """Ini key, parameter and value of each ini option that is not empty."""
-    for key, (name, convert, text) in _INI.items():
-        if given := config.getini(key):
+    for one in _INI:
+        if given := config.getini(one.key):
             try:
-                value = convert(given)
+                value = one.from_ini(given)
             except ValueError:
-                raise pytest.UsageError(f"ini option {key} = {given}: it is {text}") from None
-            yield key, name, value
+                raise pytest.UsageError(
+                    f"ini option {one.key} = {given}: it is {one.ini}"
+                ) from None
+            yield one.key, one.name, value
 
 
 def _defaults(config: pytest.Config) -> dict[str, Any]:
@@ -145,7 +133,7 @@ def _given_mark(mark: pytest.Mark) -> dict[str, Any]:
     given = dict(mark.kwargs)
     if len(mark.args) > 1 or (mark.args and "start" in given):
         raise TypeError(f"only start may be positional, and only once: {_SIGNATURE}")
-    if unknown := sorted(given.keys() - set(_PARAMETERS)):
+    if unknown := sorted(given.keys() - set(NAMES)):
         raise TypeError(f"there is no parameter {unknown[0]}: {_SIGNATURE}")
     return {"start": mark.args[0], **given} if mark.args else given
 
@@ -178,8 +166,6 @@ def _validate(config: pytest.Config, where: str, given: dict[str, Any]) -> None:
     try:
         parse_instant(given.get("start"))
         if _obstacle(config) is None:
-            from pytest_vdsotime.options import validate_options
-
             validate_options(**given)
     except (TypeError, ValueError, ImportError) as error:
         raise pytest.UsageError(f"{where}: {error}") from None

@@ -142,7 +142,7 @@ class ClockSession:
                 options = self._options
                 world = ClockState(
                     page,
-                    follows=options.follows,
+                    follows=options.waits == "follow",
                     grace_ns=options.grace_ns,
                     jump_after_ns=options.jump_after_ns,
                 )

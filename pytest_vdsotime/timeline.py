@@ -370,9 +370,6 @@ class HostClocks:
         return cls(offsets_ns)
 
 
-MONOTONIC_MODES = ("flow", "freeze", "rate")
-
-
 def initial_lines(
     start_ns: int, rate: Rate, monotonic: str, host_ns: int, *, is_now: bool = False
 ) -> Lines:

@@ -12,6 +12,7 @@ from typing import NoReturn
 from pytest_vdsotime.availability import known_obstacle
 from pytest_vdsotime.cli.become import EXIT_OWN_ERROR, EXIT_USAGE, become, fail, open_trace
 from pytest_vdsotime.errors import TracingUnavailable
+from pytest_vdsotime.options import PARAMETERS, validate_options
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -36,46 +37,19 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
+    parameters = [one for one in PARAMETERS if one.flag]
     parser = _Parser(
         prog="vdsotime",
-        usage="%(prog)s [--at WHEN] [--rate R] [--monotonic flow|freeze|rate] "
-        "[--waits follow|real] [--autojump] [--trace FILE] [--] COMMAND [ARG...]\n"
+        usage=f"%(prog)s {' '.join(one.usage for one in parameters)} [--trace FILE] [--] "
+        "COMMAND [ARG...]\n"
         "       %(prog)s --check",
         description="Run COMMAND, and all that it starts, with a clock of its own.",
         epilog="COMMAND behaves as if it ran alone, its clock apart. Exit status: that of COMMAND, "
         "or 2 bad usage, 125 vdsotime failed, 126 COMMAND not executable, 127 COMMAND not found.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--at",
-        metavar="WHEN",
-        help="where the wall clock starts: ISO 8601 (UTC without an offset), such as 1970-01-01 or "
-        "2038-01-19T03:14:07Z, or @SECONDS since the epoch; default: now",
-    )
-    parser.add_argument(
-        "--rate",
-        type=float,
-        metavar="R",
-        default=0.0,
-        help="seconds of the wall clock per real second: 0 stands still (default), 1 ticks",
-    )
-    parser.add_argument(
-        "--monotonic",
-        choices=("flow", "freeze", "rate"),
-        default="flow",
-        help="the monotonic clocks flow on (default), stand still, or go at the rate of the wall",
-    )
-    parser.add_argument(
-        "--waits",
-        choices=("follow", "real"),
-        default="follow",
-        help="timed waits follow their clock (default), or are left to the kernel",
-    )
-    parser.add_argument(
-        "--autojump",
-        action="store_true",
-        help="whenever all wait, jump to the next deadline; monotonic clocks stand still otherwise",
-    )
+    for one in parameters:
+        parser.add_argument(one.flag, dest=one.name, default=one.default, **one.argument)
     parser.add_argument(
         "--trace",
         metavar="FILE",
@@ -104,16 +78,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     obstacle = known_obstacle()
     if obstacle is not None:
         fail(EXIT_OWN_ERROR, str(TracingUnavailable(*obstacle)))
-    # Only now: elsewhere than on Linux, the engine does not even load.
-    from pytest_vdsotime.options import validate_options
-
-    options.parameters = {
-        "start": options.at,
-        "rate": options.rate,
-        "monotonic": options.monotonic,
-        "waits": options.waits,
-        "autojump": options.autojump,
-    }
+    options.parameters = {one.name: getattr(options, one.name) for one in PARAMETERS if one.flag}
     try:
         validate_options(**options.parameters)
     except (TypeError, ValueError) as error:

@@ -51,7 +51,7 @@ def check() -> int:
 
     Returns the exit status: 0 if the plugin can run.
     """
-    for name, examine in _CHECKS.items():
+    for name, examine in CHECKS.items():
         try:
             print(f"ok    {name}: {examine()}")
         except TracingUnavailable as error:
@@ -60,7 +60,7 @@ def check() -> int:
         except (VdsoTimeError, OSError, subprocess.SubprocessError) as error:
             print(f"FAIL  {name}: {error}")
             return 1
-    for name, examine in _DOORS.items():
+    for name, examine in DOORS.items():
         try:
             print(f"ok    {name}: {examine()}")
         except _NoDoor:
@@ -136,7 +136,7 @@ def _takeover() -> str:
     return f"date on a clock of its own prints {read}"
 
 
-_CHECKS: Final[Mapping[str, Callable[[], str]]] = {
+CHECKS: Final[Mapping[str, Callable[[], str]]] = {
     "system": _system,
     "native objects": _native_objects,
     "permission": _permission,
@@ -376,7 +376,7 @@ def _timer() -> str:
     return _wait("timer_settime", why_not, _TIMER)
 
 
-_DOORS: Final[Mapping[str, Callable[[], str]]] = {
+DOORS: Final[Mapping[str, Callable[[], str]]] = {
     "vDSO reads": _given_vdso,
     "the kernel's vDSO": _kernels_vdso,
     "raw calls": _raw_calls,

@@ -59,6 +59,7 @@ SMALL = {
     "__main__": "python -m",
     "arch": "chooses one of its modules",
     "asking": "pytest's hooks for one fixture",
+    "cli": "the command line",
     "errors": "what users catch",
     "faults": "a seam",
     "kernel": "says what the folder is",
