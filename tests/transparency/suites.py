@@ -570,7 +570,14 @@ SUITES = {
     "bash": Suite("bash", prepare_bash, ("gcc",), apart=True, batch=20),
     "busybox": Suite("BusyBox", prepare_busybox, ("gcc", "make"), apart=True, batch=4),
     "cpython": Suite("CPython", prepare_cpython, (PYTHON_TESTS,)),
-    "go": Suite("Go", prepare_go),
+    "go": Suite(
+        *("Go", prepare_go),
+        reasons={
+            "net/http: TestLinuxSendfile": "it runs strace, and a program on a clock is traced "
+            "already: [limits.md](limits.md)",
+            "runtime: TestDebugCall*": "they skip themselves in a process that is traced",
+        },
+    ),
     "stress-ng": Suite("stress-ng", prepare_stress_ng, ("stress-ng",), batch=5),
     "node": Suite("Node.js", prepare_node, batch=50),
     "perl": Suite("Perl", prepare_perl, ("perl",), batch=10),

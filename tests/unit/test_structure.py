@@ -68,7 +68,7 @@ SMALL = {
     "python_clock": "imports time-machine, which is optional",
     "report": "says what the folder is",
     "report.html": "the page is report.html",
-    "tracer": "says what the folder is",
+    "tracer": "the essay",
     "tracer.takeover": "says what the folder is",
 }
 
