@@ -46,7 +46,7 @@ export ZIG_GLOBAL_CACHE_DIR := $(WORK)/zig
 export GOCACHE := $(WORK)/go
 
 # Whatever goes into the sdist; the directories too, so that a removed file counts as a change.
-sources := pyproject.toml README.md LICENSE CHANGELOG.md Makefile conftest.py $(shell \
+sources := pyproject.toml $(wildcard *.md) LICENSE Makefile conftest.py $(shell \
     find pytest_vdsotime native_stub tests .ci -name native -prune -o -name __pycache__ -prune -o -print)
 
 demo: $(installed) $(checkout)/made
