@@ -1,9 +1,10 @@
 """Builds what runs inside traced programs, for every architecture, with zig as the only compiler.
 
-``python native_stub/build.py [DIRECTORY]`` writes ``DIRECTORY/<arch>/{vdso.so,loader.elf,launch}``
-(default: ``pytest_vdsotime/native``), without ``launch`` where another row's serves. The build hook
-of pyproject.toml calls :func:`build`, so that a wheel carries every architecture whatever machine
-it was built on.
+``python native_stub/build.py [DIRECTORY]`` writes ``vdso.so``, ``loader.elf``, ``launch`` and
+``tracer.so`` to ``DIRECTORY/<arch>`` (default: ``pytest_vdsotime/native``), the latter two only for
+an architecture that kernels are built for, the loader where programs can be taken over. The build
+hook of pyproject.toml calls :func:`build`, so that a wheel carries every architecture whatever
+machine it was built on.
 """
 
 from __future__ import annotations
