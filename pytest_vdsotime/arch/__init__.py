@@ -29,7 +29,7 @@ def host_arch() -> Arch:
     """The facts of this machine.
 
     Raises:
-        TracingUnavailable: an architecture that the package has no stub for.
+        TracingUnavailable: an architecture whose programs cannot be given the clock.
     """
     machine = os.uname().machine
     if machine == "x86_64":
