@@ -1,5 +1,5 @@
-"""What a child executes first, in place of the program: native_stub/program/launch.c, and its
-arguments."""
+"""What a child executes before its program where spawning.py does not do:
+native_stub/program/launch.c, and its arguments."""
 
 from __future__ import annotations
 

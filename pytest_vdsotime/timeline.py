@@ -1,8 +1,8 @@
 """The two lines of a clock, the clocks that read them, and instants: pure integer nanoseconds.
 
-Nothing here reads a clock but :meth:`HostClocks.read`; everything else is told what the host's
-CLOCK_MONOTONIC says (`host_ns`). The arithmetic is that of native_stub/program/vdso.c to the last
-bit, so that ``clock.time_ns()`` is what a program reads.
+Only :func:`host_wall_ns` and :meth:`HostClocks.read` read a clock here; everything else takes a
+reading of the host's CLOCK_MONOTONIC (`host_ns`). The arithmetic is that of
+native_stub/program/vdso.c to the last bit, so that ``clock.time_ns()`` is what a program reads.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 At the exec event the new image is complete and has not run (KERNEL ABI: execve(2), ptrace(2)).
 The fast way takes this one stop: the loader (native_stub/program/loader.c) goes into the unused end
-of the program's vDSO, its parameters below the stack, and the program counter to the loader. Where
-it cannot do its work it traps, and the same is done from outside, by system calls made inside the
-program; where the program cannot open the shared page (no /proc, another mount or pid namespace,
-another uid, no descriptors left), it gets a private copy of it.
+of the program's vDSO, its parameters below the stack, and the program counter to the loader. A
+loader that fails makes a system call that does not exist, and the same is done from outside, by
+system calls made inside the program; where the program cannot open the shared page (no /proc,
+another mount or pid namespace, another uid, no descriptors left), it gets a private copy of it.
 """
 
 from __future__ import annotations
