@@ -92,10 +92,10 @@ lint: $(venv)/made
 clean:
 	@rm -rf $(WORK)
 
-# A directory that somebody else made in advance is refused.
+# A directory that another user made in advance is refused.
 $(venv)/made: pyproject.toml
 	@mkdir -pm 755 $(WORK)
-	@[[ -O $(WORK) ]] || { echo "$(WORK) belongs to somebody else: make WORK=DIRECTORY" >&2; exit 1; }
+	@[[ -O $(WORK) ]] || { echo "$(WORK) belongs to another user: make WORK=DIRECTORY" >&2; exit 1; }
 	@echo "setting up $(venv)"
 	@rm -rf $(venv)
 	@$(PYTHON) -m venv $(venv) || { echo "$(PYTHON) has no venv; on Debian or Ubuntu:" \
