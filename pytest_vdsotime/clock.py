@@ -61,7 +61,7 @@ class FrozenClock:
         monotonic: the other line flows on from the host's own value at rate 1 (``"flow"``),
             stands still (``"freeze"``), or moves at the wall's rate (``"rate"``).
         waits: timed waits and timers obey their line (``"follow"``), or the kernel (``"real"``,
-            with points of the wall clock translated).
+            with absolute deadlines translated).
         autojump: whenever all programs wait, or have for that many real seconds, on to the next
             deadline; the monotonic line stands still otherwise.
         grace: waits of at most so many seconds pass in real time while nobody moves a frozen line.
