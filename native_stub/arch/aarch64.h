@@ -130,7 +130,7 @@ struct registers {
 struct register_set { void *address; uint64_t size; }; /* struct iovec */
 
 /* Whether a call ends with EINTR when it is woken up for anything (signal(7)), and has no time limit: as in
- * pytest_vdsotime/tracer/endless.py. */
+ * pytest_vdsotime/tracer/calls/waits.py. */
 static inline int is_endless(uint64_t nr, const uint64_t *arguments)
 {
     switch (nr) {

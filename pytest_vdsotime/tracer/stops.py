@@ -46,8 +46,8 @@ class Stops:
         news: Callable[[], None],
         rung: Callable[[], None],
     ) -> None:
-        """`pumped` is called when the fast path may have births and readers to tell of, `rung` when
-        the doorbell was."""
+        """`news` is called when the fast path may have births and readers to tell of, `rung` when
+        the waker was."""
         self._postponed = tables.postponed
         self._fastpath = fastpath
         self._news = news

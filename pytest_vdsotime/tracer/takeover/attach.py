@@ -1,7 +1,7 @@
 """Taking over programs that run already, and letting them go.
 
-All threads are stopped, the images are moved (moving.py), and all go on. A program under way can be
-given no seccomp filter that it would be rid of again: it stops at every system call instead.
+All threads are stopped, the images are moved (relocate.py), and all go on. A program under way can
+be given no seccomp filter that it would be rid of again: it stops at every system call instead.
 """
 
 from __future__ import annotations
