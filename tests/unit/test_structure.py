@@ -69,7 +69,6 @@ SMALL = {
     "report": "says what the folder is",
     "report.html": "the page is report.html",
     "tracer": "the essay",
-    "tracer": "the essay",
     "tracer.takeover": "says what the folder is",
 }
 
