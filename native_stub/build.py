@@ -1,10 +1,9 @@
 """Builds what runs inside traced programs, for every architecture, with zig as the only compiler.
 
-``python native_stub/build.py [DIRECTORY]`` writes ``vdso.so``, ``loader.elf``, ``launch`` and
-``tracer.so`` to ``DIRECTORY/<arch>`` (default: ``pytest_vdsotime/native``), the latter two only for
-an architecture that kernels are built for, the loader where programs can be taken over. The build
-hook of pyproject.toml calls :func:`build`, so that a wheel carries every architecture whatever
-machine it was built on.
+``python native_stub/build.py [DIRECTORY]`` writes ``DIRECTORY/<arch>/{vdso.so,loader.elf}`` and,
+for the kinds that kernels have, ``waker`` and ``tracer.so`` (default: ``pytest_vdsotime/native``).
+The build hook of pyproject.toml calls :func:`build`, so that a wheel carries every architecture
+whatever machine it was built on.
 """
 
 from __future__ import annotations
@@ -96,7 +95,7 @@ TRACER = [
 TRACER_SOURCES = [
     f"tracer/{name}.c" for name in ("takeover", "fastpath", "waits", "sleeper", "sample", "spawn")
 ]
-LAUNCH = ["-Os", "-static", "-fno-pie", "-fno-asynchronous-unwind-tables"]
+WAKER = ["-Os", "-static", "-fno-pie", "-fno-asynchronous-unwind-tables"]
 
 
 def compile_object(target: str, flags: list[str], output: Path, *sources: str) -> Path:
@@ -132,7 +131,7 @@ def objects(destination: Path) -> Iterator[tuple[str, list[str], Path, *tuple[st
                 f"arch/{name}_loader.S",
             )
         if row.has_tracer:
-            yield target, [*flags, *LAUNCH], directory / "launch", "program/launch.c"
+            yield target, [*flags, *WAKER], directory / "waker", "program/waker.c"
             yield target, [*flags, *TRACER], directory / "tracer.so", *TRACER_SOURCES
 
 

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerDefSection, GNUVerSymSection
@@ -28,8 +28,6 @@ from pytest_vdsotime.kernel import procfs
 
 NATIVE = Path(__file__).resolve().parent / "native"
 
-#: The argv[0] of the launcher.
-LAUNCHER_NAME = "vdsotime-launch"
 #: struct loader_parameters (native_stub/program/loader.h): entry, address, slot, first page,
 #: length, cookie, process, path. And where it stands.
 _PARAMETERS = struct.Struct("=QQQQQ16s64s40s")
@@ -72,23 +70,20 @@ def _local_symbols(elf: ELFFile) -> dict[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Launcher:
-    """The launcher program (native_stub/program/launch.c): addresses in it, as it is not
-    relocated."""
+class WakerProgram:
+    """The program of the waker (native_stub/program/waker.c)."""
 
     path: str
-    patience: int
-    state: int
     alarm_time: int
-    AWAKE: ClassVar[int] = 1
+    """An address in the program, which is not relocated."""
 
     @classmethod
-    def of(cls, arch: Arch) -> Launcher:
+    def of(cls, arch: Arch) -> WakerProgram:
         """Raises TracingUnavailable when it was not built."""
-        path = _native(arch, "launch")
+        path = _native(arch, "waker")
         with path.open("rb") as file:
             symbols = _local_symbols(ELFFile(file))
-        return cls(str(path), *(symbols[name] for name in ("patience", "state", "alarm_time")))
+        return cls(str(path), symbols["alarm_time"])
 
 
 @dataclass(frozen=True, slots=True)

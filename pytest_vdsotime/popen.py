@@ -1,8 +1,7 @@
 """FrozenPopen: a `subprocess.Popen` whose program is on a clock, and what is built on it.
 
-The standard library starts it, as always, with another fork and exec below it (spawning.py); or,
-where that does not do, what it executes is the launcher (native_stub/program/launch.c). Either way
-the child waits until the tracer has seized it, and then executes the program.
+The standard library starts it, as always, with another fork and exec below it (spawning.py): the
+child waits until the tracer has seized it, and then executes the program.
 The exit status comes from the tracer: a waitpid here would take away its stops.
 """
 
@@ -17,19 +16,14 @@ from contextlib import contextmanager, suppress
 from typing import IO, Any, AnyStr, TypeAlias, TypedDict, cast
 
 from pytest_vdsotime.errors import VdsoTimeError
-from pytest_vdsotime.launcher import (
-    AS_IT_IS,
-    Identity,
-    c_environment,
+from pytest_vdsotime.session import ClockSession
+from pytest_vdsotime.spawning import (
+    Spawning,
     candidates_of,
     ignored_privilege,
-    launcher_arguments,
-    launcher_failure,
+    is_own_code,
     program_of,
-    with_launcher_in_reach,
 )
-from pytest_vdsotime.session import ClockSession
-from pytest_vdsotime.spawning import Spawning, can_spawn
 from pytest_vdsotime.tracer.state import Future, Launch, Process
 from pytest_vdsotime.tracer.thread import Tracer
 
@@ -116,47 +110,33 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
             return
         tracer, world = self._session.start_tracing()
         native = tracer.load()
-        launcher, code = native.launcher.path, native.calls.filters[world.follows]
-        launch = Launch(argv=argv, may_precede_launcher=preexec_fn is not None)
         exited: Future[int] = Future()
+        launch = Launch(argv=argv)
         process = Process(0, world, exited=exited, launch=launch)
         self._exited = exited
         self._forget = tracer.forget
-        stays_itself = rest[_IDENTITY] == (None, None, None)
-        if preexec_fn is None and stays_itself and can_spawn(tracer):
-            spawning = Spawning(tracer, process, code)
+        is_alone = preexec_fn is None and is_own_code()
+        keeps_identity = rest[_IDENTITY] == (None, None, None)
+        spawning = Spawning(
+            *(tracer, process, native.calls.filters[world.follows]),
+            shares_memory=is_alone and keeps_identity,
+        )
+        if is_alone:
             spawning.execute_child(
                 *(self, args, executable, None, close_fds, pass_fds, cwd, env),
                 *(startupinfo, creationflags, shell, *rest),
             )
-            self._await_start(tracer, launch, program, spawning.failure)
-            return
-        identity = AS_IT_IS
-        # The launcher installs its filter first. A preexec_fn must find the identity changed.
-        if preexec_fn is None and not stays_itself:
-            gid, groups, uid = rest[_IDENTITY]
-            identity = Identity(uid, gid, groups)
-            rest = (*rest[: _IDENTITY.start], None, None, None, *rest[_IDENTITY.stop :])
-            if env is None:
-                # Without an identity to change, subprocess may take posix_spawn, and os.environ.
-                env = c_environment()
-        candidates = candidates_of(program, env)
-        arguments = launcher_arguments(os.getpid(), code, identity, candidates, argv)
-        if preexec_fn is not None:
+        else:
             kept_fds = pass_fds if close_fds else None
-            preexec_fn = with_launcher_in_reach(launcher, preexec_fn, arguments, env, kept_fds)
-        try:
-            execute_child(
-                *(arguments, launcher, preexec_fn, close_fds, pass_fds, cwd, env),
-                *(startupinfo, creationflags, False, *rest),
+            become = spawning.after_fork(
+                preexec_fn, argv, candidates_of(program, env), env, kept_fds
             )
-        except OSError as error:
-            if error.filename == launcher:
-                raise OSError(error.errno, error.strerror, program) from None
-            raise
-        process.pid = self.pid
-        tracer.post(lambda loop: loop.launching.launch(process), launch.ended, exited)
-        self._await_start(tracer, launch, program, launcher_failure)
+            execute_child(
+                *(args, executable, become, close_fds, pass_fds, cwd, env),
+                *(startupinfo, creationflags, shell, *rest),
+            )
+            spawning.announce_forked(self.pid)
+        self._await_start(tracer, launch, program, spawning.failure)
 
     def _await_start(
         self,

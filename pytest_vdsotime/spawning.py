@@ -1,5 +1,7 @@
-"""A start without the launcher: `subprocess`'s own code, with another fork and exec below it
-(native_stub/tracer/spawn.c)."""
+"""How a program starts: `subprocess`'s own code, with a fork and exec of ours below it.
+
+By these (native_stub/tracer/spawn.c) the tracer has seized the child before its program begins.
+"""
 
 from __future__ import annotations
 
@@ -7,49 +9,97 @@ import os
 import subprocess
 import sys
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from pytest_vdsotime.kernel.spawn import ELSEWHERE, IN_DIRECTORY, Spawn
-from pytest_vdsotime.launcher import launcher_failure
+from pytest_vdsotime.errors import UnsupportedProgram
+from pytest_vdsotime.kernel import procfs
+from pytest_vdsotime.kernel.spawn import (
+    ELSEWHERE,
+    EXIT_NO_FILTER,
+    IN_DIRECTORY,
+    Identity,
+    Spawn,
+)
 from pytest_vdsotime.tracer.state import Process
 from pytest_vdsotime.tracer.thread import Tracer
 
+#: Of a child whose descriptors somebody else has arranged.
+NO_PIPES = (-1,) * 8
 
-def can_spawn(tracer: Tracer) -> bool:
-    """Not where the kernel is too old for it, nor where somebody has put another function in the
-    place of `subprocess.Popen._execute_child`."""
+
+def program_of(args: Any, executable: Any, shell: bool) -> tuple[list[Any], Any]:
+    """(argv, the program to execute), as `subprocess.Popen` makes them of its parameters."""
+    if isinstance(args, (str, bytes)):
+        argv: list[Any] = [args]
+    elif isinstance(args, os.PathLike):
+        if shell:
+            raise TypeError("path-like args is not allowed when shell is true")
+        argv = [args]
+    else:
+        argv = list(args)
+    if shell:
+        argv = ["/bin/sh", "-c", *argv]
+        if executable:
+            argv[0] = executable
+    return argv, argv[0] if executable is None else executable
+
+
+def candidates_of(program: Any, env: Mapping[Any, Any] | None) -> list[bytes]:
+    """The paths to try, in order: a name without a slash is looked up in the PATH of `env`."""
+    path = os.fsencode(program)
+    if os.path.dirname(path):
+        return [path]
+    return [os.path.join(os.fsencode(directory), path) for directory in os.get_exec_path(env)]
+
+
+def ignored_privilege(program: Any, env: Mapping[Any, Any] | None, cwd: Any) -> str | None:
+    """What a program would have alone, and the kernel does not give it under a tracer."""
+    if os.geteuid() == 0:
+        return None
+    for candidate in candidates_of(program, env):
+        path = os.path.join(os.fsencode(cwd or "."), candidate)
+        if b"\0" not in path and os.access(path, os.X_OK):
+            return procfs.ignored_privilege(os.fsdecode(path))
+    return None
+
+
+def is_own_code() -> bool:
+    """Whether nobody has put another function in the place of `subprocess.Popen._execute_child`,
+    as tools do that tell of subprocesses."""
     function = subprocess.Popen._execute_child  # type: ignore[attr-defined]
-    is_own = getattr(function, "__globals__", None) is vars(subprocess)
-    return is_own and tracer.load().spawner.works_here
+    return getattr(function, "__globals__", None) is vars(subprocess)
 
 
 class Spawning:
     """One start."""
 
-    def __init__(self, tracer: Tracer, process: Process, code: bytes) -> None:
-        """`process` is yet to be; `code` is its seccomp filter."""
+    def __init__(
+        self, tracer: Tracer, process: Process, code: bytes, *, shares_memory: bool
+    ) -> None:
+        """`process` is yet to be; `code` is its seccomp filter. A child that changes its identity,
+        or that Python has forked, does not share its parent's memory."""
         self._tracer = tracer
         self._process = process
         self._code = code
-        self._spawn = Spawn(tracer.load().spawner)
+        self._spawn = Spawn(tracer.load().spawner, shares_memory=shares_memory)
         self._waker = 0
         self._cwd: Any = None
 
     def execute_child(self, popen: Any, *arguments: Any) -> None:
-        """`subprocess.Popen._execute_child`. The child is announced to the tracer, which takes its
-        time to wake up."""
+        """Do what `subprocess.Popen._execute_child` does. The child is announced to the tracer,
+        which takes its time to wake up."""
         function = subprocess.Popen._execute_child  # type: ignore[attr-defined]
         scope = {**vars(subprocess), "_fork_exec": self._fork_exec}
         execute_child = types.FunctionType(
             function.__code__, scope, None, function.__defaults__, function.__closure__
         )
         process, spawn = self._process, self._spawn
-        assert process.launch is not None and process.exited is not None
-        answers = process.launch.ended, process.exited
+        answers = self._answers()
         self._waker = self._tracer.announce(
-            spawn, lambda loop: loop.launching.spawn(process, spawn), *answers
+            spawn, lambda loop: loop.launching.start(process, spawn), *answers
         )
         popen._posix_spawn = partial(self._posix_spawn, popen)
         try:
@@ -59,6 +109,49 @@ class Spawning:
             raise
         finally:
             del popen._posix_spawn
+
+    def _answers(self) -> Sequence[Any]:
+        process = self._process
+        assert process.launch is not None and process.exited is not None
+        return process.launch.ended, process.exited
+
+    def after_fork(
+        self,
+        preexec_fn: Callable[[], Any] | None,
+        argv: Sequence[Any],
+        candidates: Sequence[bytes],
+        env: Mapping[Any, Any] | None,
+        kept_fds: Sequence[int] | None,
+    ) -> Callable[[], None]:
+        """Return a preexec_fn that does the same behind the user's own, where Python is to run in
+        the child. `kept_fds`: the child closes all but these; None if it closes none."""
+        spawn, closes_others = self._spawn, kept_fds is not None
+        spawn.prepare(
+            *(self._code, argv, candidates, closes_others, sorted(kept_fds or ()), None),
+            None if env is None else _variables(env),
+            *NO_PIPES,
+            restore_signals=False,
+            start_new_session=False,
+            process_group=-1,
+            umask=-1,
+        )
+
+        def run() -> None:
+            closing = closing_fds()  # those of subprocess; /proc may be out of reach afterwards
+            if preexec_fn is not None:
+                preexec_fn()
+            for fd in () if closes_others else closing:
+                with suppress(OSError):
+                    os.close(fd)
+            spawn.become(has_own_environment=env is not None)
+
+        return run
+
+    def announce_forked(self, pid: int) -> None:
+        """Have the tracer seize the child that runs what `after_fork` has returned."""
+        process, spawn = self._process, self._spawn
+        process.pid = pid
+        self._tracer.post(lambda loop: loop.launching.start(process, spawn, pid), *self._answers())
 
     def _fork_exec(
         self,
@@ -70,8 +163,7 @@ class Spawning:
         env: Sequence[bytes] | None,
         *rest: Any,
     ) -> int:
-        """With the parameters of `_posixsubprocess.fork_exec`; returns when the child is its
-        program."""
+        """Do what `_posixsubprocess.fork_exec` does, with its parameters."""
         pipes, (restore_signals, start_new_session, process_group) = rest[:8], rest[8:11]
         self._cwd = cwd
         self._spawn.prepare(
@@ -80,6 +172,7 @@ class Spawning:
             start_new_session=start_new_session,
             process_group=process_group,
             umask=rest[14],
+            identity=Identity(*rest[11:14]),
         )
         return self._spawn.run(self._waker)
 
@@ -95,11 +188,7 @@ class Spawning:
         """With the parameters of `subprocess.Popen._posix_spawn`, which that takes where it can.
         Programs get os.environ from it, not C's own environment."""
         close_fds, pipes = rest[:-6] == (True,), rest[-6:]  # the former since Python 3.13
-        variables = []
-        for name, value in (os.environ if env is None else env).items():
-            if b"=" in os.fsencode(name):
-                raise ValueError("illegal environment variable name")
-            variables.append(b"%b=%b" % (os.fsencode(name), os.fsencode(value)))
+        variables = _variables(os.environ if env is None else env)
         popen.pid = self._fork_exec(
             *(argv, [os.fsencode(executable)], close_fds, (), None, variables, *pipes, -1, -1),
             *(restore_signals, False, -1, None, None, None, -1),
@@ -114,4 +203,29 @@ class Spawning:
         if self._spawn.failed_in == ELSEWHERE:
             no_name = () if sys.version_info >= (3, 13) else (None,)
             return OSError(status, os.strerror(status), *no_name)
-        return launcher_failure(status, program)
+        if status == EXIT_NO_FILTER:
+            return UnsupportedProgram(
+                f"starting {program!r} failed: seccomp refuses the filter that catches system "
+                "calls about time; the kernel needs CONFIG_SECCOMP_FILTER, and a sandbox has to "
+                "allow seccomp"
+            )
+        return OSError(status, os.strerror(status), program)
+
+
+def _variables(env: Mapping[Any, Any]) -> list[bytes]:
+    variables = []
+    for name, value in env.items():
+        if b"=" in os.fsencode(name):
+            raise ValueError("illegal environment variable name")
+        variables.append(b"%b=%b" % (os.fsencode(name), os.fsencode(value)))
+    return variables
+
+
+def closing_fds() -> list[int]:
+    """Return the descriptors of this process that close at its exec."""
+    closing = []
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        with suppress(OSError):  # the listing's own
+            if not os.get_inheritable(fd):
+                closing.append(fd)
+    return closing

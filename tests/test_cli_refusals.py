@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from conftest import Builder
 
 VDSOTIME = [sys.executable, "-m", "pytest_vdsotime"]
-SANDBOX = [sys.executable, str(Path(__file__).parent / "plugin" / "refuse_ptrace.py")]
+SANDBOX = [sys.executable, str(Path(__file__).parent / "plugin" / "refuse_calls.py"), "ptrace"]
 
 
 def run(*arguments: str, **keywords: Any) -> subprocess.CompletedProcess[str]:

@@ -1,5 +1,5 @@
 /* i386: system calls, ordering, arithmetic, and what its vDSO has beyond the common functions.
- * Programs of this kind run on an x86-64 kernel, whose launcher starts them too. */
+ * Programs of this kind run on an x86-64 kernel, whose tracer starts them too. */
 #include <stdint.h>
 
 #define HAVE_GETTIMEOFDAY

@@ -1,4 +1,4 @@
-/* 64-bit RISC-V: what the fake vDSO needs. There is no launcher, loader or tracer for it yet. */
+/* 64-bit RISC-V: what the fake vDSO needs. There is no loader or tracer for it yet. */
 #include <stdint.h>
 
 #define HAVE_GETTIMEOFDAY

@@ -38,6 +38,7 @@
 #define NR_setreuid 113
 #define NR_setregid 114
 #define NR_setgroups 116
+#define NR_prlimit64 302
 #define NR_prctl 157
 #define NR_gettimeofday 96
 #define NR_futex 202

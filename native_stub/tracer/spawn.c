@@ -1,27 +1,92 @@
-/* A program's start with nothing in between: by vfork, and in the child, which has this process's memory until its exec,
- * all that subprocess's own child does, and what the launcher does (launch.c).
+/* A program's start with nothing in between: a fork, and in the child all that subprocess's own child does, then a wait
+ * for the tracer, and the exec. The fork is a vfork, unless the child changes its user: that would change what others may
+ * do with the memory that it shares (commit_creds, kernel/cred.c). Or somebody else has forked, and the child ends here.
  *
  * Part of a shared object in the tracer's process; not called on the tracer's thread, for which the child waits.
  */
 #include "spawn.h"
 
-#include "program/launch.h"
+#include "tracer.h"
 
-/* linux/sched.h, asm-generic/signal.h, linux/fcntl.h */
+/* linux/sched.h, linux/prctl.h, linux/seccomp.h, asm-generic/{signal,errno-base,resource}.h, linux/fcntl.h */
 #define CLONE_VM 0x100
 #define CLONE_VFORK 0x4000
 #define CLONE_PARENT_SETTID 0x100000
 #define CLONE_CLEAR_SIGHAND 0x100000000
+#define PR_SET_PDEATHSIG 1
+#define PR_GET_PDEATHSIG 2
+#define PR_SET_NO_NEW_PRIVS 38
+#define SECCOMP_SET_MODE_FILTER 1
+#define SIGKILL 9
 #define SIGPIPE 13
 #define SIGCHLD 17
 #define SIGXFSZ 25
+#define SIGNALS 64
+#define SIG_IGN 1
 #define SIG_SETMASK 2
+#define SIGSET_SIZE 8
 #define F_SETFD 2
-#define EINVAL 22 /* asm-generic/errno-base.h */
+#define ENOENT 2
+#define ENOTDIR 20
+#define EINVAL 22
+#define RLIMIT_NOFILE 7
 #define STACK_SIZE 8192
+#define SPINS 2000 /* some 50 microseconds */
+
+/* struct sock_filter (seccomp(2)) */
+struct instruction { uint16_t code; uint8_t if_true, if_false; uint32_t operand; };
 
 /* struct sigaction as the kernel has it */
 struct action { uint64_t handler, flags, restorer, mask; };
+
+static void exit_with(int status)
+{
+    for (;;)
+        syscall1(NR_exit_group, status);
+}
+
+/* By a futex without a timeout, at which the filter does not stop. After a ptrace stop it is restarted, and looks at its
+ * word again: the tracer need not touch registers. */
+static void sleep_until_stopped(volatile uint64_t *patience)
+{
+    syscall4(NR_futex, (long)patience, 0 /* FUTEX_WAIT */, 1, 0);
+}
+
+/* The tracer is on its way: going to sleep and being woken would take longer than it does. (To yield
+ * instead would be to wait for whoever else has work, a slice each time.) */
+static void wait_for_tracer(volatile uint64_t *patience, volatile uint64_t *state)
+{
+    for (int i = 0; *patience && i < SPINS; i++)
+        cpu_relax();
+    while (*patience) {
+        __atomic_store_n(state, ASLEEP, __ATOMIC_SEQ_CST);
+        if (__atomic_load_n(patience, __ATOMIC_SEQ_CST))
+            sleep_until_stopped(patience);
+    }
+}
+
+/* Whoever lacks CAP_SYS_ADMIN must first give up what set-user-ID files would give, which a program
+ * traced by an ordinary user does not get anyway (execve(2)). Returns 0 where that is refused. */
+static int install_filter(const struct instruction *filter, uint16_t length)
+{
+    struct { uint16_t length; const struct instruction *filter; } program = {length, filter};
+    if (!syscall3(NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program))
+        return 1;
+    syscall5(NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    return !syscall3(NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program);
+}
+
+/* The first candidate that can be executed, as execvp(3) and subprocess do. Returns the errno if none can. */
+static int execute(const char *const *candidates, long count, char *const *argv, char *const *envp)
+{
+    int first_errno = 0, last_errno = ENOENT;
+    for (long i = 0; i < count; i++) {
+        last_errno = -(int)syscall3(NR_execve, (long)candidates[i], (long)argv, (long)envp);
+        if (!first_errno && last_errno != ENOENT && last_errno != ENOTDIR)
+            first_errno = last_errno;
+    }
+    return first_errno ? first_errno : last_errno;
+}
 
 static void fail(struct spawn *s, enum stage stage, long error)
 {
@@ -35,6 +100,17 @@ static long check(struct spawn *s, long result)
     if (result < 0)
         fail(s, ELSEWHERE, result);
     return result;
+}
+
+/* close_range(2), and what does for it before Linux 5.9. */
+static void close_from_to(uint32_t first, uint32_t last)
+{
+    struct { uint64_t now, most; } limit = {0, 0};
+    if (!syscall3(NR_close_range, first, last, 0))
+        return;
+    syscall4(NR_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&limit);
+    for (uint64_t fd = first; fd <= last && fd < limit.most && fd < INT32_MAX; fd++)
+        syscall1(NR_close, fd);
 }
 
 static void arrange_descriptors(struct spawn *s)
@@ -61,26 +137,74 @@ static void arrange_descriptors(struct spawn *s)
         return;
     for (uint64_t i = 0; i < s->kept_count; i++) {
         if (kept[i] > (int)first)
-            syscall3(NR_close_range, first, kept[i] - 1, 0);
+            close_from_to(first, kept[i] - 1);
         if (kept[i] >= (int)first)
             first = kept[i] + 1;
     }
-    syscall3(NR_close_range, first, ~0u, 0);
+    close_from_to(first, ~0u);
 }
 
-/* What Python ignores and programs should not. This process's handlers, which must not run in a child that has its
- * memory, are gone (CLONE_CLEAR_SIGHAND, clone3(2)). */
+/* What Python ignores and programs should not. */
 static void restore_signals(void)
 {
     const struct action by_default = {0};
-    syscall4(NR_rt_sigaction, SIGPIPE, &by_default, 0, SIGSET_SIZE);
-    syscall4(NR_rt_sigaction, SIGXFSZ, &by_default, 0, SIGSET_SIZE);
+    syscall4(NR_rt_sigaction, SIGPIPE, (long)&by_default, 0, SIGSET_SIZE);
+    syscall4(NR_rt_sigaction, SIGXFSZ, (long)&by_default, 0, SIGSET_SIZE);
+}
+
+/* Signals that come before the exec do what they would do behind it (execve(2)): no handler of the parent's hears of
+ * them. A child that shares the parent's memory is born so (CLONE_CLEAR_SIGHAND, clone3(2)). */
+static void reset_handlers(void)
+{
+    const struct action by_default = {0};
+    struct action action;
+    for (int number = 1; number <= SIGNALS; number++)
+        if (!syscall4(NR_rt_sigaction, number, 0, (long)&action, SIGSET_SIZE) && action.handler > SIG_IGN)
+            syscall4(NR_rt_sigaction, number, (long)&by_default, 0, SIGSET_SIZE);
+}
+
+/* The child does not outlive its parent. Returns the parent-death signal (prctl(2)) that it had: whoever starts a
+ * program may have given it one. */
+static int follow_parent(struct spawn *s)
+{
+    int former = 0;
+    syscall2(NR_prctl, PR_GET_PDEATHSIG, (long)&former);
+    syscall2(NR_prctl, PR_SET_PDEATHSIG, SIGKILL);
+    uint64_t parent = syscall0(NR_getppid); /* 0: outside of this pid namespace */
+    if (parent && parent != s->parent)
+        exit_with(EXIT_NO_PARENT);
+    return former;
+}
+
+static void change_identity(struct spawn *s)
+{
+    if (s->group_count >= 0)
+        check(s, syscall2(NR_setgroups, s->group_count, s->groups));
+    if (s->gid >= 0)
+        check(s, syscall2(NR_setregid, s->gid, s->gid));
+    if (s->uid >= 0)
+        check(s, syscall2(NR_setreuid, s->uid, s->uid));
+}
+
+/* The filter comes first: as root it needs no PR_SET_NO_NEW_PRIVS, which would take their privilege from the set-user-ID
+ * files that an ordinary user executes. */
+static void be_program(struct spawn *s, int parent_death_signal)
+{
+    if (!install_filter((const struct instruction *)s->filter, s->filter_length))
+        fail(s, AT_EXEC, -EXIT_NO_FILTER);
+
+    wait_for_tracer(&s->patience, &s->state);
+
+    syscall2(NR_prctl, PR_SET_PDEATHSIG, parent_death_signal);
+    change_identity(s);
+    syscall4(NR_rt_sigprocmask, SIG_SETMASK, (long)&s->signals, 0, SIGSET_SIZE);
+    exit_with(execute((const char *const *)s->candidates, s->candidate_count, (char *const *)s->argv,
+                      (char *const *)s->envp));
 }
 
 static void be_child(void *spawn)
 {
     struct spawn *s = spawn;
-    int parent_death_signal = 0;
     long error;
 
     s->state = AWAKE;
@@ -88,12 +212,7 @@ static void be_child(void *spawn)
         exit_with(EXIT_NO_PARENT);
     if (s->rings && s->waker)
         syscall2(NR_kill, s->waker, CHILD_COMES);
-    /* As in launch.c. */
-    syscall2(NR_prctl, PR_GET_PDEATHSIG, (long)&parent_death_signal);
-    syscall2(NR_prctl, PR_SET_PDEATHSIG, SIGKILL);
-    uint64_t parent = syscall0(NR_getppid);
-    if (parent && parent != s->parent)
-        exit_with(EXIT_NO_PARENT);
+    int parent_death_signal = follow_parent(s);
     arrange_descriptors(s);
     if (s->directory && (error = syscall1(NR_chdir, s->directory)) < 0)
         fail(s, IN_DIRECTORY, error);
@@ -105,26 +224,15 @@ static void be_child(void *spawn)
         check(s, syscall2(NR_setpgid, 0, s->group));
     if (s->restores_signals)
         restore_signals();
-    if (!install_filter((const struct instruction *)s->filter, s->filter_length))
-        fail(s, AS_LAUNCHER, -EXIT_NO_FILTER);
-
-    wait_for_tracer(&s->patience, &s->state);
-
-    syscall2(NR_prctl, PR_SET_PDEATHSIG, parent_death_signal);
-    syscall4(NR_rt_sigprocmask, SIG_SETMASK, &s->signals, 0, SIGSET_SIZE);
-    exit_with(execute((const char *const *)s->candidates, s->candidate_count, (char *const *)s->argv,
-                      (char *const *)s->envp));
+    be_program(s, parent_death_signal);
 }
 
 /* struct clone_args (clone3(2)) */
 struct clone_args { uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls; };
 
-/* Returns when the child has executed its program, or has ended: the errno of the fork. */
-__attribute__((visibility("default")))
-long spawn(struct spawn *s)
+static long share_memory(struct spawn *s)
 {
     _Alignas(16) char stack[STACK_SIZE];
-    const uint64_t all = ~0ULL;
     const struct clone_args how = {
         .flags = CLONE_VM | CLONE_VFORK | CLONE_PARENT_SETTID | CLONE_CLEAR_SIGHAND,
         .parent_tid = (uint64_t)&s->pid,
@@ -132,10 +240,42 @@ long spawn(struct spawn *s)
         .stack = (uint64_t)stack,
         .stack_size = STACK_SIZE,
     };
-    syscall4(NR_rt_sigprocmask, SIG_SETMASK, &all, &s->signals, SIGSET_SIZE);
-    long result = clone_to(&how, sizeof how, be_child, s);
-    syscall4(NR_rt_sigprocmask, SIG_SETMASK, &s->signals, 0, SIGSET_SIZE);
+    return clone_to(&how, sizeof how, be_child, s);
+}
+
+static long copy_memory(struct spawn *s)
+{
+    long pid = syscall5(NR_clone, CLONE_PARENT_SETTID | SIGCHLD, 0, (long)&s->pid, 0, 0);
+    if (!pid) {
+        reset_handlers();
+        be_child(s);
+    }
+    return pid;
+}
+
+/* Returns the errno of the fork; where the child shares this process's memory, when it has executed its program or has
+ * ended. */
+__attribute__((visibility("default")))
+long spawn(struct spawn *s)
+{
+    const uint64_t all = ~0ULL;
+    syscall4(NR_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&s->signals, SIGSET_SIZE);
+    long result = s->shares_memory ? share_memory(s) : copy_memory(s);
+    syscall4(NR_rt_sigprocmask, SIG_SETMASK, (long)&s->signals, 0, SIGSET_SIZE);
     return result < 0 ? -result : 0;
+}
+
+/* This process, which somebody else has forked and prepared, becomes the program. */
+__attribute__((visibility("default")))
+void become(struct spawn *s)
+{
+    const uint64_t all = ~0ULL;
+    syscall4(NR_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&s->signals, SIGSET_SIZE);
+    reset_handlers();
+    s->state = AWAKE;
+    int parent_death_signal = follow_parent(s);
+    arrange_descriptors(s);
+    be_program(s, parent_death_signal);
 }
 
 __attribute__((visibility("default")))
@@ -145,11 +285,11 @@ long release_spawn(struct spawn *s)
     return __atomic_load_n(&s->state, __ATOMIC_SEQ_CST) != ASLEEP;
 }
 
-/* Whether it is of use here: it takes Linux 5.9 (close_range(2)), and no sandbox that forbids clone3(2). */
+/* Linux 5.5 and later, and no sandbox that forbids clone3(2). */
 __attribute__((visibility("default")))
-int can_spawn(void)
+int can_share_memory(void)
 {
-    return syscall3(NR_close_range, ~0u, 0, 0) == -EINVAL && syscall2(NR_clone3, 0, 0) == -EINVAL;
+    return syscall2(NR_clone3, 0, 0) == -EINVAL;
 }
 
 /* The child is to ring, if it is not born yet. */

@@ -7,11 +7,20 @@
 #define CHILD_COMES 1 /* SIGHUP: what the waker gets when a child is about to be born, or has been */
 #define CANCELED 2 /* patience at the birth of a child that is not wanted any more */
 
-enum stage { AS_LAUNCHER, IN_DIRECTORY, ELSEWHERE }; /* where a child has failed, or what its exit status means (launch.c) */
+#define EXIT_NO_PARENT 125
+#define EXIT_NO_FILTER 255
 
-/* A start. pytest_vdsotime/kernel/spawn.py has the same layout. */
+/* Where a child has failed: at its exec (its exit status is the errno, or EXIT_NO_FILTER), at chdir, or before. */
+enum stage { AT_EXEC, IN_DIRECTORY, ELSEWHERE };
+
+/* Whether the child waits. The tracer releases it by writing 0 to its patience, and if it then finds it asleep, by a
+ * ptrace stop. Each writes before it reads what the other writes: a release is not missed. */
+enum state { NOT_BEGUN, AWAKE, ASLEEP };
+
+/* A start. pytest_vdsotime/kernel/spawn.py has the same layout. In memory that the child has too: the parent's own
+ * where it shares that, else a mapping that both share. */
 struct spawn {
-    volatile uint64_t patience, state; /* launch.h */
+    volatile uint64_t patience, state; /* whether the child is to wait, and enum state */
     volatile int64_t pid; /* 0: not born yet */
     volatile uint64_t rings; /* at its birth, as the tracer does not look for it */
     uint64_t is_taken; /* the tracer has seized it, and released it */
@@ -24,6 +33,9 @@ struct spawn {
     int64_t group, umask; /* -1: as it is */
     int64_t superfluous[4]; /* descriptors of the parent's; -1: none */
     int64_t streams[3]; /* what is to be stdin, stdout, stderr; -1: as it is */
+    uint64_t groups; /* of uint32_t */
+    int64_t group_count, gid, uid; /* -1: as it is */
+    uint64_t shares_memory;
     uint64_t signals; /* the mask */
 };
 

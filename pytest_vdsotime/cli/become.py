@@ -7,7 +7,7 @@ session, which lives as long as any program on the clock (as that of ``strace -D
 
     vdsotime (pid 100) --fork--> --fork--> tracer (pid 102): clock made, ready to trace
         | <--------------------------------- "ready"
-        exec launcher (pid 100, waits) <----- seizes 100, releases it
+        waits (native_stub/tracer/spawn.c) <- seizes 100, releases it
         exec COMMAND (pid 100)                takes it over, and whatever it starts
 
 A parent that forwards signals was tried first: it cannot tell a signal for itself from one for the
@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pytest_vdsotime.errors import TracingUnavailable
 
 if TYPE_CHECKING:
+    from pytest_vdsotime.kernel.spawn import Spawn
     from pytest_vdsotime.tracer.state import ClockState
     from pytest_vdsotime.tracer.thread import Tracer
 
@@ -67,7 +68,12 @@ def open_trace(path: str) -> int:
 
 def become(command: list[str], parameters: Mapping[str, Any], trace: int | None) -> NoReturn:
     """Executes `command` in this process, traced by another. Raises TracingUnavailable, OSError."""
-    from pytest_vdsotime.launcher import candidates_of, ignored_privilege
+    from pytest_vdsotime.spawning import (
+        NO_PIPES,
+        candidates_of,
+        closing_fds,
+        ignored_privilege,
+    )
 
     _fill_standard_streams()
     environment = _own_environment()
@@ -80,16 +86,25 @@ def become(command: list[str], parameters: Mapping[str, Any], trace: int | None)
         )
         _restore_signals()
         os.execvpe(command[0], command, environment)
-    launcher, tracer_pid, code, say_go = _start_tracer(command, parameters, trace)
-    from pytest_vdsotime.launcher import AS_IT_IS, launcher_arguments
-
+    spawn, tracer_pid, code, say_go = _start_tracer(command, parameters, trace)
     _rehearse(command, environment)
     # Where Yama lets only ancestors trace; elsewhere it is EINVAL (prctl(2)).
     _libc().prctl(_PR_SET_PTRACER, tracer_pid, 0, 0, 0)
     _restore_signals()
-    arguments = launcher_arguments(os.getppid(), code, AS_IT_IS, candidates, command)
+    variables = [b"%b=%b" % pair for pair in environment.items()]
+    spawn.prepare(
+        *(code, command, candidates, False, (), None, variables, *NO_PIPES),
+        restore_signals=False,
+        start_new_session=False,
+        process_group=-1,
+        umask=-1,
+    )
     os.write(say_go, b"!")
-    os.execve(launcher, arguments, environment)
+    for fd in closing_fds():
+        with suppress(OSError):  # the listing's own
+            os.close(fd)
+    spawn.become(parent=os.getppid())
+    raise AssertionError("this process is another program, or has ended")
 
 
 def _fill_standard_streams() -> None:
@@ -120,7 +135,7 @@ def _libc() -> ctypes.CDLL:
 
 def _rehearse(command: Sequence[str], environment: Mapping[bytes, bytes]) -> None:
     """Executes `command` in a child up to its first instruction, where a traced process stops
-    (ptrace(2)). If that fails vdsotime ends, with the status of env(1): from the launcher there is
+    (ptrace(2)). If that fails vdsotime ends, with the status of env(1): from then on there is
     no way back."""
     libc = _libc()
 
@@ -152,15 +167,20 @@ def _reap(pid: int) -> None:
 
 def _start_tracer(
     command: list[str], parameters: Mapping[str, Any], trace: int | None
-) -> tuple[bytes, int, bytes, int]:
-    """Forks the tracer. Returns the launcher's path, the tracer's pid, the
-    seccomp filter, and a pipe: the tracer goes
-    ahead when something was written to it and exec has closed it.
+) -> tuple[Spawn, int, bytes, int]:
+    """Fork the tracer.
+
+    Return how this process is to start, the tracer's pid, the seccomp filter, and a pipe: the
+    tracer goes ahead when something was written to it and it is closed.
 
     Raises TracingUnavailable, OSError.
     """
     import pytest_vdsotime.session  # noqa: F401  (here, so that it is loaded once)
+    from pytest_vdsotime.arch import host_arch
+    from pytest_vdsotime.image import tracer_path
+    from pytest_vdsotime.kernel.spawn import Spawn, Spawner
 
+    spawn = Spawn(Spawner(tracer_path(host_arch())), shares_memory=False)
     program = os.getpid()
     ready, is_ready = os.pipe()
     go, say_go = os.pipe()
@@ -171,9 +191,9 @@ def _start_tracer(
             if os.fork() == 0:
                 _close_all_but({2, is_ready, go, trace})
                 if trace is None:
-                    _trace(program, command, parameters, is_ready, go)
+                    _trace(program, spawn, command, parameters, is_ready, go)
                 else:
-                    _trace_to(trace, program, command, parameters, is_ready, go)
+                    _trace_to(trace, command, program, spawn, command, parameters, is_ready, go)
         finally:
             os._exit(0)
     _reap(intermediate)
@@ -182,7 +202,7 @@ def _start_tracer(
     with open(ready, "rb") as pipe:
         outcome, *details = pipe.read().split(b"\0")
     if outcome == b"ready":
-        return details[0], int(details[1]), bytes.fromhex(details[2].decode()), say_go
+        return spawn, int(details[0]), bytes.fromhex(details[1].decode()), say_go
     if outcome == b"unavailable":
         raise TracingUnavailable(details[0].decode(), details[1].decode())
     raise OSError(details[0].decode() if details else "its tracer was killed")
@@ -206,22 +226,27 @@ def _close_all_but(kept: Container[int | None]) -> None:
                 os.close(fd)
 
 
-def _trace_to(trace: int, program: int, command: list[str], *more: Any) -> None:
+def _trace_to(trace: int, command: list[str], *more: Any) -> None:
     """As `_trace`, and tells what happened to a file."""
     from pytest_vdsotime.report.trace import recorded
 
     try:
         with recorded(trace, command):
-            _trace(program, command, *more)
+            _trace(*more)
     except OSError as error:
         complain(f"the trace is not complete: {error.strerror}")
 
 
 def _trace(
-    program: int, command: list[str], parameters: Mapping[str, Any], is_ready: int, go: int
+    program: int,
+    spawn: Spawn,
+    command: list[str],
+    parameters: Mapping[str, Any],
+    is_ready: int,
+    go: int,
 ) -> None:
-    """Traces process `program` from when it has executed the launcher until nothing is left of it
-    and of what it started."""
+    """Traces process `program` from when it waits for the tracer until nothing is left of it and
+    of what it started."""
     from pytest_vdsotime.options import validate_options
     from pytest_vdsotime.session import ClockSession
 
@@ -230,7 +255,6 @@ def _trace(
     try:
         session = ClockSession(validate_options(**parameters))
         tracer, world = session.start_tracing()
-        launcher = tracer.load().launcher.path
     except TracingUnavailable as error:
         os.write(is_ready, f"unavailable\0{error.reason}\0{error.remedy}".encode())
         return
@@ -240,25 +264,27 @@ def _trace(
     world.warnings = _Spoken()
     world.errors = _Spoken()
     code = tracer.load().calls.filters[world.follows].hex().encode()
-    os.write(is_ready, b"ready\0%b\0%d\0%b" % (os.fsencode(launcher), os.getpid(), code))
+    os.write(is_ready, b"ready\0%d\0%b" % (os.getpid(), code))
     os.close(is_ready)
     if os.read(go, 1) == b"" or os.read(go, 1) or _has_ended(pidfd):
-        return  # vdsotime has ended before it could become the launcher
+        return  # vdsotime has ended before it could wait
     try:
-        _follow(program, command, tracer, world)
+        _follow(program, spawn, command, tracer, world)
     except Exception as error:
         complain(str(error))
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)  # it may be the launcher, waiting for us
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)  # it may be waiting for us
         return
     session.close()
 
 
-def _follow(program: int, command: list[str], tracer: Tracer, world: ClockState) -> None:
+def _follow(
+    program: int, spawn: Spawn, command: list[str], tracer: Tracer, world: ClockState
+) -> None:
     from pytest_vdsotime.tracer.state import Future, Launch, Process
 
     launch, exited = Launch(argv=command), Future[int]()
-    process = Process(program, world, exited=exited, launch=launch)
-    tracer.post(lambda loop: loop.launching.launch(process), launch.ended, exited)
+    process = Process(0, world, exited=exited, launch=launch)
+    tracer.post(lambda loop: loop.launching.start(process, spawn, program), launch.ended, exited)
     if number := launch.ended.result():
         complain(f"it could be executed a moment ago, and now not: {os.strerror(number)}")
     exited.result()

@@ -7,18 +7,31 @@ It gives up the interpreter lock, as the tracer needs it meanwhile.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import struct
 import threading
 from collections.abc import Sequence
 from operator import index
-from typing import Any
+from typing import Any, NamedTuple
 
 _environ = ctypes.c_void_p.in_dll(ctypes.pythonapi, "environ")
 _INT_MAX = 2**31 - 1
 _INSTRUCTION_SIZE = 8  # struct sock_filter (seccomp(2))
-#: Where a child failed before its exec: enum stage of native_stub/tracer/spawn.c.
+#: Where a child failed before its exec: enum stage of native_stub/tracer/spawn.h.
 IN_DIRECTORY, ELSEWHERE = 1, 2
+#: The exit status of a child that seccomp refuses the filter.
+EXIT_NO_FILTER = 255
+_AS_IT_IS = -1
+_MAX_ID = 2**32 - 2  # (uid_t)-1 changes nothing (setreuid(2))
+
+
+class Identity(NamedTuple):
+    """What a child is to become, as `subprocess` gives it to its `_fork_exec`; None: as it is."""
+
+    gid: int | None = None
+    groups: Sequence[int] | None = None
+    uid: int | None = None
 
 
 class SpawnStruct(ctypes.Structure):
@@ -34,12 +47,14 @@ class SpawnStruct(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("group", "umask")),
         ("superfluous", ctypes.c_int64 * 4),
         ("streams", ctypes.c_int64 * 3),
-        ("signals", ctypes.c_uint64),
+        ("groups", ctypes.c_uint64),
+        *((name, ctypes.c_int64) for name in ("group_count", "gid", "uid")),
+        *((name, ctypes.c_uint64) for name in ("shares_memory", "signals")),
     )
 
 
-# From `parent` to `streams`, at once.
-_PREPARED = struct.Struct("=13Q9q")
+# From `parent` to `uid`, at once.
+_PREPARED = struct.Struct("=13Q9qQ3q")
 _PREPARED_AT = SpawnStruct.parent.offset
 
 
@@ -84,12 +99,13 @@ class Spawner:
         self.spawn = library.spawn
         self.release, self.cancel = quick.release_spawn, quick.cancel_spawn
         self.have_ring = quick.have_ring
-        for function in (self.spawn, self.release, self.cancel, self.have_ring):
+        self.become = quick.become
+        for function in (self.spawn, self.release, self.cancel, self.have_ring, self.become):
             function.argtypes = (ctypes.POINTER(SpawnStruct),)
             function.restype = ctypes.c_long
-        self.have_ring.restype = None
-        self.works_here = bool(quick.can_spawn())
-        """The kernel has what it takes."""
+        self.have_ring.restype = self.become.restype = None
+        self.can_share_memory = bool(quick.can_share_memory())
+        """The kernel has the vfork that this takes."""
         self._addresses: dict[bytes, int] = {}
 
     def address_of(self, code: bytes) -> int:
@@ -102,11 +118,19 @@ class Spawner:
 
 
 class Spawn:
-    """One start. `prepare` and `run` are for the thread that starts, the rest for the tracer's."""
+    """One start. `prepare`, `run` and `become` are for the thread that starts, the rest for the
+    tracer's."""
 
-    def __init__(self, spawner: Spawner) -> None:
+    def __init__(self, spawner: Spawner, *, shares_memory: bool) -> None:
+        """`shares_memory`: the child has its parent's memory until its exec; else it has a copy,
+        and this structure stands in memory of both."""
         self._spawner = spawner
-        self.structure = SpawnStruct(1)
+        if shares_memory and spawner.can_share_memory:
+            self.structure = SpawnStruct(shares_memory=1)
+        else:
+            shared = mmap.mmap(-1, ctypes.sizeof(SpawnStruct))
+            self.structure = SpawnStruct.from_buffer(shared)
+        self.structure.patience = 1
 
     def prepare(
         self,
@@ -122,6 +146,7 @@ class Spawn:
         start_new_session: bool,
         process_group: int,
         umask: int,
+        identity: Identity = Identity(),  # noqa: B008
     ) -> None:
         """`code` is the seccomp filter, the rest what `subprocess` gives its `_fork_exec`.
 
@@ -138,7 +163,9 @@ class Spawn:
             variables = _strings(env)
             environment = ctypes.addressof(variables)
         directory = None if cwd is None else ctypes.create_string_buffer(_encoded(cwd))
-        self._kept_alive = candidates, words, descriptors, variables, directory
+        gid, groups, uid = identity
+        numbers = (ctypes.c_uint32 * len(groups or ()))(*map(_id, groups or ()))
+        self._kept_alive = candidates, words, descriptors, variables, directory, numbers
         _PREPARED.pack_into(
             *(self.structure, _PREPARED_AT, os.getpid()),
             *(self._spawner.address_of(code), len(code) // _INSTRUCTION_SIZE),
@@ -147,12 +174,14 @@ class Spawn:
             *(ctypes.addressof(descriptors), len(kept)),
             *(bool(one) for one in (close_fds, restore_signals, start_new_session)),
             *(index(process_group), index(umask), to_stdin, from_stdout, from_stderr, from_child),
-            *(stdin, stdout, stderr),
+            *(stdin, stdout, stderr, ctypes.addressof(numbers)),
+            _AS_IT_IS if groups is None else len(groups),
+            *(_AS_IT_IS if one is None else _id(one) for one in (gid, uid)),
         )
 
     def run(self, waker: int) -> int:
-        """Returns the child's pid when it has executed its program, or has ended. `waker` is
-        whose process is to hear of the birth, if need be.
+        """Return the child's pid, when it has executed its program, or has ended, if it shares
+        memory. The process `waker` is to hear of the birth, if need be.
 
         Raises OSError when there is no child.
         """
@@ -161,6 +190,19 @@ class Spawn:
         if error:
             raise OSError(error, os.strerror(error))
         return self.pid
+
+    def become(self, *, parent: int = 0, has_own_environment: bool = True) -> None:
+        """Have this process, which another fork has made and others have prepared, execute the
+        program, once the tracer has seized it; it ends where that fails.
+
+        `parent` is that of this process, by default the one that has prepared the start. Without an
+        environment of its own the program gets C's, as it is now.
+        """
+        if parent:
+            self.structure.parent = parent
+        if not has_own_environment:
+            self.structure.envp = _environ.value or 0
+        self._spawner.become(self.structure)
 
     def have_ring(self) -> None:
         """If the child is not born yet, it is to ring the waker: look for its pid once more."""
@@ -196,6 +238,12 @@ class Spawn:
         """A child that is not born yet is to end at once. Returns the pid of one that is."""
         pid: int = self._spawner.cancel(self.structure)
         return pid
+
+
+def _id(number: int) -> int:
+    if not 0 <= number <= _MAX_ID:
+        raise OverflowError(f"{number} is no id of a user or group")
+    return number
 
 
 def _encoded(word: Any) -> bytes:

@@ -82,7 +82,7 @@ class Loop:
         fastpath = self._fastpath = FastPath(image.tracer_path(native.arch), pending_spawns)
         recovery = Recovery(tables, fastpath, self._start_newborn)
         self.stops = Stops(tables, self._fastpath, waker, recovery, self._news, rung)
-        self.launching = Launching(native.launcher, tables, self._fastpath)
+        self.launching = Launching(tables, self._fastpath)
         self._takeover = Takeover(native, self.stops.next_of)
         self._shortcuts = Shortcuts(tables, self._fastpath, native, self._takeover, is_native)
         own_waits = own_rows(native.arch.abis[0])
@@ -196,13 +196,7 @@ class Loop:
             self.timers.send_unsent(task.process)
             if not task.process.world.stops_at_calls:
                 self._shortcuts.choose()
-        launch = task.process.launch
-        handler = self._handlers[stop.kind]
-        if launch is not None and not launch.is_released and stop.kind != StopKind.EXITED:
-            self.launching.release(stop, launch)
-            if stop.kind == StopKind.EXEC:
-                handler = self._on_trap  # the launcher's own
-        handler(task, stop)
+        self._handlers[stop.kind](task, stop)
 
     # --- programs come ---------------------------------------------------------------------------
 
@@ -491,8 +485,6 @@ class Loop:
         with process.answers_for("ending the timers of"):
             self.timers.has_ended(process)
         if process.launch is not None:
-            # The launcher's exit status is the errno of execve; a signal killed it as it would have
-            # killed the program.
-            failed = process.launch.is_released and os.WIFEXITED(status)
-            process.launch.ended.give(os.WEXITSTATUS(status) if failed else 0)
+            # A signal has killed the child as it would have killed the program.
+            process.launch.ended.give(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 0)
         self.clocks.end_if_empty(world)

@@ -232,14 +232,10 @@ class Moved(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Launch:
-    """A process that is still the launcher, or on its way to it."""
+    """A process that has yet to execute its program."""
 
     ended: Future[int] = field(default_factory=Future)
-    """0 when the launcher has executed its program, else the errno of execve."""
-    may_precede_launcher: bool = False
-    """It may have been seized before it had executed the launcher."""
-    is_released: bool = False
-    """The launcher was told to execute the program."""
+    """0 when it has, else its exit status (Spawning.failure)."""
     argv: Sequence[Any] = ()
     """Of its program, for people."""
 

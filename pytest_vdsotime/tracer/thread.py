@@ -191,7 +191,7 @@ class Tracer:
             kept.add(signal.SIGCHLD)
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - kept)
         try:
-            waker = self._waker = Waker(native.launcher)
+            waker = self._waker = Waker(native.waker)
         except BaseException as error:
             ready.fail(error)
             return

@@ -1,6 +1,6 @@
 """How other threads wake the tracer out of waitpid, which nothing but a stop of a tracee ends.
 
-One tiny tracee does nothing but wait (native_stub/program/launch.c). A signal sent to it is a stop
+One tiny tracee does nothing but wait (native_stub/program/waker.c). A signal sent to it is a stop
 for the tracer, which swallows it and looks into its inbox.
 
 Linux shows stops to every thread of the tracer's process: a test that calls os.wait() or
@@ -24,7 +24,7 @@ from contextlib import suppress
 
 from pytest_vdsotime.availability import explain
 from pytest_vdsotime.errors import TracingUnavailable
-from pytest_vdsotime.image import Launcher
+from pytest_vdsotime.image import WakerProgram
 from pytest_vdsotime.kernel import memory, procfs, ptrace, wait
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.timeline import NS_PER_S, now_ns
@@ -46,9 +46,9 @@ _YEARS_NS = (2**31 - 1) * NS_PER_S
 class Waker:
     """The waker process. `ring` is for any thread, the rest for the tracer thread."""
 
-    def __init__(self, launcher: Launcher) -> None:
+    def __init__(self, program: WakerProgram) -> None:
         """Raises TracingUnavailable when it cannot be traced."""
-        self._launcher = launcher
+        self._program = program
         self._alarm_ns = _YEARS_NS
         self._told_alarm: tuple[int, int] | None = None
         self._lock = threading.Lock()
@@ -61,9 +61,9 @@ class Waker:
         self.pid = self._start()
 
     def _start(self) -> int:
-        arguments = ["vdsotime-doorbell", str(os.getpid())]
+        arguments = ["vdsotime-waker", str(os.getpid())]
         self._told_alarm = None
-        pid = os.posix_spawn(self._launcher.path, arguments, {}, setsigmask=())
+        pid = os.posix_spawn(self._program.path, arguments, {}, setsigmask=())
         try:
             ptrace.seize(pid)
         except OSError as error:
@@ -89,8 +89,8 @@ class Waker:
         self.ring()
 
     def go_on(self) -> None:
-        """Ends its stop. What the alarm was is read anew then (native_stub/program/launch.c)."""
-        address = self._launcher.alarm_time
+        """Ends its stop. What the alarm was is read anew then (native_stub/program/waker.c)."""
+        address = self._program.alarm_time
         seconds, nanoseconds = divmod(self._alarm_ns, NS_PER_S)
         if self._alarm_ns <= now_ns():
             seconds = _YEARS_NS // NS_PER_S  # it rang

@@ -98,7 +98,7 @@ while True:
 
 
 def test_the_holder_is_killed_while_it_starts_programs() -> None:
-    """At any moment: between fork, launcher, seizure and exec."""
+    """At any moment: between fork, seizure and exec."""
     mark = f"86400.{os.getpid()}"
     for i in range(12):
         with start_python(STARTER, mark) as starter:

@@ -104,14 +104,15 @@ def test_it_is_killed_meanwhile() -> None:
         assert started.result(CEILING_S).wait(CEILING_S) == -signal.SIGKILL
 
 
-def test_signals_of_the_test_process_are_not_the_childs() -> None:
+@pytest.mark.parametrize("keywords", [{}, {"preexec_fn": lambda: None}], ids=["alone", "preexec"])
+def test_signals_of_the_test_process_are_not_the_childs(keywords: dict[str, Any]) -> None:
     """Its handlers would run in the child, which has the same memory."""
     heard = []
     former = signal.signal(signal.SIGUSR2, lambda *_: heard.append(os.getpid()))
     try:
         with FrozenClock(0) as clock, ThreadPoolExecutor(1) as pool:
             with tracer_held(clock):
-                started = pool.submit(clock.popen, ["sleep", "1h"])
+                started = pool.submit(lambda: clock.popen(["sleep", "1h"], **keywords))
                 os.kill(child_that_waits(), signal.SIGUSR2)
             assert started.result(CEILING_S).wait(CEILING_S) == -signal.SIGUSR2
     finally:
@@ -168,13 +169,41 @@ def test_audit_hooks_hear_of_the_program() -> None:
     subprocess.run([sys.executable, "-c", AUDITED], check=True, timeout=CEILING_S)
 
 
-def test_an_old_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    with FrozenClock(0) as clock:
-        tracer, _ = clock.session.start_tracing()
-        monkeypatch.setattr(tracer.load().spawner, "works_here", False)
-        assert clock.check_output(YEAR) == b"1970\n"
-        with pytest.raises(FileNotFoundError, match="no-such-program"):
-            clock.run(["no-such-program"])
+REFUSE_CALLS = Path(__file__).parents[1] / "plugin" / "refuse_calls.py"
+OLD_KERNEL = """
+import os, signal
+from pytest_vdsotime import FrozenClock
+
+script = "date -u +%Y; ls /proc/self/fd | wc -l"
+read, write = os.pipe()
+os.set_inheritable(read, True)
+signal.signal(signal.SIGUSR1, lambda *_: None)
+signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+mask = r"grep -E 'Sig(Ign|Cgt|Blk)' /proc/self/status; kill -USR1 $$"
+with FrozenClock(0) as clock:
+    for keywords in {}, {"preexec_fn": lambda: None}:
+        # stdin, stdout, stderr and that of the listing
+        assert clock.check_output(["sh", "-c", script], **keywords) == b"1970\\n4\\n"
+        kept = {"pass_fds": [write], **keywords}
+        assert clock.check_output(["sh", "-c", script], **kept) == b"1970\\n5\\n"
+        kept = {"close_fds": False, **keywords}
+        assert clock.check_output(["sh", "-c", script], **kept) == b"1970\\n5\\n"
+        assert clock.run(["sh", "-c", mask], **keywords).returncode == -signal.SIGUSR1
+        try:
+            clock.run(["no-such-program"], **keywords)
+        except FileNotFoundError as error:
+            assert error.filename == "no-such-program"
+        else:
+            raise AssertionError
+"""
+
+
+@pytest.mark.parametrize("refused", ["clone3", "close_range", "clone3,close_range"])
+def test_an_old_kernel(refused: str) -> None:
+    """The child has a copy of the memory, and closes its descriptors one by one."""
+    program = [sys.executable, "-c", OLD_KERNEL]
+    command = [sys.executable, str(REFUSE_CALLS), refused, *program]
+    subprocess.run(command, check=True, timeout=CEILING_S)
 
 
 def test_starts_that_fail_before_there_is_a_child() -> None:

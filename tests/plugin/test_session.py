@@ -236,7 +236,7 @@ def test_traced_already(run: Run, policy: str, real_program: Callable[[str], str
 
 
 def test_a_sandbox_that_refuses(run: Run, policy: str) -> None:
-    sandbox = [sys.executable, str(Path(__file__).with_name("refuse_ptrace.py"))]
+    sandbox = [sys.executable, str(Path(__file__).with_name("refuse_calls.py")), "ptrace"]
     result = run(ASKS, "-rsE", "-vv", "-s", under=sandbox)
     reason = "PTRACE_SEIZE*Operation not permitted*sandbox (seccomp)*--cap-add=SYS_PTRACE*"
     assert_unavailable(result, policy, reason)

@@ -22,7 +22,7 @@ int main(int argc, char **argv)
     }
     CHECK_EQUAL(getpid(), 1);
     check_wall(start_ns(argv));
-    for (int i = 0; i < 20; i++) { /* sooner or later one has the tracer's pid or the launcher's */
+    for (int i = 0; i < 20; i++) { /* sooner or later one has the tracer's pid or the waker's */
         pid_t pid = fork();
         if (pid == 0) {
             if (!has_role(argv, "inside"))

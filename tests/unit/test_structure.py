@@ -41,7 +41,7 @@ ROWS = (
     ("tracer.state",),
     ("tracer.fastpath", "tracer.waker"),
     ("tracer",),
-    ("launcher", "page"),
+    ("page",),
     ("image", "waits"),
     ("kernel",),
     ("availability",),
@@ -69,6 +69,7 @@ SMALL = {
     "report": "says what the folder is",
     "report.html": "the page is report.html",
     "tracer": "the essay",
+    "tracer.takeover.start": "the one way to start",
     "tracer.takeover": "says what the folder is",
 }
 

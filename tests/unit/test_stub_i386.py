@@ -468,5 +468,5 @@ def test_the_loader_fits(stub: Stub) -> None:
     assert 0 == symbols["loader_entry"] < symbols["loader_failed"] < len(loader.code)
 
 
-def test_one_launcher_serves_both() -> None:
-    assert not (image.NATIVE / "i386" / "launch").exists()
+def test_one_waker_serves_both() -> None:
+    assert not (image.NATIVE / "i386" / "waker").exists()

@@ -59,7 +59,7 @@ class NativeObjects:
     """All of them."""
 
     arch: Arch
-    launcher: image.Launcher
+    waker: image.WakerProgram
     spawner: Spawner
     calls: Calls
     fakes: Mapping[str, image.VdsoImage]
@@ -75,7 +75,7 @@ class NativeObjects:
         }
         own = ProgramAbi.of(arch, fakes[arch.name], host)
         spawner = Spawner(image.tracer_path(arch))
-        return cls(arch, image.Launcher.of(arch), spawner, Calls(arch), fakes, {arch.name: own})
+        return cls(arch, image.WakerProgram.of(arch), spawner, Calls(arch), fakes, {arch.name: own})
 
     @property
     def own(self) -> ProgramAbi:
