@@ -10,6 +10,8 @@ import ctypes
 import errno
 import mmap
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -63,7 +65,8 @@ def read_as_program(stopped: Stopped, address: int, size: int) -> bytes:
     buffer = ctypes.create_string_buffer(size)
     count = _transfer(_libc.process_vm_readv, stopped.tid, address, buffer, size)
     if count is None:
-        return stopped.peek(address, size)
+        with _closed(stopped):
+            return stopped.peek(address, size)
     if count != size:
         _have_stack_grow(stopped, address)
         count = _transfer(_libc.process_vm_readv, stopped.tid, address, buffer, size)
@@ -77,13 +80,35 @@ def write_as_program(stopped: Stopped, address: int, data: bytes) -> None:
     buffer = ctypes.create_string_buffer(data, len(data))
     count = _transfer(_libc.process_vm_writev, stopped.tid, address, buffer, len(data))
     if count is None:
-        stopped.poke_bytes(address, data)
+        with _closed(stopped):
+            stopped.poke_bytes(address, data)
         return
     if count != len(data):
         _have_stack_grow(stopped, address)
         count = _transfer(_libc.process_vm_writev, stopped.tid, address, buffer, len(data))
     if count != len(data):
         raise MemoryError(f"{len(data)} bytes at {address:#x}")
+
+
+@contextmanager
+def _closed(stopped: Stopped) -> Iterator[None]:
+    """Tell memory that is not there from memory that is closed: that of a program which has given
+    up its rights, to a tracer without CAP_SYS_PTRACE (ptrace_access_vm, kernel/ptrace.c).
+
+    Raises PermissionError for the latter.
+    """
+    try:
+        yield
+    except MemoryError:
+        try:
+            stopped.peek(stopped.system_call().counter, 1)  # the program's code, which is there
+        except MemoryError:
+            raise PermissionError(
+                errno.EPERM,
+                "it has given up its rights, and so its memory is closed to a tracer without "
+                "CAP_SYS_PTRACE: run the tests with that capability, or the program as one user",
+            ) from None
+        raise
 
 
 def _have_stack_grow(stopped: Stopped, address: int) -> None:

@@ -44,6 +44,38 @@ if os.uname().machine == "aarch64":  # which runs 32-bit Arm programs
             assert told.stdout == "0\n"
 
 
+GIVES_UP_ITS_RIGHTS = """
+import sys
+from pytest_vdsotime import FrozenClock
+
+READS = '''
+import ctypes, os
+os.setuid(65534)
+libc, pair = ctypes.CDLL(None), (ctypes.c_long * 2)()
+libc.syscall(%d, 0, pair)
+print(pair[0])
+'''
+with FrozenClock(7) as clock:
+    done = clock.run([sys.executable, "-c", READS % int(sys.argv[1])], capture_output=True)
+    print(done.returncode, done.stdout, done.stderr)
+"""
+
+
+def test_a_program_that_gives_up_its_rights(
+    as_root: None, real_program: Callable[..., str]
+) -> None:
+    """Under a tracer that lacks CAP_SYS_PTRACE, as root has it in containers: the kernel closes the
+    memory of such a program, and no system call of its about time can be answered."""
+    number = {"x86_64": 228, "aarch64": 113}[os.uname().machine]  # clock_gettime
+    drop = [real_program("setpriv"), "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"]
+    script = [sys.executable, "-c", GIVES_UP_ITS_RIGHTS, str(number)]
+    done = subprocess.run([*drop, *script], capture_output=True, text=True, timeout=CEILING_S)
+    assert "UnsupportedProgram" in done.stderr
+    assert "it has given up its rights" in done.stderr and "CAP_SYS_PTRACE" in done.stderr
+    done = subprocess.run(script, capture_output=True, text=True, timeout=CEILING_S)
+    assert done.stdout.startswith("0 b'7"), done.stderr
+
+
 @pytest.fixture
 def ordinary(public_dir: Path, real_program: Callable[[str], str]) -> Script:
     """Runs a Python script as nobody, of a copy of the package: an environment may be closed."""
