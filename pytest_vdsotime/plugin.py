@@ -14,12 +14,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from pytest_vdsotime.asking import Asking
-from pytest_vdsotime.options import NAMES, PARAMETERS, validate_options
+from pytest_vdsotime.markers import (
+    FREEZE,
+    INI,
+    SIGNATURE,
+    defaults_of,
+    freeze_first,
+    ini_of,
+    marks_of,
+    obstacle_of,
+    parameters_of,
+    validate,
+    validate_mark,
+)
 from pytest_vdsotime.reporting import Reporting, add_options, note
 
 if TYPE_CHECKING:
@@ -28,19 +40,65 @@ if TYPE_CHECKING:
     from pytest_vdsotime.timeline import Instant
     from pytest_vdsotime.tracer.thread import Tracer
 
-_MARKER: Final = "frozen_time"
-_SIGNATURE: Final = f"frozen_time(start=None, *, {', '.join(NAMES[1:])})"
-_FREEZE: Final = "_vdsotime_freeze"
-_INI: Final = [one for one in PARAMETERS if one.ini]
-_NEEDS_TRACER: Final = frozenset({_FREEZE, "_vdsotime_tracer"})
+_NEEDS_TRACER: Final = frozenset({FREEZE, "_vdsotime_tracer"})
 
 
-_OBSTACLE = pytest.StashKey[tuple[str, str] | None]()
+class _Lifetimes:
+    """A plugin that closes each clock of `frozen_clock_factory` in its time: behind the fixture
+    that is being set up when the clock is made, or else behind the test under way."""
+
+    def __init__(self) -> None:
+        self._fixtures: list[pytest.FixtureRequest] = []
+        self._item: pytest.Item | None = None
+        self._lasting: list[FrozenClock] = []
+        """Those of broader fixtures, which every test may use."""
+        self._of_test = ExitStack()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        self._item = item
+        for clock in self._lasting:
+            note(item, clock)
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> Generator[None, object, object]:
+        """Of `fixturedef`."""
+        __tracebackhide__ = True
+        self._fixtures.append(request)
+        try:
+            return (yield)
+        finally:
+            self._fixtures.pop()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self) -> Generator[None, object, object]:
+        """Last: fixtures that the test has given a clock to end what they have started on it."""
+        __tracebackhide__ = True
+        with self._of_test:
+            return (yield)
+
+    def give(self, clock: FrozenClock) -> None:
+        """It is closed behind the fixture that is being set up, or after the test's fixtures."""
+        assert self._item is not None, "frozen_clock_factory is for fixtures and tests"
+        note(self._item, clock)
+        if not self._fixtures:
+            self._of_test.callback(clock.close)
+            return
+        request = self._fixtures[-1]
+        request.addfinalizer(clock.close)
+        if request.scope != "function":
+            self._lasting.append(clock)
+            request.addfinalizer(partial(self._lasting.remove, clock))
+
+
 _TRACER = pytest.StashKey["Tracer | TracingUnavailable"]()
 _SUITE_CLOCK = pytest.StashKey["FrozenClock"]()
 _MISTAKE = pytest.StashKey[str]()
 _PATCH = pytest.StashKey["_Patch"]()
-_ASKING = pytest.StashKey[Asking]()
+_LIFETIMES = pytest.StashKey[_Lifetimes]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,7 +110,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "ISO 8601, or @SECONDS since the epoch",
     )
     add_options(group)
-    for one in _INI:
+    for one in INI:
         parser.addini(one.key, f"vdsotime: {one.ini}")
     parser.addini(
         "vdso_unavailable",
@@ -64,111 +122,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        f"{_SIGNATURE}: run the test's subprocesses on a FrozenClock with these parameters.",
+        f"{SIGNATURE}: run the test's subprocesses on a FrozenClock with these parameters.",
     )
-    for key, name, value in _given_ini(config):
-        _validate(config, f"ini option {key} = {config.getini(key)}", {name: value})
+    for key, name, value in ini_of(config):
+        validate(config, f"ini option {key} = {config.getini(key)}", {name: value})
     if (when := config.getoption("vdso_time")) is not None:
-        _validate(config, f"--vdso-time={when}", {"start": when})
+        validate(config, f"--vdso-time={when}", {"start": when})
     if (policy := config.getini("vdso_unavailable")) not in ("error", "skip"):
         raise pytest.UsageError(f"ini option vdso_unavailable = {policy}: it is 'error' or 'skip'")
     config.pluginmanager.register(Reporting(config), "vdsotime-reporting")
-    config.stash[_ASKING] = Asking()
-    config.pluginmanager.register(config.stash[_ASKING], "vdsotime-asking")
+    config.stash[_LIFETIMES] = _Lifetimes()
+    config.pluginmanager.register(config.stash[_LIFETIMES], "vdsotime-lifetimes")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    start = _defaults(config).get("start")
+    start = defaults_of(config).get("start")
     when = "now"
     if start is not None:
         from pytest_vdsotime.timeline import format_instant, parse_instant
 
         when = format_instant(parse_instant(start))
-    if (obstacle := _obstacle(config)) is not None:
+    if (obstacle := obstacle_of(config)) is not None:
         return f"vdsotime: {when}, unavailable: {obstacle[0]}"
     from pytest_vdsotime.availability import program_kinds
 
     return f"vdsotime: {when}, ptrace ok ({', '.join(program_kinds())})"
 
 
-# What a test asks for.
-
-
-def _given_ini(config: pytest.Config) -> Iterator[tuple[str, str, object]]:
-    """Ini key, parameter and value of each ini option that is not empty."""
-    for one in _INI:
-        if given := config.getini(one.key):
-            try:
-                value = one.from_ini(given)
-            except ValueError:
-                raise pytest.UsageError(
-                    f"ini option {one.key} = {given}: it is {one.ini}"
-                ) from None
-            yield one.key, one.name, value
-
-
-def _defaults(config: pytest.Config) -> dict[str, Any]:
-    """The parameters that no marker gave: from the option, else from the ini file."""
-    given: dict[str, Any] = {name: value for _, name, value in _given_ini(config)}
-    if (when := config.getoption("vdso_time")) is not None:
-        given["start"] = when
-    return given
-
-
-def _marks(item: pytest.Item) -> Iterator[pytest.Mark]:
-    """The test's markers, the closest first."""
-    for node in reversed(item.listchain()):
-        marks = [mark for mark in node.own_markers if mark.name == _MARKER]
-        if isinstance(node, pytest.Class):
-            # pytest has those of base classes first.
-            marks.reverse()
-        elif (callspec := getattr(node, "callspec", None)) is not None:
-            # pytest.param(..., marks=...) speaks for one case, a decorator for them all.
-            marks.sort(key=lambda mark: mark not in callspec.marks)
-        yield from marks
-
-
-def _given_mark(mark: pytest.Mark) -> dict[str, Any]:
-    """The parameters that a marker gives. Raises TypeError where it is not called as _SIGNATURE."""
-    given = dict(mark.kwargs)
-    if len(mark.args) > 1 or (mark.args and "start" in given):
-        raise TypeError(f"only start may be positional, and only once: {_SIGNATURE}")
-    if unknown := sorted(given.keys() - set(NAMES)):
-        raise TypeError(f"there is no parameter {unknown[0]}: {_SIGNATURE}")
-    return {"start": mark.args[0], **given} if mark.args else given
-
-
-def _parameters(item: pytest.Item) -> dict[str, Any]:
-    """What the test's clock is made with: for each parameter the closest marker, option, ini."""
-    merged = _defaults(item.config)
-    for mark in reversed([*_marks(item)]):
-        merged |= _given_mark(mark)
-    return merged
-
-
-def _obstacle(config: pytest.Config) -> tuple[str, str] | None:
-    """Why nothing can be traced, and the remedy, as far as it is known without trying."""
-    if _OBSTACLE not in config.stash:
-        from pytest_vdsotime.availability import known_obstacle
-
-        config.stash[_OBSTACLE] = known_obstacle()
-    return config.stash[_OBSTACLE]
-
-
-def _validate(config: pytest.Config, where: str, given: dict[str, Any]) -> None:
-    """Raises pytest.UsageError that says `where` unless a clock can be made with `given`.
-
-    Where nothing can be traced, the engine that knows may not even load: there only the start is
-    looked at.
-    """
-    from pytest_vdsotime.timeline import parse_instant
-
-    try:
-        parse_instant(given.get("start"))
-        if _obstacle(config) is None:
-            validate_options(**given)
-    except (TypeError, ValueError, ImportError) as error:
-        raise pytest.UsageError(f"{where}: {error}") from None
+# --- what a test asks for -------------------------------------------------------------------------
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -176,11 +157,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     suite_is_frozen = session.config.getoption("vdso_time") is not None
     valid: set[int] = set()
     for item in session.items:
-        marks = [*_marks(item)]
+        marks = [*marks_of(item)]
         try:
             for mark in marks:
                 if id(mark) not in valid:
-                    _validate_mark(item, mark)
+                    validate_mark(item, mark)
                     valid.add(id(mark))
         except pytest.UsageError as error:
             if not hasattr(session.config, "workerinput"):
@@ -188,41 +169,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             # What ends a worker of pytest-xdist is not shown: there the tests say it.
             item.stash[_MISTAKE] = str(error)
         if marks or suite_is_frozen:
-            _freeze_first(item)
+            freeze_first(item)
 
 
-def _validate_mark(item: pytest.Item, mark: pytest.Mark) -> None:
-    arguments = [
-        *map(repr, mark.args),
-        *(f"{name}={value!r}" for name, value in mark.kwargs.items()),
-    ]
-    where = f"{item.nodeid}: marker frozen_time({', '.join(arguments)})"
-    try:
-        given = _given_mark(mark)
-    except TypeError as error:
-        raise pytest.UsageError(f"{where}: {error}") from None
-    _validate(item.config, where, given)
-
-
-def _freeze_first(item: pytest.Item) -> None:
-    """Makes the freezing fixture the first function-scoped one that the test sets up.
-
-    Before the test's arguments pytest sets up the names in `fixturenames`, in that order and with
-    broader scopes first; it is shared between the cases of a parametrized test, so it is replaced.
-    """
-    names: list[str] | None = getattr(item, "fixturenames", None)
-    if names is None:
-        return  # not a Python test: nothing of it is set up by fixtures
-    definitions = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
-
-    def lasts_for_one_test(name: str) -> bool:
-        return name not in definitions or definitions[name][-1].scope == "function"
-
-    at = next((i for i, name in enumerate(names) if lasts_for_one_test(name)), len(names))
-    item.fixturenames = [*names[:at], _FREEZE, *names[at:]]  # type: ignore[attr-defined]
-
-
-# What it gets.
+# --- what a test gets -----------------------------------------------------------------------------
 
 
 def _tracer(config: pytest.Config) -> Tracer | TracingUnavailable:
@@ -235,7 +185,7 @@ def _tracer(config: pytest.Config) -> Tracer | TracingUnavailable:
 def _start_tracer(config: pytest.Config) -> Tracer | TracingUnavailable:
     from pytest_vdsotime.errors import TracingUnavailable
 
-    if (obstacle := _obstacle(config)) is not None:
+    if (obstacle := obstacle_of(config)) is not None:
         return TracingUnavailable(*obstacle)
     from pytest_vdsotime.tracer.thread import Tracer
 
@@ -266,7 +216,7 @@ def _suite_clock(config: pytest.Config) -> FrozenClock | None:
             return None  # each test says so
         from pytest_vdsotime.clock import clock_on
 
-        clock = config.stash[_SUITE_CLOCK] = clock_on(tracer, **_defaults(config))
+        clock = config.stash[_SUITE_CLOCK] = clock_on(tracer, **defaults_of(config))
         config.add_cleanup(clock.close)
     return config.stash[_SUITE_CLOCK]
 
@@ -339,7 +289,7 @@ def _vdsotime_clock(
     """The test's clock, for the fixture and for the freezing."""
     from pytest_vdsotime.clock import clock_on
 
-    with clock_on(_vdsotime_tracer, **_parameters(request.node)) as clock:
+    with clock_on(_vdsotime_tracer, **parameters_of(request.node)) as clock:
         note(request.node, clock)
         yield clock
 
@@ -373,11 +323,11 @@ def frozen_clock_factory(
     """
     from pytest_vdsotime.clock import clock_on
 
-    defaults = {name: value for _, name, value in _given_ini(request.config)}
+    defaults = {name: value for _, name, value in ini_of(request.config)}
 
     def make(start: Instant = None, **parameters: Any) -> FrozenClock:
         clock = clock_on(_vdsotime_tracer, **{**defaults, "start": start, **parameters})
-        request.config.stash[_ASKING].give(clock)
+        request.config.stash[_LIFETIMES].give(clock)
         return clock
 
     return make

@@ -16,13 +16,7 @@ from typing import Any
 
 from pytest_vdsotime.errors import UnsupportedProgram
 from pytest_vdsotime.kernel import procfs
-from pytest_vdsotime.kernel.spawn import (
-    ELSEWHERE,
-    EXIT_NO_FILTER,
-    IN_DIRECTORY,
-    Identity,
-    Spawn,
-)
+from pytest_vdsotime.kernel.spawn import ELSEWHERE, EXIT_NO_FILTER, IN_DIRECTORY, Identity, Spawn
 from pytest_vdsotime.tracer.state import Process
 from pytest_vdsotime.tracer.thread import Tracer
 

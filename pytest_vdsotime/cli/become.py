@@ -68,12 +68,7 @@ def open_trace(path: str) -> int:
 
 def become(command: list[str], parameters: Mapping[str, Any], trace: int | None) -> NoReturn:
     """Executes `command` in this process, traced by another. Raises TracingUnavailable, OSError."""
-    from pytest_vdsotime.spawning import (
-        NO_PIPES,
-        candidates_of,
-        closing_fds,
-        ignored_privilege,
-    )
+    from pytest_vdsotime.spawning import NO_PIPES, candidates_of, closing_fds, ignored_privilege
 
     _fill_standard_streams()
     environment = _own_environment()

@@ -22,8 +22,8 @@ TREES = {module: ast.parse(path.read_text()) for module, path in MODULES.items()
 #: A room is a module or a folder. It imports from the rows below its own.
 ROWS = (
     ("plugin", "__main__"),
-    ("asking", "cli"),
-    ("__init__", "reporting"),
+    ("cli",),
+    ("__init__", "markers", "reporting"),
     ("clock",),
     ("patching",),
     ("aio",),
@@ -58,7 +58,6 @@ SMALL = {
     "__init__": "the public names",
     "__main__": "python -m",
     "arch": "chooses one of its modules",
-    "asking": "pytest's hooks for one fixture",
     "cli": "the command line",
     "errors": "what users catch",
     "faults": "a seam",
