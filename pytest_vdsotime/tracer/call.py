@@ -1,7 +1,7 @@
 """One system call that a program has stopped at, and what may become of it.
 
-Room in a program's memory, where the kernel finds what it is to read in place of the program's
-own.
+Scratch memory is where the kernel finds, in the program, what it is to read in place of the
+program's own.
 """
 
 from __future__ import annotations

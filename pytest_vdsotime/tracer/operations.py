@@ -1,15 +1,12 @@
-"""How time passes: from one deadline to the next, with the programs at rest in between.
+"""What tests ask of the tracer: time passes, clocks are set, come and end.
 
-`advance` lets the programs settle, moves both lines to the earliest deadline, has what is due there
-end, lets them settle again, and so on; then the lines go the rest of the way. So a loop of sleeps
-runs as often, and at as many different times, as it would in all that time.
+`Operations.advance` lets the programs settle, moves both lines to the earliest deadline, has what
+is due there expire, lets the programs settle again, and so on; then the lines go the rest of the
+way. So a loop of sleeps runs as often, and at as many different times, as it would in all that
+time. `Clocks` has clocks come, get programs that ran before, and end. `Autojump` does by itself
+what `advance` does when a test asks for it: when all is at rest, on to the next deadline.
 
-Everything here runs on the tracer thread, between two stops: it handles stops itself meanwhile.
-
-The clocks of a session, as the tracer has them: they come, get programs that ran before, and
-end.
-
-Time that passes by itself (`autojump`): when all is at rest, on to the next deadline.
+Everything here runs on the tracer thread, between two stops, and handles stops itself meanwhile.
 """
 
 from __future__ import annotations

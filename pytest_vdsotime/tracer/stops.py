@@ -1,13 +1,14 @@
-"""Where stops come from: waitpid, and what waits while the next stop of one task is waited for.
+"""Where stops come from: the native wait, recovery, and the queue of one task's next stop.
 
-What the tracer finds when it looks around: tasks that are stopped and nobody said so.
+`Stops` waits for the next stop of any task, or of one, while the stops of others are kept.
 
-Three ways lead there. Another thread of this process took a stop away, with os.wait() or
-waitpid(-1): Linux shows them to all. Or a parent was killed between the birth of a child and its
-report of it, so that nobody says whose the child is. Or it is an end, behind one that is left for
-whoever waits for it (FastPath.left).
+`Recovery` finds tasks that are stopped without a report. Another thread of this process took the
+stop away, with os.wait() or waitpid(-1): Linux shows stops to all threads. Or a parent was killed
+between the birth of a child and the report of it, so that no report says whose child it is. Or it
+is an end, behind one that is left for the thread that waits for that child (FastPath.left).
 
-What the fast path may see to by itself: with one clock, on which nothing is out of the ordinary.
+`Shortcuts` tells the fast path what it may answer by itself: with one clock, on which nothing is
+out of the ordinary, nearly everything.
 """
 
 from __future__ import annotations

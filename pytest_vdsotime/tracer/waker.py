@@ -9,7 +9,7 @@ So a watch thread rings now and then, for the tracer to look around. Where even 
 it interrupts the tracer's waitpid by a signal to that thread. (Signals alone would not do: one
 that comes just before waitpid is lost, which does not matter where it is repeated.)
 
-What is to happen at a real time that the kernel is not told otherwise.
+`Alarms` has the waker wake the tracer at a real time, for what the kernel does not end by itself.
 """
 
 from __future__ import annotations

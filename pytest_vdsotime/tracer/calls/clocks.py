@@ -1,9 +1,8 @@
 """System calls that read or set the clock, with the kernel's own results (man 2 of each,
 kernel/time/).
 
-adjtimex(2) and clock_adjtime(2): what they set is the clock's own, and stays off the host.
-
-Steps move the wall line, and a slew (adjtime(3)) is one too: a clock goes at its rate exactly.
+What adjtimex(2) and clock_adjtime(2) set is the clock's own, and never reaches the host. Steps move
+the wall line, and so does a slew (adjtime(3)): a clock goes at its rate exactly.
 """
 
 from __future__ import annotations

@@ -1,29 +1,19 @@
-"""A wait that follows the clock: how it begins, and how it is brought to its end.
+"""Waits that follow the clock: how a wait begins, and how it is brought to its end.
 
-The kernel times it as long as that is right: it gets the timeout after which, by the lines as they
-are, the wait will be over, and none on a frozen line. Where the program's own says that already,
-the call runs untouched. Once somebody moves the lines, a wait that is over by them is interrupted,
-and ends as it does when its time is up; if it has ended for real at that moment, that stands.
+The kernel times a wait as long as that is right: it gets the timeout after which, by the lines as
+they are, the wait will expire, and none on a frozen line. Where the program's own timeout says that
+already, the call runs untouched. Once the lines move past the deadline of a wait, it is interrupted
+and gets the result of an expired one; if it has ended for real at that moment, that result stands.
 
 The program's memory is written only where the kernel writes it: what is left of a timeout, the sets
-of select(2).
+of select(2). Events are recorded of how waits and timers expire by the clock and, during a
+recording, of when each wait begins and ends.
 
-What a wait leaves in its program's memory, where the kernel writes it: what is left of its
-timeout, the sets of select(2).
-
-What is recorded of waits and timers: how they end by the clock, and while somebody records when
-each wait begins and ends.
-
-The exits of waits on machines that rewind early (Arch.rewinds_early), where these alone show how
-a wait has ended; elsewhere none of it is needed.
-
-Calls that end with EINTR when they are woken up for anything (signal(7)), such as a signal that
-is ignored, of which a tracer alone hears.
-
-Where the kernel makes calls ready to be made again before it asks the tracer (Arch.rewinds_early),
-it has forgotten by then what the first argument was, in whose place the result is. At their exit
-it knows. So these calls stop at their entry even where they have no time limit, and are followed to
-their exit (restart.at_exit); what has none but that of its socket does not.
+On machines that rewind early (Arch.rewinds_early) the kernel makes a call ready to be restarted
+before it asks the tracer. By then it has overwritten the first argument with the result, and how
+the wait has ended shows at the exit of the call alone. So calls that end with EINTR by any signal,
+ignored ones too (signal(7)), stop there at their entry even without a timeout, and are followed to
+their exit (restart.at_exit); a call whose only timeout is that of its socket is not.
 """
 
 from __future__ import annotations
