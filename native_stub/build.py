@@ -2,18 +2,22 @@
 
 ``python native_stub/build.py [DIRECTORY]`` writes ``DIRECTORY/<arch>/{vdso.so,loader.elf}`` and,
 for the kinds that kernels have, ``waker`` and ``tracer.so`` (default: ``pytest_vdsotime/native``).
-The build hook of pyproject.toml calls :func:`build`, so that a wheel carries every architecture
-whatever machine it was built on.
+``DIRECTORY/abi.json`` has the numbers that Python shares with C, from the kernel's headers
+and ours (abi.c). The build hook of pyproject.toml calls :func:`build`, so that a wheel carries
+every architecture whatever machine it was built on.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 SOURCE = Path(__file__).resolve().parent
@@ -97,6 +101,10 @@ TRACER_SOURCES = [
 ]
 WAKER = ["-Os", "-static", "-fno-pie", "-fno-asynchronous-unwind-tables"]
 
+# System calls that zig's headers, of Linux 6.3, are too old for. Numbers above 402 are the same for
+# every architecture (include/uapi/asm-generic/unistd.h).
+NEWER_SYSCALLS = {"futex_wait": 455}  # since Linux 6.7
+
 
 def compile_object(target: str, flags: list[str], output: Path, *sources: str) -> Path:
     """Compiles and links `sources` with zig. Raises `subprocess.CalledProcessError`."""
@@ -109,7 +117,8 @@ def build(destination: Path = DESTINATION) -> list[Path]:
     """Builds every row of `ARCHITECTURES` below `destination` and returns the files."""
     # zig compiles its runtime for each kind of them, on one processor.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(lambda one: compile_object(*one), objects(destination)))
+        made = list(pool.map(lambda one: compile_object(*one), objects(destination)))
+    return [*made, write_abi(destination / "abi.json")]
 
 
 def objects(destination: Path) -> Iterator[tuple[str, list[str], Path, *tuple[str, ...]]]:
@@ -133,6 +142,49 @@ def objects(destination: Path) -> Iterator[tuple[str, list[str], Path, *tuple[st
         if row.has_tracer:
             yield target, [*flags, *WAKER], directory / "waker", "program/waker.c"
             yield target, [*flags, *TRACER], directory / "tracer.so", *TRACER_SOURCES
+
+
+def write_abi(output: Path) -> Path:
+    """Write the numbers that Python shares with C (pytest_vdsotime/abi.py).
+
+    Raises ValueError where two machines with a tracer differ: Python knows one value of each name.
+    """
+    syscalls = {name: syscall_numbers(row.target) for name, row in ARCHITECTURES.items()}
+    constants: dict[str, int] = {}
+    for target in (row.target for row in ARCHITECTURES.values() if row.has_tracer):
+        for name, value in shared(target).items():
+            if constants.setdefault(name, value) != value:
+                raise ValueError(f"{name} is {constants[name]} elsewhere, {value} for {target}")
+    whole = {"syscalls": syscalls, "constants": constants}
+    output.write_text(json.dumps(whole, separators=(",", ":"), sort_keys=True))
+    return output
+
+
+def syscall_numbers(target: str) -> dict[str, int]:
+    """Return the numbers of all system calls of one kind of program, by name."""
+    text = run_zig(target, "-E", "-dM", "-include", "asm/unistd.h", "-x", "c", "/dev/null")
+    macros: dict[str, str] = dict(re.findall(r"^#define __NR(\w+) (\w+)$", text, re.MULTILINE))
+    numbers = dict(NEWER_SYSCALLS)
+    for name, value in macros.items():
+        # Some are defined by another: __NR_fcntl by __NR3264_fcntl (asm-generic/unistd.h).
+        value = macros.get(value.removeprefix("__NR"), value)
+        if name.startswith("_") and value.isdigit():
+            numbers[name[1:]] = int(value)
+    return numbers
+
+
+def shared(target: str) -> dict[str, int]:
+    """Return the values of abi.c's names for one target."""
+    with TemporaryDirectory(prefix="vdsotime-abi-") as scratch:
+        run_zig(target, "-S", "-o", f"{scratch}/abi.s", "abi.c")
+        text = Path(scratch, "abi.s").read_text()
+    return {name: int(value) for name, value in re.findall(r'"constant (\w+) (-?\d+)"', text)}
+
+
+def run_zig(target: str, *arguments: str) -> str:
+    """Return what the C compiler writes to stdout. Raises `subprocess.CalledProcessError`."""
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", target, *arguments]
+    return subprocess.run(command, cwd=SOURCE, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 if __name__ == "__main__":

@@ -50,9 +50,7 @@ class Facts(NamedTuple):
     @classmethod
     def read(cls) -> Facts:
         """The facts about this process."""
-        built = (
-            frozenset(entry.name for entry in NATIVE.iterdir()) if NATIVE.is_dir() else frozenset()
-        )
+        built = frozenset(folder.name for folder in NATIVE.glob("*/"))
         if sys.platform != "linux":
             return cls(sys.platform, "", built, None, 0, False, False)
         status = _status("/proc/self")

@@ -275,12 +275,16 @@ def jumps(host: HostVdso, room: int = 0) -> Detour:
     return Detour.of(host, names, len(host.arch.jump(0)), room)
 
 
+#: Functions of the vDSO that tell the time, with two arguments as their system calls have.
+_TELL_TIME = "clock_gettime", "clock_gettime64", "gettimeofday", "time"
+
+
 def raw_functions(host: HostVdso) -> bytes:
     """The kernel's image whose functions about time make system calls."""
     numbers = {}
     for name in sorted(host.image.value_offsets):
         call = name.removeprefix("__vdso_").removeprefix("__kernel_")
-        if call in host.arch.abis[0].syscalls:
+        if call in _TELL_TIME:
             numbers[name] = host.arch.abis[0].syscalls[call]
     detour = Detour.of(host, numbers, len(host.arch.raw_function(0)))
     return detour.image + b"".join(host.arch.raw_function(numbers[one]) for one in detour.names)

@@ -6,18 +6,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 
+from pytest_vdsotime.abi import constant
+
 # The bits of `modes` (linux/timex.h)
-ADJ_OFFSET, ADJ_FREQUENCY, ADJ_MAXERROR, ADJ_ESTERROR = 0x1, 0x2, 0x4, 0x8
-ADJ_STATUS, ADJ_TIMECONST, ADJ_TAI, ADJ_SETOFFSET = 0x10, 0x20, 0x80, 0x100
-ADJ_MICRO, ADJ_NANO, ADJ_TICK, ADJ_ADJTIME = 0x1000, 0x2000, 0x4000, 0x8000
+ADJ_OFFSET, ADJ_FREQUENCY = constant("ADJ_OFFSET"), constant("ADJ_FREQUENCY")
+ADJ_MAXERROR, ADJ_ESTERROR = constant("ADJ_MAXERROR"), constant("ADJ_ESTERROR")
+ADJ_STATUS, ADJ_TIMECONST = constant("ADJ_STATUS"), constant("ADJ_TIMECONST")
+ADJ_TAI, ADJ_SETOFFSET = constant("ADJ_TAI"), constant("ADJ_SETOFFSET")
+ADJ_MICRO, ADJ_NANO, ADJ_TICK = constant("ADJ_MICRO"), constant("ADJ_NANO"), constant("ADJ_TICK")
+ADJ_ADJTIME = 0x8000  # include/linux/timex.h alone has this bit
 ADJ_OFFSET_READONLY = ADJ_NANO  # beside ADJ_ADJTIME
 
 # and of `status`
-STA_PLL, STA_INS, STA_DEL, STA_UNSYNC = 0x1, 0x10, 0x20, 0x40
-STA_CLOCKERR, STA_NANO, STA_MODE = 0x1000, 0x2000, 0x4000
-_STA_RONLY = 0xFF00
+STA_PLL, STA_INS, STA_DEL = constant("STA_PLL"), constant("STA_INS"), constant("STA_DEL")
+STA_UNSYNC, STA_CLOCKERR = constant("STA_UNSYNC"), constant("STA_CLOCKERR")
+STA_NANO, STA_MODE = constant("STA_NANO"), constant("STA_MODE")
+_STA_RONLY = constant("STA_RONLY")
 
-TIME_OK, TIME_ERROR = 0, 5
+TIME_OK, TIME_ERROR = constant("TIME_OK"), constant("TIME_ERROR")
 
 #: The range of `tick`, in microseconds: a tenth around 1 / USER_HZ.
 TICKS_US = range(900_000 // 100, 1_100_000 // 100 + 1)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.image import HostVdso, VdsoImage
 from pytest_vdsotime.kernel import memory, procfs
 from pytest_vdsotime.kernel.memory import ProcessMemory
@@ -49,8 +50,8 @@ _READ_MOVING, _READ_PRIVATE, _READ_TICKING, _READ_COARSE = 1, 2, 4, 8
 BODY_OFFSET = _SEQUENCE.size
 BODY_SIZE = _BODY.size
 
-_MFD_EXEC = 0x10  # linux/memfd.h, since Linux 6.3
-_F_SEAL_FUTURE_WRITE = 0x10  # linux/fcntl.h, since Linux 5.1
+_MFD_EXEC = constant("MFD_EXEC")  # since Linux 6.3
+_F_SEAL_FUTURE_WRITE = constant("F_SEAL_FUTURE_WRITE")  # since Linux 5.1
 _NS_PER_S = 1_000_000_000
 
 

@@ -13,15 +13,18 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TypeAlias
 
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.arch import Abi
 from pytest_vdsotime.kernel.seccomp import Match
 from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, LineName, Lines
 
-_ABSTIME = 1  # TIMER_ABSTIME
-# linux/futex.h
-_WAIT, _LOCK_PI, _WAIT_BITSET, _WAIT_REQUEUE_PI, _LOCK_PI2 = 0, 6, 9, 11, 13
-_PRIVATE, _CLOCK_REALTIME = 128, 256
-_SEMTIMEDOP = 4  # linux/ipc.h
+_ABSTIME = constant("TIMER_ABSTIME")
+# futex(2)
+_WAIT, _WAIT_BITSET = constant("FUTEX_WAIT"), constant("FUTEX_WAIT_BITSET")
+_WAIT_REQUEUE_PI = constant("FUTEX_WAIT_REQUEUE_PI")
+_LOCK_PI, _LOCK_PI2 = constant("FUTEX_LOCK_PI"), constant("FUTEX_LOCK_PI2")
+_PRIVATE, _CLOCK_REALTIME = constant("FUTEX_PRIVATE_FLAG"), constant("FUTEX_CLOCK_REALTIME")
+_SEMTIMEDOP = constant("SEMTIMEDOP")
 #: Of those on a line (clock_nanosleep(2)).
 CLOCKS_TO_SLEEP_BY = CLOCKS.keys() - {4, 5, 6}
 _NS_PER_MS, _NS_PER_US = 10**6, 1000

@@ -15,8 +15,7 @@ class Abi:
     audit_arch: int
     """What a seccomp filter sees of it (linux/audit.h)."""
     syscalls: Mapping[str, int]
-    """The numbers of the calls in tracer/calls, and of others that programs wait in; a name that
-    it lacks it has no call for."""
+    """The numbers of all calls; a name that it lacks it has no call for."""
     arguments: tuple[str, ...]
     """Registers of a 64-bit tracer's structure."""
     long_size: int

@@ -28,6 +28,7 @@ from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.errors import TracingUnavailable
 
 if TYPE_CHECKING:
@@ -37,10 +38,6 @@ if TYPE_CHECKING:
 
 # As env(1) and timeout(1).
 EXIT_USAGE, EXIT_OWN_ERROR, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND = 2, 125, 126, 127
-
-_PTRACE_TRACEME = 0  # linux/ptrace.h
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_PR_SET_PTRACER = 0x59616D61
 
 
 def complain(text: str) -> None:
@@ -84,7 +81,7 @@ def become(command: list[str], parameters: Mapping[str, Any], trace: int | None)
     spawn, tracer_pid, code, say_go = _start_tracer(command, parameters, trace)
     _rehearse(command, environment)
     # Where Yama lets only ancestors trace; elsewhere it is EINVAL (prctl(2)).
-    _libc().prctl(_PR_SET_PTRACER, tracer_pid, 0, 0, 0)
+    _libc().prctl(constant("PR_SET_PTRACER"), tracer_pid, 0, 0, 0)
     _restore_signals()
     variables = [b"%b=%b" % pair for pair in environment.items()]
     spawn.prepare(
@@ -135,8 +132,8 @@ def _rehearse(command: Sequence[str], environment: Mapping[bytes, bytes]) -> Non
     libc = _libc()
 
     def stop_at_exec() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if libc.ptrace(_PTRACE_TRACEME, 0, 0, 0) == -1:
+        libc.prctl(constant("PR_SET_PDEATHSIG"), signal.SIGKILL, 0, 0, 0)
+        if libc.ptrace(constant("PTRACE_TRACEME"), 0, 0, 0) == -1:
             raise OSError(ctypes.get_errno(), "PTRACE_TRACEME")
 
     try:

@@ -91,7 +91,7 @@ def _system() -> str:
 
 
 def _native_objects() -> str:
-    return ", ".join(sorted(entry.name for entry in NATIVE.iterdir()))
+    return ", ".join(sorted(folder.name for folder in NATIVE.glob("*/")))
 
 
 def _vdso() -> str:

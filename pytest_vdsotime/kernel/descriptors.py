@@ -12,13 +12,15 @@ import struct
 import time
 from contextlib import suppress
 
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.timeline import NS_PER_S
 
+# The headers that abi.json comes from are too old for these two.
 _PIDFD_THREAD = os.O_EXCL  # linux/pidfd.h, since Linux 6.9
-_KCMP_FILE = 0  # linux/kcmp.h
 _DUPFD_QUERY = 1027  # F_DUPFD_QUERY, linux/fcntl.h, since Linux 6.10
+_KCMP_FILE = constant("KCMP_FILE")
 _REFUSED = "allow pidfd_getfd (in a container: --cap-add=SYS_PTRACE)"
 _REMEDIES = {
     errno.EMFILE: "raise the tests' limit of open files (RLIMIT_NOFILE, ulimit -n)",
@@ -26,7 +28,7 @@ _REMEDIES = {
 }
 _ITIMERSPEC = struct.Struct("=qqqq")  # interval, then value
 _MAX_TICKS = 2**64 - 1
-_TFD_IOC_SET_TICKS = 0x40085400  # linux/timerfd.h
+_TFD_IOC_SET_TICKS = constant("TFD_IOC_SET_TICKS")
 
 _libc = ctypes.PyDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long

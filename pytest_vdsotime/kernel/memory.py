@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.kernel.ptrace import Stopped
 
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -37,7 +38,7 @@ _mmap.argtypes = (
 )
 _mmap.restype = ctypes.c_size_t
 _MAP_FAILED = 2 ** (8 * ctypes.sizeof(ctypes.c_size_t)) - 1
-_MAP_FIXED = 0x10  # asm-generic/mman-common.h; the mmap module lacks it
+_MAP_FIXED = constant("MAP_FIXED")  # the mmap module lacks it
 
 
 class _Span(ctypes.Structure):

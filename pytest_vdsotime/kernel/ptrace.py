@@ -15,6 +15,7 @@ import struct
 import warnings
 from typing import Any, NamedTuple
 
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.arch import own_registers
 
 with warnings.catch_warnings():
@@ -22,19 +23,19 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     from ptrace.binding import func as _binding
 
-# linux/ptrace.h; what the binding lacks.
-_PTRACE_SEIZE = 0x4206
-_PTRACE_INTERRUPT = 0x4207
-_PTRACE_LISTEN = 0x4208
-_PTRACE_PEEKSIGINFO = 0x4209
-_PEEKSIGINFO_SHARED = 1
-_PTRACE_GETSIGMASK = 0x420A
-_PTRACE_SETSIGMASK = 0x420B
-_PTRACE_GET_SYSCALL_INFO = 0x420E
-_PTRACE_O_TRACESECCOMP = 0x80
-_PTRACE_O_EXITKILL = 0x100000
-_PTRACE_O_SUSPEND_SECCOMP = 0x200000
-_SYSCALL_INFO_ENTRY = 1
+# What the binding lacks.
+_PTRACE_SEIZE = constant("PTRACE_SEIZE")
+_PTRACE_INTERRUPT = constant("PTRACE_INTERRUPT")
+_PTRACE_LISTEN = constant("PTRACE_LISTEN")
+_PTRACE_PEEKSIGINFO = constant("PTRACE_PEEKSIGINFO")
+_PEEKSIGINFO_SHARED = constant("PTRACE_PEEKSIGINFO_SHARED")
+_PTRACE_GETSIGMASK = constant("PTRACE_GETSIGMASK")
+_PTRACE_SETSIGMASK = constant("PTRACE_SETSIGMASK")
+_PTRACE_GET_SYSCALL_INFO = constant("PTRACE_GET_SYSCALL_INFO")
+_PTRACE_O_TRACESECCOMP = constant("PTRACE_O_TRACESECCOMP")
+_PTRACE_O_EXITKILL = constant("PTRACE_O_EXITKILL")
+_PTRACE_O_SUSPEND_SECCOMP = constant("PTRACE_O_SUSPEND_SECCOMP")
+_SYSCALL_INFO_ENTRY = constant("PTRACE_SYSCALL_INFO_ENTRY")
 # struct ptrace_syscall_info: op, arch, instruction_pointer, stack_pointer, nr, args
 _SYSCALL_INFO = struct.Struct("=B3xI2QQ6Q")
 _SIGSET_SIZE = 8

@@ -11,19 +11,25 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-# linux/bpf_common.h, linux/seccomp.h
-_LOAD = 0x20  # BPF_LD | BPF_W | BPF_ABS
-_LOAD_NUMBER = 0x00  # BPF_LD | BPF_IMM
-_TO_INDEX = 0x07  # BPF_MISC | BPF_TAX
-_SHIFT_BY_INDEX = 0x6C  # BPF_ALU | BPF_LSH | BPF_X
-_AND = 0x54  # BPF_ALU | BPF_AND | BPF_K
-_JUMP_EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
-_JUMP_AT_LEAST = 0x35  # BPF_JMP | BPF_JGE | BPF_K
-_JUMP_ANY_BIT = 0x45  # BPF_JMP | BPF_JSET | BPF_K
-_RETURN = 0x06  # BPF_RET | BPF_K
-_ALLOW = 0x7FFF0000
-_TRACE = 0x7FF00000
-_NO_SUCH_CALL = 0x00050000 | errno.ENOSYS  # SECCOMP_RET_ERRNO
+from pytest_vdsotime.abi import constant
+
+
+def _code(*names: str) -> int:
+    return sum(constant(f"BPF_{name}") for name in names)
+
+
+_LOAD = _code("LD", "W", "ABS")
+_LOAD_NUMBER = _code("LD", "IMM")
+_TO_INDEX = _code("MISC", "TAX")
+_SHIFT_BY_INDEX = _code("ALU", "LSH", "X")
+_AND = _code("ALU", "AND", "K")
+_JUMP_EQUAL = _code("JMP", "JEQ", "K")
+_JUMP_AT_LEAST = _code("JMP", "JGE", "K")
+_JUMP_ANY_BIT = _code("JMP", "JSET", "K")
+_RETURN = _code("RET", "K")
+_ALLOW = constant("SECCOMP_RET_ALLOW")
+_TRACE = constant("SECCOMP_RET_TRACE")
+_NO_SUCH_CALL = constant("SECCOMP_RET_ERRNO") | errno.ENOSYS
 # struct seccomp_data: nr, arch, instruction_pointer, args[6]
 _NR, _ARCH, _ARGUMENTS = 0, 4, 16
 _INSTRUCTION = struct.Struct("=HBBI")

@@ -6,10 +6,10 @@ import ctypes
 import os
 import struct
 
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.arch import host_arch
 
-# asm-generic/siginfo.h
-SI_TIMER, SI_KERNEL = -2, 0x80
+SI_TIMER, SI_KERNEL = constant("SI_TIMER"), constant("SI_KERNEL")
 #: si_tid, si_overrun, si_value and si_sys_private, at which programs do not look; and where they
 #: are behind si_code
 TIMER_FIELDS, TIMER_OFFSET = struct.Struct("=iiQi"), 4

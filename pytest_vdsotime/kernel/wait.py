@@ -12,10 +12,11 @@ from contextlib import suppress
 from enum import IntEnum
 from typing import NamedTuple
 
-_WNOTHREAD = 0x20000000
-_WALL = 0x40000000
+from pytest_vdsotime.abi import constant
+
+_WNOTHREAD, _WALL = constant("__WNOTHREAD"), constant("__WALL")
 _OPTIONS = _WNOTHREAD | _WALL
-_EVENT_STOP = 128
+_EVENT_STOP = constant("PTRACE_EVENT_STOP")
 _SIGTRAP = int(signal.SIGTRAP)
 _SYSCALL_TRAP = _SIGTRAP | 0x80  # PTRACE_O_TRACESYSGOOD
 
@@ -23,11 +24,11 @@ _SYSCALL_TRAP = _SIGTRAP | 0x80  # PTRACE_O_TRACESYSGOOD
 class StopKind(IntEnum):
     """Why waitpid returned."""
 
-    FORK = 1  # the events' values are the kernel's (linux/ptrace.h)
-    VFORK = 2
-    CLONE = 3
-    EXEC = 4
-    SECCOMP = 7
+    FORK = constant("PTRACE_EVENT_FORK")
+    VFORK = constant("PTRACE_EVENT_VFORK")
+    CLONE = constant("PTRACE_EVENT_CLONE")
+    EXEC = constant("PTRACE_EVENT_EXEC")
+    SECCOMP = constant("PTRACE_EVENT_SECCOMP")
     TRAP = 8
     """A new task's first stop, an interrupt, or the end of a group stop."""
     GROUP_STOP = 9

@@ -47,6 +47,7 @@ ROWS = (
     ("availability",),
     ("arch", "events", "options"),
     ("ntp", "python_clock", "timeline"),
+    ("abi",),
     ("errors", "faults"),
 )
 #: Folders that are one room each; the tracer's own rooms have rows.
@@ -57,7 +58,11 @@ SHORT, SHALLOW, LONG = 60, 100, 650  # lines
 SMALL = {
     "__init__": "the public names",
     "__main__": "python -m",
+    "abi": "reads one file",
     "arch": "chooses one of its modules",
+    "arch.aarch64": "an architecture",
+    "arch.i386": "an architecture",
+    "arch.x86_64": "an architecture",
     "cli": "the command line",
     "errors": "what users catch",
     "faults": "a seam",

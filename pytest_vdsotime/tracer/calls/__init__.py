@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from pytest_vdsotime import faults
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.arch import Abi, Arch
 from pytest_vdsotime.kernel import memory
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
@@ -88,7 +89,7 @@ def _result_of(on_exit: Callable[[int], _Result], result: int) -> _Result | int:
 
 
 #: What the loader says when it fails (native_stub/program/loader_failed.h).
-LOADER_FAILED = 32080
+LOADER_FAILED = constant("LOADER_FAILED")
 _NO_LOW_PAGE = (
     "{} waits in real time: a system call of 32-bit programs (int 0x80) needs a page below 4 GiB: "
     "{}"

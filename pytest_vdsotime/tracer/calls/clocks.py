@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from pytest_vdsotime import ntp
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.events import EventKind
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.seccomp import Match
@@ -30,7 +31,7 @@ from pytest_vdsotime.tracer.call import Answer, CallRow, Refused, Request
 from pytest_vdsotime.tracer.state import Setting
 
 CLOCK_REALTIME = time.CLOCK_REALTIME
-_CAP_SYS_TIME = 25  # linux/capability.h
+_CAP_SYS_TIME = constant("CAP_SYS_TIME")
 _LATEST_SETTABLE_S = (2**63 - 1) // NS_PER_S - 30 * 365 * 24 * 3600  # TIME_SETTOD_SEC_MAX
 _MAX_MINUTES_WEST = 15 * 60
 _TICKS_PER_S = 100  # USER_HZ (times(2))

@@ -22,6 +22,7 @@ from functools import partial
 from typing import Any
 
 from pytest_vdsotime import faults
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.kernel import descriptors, procfs, ptrace, signals
 from pytest_vdsotime.timeline import NS_PER_S, now_ns
 from pytest_vdsotime.tracer.calls.waits import deadline_of, owner_of, tell_fired
@@ -31,7 +32,7 @@ from pytest_vdsotime.tracer.waker import Alarms
 from pytest_vdsotime.waits import MAX_OVERRUN, NEVER_NS, Timer
 
 _MOMENT_NS, _MAX_TRIES = 200_000, 5
-_SIGRTMIN = 32  # the kernel's (asm-generic/signal.h): libc keeps some for itself
+_SIGRTMIN = constant("SIGRTMIN")  # the kernel's: libc keeps some for itself
 #: What the signals of setitimer(2) say, in place of a number, until they are delivered.
 _OF_ITIMER = -1
 

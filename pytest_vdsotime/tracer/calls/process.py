@@ -5,15 +5,16 @@ from __future__ import annotations
 import errno
 import os
 
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.events import EventKind
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.seccomp import Match
 from pytest_vdsotime.tracer.call import Answer, CallRow, NotThere, Refused, Request, Substitute
 
-# linux/prctl.h, linux/seccomp.h
-_PR_GET_DUMPABLE, _PR_SET_DUMPABLE, _PR_SET_SECCOMP = 3, 4, 22
-_SECCOMP_SET_MODE_FILTER = 1
-_CLONE_UNTRACED, _CLONE_NEWTIME = 0x00800000, 0x80  # linux/sched.h
+_PR_GET_DUMPABLE, _PR_SET_DUMPABLE = constant("PR_GET_DUMPABLE"), constant("PR_SET_DUMPABLE")
+_PR_SET_SECCOMP = constant("PR_SET_SECCOMP")
+_SECCOMP_SET_MODE_FILTER = constant("SECCOMP_SET_MODE_FILTER")
+_CLONE_UNTRACED, _CLONE_NEWTIME = constant("CLONE_UNTRACED"), constant("CLONE_NEWTIME")
 _CLONE_ARGS_FLAGS_SIZE = 8  # struct clone_args begins with its flags (clone(2))
 _MAX_CLONE_ARGS = 96
 

@@ -26,6 +26,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.arch import Abi
 from pytest_vdsotime.kernel import descriptors, memory, procfs
 from pytest_vdsotime.kernel.ptrace import Stopped
@@ -45,10 +46,13 @@ from pytest_vdsotime.waits import (
     real_wait_ns,
 )
 
-# asm-generic/socket.h; those with 64-bit times for 32-bit programs differ by one bit
 _OPTIONS = socket.SO_RCVTIMEO, socket.SO_SNDTIMEO
-_NEW_OPTIONS, _NEW_BIT = {66: socket.SO_RCVTIMEO, 67: socket.SO_SNDTIMEO}, 64
-_SETSOCKOPT, _GETSOCKOPT = 14, 15  # linux/net.h: of socketcall(2)
+# Those with 64-bit times for 32-bit programs differ by one bit (asm-generic/socket.h).
+_NEW_OPTIONS, _NEW_BIT = (
+    dict(zip((constant("SO_RCVTIMEO_NEW"), constant("SO_SNDTIMEO_NEW")), _OPTIONS, strict=True)),
+    64,
+)
+_SETSOCKOPT, _GETSOCKOPT = constant("SYS_SETSOCKOPT"), constant("SYS_GETSOCKOPT")  # socketcall(2)
 _TIMEVAL = struct.Struct("=qq")
 
 _RECEIVING = (
@@ -56,8 +60,14 @@ _RECEIVING = (
 )
 _SENDING = "write", "writev", "sendto", "sendmsg", "sendmmsg", "connect"
 _MULTIPLEXED = {
-    **{3: "connect", 5: "accept", 9: "sendto", 10: "recvfrom", 11: "sendto", 12: "recvfrom"},
-    **{16: "sendmsg", 17: "recvmsg", 18: "accept4", 19: "recvmmsg", 20: "sendmmsg"},
+    **{constant("SYS_SEND"): "sendto", constant("SYS_RECV"): "recvfrom"},
+    **{
+        constant(f"SYS_{name.upper()}"): name
+        for name in (
+            *("accept", "accept4", "connect", "recvfrom", "recvmmsg", "recvmsg"),
+            *("sendmmsg", "sendmsg", "sendto"),
+        )
+    },
 }
 _ROWS = {
     name: WaitRow(
@@ -288,7 +298,7 @@ def _begun_now(
 
 _MESSAGES, _COUNT, _FLAGS, _TIMEOUT = 1, 2, 3, 4
 _MSG_WAITFORONE = 0x10000  # linux/socket.h
-_MOST = 1024  # UIO_MAXIOV, linux/uio.h
+_MOST = constant("UIO_MAXIOV")
 
 
 def _recvmmsg(request: Request) -> Answer:

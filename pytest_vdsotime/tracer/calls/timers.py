@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.kernel import descriptors, procfs
 from pytest_vdsotime.kernel.seccomp import Match
 from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, LineName, now_ns
@@ -28,13 +29,13 @@ from pytest_vdsotime.tracer.calls.expirations import (
 )
 from pytest_vdsotime.waits import NEVER_NS, Timer, deadlines, real_wait_ns
 
-_ABSTIME = 1  # TIMER_ABSTIME, TFD_TIMER_ABSTIME
-_CANCEL_ON_SET = 2  # linux/timerfd.h
-_ITIMER_REAL = 0
+_ABSTIME = constant("TIMER_ABSTIME")  # and TFD_TIMER_ABSTIME
+_CANCEL_ON_SET = constant("TFD_TIMER_CANCEL_ON_SET")
+_ITIMER_REAL = constant("ITIMER_REAL")
 _NS_PER_US = 1000
-_SIGALRM = 14
-# asm-generic/siginfo.h
-_SIGEV_SIGNAL, _SIGEV_NONE, _SIGEV_THREAD_ID = 0, 1, 4
+_SIGALRM = constant("SIGALRM")
+_SIGEV_SIGNAL, _SIGEV_NONE = constant("SIGEV_SIGNAL"), constant("SIGEV_NONE")
+_SIGEV_THREAD_ID = constant("SIGEV_THREAD_ID")
 
 
 def _follows(request: Request) -> bool:

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.events import Deadline, EventKind
 from pytest_vdsotime.kernel import memory, procfs, ptrace
@@ -545,7 +546,7 @@ def _end(timed_waits: TimedWaits, task: Task, stopped: Stopped) -> None:
 
 # --- calls that any signal ends ------------------------------------------------------------------
 
-_IORING_ENTER_GETEVENTS = 1  # linux/io_uring.h
+_IORING_ENTER_GETEVENTS = constant("IORING_ENTER_GETEVENTS")
 #: As in native_stub/arch/aarch64.h, by when they wait.
 _CALLS: dict[str, Match | None] = {
     "epoll_pwait": Match(argument=3, any_bits=0xFFFFFFFF),

@@ -17,6 +17,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from pytest_vdsotime import image, page
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.errors import UnsupportedProgram
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.memory import ProcessMemory
@@ -31,7 +32,7 @@ from pytest_vdsotime.tracer.takeover.native import NativeObjects, ProgramAbi, Re
 from pytest_vdsotime.tracer.takeover.relocate import arch_of
 from pytest_vdsotime.tracer.takeover.remote import RemoteSyscalls
 
-_AT_NULL, _AT_SYSINFO_EHDR = 0, 33  # linux/auxvec.h
+_AT_NULL, _AT_SYSINFO_EHDR = constant("AT_NULL"), constant("AT_SYSINFO_EHDR")
 _REFERENCE_BASE = 1 << 30  # of a vDSO, in either word size
 _FIRST_READ = 2 * 1024
 _MAX_STACK = 64 * 1024 * 1024

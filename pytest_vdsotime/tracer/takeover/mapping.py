@@ -11,6 +11,7 @@ import os
 from contextlib import suppress
 
 from pytest_vdsotime import page
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.page import ClockPage, PrivateCopy
@@ -18,8 +19,8 @@ from pytest_vdsotime.tracer.state import Process
 from pytest_vdsotime.tracer.takeover.native import ProgramAbi
 from pytest_vdsotime.tracer.takeover.remote import RemoteSyscalls
 
-_AT_FDCWD = -100
-_MAP_FIXED = 0x10  # asm-generic/mman-common.h; the mmap module lacks it
+_AT_FDCWD = constant("AT_FDCWD")
+_MAP_FIXED = constant("MAP_FIXED")  # the mmap module lacks it
 _PATH_BELOW_STACK = 512
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_vdsotime import page
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.errors import UnsupportedProgram
 from pytest_vdsotime.image import HostVdso, VdsoImage
@@ -30,9 +31,9 @@ from pytest_vdsotime.tracer.takeover.mapping import map_clock
 from pytest_vdsotime.tracer.takeover.native import NativeObjects, ProgramAbi, RealTime
 from pytest_vdsotime.tracer.takeover.remote import RemoteSyscalls
 
-_MREMAP_MAYMOVE_FIXED = 1 | 2  # linux/mman.h
-_PROT_NONE = 0
-_MAP_FIXED = 0x10  # asm-generic/mman-common.h
+_MREMAP_MAYMOVE_FIXED = constant("MREMAP_MAYMOVE") | constant("MREMAP_FIXED")
+_PROT_NONE = constant("PROT_NONE")
+_MAP_FIXED = constant("MAP_FIXED")
 _ANONYMOUS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _EXECUTABLE = mmap.PROT_READ | mmap.PROT_EXEC
 _MAX_STEPS = 100_000
