@@ -32,10 +32,16 @@
 #include <linux/uio.h>
 #include <linux/wait.h>
 
+#include "program/loader.h"
 #include "program/loader_failed.h"
+#include "tracer/fastpath.h"
+#include "tracer/sample.h"
+#include "tracer/spawn.h"
 
 /* The value as text in the compiler's output, as in the kernel's own asm-offsets.h (include/linux/kbuild.h). */
 #define CONSTANT(name) __asm__("\n.ascii \"constant " #name " %c0\"" : : "i"((long)(name)));
+/* The compiler shows the layout of each struct that is used; this says which are wanted. */
+#define STRUCT(name) __asm__("\n.ascii \"struct " #name " %c0\"" : : "i"(sizeof(struct name)));
 
 void constants(void)
 {
@@ -179,5 +185,53 @@ void constants(void)
     CONSTANT(PR_SET_PTRACER)
     CONSTANT(PR_SET_SECCOMP)
 
+    /* Ours */
+    CONSTANT(ANOTHER_KIND)
+    CONSTANT(CHILD_COMES)
+    CONSTANT(COMPARE_COOKIE)
+    CONSTANT(ELSEWHERE)
+    CONSTANT(EVENT_CHILD)
+    CONSTANT(EXIT_NO_FILTER)
+    CONSTANT(FASTPATH_KINDS)
+    CONSTANT(FASTPATH_LIST)
+    CONSTANT(INTEREST)
+    CONSTANT(INTEREST_BY_POINTER)
+    CONSTANT(IN_DIRECTORY)
+    CONSTANT(LARGEST_BLOCK)
     CONSTANT(LOADER_FAILED)
+    CONSTANT(MAP_CLOCK_PAGE)
+    CONSTANT(MAP_IMAGE)
+    CONSTANT(MAP_PROCESS_PAGE)
+    CONSTANT(NEWS)
+    CONSTANT(NOTHING)
+    CONSTANT(NO_VDSO_FOUND)
+    CONSTANT(OPEN)
+    CONSTANT(PARAMETERS_BELOW_STACK)
+    CONSTANT(PROTECT_PROCESS_PAGE)
+    CONSTANT(TAKEN_OVER)
+    CONSTANT(VDSO_CLOCK_IDS)
+    CONSTANT(VDSO_COARSE)
+    CONSTANT(VDSO_HEADER_PAGES)
+    CONSTANT(VDSO_MOVING)
+    CONSTANT(VDSO_PAGE_SIZE)
+    CONSTANT(VDSO_PRIVATE)
+    CONSTANT(VDSO_TICKING)
+    CONSTANT(WAIT_BY_POINTER)
+    CONSTANT(WAIT_BY_VALUE)
+}
+
+/* Those that these hold come with them. */
+void layouts(void)
+{
+    STRUCT(fastpath)
+    STRUCT(iovec)
+    STRUCT(loader_parameters)
+    STRUCT(ptrace_peeksiginfo_args)
+    STRUCT(sample)
+    STRUCT(seccomp_data)
+    STRUCT(sock_filter)
+    STRUCT(spawn)
+    STRUCT(takeover_block)
+    STRUCT(vdso_page)
+    STRUCT(wait_record)
 }

@@ -2,9 +2,9 @@
 
 ``python native_stub/build.py [DIRECTORY]`` writes ``DIRECTORY/<arch>/{vdso.so,loader.elf}`` and,
 for the kinds that kernels have, ``waker`` and ``tracer.so`` (default: ``pytest_vdsotime/native``).
-``DIRECTORY/abi.json`` has the numbers that Python shares with C, from the kernel's headers
-and ours (abi.c). The build hook of pyproject.toml calls :func:`build`, so that a wheel carries
-every architecture whatever machine it was built on.
+``DIRECTORY/abi.json`` has the numbers and layouts that Python shares with C, from the kernel's
+headers and ours (abi.c). The build hook of pyproject.toml calls :func:`build`, so that a wheel
+carries every architecture whatever machine it was built on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 SOURCE = Path(__file__).resolve().parent
 DESTINATION = SOURCE.parent / "pytest_vdsotime" / "native"
@@ -105,6 +105,18 @@ WAKER = ["-Os", "-static", "-fno-pie", "-fno-asynchronous-unwind-tables"]
 # every architecture (include/uapi/asm-generic/unistd.h).
 NEWER_SYSCALLS = {"futex_wait": 455}  # since Linux 6.7
 
+#: A field of a C struct: its name, its offset, a code of Python's module struct or the name of
+#: another struct, and how many stand there (0: one, which is no array).
+Field: TypeAlias = tuple[str, int, str, int]
+#: The size of a struct, and its fields.
+Layout: TypeAlias = tuple[int, list[Field]]
+# For a machine whose long and whose addresses have 64 bits.
+CODES = {
+    **{"unsigned long": "Q", "unsigned long long": "Q", "long": "q", "long long": "q"},
+    **{"unsigned int": "I", "int": "i", "unsigned short": "H", "short": "h"},
+    **{"unsigned char": "B", "char": "B", "signed char": "b"},
+}
+
 
 def compile_object(target: str, flags: list[str], output: Path, *sources: str) -> Path:
     """Compiles and links `sources` with zig. Raises `subprocess.CalledProcessError`."""
@@ -145,17 +157,24 @@ def objects(destination: Path) -> Iterator[tuple[str, list[str], Path, *tuple[st
 
 
 def write_abi(output: Path) -> Path:
-    """Write the numbers that Python shares with C (pytest_vdsotime/abi.py).
+    """Write the numbers and layouts that Python shares with C (pytest_vdsotime/abi.py).
 
     Raises ValueError where two machines with a tracer differ: Python knows one value of each name.
     """
     syscalls = {name: syscall_numbers(row.target) for name, row in ARCHITECTURES.items()}
     constants: dict[str, int] = {}
+    structs: dict[str, Layout] = {}
     for target in (row.target for row in ARCHITECTURES.values() if row.has_tracer):
-        for name, value in shared(target).items():
-            if constants.setdefault(name, value) != value:
-                raise ValueError(f"{name} is {constants[name]} elsewhere, {value} for {target}")
-    whole = {"syscalls": syscalls, "constants": constants}
+        own_constants, own_structs = shared(target)
+        for name in constants.keys() & own_constants.keys():
+            if constants[name] != own_constants[name]:
+                raise ValueError(f"{name} of {target} is not that of the others")
+        for name in structs.keys() & own_structs.keys():
+            if structs[name] != own_structs[name]:
+                raise ValueError(f"struct {name} of {target} is not that of the others")
+        constants |= own_constants
+        structs |= own_structs
+    whole = {"syscalls": syscalls, "constants": constants, "structs": structs}
     output.write_text(json.dumps(whole, separators=(",", ":"), sort_keys=True))
     return output
 
@@ -173,18 +192,45 @@ def syscall_numbers(target: str) -> dict[str, int]:
     return numbers
 
 
-def shared(target: str) -> dict[str, int]:
-    """Return the values of abi.c's names for one target."""
+def shared(target: str) -> tuple[dict[str, int], dict[str, Layout]]:
+    """Return the constants and the layouts that abi.c names, for one target."""
+    show_layouts = "-Xclang", "-fdump-record-layouts-canonical"
     with TemporaryDirectory(prefix="vdsotime-abi-") as scratch:
-        run_zig(target, "-S", "-o", f"{scratch}/abi.s", "abi.c")
+        shown = run_zig(target, *show_layouts, "-I.", "-S", "-o", f"{scratch}/abi.s", "abi.c")
         text = Path(scratch, "abi.s").read_text()
-    return {name: int(value) for name, value in re.findall(r'"constant (\w+) (-?\d+)"', text)}
+    constants = {name: int(value) for name, value in re.findall(r'"constant (\w+) (-?\d+)"', text)}
+    found = re.findall(r"^ *0 \| struct (\w+)\n(.*?)\| \[sizeof=(\d+)", shown, re.M | re.S)
+    layouts = {name: (int(size), fields(lines)) for name, lines, size in found}
+    # The kernel's headers use others by themselves.
+    names, structs = re.findall(r'"struct (\w+) ', text), {}
+    while names:
+        name = names.pop()
+        structs[name] = layouts[name]
+        names += [kind for _, _, kind, _ in layouts[name][1] if kind in layouts]
+    return constants, structs
+
+
+def fields(shown: str) -> list[Field]:
+    """Return the fields of a struct, from what clang shows of it."""
+    found: list[Field] = []
+    # What a struct within it holds is shown too, indented further.
+    for offset, kind, field in re.findall(r"^ *(\d+) \|   (\S.*) (\w+)$", shown, re.M):
+        kind, _, count = kind.removeprefix("volatile ").removesuffix("]").partition("[")
+        kind = "Q" if kind.endswith("*") else CODES.get(kind, kind.removeprefix("struct "))
+        found.append((field, int(offset), kind, int(count or 0)))
+    return found
 
 
 def run_zig(target: str, *arguments: str) -> str:
     """Return what the C compiler writes to stdout. Raises `subprocess.CalledProcessError`."""
     command = [sys.executable, "-m", "ziglang", "cc", "-target", target, *arguments]
-    return subprocess.run(command, cwd=SOURCE, check=True, stdout=subprocess.PIPE, text=True).stdout
+    # With a cache of its own: zig does not compile again what it has in one, and so shows nothing.
+    with TemporaryDirectory(prefix="vdsotime-abi-") as cache:
+        environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": cache}
+        done = subprocess.run(
+            command, cwd=SOURCE, env=environment, check=True, stdout=subprocess.PIPE, text=True
+        )
+    return done.stdout
 
 
 if __name__ == "__main__":

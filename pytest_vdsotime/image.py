@@ -22,28 +22,26 @@ from elftools.elf.gnuversions import GNUVerDefSection, GNUVerSymSection
 from elftools.elf.sections import SymbolTableSection
 from elftools.elf.segments import NoteSegment
 
+from pytest_vdsotime.abi import constant, fields, pack
 from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.errors import TracingUnavailable, VdsoTimeError
 from pytest_vdsotime.kernel import procfs
 
 NATIVE = Path(__file__).resolve().parent / "native"
 
-#: struct loader_parameters (native_stub/program/loader.h): entry, address, slot, first page,
-#: length, cookie, process, path. And where it stands.
-_PARAMETERS = struct.Struct("=QQQQQ16s64s40s")
-PARAMETERS_BELOW_STACK = 1024
-_PROCESS = struct.Struct("=6Q16s")
+#: Where struct loader_parameters is, below the stack (native_stub/program/loader.h).
+PARAMETERS_BELOW_STACK = constant("PARAMETERS_BELOW_STACK")
 #: (offset of st_value, its layout and that of st_size behind it) in Elf32_Sym and Elf64_Sym
 #: (elf(5)), by class.
 _ST_VALUE = {32: (4, struct.Struct("=II")), 64: (8, struct.Struct("=QQ"))}
-#: enum step of native_stub/program/loader.c.
+#: enum step of native_stub/program/loader.h.
 LOADER_STEPS = {
-    1: "openat",
-    2: "mmap of the image",
-    3: "comparing the cookie",
-    4: "mmap of the clock page",
-    5: "mmap of the process page",
-    6: "mprotect of the process page",
+    constant("OPEN"): "openat",
+    constant("MAP_IMAGE"): "mmap of the image",
+    constant("COMPARE_COOKIE"): "comparing the cookie",
+    constant("MAP_CLOCK_PAGE"): "mmap of the clock page",
+    constant("MAP_PROCESS_PAGE"): "mmap of the process page",
+    constant("PROTECT_PROCESS_PAGE"): "mprotect of the process page",
 }
 
 
@@ -204,7 +202,9 @@ class HostVdso:
 
     def process_entries(self, base: int, mark: bytes) -> bytes:
         """struct vdso_process of a program whose vDSO lies at `base`."""
-        return _PROCESS.pack(*(offset and base + offset for offset in self.entry_offsets), mark)
+        names = (name for name, _ in fields("vdso_process"))
+        entries = (offset and base + offset for offset in self.entry_offsets)
+        return pack("vdso_process", mark=mark, **dict(zip(names, entries, strict=False)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +333,17 @@ def loader_parameters(
     slot: int = 0,
 ) -> bytes:
     """What stands PARAMETERS_BELOW_STACK when the loader begins."""
-    return _PARAMETERS.pack(entry, address, slot, first_page, length, cookie, process, path)
+    return pack(
+        "loader_parameters",
+        entry=entry,
+        address=address,
+        sysinfo_ehdr=slot,
+        first_page=first_page,
+        mapping_length=length,
+        cookie=cookie,
+        process=process,
+        path=path,
+    )
 
 
 def loader_failure(result: int) -> tuple[str, int]:

@@ -13,13 +13,12 @@ import fcntl
 import mmap
 import os
 import secrets
-import struct
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
-from pytest_vdsotime.abi import constant
+from pytest_vdsotime.abi import constant, offset, packer
 from pytest_vdsotime.image import HostVdso, VdsoImage
 from pytest_vdsotime.kernel import memory, procfs
 from pytest_vdsotime.kernel.memory import ProcessMemory
@@ -34,19 +33,22 @@ from pytest_vdsotime.timeline import (
     now_ns,
 )
 
-PAGE_SIZE = 4096
-CLOCK_PAGE, PROCESS_PAGE, MARKER_PAGE, IMAGE_PAGE = range(4)
+PAGE_SIZE = constant("VDSO_PAGE_SIZE")
+IMAGE_PAGE = constant("VDSO_HEADER_PAGES")
+CLOCK_PAGE, PROCESS_PAGE, MARKER_PAGE = range(IMAGE_PAGE)
 HEADER_SIZE = IMAGE_PAGE * PAGE_SIZE
 COOKIE_SIZE = 16
 #: In struct vdso_process the mark, which is the cookie; behind it room for what the kernel reads in
 #: place of a program's own.
-MARK_OFFSET, PROCESS_SIZE, SLOT_SIZE, SLOTS = 48, 64, 96, 42
+MARK_OFFSET, PROCESS_SIZE = offset("vdso_process", "mark"), packer("vdso_process").size
+SLOT_SIZE, SLOTS = 96, 42
 
-_SEQUENCE = struct.Struct("=I")
-_CLOCK_IDS = 12
+_SEQUENCE = packer("vdso_page", "seq", "seq")
+_CLOCK_IDS = constant("VDSO_CLOCK_IDS")
 #: The bits of served ids, the lines, the clocks
-_BODY = struct.Struct("=I" + 2 * "QQII" + _CLOCK_IDS * "qIHH")
-_READ_MOVING, _READ_PRIVATE, _READ_TICKING, _READ_COARSE = 1, 2, 4, 8
+_BODY = packer("vdso_page", "served", "clocks")
+_READ_MOVING, _READ_PRIVATE = constant("VDSO_MOVING"), constant("VDSO_PRIVATE")
+_READ_TICKING, _READ_COARSE = constant("VDSO_TICKING"), constant("VDSO_COARSE")
 BODY_OFFSET = _SEQUENCE.size
 BODY_SIZE = _BODY.size
 

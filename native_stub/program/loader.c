@@ -33,8 +33,6 @@
 #define O_RDONLY 0
 #define O_CLOEXEC 02000000
 
-enum step { OPEN = 1, MAP_IMAGE, COMPARE_COOKIE, MAP_CLOCK_PAGE, MAP_PROCESS_PAGE, PROTECT_PROCESS_PAGE };
-
 static inline int failed(long result)
 {
     return (unsigned long)result >= (unsigned long)-4095;

@@ -1,4 +1,4 @@
-/* What the tracer hands to the loader. pytest_vdsotime/image.py packs the same layout. */
+/* What the tracer hands to the loader. */
 #ifndef VDSOTIME_LOADER_H
 #define VDSOTIME_LOADER_H
 
@@ -8,6 +8,9 @@
 
 #ifndef __ASSEMBLER__
 #include "page.h"
+
+/* In which of these it fails, it tells. */
+enum step { OPEN = 1, MAP_IMAGE, COMPARE_COOKIE, MAP_CLOCK_PAGE, MAP_PROCESS_PAGE, PROTECT_PROCESS_PAGE };
 
 struct loader_parameters {
     uint64_t entry;          /* where the kernel would have started the program */

@@ -12,8 +12,7 @@
  * The layout is one for programs of every word size: fields have fixed widths, and stand where any
  * ABI would align them (i386's aligns 64 bits to 4 bytes).
  *
- * pytest_vdsotime/page.py packs the same layout; tests/unit/test_page.py compiles this header
- * and compares the two.
+ * pytest_vdsotime/page.py has it from here, by build.py.
  */
 #ifndef VDSOTIME_PAGE_H
 #define VDSOTIME_PAGE_H

@@ -1,4 +1,4 @@
-/* What the tracer and its fast path tell each other: pytest_vdsotime/tracer/fastpath.py has the same layout. */
+/* What the tracer and its fast path tell each other. */
 #ifndef VDSOTIME_FASTPATH_H
 #define VDSOTIME_FASTPATH_H
 

@@ -1,4 +1,4 @@
-/* What a look at a task tells: pytest_vdsotime/kernel/sample.py has the same layout. */
+/* What a look at a task tells. */
 #ifndef VDSOTIME_LOOK_H
 #define VDSOTIME_LOOK_H
 

@@ -1,5 +1,4 @@
-/* A program that is alone on its clock and sleeps: time can pass at once, without a word to the tracer.
- * pytest_vdsotime/tracer/fastpath.py has the same layout. */
+/* A program that is alone on its clock and sleeps: time can pass at once, without a word to the tracer. */
 #ifndef VDSOTIME_SLEEPER_H
 #define VDSOTIME_SLEEPER_H
 

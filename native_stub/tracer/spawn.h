@@ -17,7 +17,7 @@ enum stage { AT_EXEC, IN_DIRECTORY, ELSEWHERE };
  * ptrace stop. Each writes before it reads what the other writes: a release is not missed. */
 enum state { NOT_BEGUN, AWAKE, ASLEEP };
 
-/* A start. pytest_vdsotime/kernel/spawn.py has the same layout. In memory that the child has too: the parent's own
+/* A start. In memory that the child has too: the parent's own
  * where it shares that, else a mapping that both share. */
 struct spawn {
     volatile uint64_t patience, state; /* whether the child is to wait, and enum state */

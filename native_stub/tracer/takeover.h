@@ -1,4 +1,4 @@
-/* What the tracer says of one kind of program: pytest_vdsotime/kernel/takeover.py has the same layout. */
+/* What the tracer says of one kind of program. */
 #ifndef VDSOTIME_TAKEOVER_H
 #define VDSOTIME_TAKEOVER_H
 

@@ -1,5 +1,5 @@
 /* Timed waits that begin without a word to the tracer, as long as they last what they say: one record per task, of
- * its last. pytest_vdsotime/tracer/fastpath.py has the same layout. */
+ * its last. */
 #ifndef VDSOTIME_WAITS_H
 #define VDSOTIME_WAITS_H
 

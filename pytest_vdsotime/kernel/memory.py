@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from pytest_vdsotime.abi import constant
+from pytest_vdsotime.abi import constant, structure
 from pytest_vdsotime.kernel.ptrace import Stopped
 
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -41,10 +41,7 @@ _MAP_FAILED = 2 ** (8 * ctypes.sizeof(ctypes.c_size_t)) - 1
 _MAP_FIXED = constant("MAP_FIXED")  # the mmap module lacks it
 
 
-class _Span(ctypes.Structure):
-    """struct iovec (process_vm_readv(2))."""
-
-    _fields_ = (("address", ctypes.c_void_p), ("size", ctypes.c_size_t))
+_Span = structure("iovec")  # process_vm_readv(2)
 
 
 def _transfer(function: Any, tid: int, address: int, buffer: Any, size: int) -> int | None:

@@ -15,7 +15,7 @@ import struct
 import warnings
 from typing import Any, NamedTuple
 
-from pytest_vdsotime.abi import constant
+from pytest_vdsotime.abi import constant, structure
 from pytest_vdsotime.arch import own_registers
 
 with warnings.catch_warnings():
@@ -98,10 +98,7 @@ def _request(request: int, tid: int, address: int = 0, data: Any = 0) -> int:
     return result
 
 
-class _Span(ctypes.Structure):
-    """struct iovec (ptrace(2), PTRACE_GETREGSET)."""
-
-    _fields_ = (("address", ctypes.c_void_p), ("size", ctypes.c_size_t))
+_Span = structure("iovec")
 
 
 def _transfer_sets(request: int, tid: int, registers: Any) -> list[int]:
@@ -110,8 +107,8 @@ def _transfer_sets(request: int, tid: int, registers: Any) -> list[int]:
     for kind, offset, size in registers.SETS:
         span = _Span(ctypes.addressof(registers) + offset, size)
         _request(request, tid, kind, ctypes.addressof(span))
-        sizes.append(span.size)
-        if span.size < size:
+        sizes.append(span.iov_len)
+        if span.iov_len < size:
             break
     return sizes
 
@@ -139,17 +136,14 @@ def signal_info(tid: int) -> tuple[int, int] | None:
     return info.si_signo, info.si_code
 
 
-class _PeekArguments(ctypes.Structure):
-    """struct ptrace_peeksiginfo_args (ptrace(2))."""
-
-    _fields_ = (("off", ctypes.c_uint64), ("flags", ctypes.c_uint32), ("nr", ctypes.c_int32))
+_PeekArguments = structure("ptrace_peeksiginfo_args")
 
 
 def has_signals(tid: int) -> bool:
     """Whether signals wait for a stopped task or for its process, blocked ones too; false when it
     is gone."""
     info = _SignalInfo()
-    arguments = _PeekArguments(0, 0, 1)
+    arguments = _PeekArguments(nr=1)
     for arguments.flags in (0, _PEEKSIGINFO_SHARED):
         address, data = ctypes.addressof(arguments), ctypes.addressof(info)
         if _ptrace(_PTRACE_PEEKSIGINFO, tid, address, data) > 0:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 
+from pytest_vdsotime.abi import fields
+
 
 class TaskSample(ctypes.Structure):
     """struct sample of native_stub/tracer/sample.h."""
@@ -25,13 +27,7 @@ class TaskSample(ctypes.Structure):
     stack: int
     counter: int
 
-    _fields_ = (
-        *((name, ctypes.c_uint64) for name in ("tid", "is_known", "is_busy", "has_run")),
-        *((name, ctypes.c_uint64) for name in ("state", "runs", "nr")),
-        ("arguments", ctypes.c_uint64 * 6),
-        ("stack", ctypes.c_uint64),
-        ("counter", ctypes.c_uint64),
-    )
+    _fields_ = fields("sample")
 
 
 class Sampler:

@@ -7,11 +7,10 @@ filter.
 from __future__ import annotations
 
 import errno
-import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pytest_vdsotime.abi import constant
+from pytest_vdsotime.abi import constant, offset, packer
 
 
 def _code(*names: str) -> int:
@@ -30,9 +29,8 @@ _RETURN = _code("RET", "K")
 _ALLOW = constant("SECCOMP_RET_ALLOW")
 _TRACE = constant("SECCOMP_RET_TRACE")
 _NO_SUCH_CALL = constant("SECCOMP_RET_ERRNO") | errno.ENOSYS
-# struct seccomp_data: nr, arch, instruction_pointer, args[6]
-_NR, _ARCH, _ARGUMENTS = 0, 4, 16
-_INSTRUCTION = struct.Struct("=HBBI")
+_NR, _ARCH, _ARGUMENTS = (offset("seccomp_data", name) for name in ("nr", "arch", "args"))
+_INSTRUCTION = packer("sock_filter")
 INSTRUCTION_SIZE = _INSTRUCTION.size
 _MAX_LIST = 4
 _WORD_BITS = 32

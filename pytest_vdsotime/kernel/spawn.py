@@ -9,19 +9,20 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-import struct
 import threading
 from collections.abc import Sequence
 from operator import index
 from typing import Any, NamedTuple
 
+from pytest_vdsotime.abi import constant, fields, offset, packer
+
 _environ = ctypes.c_void_p.in_dll(ctypes.pythonapi, "environ")
 _INT_MAX = 2**31 - 1
-_INSTRUCTION_SIZE = 8  # struct sock_filter (seccomp(2))
+_INSTRUCTION_SIZE = packer("sock_filter").size
 #: Where a child failed before its exec: enum stage of native_stub/tracer/spawn.h.
-IN_DIRECTORY, ELSEWHERE = 1, 2
+IN_DIRECTORY, ELSEWHERE = constant("IN_DIRECTORY"), constant("ELSEWHERE")
 #: The exit status of a child that seccomp refuses the filter.
-EXIT_NO_FILTER = 255
+EXIT_NO_FILTER = constant("EXIT_NO_FILTER")
 _AS_IT_IS = -1
 _MAX_ID = 2**32 - 2  # (uid_t)-1 changes nothing (setreuid(2))
 
@@ -37,31 +38,18 @@ class Identity(NamedTuple):
 class SpawnStruct(ctypes.Structure):
     """struct spawn of native_stub/tracer/spawn.h."""
 
-    _fields_ = (
-        *((name, ctypes.c_uint64) for name in ("patience", "state", "pid", "rings", "is_taken")),
-        *((name, ctypes.c_uint64) for name in ("failed_in", "waker", "parent")),
-        *((name, ctypes.c_uint64) for name in ("filter", "filter_length", "candidates")),
-        *((name, ctypes.c_uint64) for name in ("candidate_count", "argv", "envp", "directory")),
-        *((name, ctypes.c_uint64) for name in ("kept", "kept_count", "closes_others")),
-        *((name, ctypes.c_uint64) for name in ("restores_signals", "begins_session")),
-        *((name, ctypes.c_int64) for name in ("group", "umask")),
-        ("superfluous", ctypes.c_int64 * 4),
-        ("streams", ctypes.c_int64 * 3),
-        ("groups", ctypes.c_uint64),
-        *((name, ctypes.c_int64) for name in ("group_count", "gid", "uid")),
-        *((name, ctypes.c_uint64) for name in ("shares_memory", "signals")),
-    )
+    _fields_ = fields("spawn")
 
 
-# From `parent` to `uid`, at once.
-_PREPARED = struct.Struct("=13Q9qQ3q")
-_PREPARED_AT = SpawnStruct.parent.offset
+# At once.
+_PREPARED = packer("spawn", "parent", "uid")
+_PREPARED_AT = offset("spawn", "parent")
 
 
 class PendingSpawns:
     """Starts whose child the fast path may take when it is born (native_stub/tracer/fastpath.c)."""
 
-    ROOM = 64  # FASTPATH_LIST
+    ROOM = constant("FASTPATH_LIST")
 
     def __init__(self) -> None:
         self.places = (ctypes.c_uint64 * self.ROOM)()

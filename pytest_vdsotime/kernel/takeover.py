@@ -8,30 +8,25 @@ import os
 from collections.abc import Sequence
 from enum import IntEnum
 
+from pytest_vdsotime.abi import constant, fields
 from pytest_vdsotime.kernel.ptrace import Stopped
 
 #: In bytes, of what `TakeOver` can write (native_stub/tracer/takeover.h).
-MAX_BLOCK = 16384
+MAX_BLOCK = constant("LARGEST_BLOCK")
 
 
 class Result(IntEnum):
     """enum takeover_result of native_stub/tracer/takeover.h."""
 
-    TAKEN_OVER = 0
-    ANOTHER_KIND = 1
-    NO_VDSO_FOUND = 2
+    TAKEN_OVER = constant("TAKEN_OVER")
+    ANOTHER_KIND = constant("ANOTHER_KIND")
+    NO_VDSO_FOUND = constant("NO_VDSO_FOUND")
 
 
 class _Block(ctypes.Structure):
     """struct takeover_block of native_stub/tracer/takeover.h."""
 
-    _fields_ = tuple(
-        (name, ctypes.c_uint64)
-        for name in (
-            *("mode", "word_size", "size", "bytes", "parameters", "reference_base"),
-            *("moving", "moving_words", "start"),
-        )
-    )
+    _fields_ = fields("takeover_block")
 
 
 class Block:
@@ -54,9 +49,15 @@ class Block:
         self._parameters = ctypes.create_string_buffer(parameters, len(parameters))
         self._moving = (ctypes.c_uint32 * len(moving_words))(*moving_words)
         self.structure = _Block(
-            *(mode, word_size, len(data), ctypes.addressof(self._bytes)),
-            *(ctypes.addressof(self._parameters), reference_base),
-            *(ctypes.addressof(self._moving), len(moving_words), start),
+            mode=mode,
+            word_size=word_size,
+            size=len(data),
+            bytes=ctypes.addressof(self._bytes),
+            parameters=ctypes.addressof(self._parameters),
+            reference_base=reference_base,
+            moving=ctypes.addressof(self._moving),
+            moving_words=len(moving_words),
+            start=start,
         )
 
 

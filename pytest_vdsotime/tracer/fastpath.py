@@ -13,22 +13,22 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from pytest_vdsotime.abi import constant, fields, structure
 from pytest_vdsotime.kernel.ptrace import OPTIONS
 from pytest_vdsotime.kernel.spawn import PendingSpawns
 from pytest_vdsotime.kernel.takeover import Block
 from pytest_vdsotime.kernel.wait import Stop, StopKind, decode, has_left_status, take_end
 
 #: How many kinds of programs a kernel may run, as far as the fast path is concerned.
-KINDS = 2
-_LIST, _ENTRIES, _BATCH, _ARGUMENTS = 64, 512, 256, 128
-_NEWS, _NOTHING = 1, 2  # enum fastpath_result
+KINDS = constant("FASTPATH_KINDS")
+_LIST = constant("FASTPATH_LIST")
+_NEWS, _NOTHING = constant("NEWS"), constant("NOTHING")
 _RECORDS = 1 << 14
-_CALL_NUMBERS = 512
 _MAX_NS = 2**63 - 1
 
 
 #: Events beside those of ptrace(2): of an end, and of a start's child that was seized.
-END, CHILD = 0, 64
+END, CHILD = 0, constant("EVENT_CHILD")
 
 
 class Entry(NamedTuple):
@@ -49,90 +49,16 @@ class Entry(NamedTuple):
     """At an exec how its arguments begin, each ended by a null byte."""
 
 
-class _Entry(ctypes.Structure):
-    """struct fastpath_entry of native_stub/tracer/fastpath.h."""
-
-    _fields_ = (
-        *((name, ctypes.c_uint64) for name in ("event", "tid", "what", "base", "kind", "at_ns")),
-        ("argv_size", ctypes.c_uint64),
-        ("argv", ctypes.c_ubyte * _ARGUMENTS),
-    )
-
-
-class _Report(ctypes.Structure):
-    """struct fastpath_report of native_stub/tracer/fastpath.h."""
-
-    _fields_ = (("tid", ctypes.c_int64), ("status", ctypes.c_int64))
-
-
 class Record(ctypes.Structure):
     """struct wait_record of native_stub/tracer/waits.h: a timed wait that the kernel times."""
 
-    _fields_ = (
-        ("tid", ctypes.c_uint64),
-        ("nr", ctypes.c_uint64),
-        ("arguments", ctypes.c_uint64 * 6),
-        *((name, ctypes.c_uint64) for name in ("stack", "counter", "is_absolute")),
-        *((name, ctypes.c_uint64) for name in ("began_ns", "ahead_ns")),
-        ("timeout", ctypes.c_uint64 * 2),
-        ("has_rest", ctypes.c_uint64),
-        ("rest", ctypes.c_uint64 * 2),
-    )
-
-
-_TABLE = ("mask", "count", "records", "begins", "ahead_ns", "clocks")
-
-
-class _Waits(ctypes.Structure):
-    """struct wait_table of native_stub/tracer/waits.h."""
-
-    _fields_ = (
-        *((name, ctypes.c_uint64) for name in _TABLE),
-        ("kinds", ctypes.c_uint8 * 512),
-    )
-
-
-class _Sleeper(ctypes.Structure):
-    """struct sleeper of native_stub/tracer/sleeper.h."""
-
-    _fields_ = tuple(
-        (name, ctypes.c_uint64) for name in ("tid", "page", "most_ns", "rounds_ns", "passed_ns")
-    )
+    _fields_ = fields("wait_record")
 
 
 class _FastPathStruct(ctypes.Structure):
     """struct fastpath of native_stub/tracer/fastpath.h."""
 
-    _fields_ = (
-        ("hands_over_all", ctypes.c_uint64),
-        ("special_count", ctypes.c_uint64),
-        ("special", ctypes.c_uint64 * _LIST),
-        ("watched_count", ctypes.c_uint64),
-        ("watched", ctypes.c_uint64 * _LIST),
-        ("blocks", ctypes.c_uint64 * KINDS),
-        ("asks_privilege", ctypes.c_uint64),
-        ("read_clock", ctypes.c_uint64),
-        ("served", ctypes.c_uint64),
-        ("lets_calls_go", ctypes.c_uint64),
-        ("patience_ns", ctypes.c_uint64),
-        ("waker", ctypes.c_uint64),
-        *((name, ctypes.c_uint64) for name in ("seize_options", "looks_first", "overlooks_ends")),
-        ("spawns", ctypes.c_uint64),
-        ("sleeper", _Sleeper),
-        ("report_count", ctypes.c_uint64),
-        ("reports", _Report * _BATCH),
-        ("entry_count", ctypes.c_uint64),
-        ("entries", _Entry * _ENTRIES),
-        ("reader_count", ctypes.c_uint64),
-        ("readers", ctypes.c_uint64 * _LIST),
-        ("is_not_taken", ctypes.c_uint64),
-        ("expected_count", ctypes.c_uint64),
-        ("expected", ctypes.c_uint64 * _LIST),
-        ("early_count", ctypes.c_uint64),
-        ("early", ctypes.c_uint64 * _LIST),
-        ("interests", ctypes.c_uint8 * _CALL_NUMBERS),
-        ("waits", _Waits),
-    )
+    _fields_ = fields("fastpath")
 
 
 _NEXT_REPORT = (
@@ -165,7 +91,7 @@ class FastPath:
         self._move_lines.restype = None
         self._find_record.restype = ctypes.POINTER(Record)
         for function in (self._find_record, self._drop_record):
-            function.argtypes = (ctypes.POINTER(_Waits), ctypes.c_uint64)
+            function.argtypes = (ctypes.POINTER(structure("wait_table")), ctypes.c_uint64)
         self.structure.asks_privilege = os.geteuid() != 0
         self.structure.seize_options = OPTIONS
         self.structure.spawns = ctypes.addressof(pending_spawns.places)
@@ -367,9 +293,10 @@ class FastPath:
     def entries(self) -> Iterator[Entry]:
         """What was seen to since the last wait began, in its order."""
         for entry in self.structure.entries[: self.structure.entry_count]:
-            argv = bytes(entry.argv)[: entry.argv_size] if entry.event == StopKind.EXEC else b""
+            argv = entry.arguments
+            words = bytes(argv.bytes)[: argv.size] if entry.event == StopKind.EXEC else b""
             numbers = entry.event, entry.tid, entry.what, entry.base, entry.kind, entry.at_ns
-            yield Entry(*numbers, argv)
+            yield Entry(*numbers, words)
 
     @property
     def readers(self) -> Iterator[int]:

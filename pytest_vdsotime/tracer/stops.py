@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.arch import Abi
 from pytest_vdsotime.events import EventKind
 from pytest_vdsotime.kernel import procfs, ptrace, wait
@@ -247,8 +248,8 @@ def is_thread_of(pid: int, tid: int) -> bool:
 
 # --- what the native code answers alone ----------------------------------------------------------
 
-_BY_VALUE, _BY_POINTER = 1, 2  # enum wait_kind of native_stub/tracer/waits.h
-_ALL, _NOT_NULL = 1, 2  # enum interest of native_stub/tracer/fastpath.h
+_BY_VALUE, _BY_POINTER = constant("WAIT_BY_VALUE"), constant("WAIT_BY_POINTER")
+_ALL, _NOT_NULL = constant("INTEREST"), constant("INTEREST_BY_POINTER")
 #: Calls that wait for a time or until a point, which the fast path can tell.
 _TOLD_APART = "futex", "clock_nanosleep"
 

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.availability import explain
 from pytest_vdsotime.errors import TracingUnavailable
 from pytest_vdsotime.image import WakerProgram
@@ -32,7 +33,7 @@ from pytest_vdsotime.waits import NEVER_NS
 
 RING = signal.SIGUSR1
 LOOK_AROUND = signal.SIGUSR2
-CHILD_COMES = signal.SIGHUP  # native_stub/tracer/spawn.h
+CHILD_COMES = signal.Signals(constant("CHILD_COMES"))
 #: Ignored by default, so it does no harm wherever it may go; the tracer thread must not block it.
 INTERRUPT = signal.SIGURG
 _WATCH_INTERVAL_S = 0.25

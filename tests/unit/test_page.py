@@ -1,7 +1,6 @@
-"""The shared page: the Python layout is the header's, and the stub's arithmetic is timeline's.
+"""The shared page: the stub's arithmetic is timeline's.
 
-The header is compiled and asked; the fake vDSO is mapped into this very process, as the loader maps
-it into a program, and called.
+The fake vDSO is mapped into this very process, as the loader maps it into a program, and called.
 """
 
 from __future__ import annotations
@@ -10,18 +9,14 @@ import ctypes
 import mmap
 import os
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from pytest_vdsotime import image, page
 from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.image import HostVdso
-from pytest_vdsotime.kernel import takeover
 from pytest_vdsotime.page import ClockPage, pack_body
 from pytest_vdsotime.timeline import (
     CLOCKS,
@@ -34,41 +29,6 @@ from pytest_vdsotime.timeline import (
 )
 
 S = 1_000_000_000
-NATIVE_STUB = Path(__file__).parents[2] / "native_stub"
-
-LAYOUT = {
-    "VDSO_PAGE_SIZE": page.PAGE_SIZE,
-    "VDSO_HEADER_PAGES": page.IMAGE_PAGE,
-    "VDSO_CLOCK_IDS": 12,
-    "VDSO_MOVING": 1,
-    "VDSO_PRIVATE": 2,
-    "VDSO_TICKING": 4,
-    "VDSO_COARSE": 8,
-    "sizeof(struct vdso_page)": page.BODY_OFFSET + page.BODY_SIZE,
-    "offsetof(struct vdso_page, served)": page.BODY_OFFSET,
-    "offsetof(struct vdso_page, lines)": 8,
-    "offsetof(struct vdso_page, clocks)": 56,
-    "sizeof(struct vdso_process)": page.PROCESS_SIZE,
-    "offsetof(struct vdso_process, mark)": page.MARK_OFFSET,
-    "sizeof(struct loader_parameters)": struct.calcsize("=QQQQQ16s64s40s"),
-    "offsetof(struct loader_parameters, cookie)": 40,
-    "offsetof(struct loader_parameters, path)": 120,
-    "PARAMETERS_BELOW_STACK": image.PARAMETERS_BELOW_STACK,
-    "LARGEST_BLOCK": takeover.MAX_BLOCK,
-}
-
-
-@pytest.mark.parametrize("target", ["x86_64-linux-musl", "x86-linux-musl"])
-def test_the_header_agrees(tmp_path: Path, target: str) -> None:
-    """With Python, and so each architecture with the others."""
-    asserts = (f'_Static_assert({what} == {value}, "{what}");' for what, value in LAYOUT.items())
-    source = tmp_path / "layout.c"
-    headers = '#include "program/loader.h"', '#include "tracer/takeover.h"'
-    source.write_text("\n".join((*headers, *asserts, "")))
-    compiler = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-ffreestanding"]
-    command = [*compiler, f"-I{NATIVE_STUB}", "-c", "-o", f"{tmp_path}/layout.o", str(source)]
-    compiled = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert compiled.returncode == 0, compiled.stderr
 
 
 class Timespec(ctypes.Structure):

@@ -58,7 +58,6 @@ SHORT, SHALLOW, LONG = 60, 100, 650  # lines
 SMALL = {
     "__init__": "the public names",
     "__main__": "python -m",
-    "abi": "reads one file",
     "arch": "chooses one of its modules",
     "arch.aarch64": "an architecture",
     "arch.i386": "an architecture",
@@ -67,6 +66,7 @@ SMALL = {
     "errors": "what users catch",
     "faults": "a seam",
     "kernel": "says what the folder is",
+    "kernel.sample": "one native function",
     "kernel.signals": "one system call",
     "patching": "the one place that patches",
     "python_clock": "imports time-machine, which is optional",
