@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
+from pytest_vdsotime.abi import constant
+
 VDSOTIME = [sys.executable, "-m", "pytest_vdsotime"]
 CAT_STATUS = ["cat", "/proc/self/status"]
-CAP_SYS_ADMIN = 21  # linux/capability.h
+CAP_SYS_ADMIN = constant("CAP_SYS_ADMIN")
 
 
 def run(*arguments: str, **keywords: Any) -> subprocess.CompletedProcess[str]:

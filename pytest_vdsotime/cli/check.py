@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.availability import NATIVE, Facts, obstacle
 from pytest_vdsotime.errors import RealTimeWarning, TracingUnavailable, VdsoTimeError
@@ -26,7 +27,6 @@ from pytest_vdsotime.errors import RealTimeWarning, TracingUnavailable, VdsoTime
 if TYPE_CHECKING:
     from pytest_vdsotime.clock import FrozenClock
 
-_MFD_EXEC: Final = 0x10  # linux/memfd.h
 _INSTANT: Final = "1970-01-01T00:00:00Z"
 _SECOND: Final = 42
 _WAIT_NS: Final = 30_000_000
@@ -103,7 +103,7 @@ def _vdso() -> str:
 
 def _memory_files() -> str:
     try:
-        os.close(os.memfd_create("vdsotime-check", os.MFD_CLOEXEC | _MFD_EXEC))
+        os.close(os.memfd_create("vdsotime-check", os.MFD_CLOEXEC | constant("MFD_EXEC")))
     except PermissionError:
         return "may not be executable here (vm.memfd_noexec): programs get the code by a copy"
     except OSError:

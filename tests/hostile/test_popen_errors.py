@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from pytest_vdsotime import FrozenClock
+from pytest_vdsotime.abi import constant
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
 NOBODY = 65534
-EM_X86_64, EM_AARCH64 = 62, 183  # elf.h
+EM_X86_64, EM_AARCH64 = constant("EM_X86_64"), constant("EM_AARCH64")
 
 Keywords = dict[str, Any]
 

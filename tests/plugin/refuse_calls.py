@@ -9,31 +9,35 @@ import os
 import struct
 import sys
 
-PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2  # linux/prctl.h
-NUMBERS = {
-    "x86_64": {"ptrace": 101, "clone3": 435, "close_range": 436},
-    "aarch64": {"ptrace": 117, "clone3": 435, "close_range": 436},
-}[os.uname().machine]
+from pytest_vdsotime.abi import constant, packer, syscalls
+
+NUMBERS = syscalls(os.uname().machine)
+
+
+def code(*names: str) -> int:
+    return sum(constant(f"BPF_{name}") for name in names)
 
 
 def program(calls: list[str]) -> list[tuple[int, int, int, int]]:
-    """Load the number; these fail, everything else is allowed (linux/bpf_common.h,
-    linux/seccomp.h)."""
-    code = [(0x20, 0, 0, 0)]
+    """Load the number; these fail, everything else is allowed."""
+    equal, verdict = code("JMP", "JEQ", "K"), code("RET", "K")
+    instructions = [(code("LD", "W", "ABS"), 0, 0, 0)]
     for call in calls:
         error = errno.EPERM if call == "ptrace" else errno.ENOSYS
-        code += [(0x15, 0, 1, NUMBERS[call]), (0x06, 0, 0, 0x00050000 | error)]
-    return [*code, (0x06, 0, 0, 0x7FFF0000)]
+        refused = constant("SECCOMP_RET_ERRNO") | error
+        instructions += [(equal, 0, 1, NUMBERS[call]), (verdict, 0, 0, refused)]
+    return [*instructions, (verdict, 0, 0, constant("SECCOMP_RET_ALLOW"))]
 
 
 def main() -> None:
     instructions = program(sys.argv[1].split(","))
-    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
-    buffer = ctypes.create_string_buffer(code)
+    buffer = ctypes.create_string_buffer(
+        b"".join(packer("sock_filter").pack(*one) for one in instructions)
+    )
     header = struct.pack("@HP", len(instructions), ctypes.addressof(buffer))
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.prctl(
-        PR_SET_SECCOMP, SECCOMP_MODE_FILTER, header, 0, 0
+    if libc.prctl(constant("PR_SET_NO_NEW_PRIVS"), 1, 0, 0, 0) or libc.prctl(
+        constant("PR_SET_SECCOMP"), constant("SECCOMP_MODE_FILTER"), header, 0, 0
     ):
         raise OSError(ctypes.get_errno(), "prctl")
     os.execv(sys.argv[2], sys.argv[2:])

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from pytest_vdsotime.abi import constant, packer
 from pytest_vdsotime.arch import Abi, host_arch
 from pytest_vdsotime.kernel.seccomp import INSTRUCTION_SIZE, Match, Rule, assemble
 from pytest_vdsotime.timeline import CLOCKS
@@ -15,47 +16,60 @@ from pytest_vdsotime.tracer.call import CallRow
 from pytest_vdsotime.tracer.calls import CALLS, LOADER_FAILED, Calls
 from pytest_vdsotime.tracer.calls.waits import followed
 
-# linux/seccomp.h
-ALLOW = 0x7FFF0000
-TRACE = 0x7FF00000
-DATA = struct.Struct("=IIQ6Q")  # struct seccomp_data
+ALLOW, TRACE = constant("SECCOMP_RET_ALLOW"), constant("SECCOMP_RET_TRACE")
+DATA = packer("seccomp_data")
 ALL_CALLS = followed(CALLS, host_arch())
-BPF_MAXINSNS = 4096  # linux/bpf_common.h
 
 NO_ARGUMENTS = (0,) * 6
-RISCV64 = 0xC00000F3  # linux/audit.h: not an ABI of this host
+RISCV64 = constant("AUDIT_ARCH_RISCV64")  # not an ABI of this host
 INTEGERS = [*range(-8, 64), 1000, 2**31 - 1, -(2**31)]
+
+
+def code(*names: str) -> int:
+    return sum(constant(f"BPF_{name}") for name in names)
+
+
+class Bpf:
+    LOAD = code("LD", "W", "ABS")
+    LOAD_NUMBER = code("LD", "IMM")
+    TO_INDEX = code("MISC", "TAX")
+    SHIFT_BY_INDEX = code("ALU", "LSH", "X")
+    AND = code("ALU", "AND", "K")
+    JUMP_EQUAL = code("JMP", "JEQ", "K")
+    JUMP_AT_LEAST = code("JMP", "JGE", "K")
+    JUMP_ANY_BIT = code("JMP", "JSET", "K")
+    RETURN = code("RET", "K")
 
 
 def run(code: bytes, nr: int, arch: int, arguments: Sequence[int] = NO_ARGUMENTS) -> int:
     """The filter's verdict on a system call, as the kernel's interpreter comes to it (the subset of
     linux/bpf_common.h that filters here are made of)."""
     data = DATA.pack(nr, arch, 0, *(value % 2**64 for value in arguments))
-    instructions = list(struct.iter_unpack("=HBBI", code))
+    instructions = list(packer("sock_filter").iter_unpack(code))
     accumulator = index = position = 0
     while True:
         operation, if_true, if_false, operand = instructions[position]
         position += 1
         match operation:
-            case 0x20:  # BPF_LD | BPF_W | BPF_ABS
+            case Bpf.LOAD:
                 assert operand % 4 == 0  # seccomp_check_filter
                 (accumulator,) = struct.unpack_from("=I", data, operand)
-            case 0x35:  # BPF_JMP | BPF_JGE | BPF_K
+            case Bpf.JUMP_AT_LEAST:
                 position += if_true if accumulator >= operand else if_false
-            case 0x15:  # BPF_JMP | BPF_JEQ | BPF_K
+            case Bpf.JUMP_EQUAL:
                 position += if_true if accumulator == operand else if_false
-            case 0x45:  # BPF_JMP | BPF_JSET | BPF_K
+            case Bpf.JUMP_ANY_BIT:
                 position += if_true if accumulator & operand else if_false
-            case 0x54:  # BPF_ALU | BPF_AND | BPF_K
+            case Bpf.AND:
                 accumulator &= operand
-            case 0x07:  # BPF_MISC | BPF_TAX
+            case Bpf.TO_INDEX:
                 index = accumulator
-            case 0x00:  # BPF_LD | BPF_IMM
+            case Bpf.LOAD_NUMBER:
                 accumulator = operand
-            case 0x6C:  # BPF_ALU | BPF_LSH | BPF_X
+            case Bpf.SHIFT_BY_INDEX:
                 assert index < 32
                 accumulator = accumulator << index & 0xFFFFFFFF
-            case 0x06:  # BPF_RET | BPF_K
+            case Bpf.RETURN:
                 return int(operand)
             case _:
                 raise AssertionError(f"unknown instruction {operation:#x}")
@@ -144,8 +158,10 @@ def test_the_loader_is_heard() -> None:
 
 def test_x32_calls_are_none() -> None:
     """As on a kernel without CONFIG_X86_X32_ABI."""
-    refused = 0x50000 | errno.ENOSYS  # SECCOMP_RET_ERRNO
-    assert run(FILTER, 0x40000000 | 228, host_arch().abis[0].audit_arch) == refused
+    refused = constant("SECCOMP_RET_ERRNO") | errno.ENOSYS
+    own = host_arch().abis[0]
+    nr = constant("__X32_SYSCALL_BIT") | own.syscalls["clock_gettime"]
+    assert run(FILTER, nr, own.audit_arch) == refused
 
 
 def test_calls_of_another_kind_do_not_stop() -> None:
@@ -155,7 +171,7 @@ def test_calls_of_another_kind_do_not_stop() -> None:
 
 def test_the_filter_fits_the_kernel() -> None:
     assert len(FILTER) % INSTRUCTION_SIZE == 0
-    assert len(FILTER) // INSTRUCTION_SIZE <= BPF_MAXINSNS
+    assert len(FILTER) // INSTRUCTION_SIZE <= constant("BPF_MAXINSNS")
 
 
 def test_bits_of_an_argument() -> None:

@@ -18,7 +18,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import Symbol, SymbolTableSection
 
-from pytest_vdsotime import image, page
+from pytest_vdsotime import abi, image, page
 from pytest_vdsotime.arch.i386 import I386
 from pytest_vdsotime.image import Loader, VdsoImage
 from pytest_vdsotime.page import ClockPage, pack_body
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from conftest import Builder
 
 S = 1_000_000_000
-# struct vdso_process (native_stub/program/page.h)
-PROCESS_ENTRIES = "clock_gettime", "gettimeofday", "clock_getres", "getcpu", "getrandom", "sgx"
 STARTS_NS = [-62_135_596_800 * S, -1, 0, 1, 2**31 * S, 2**32 * S + 999_999_999, 253_402_300_799 * S]
 RATES = [60, 0.1, 1 / 3, 1e-9, 1e9, 2.0**-60, 2.0**62, 0.5 + 2**-52]
 SCRATCH_OFFSET = 8 * page.PAGE_SIZE  # behind the image, in the process's memory
@@ -124,12 +122,12 @@ class Stub:
 
     def use(self, **entries: int) -> None:
         """Fills in the process page; by default with the kernel's own functions."""
-        packed = b""
-        for name, symbol in zip(PROCESS_ENTRIES, I386.vdso_entries, strict=True):
+        kernels = {}
+        for (name, _), symbol in zip(abi.fields("vdso_process"), I386.vdso_entries, strict=False):
             offset = self.kernel.offset(symbol)
-            kernels = offset and self.places.kernel + offset
-            packed += struct.pack("=Q", entries.get(name, kernels or 0))
-        self.write(self.places.memory + page.PAGE_SIZE, packed)
+            kernels[name] = self.places.kernel + offset if offset else 0
+        packed = abi.pack("vdso_process", **{**kernels, **entries})
+        self.write(self.places.memory + page.PAGE_SIZE, packed[: page.MARK_OFFSET])
 
     def set_host(self, host_ns: int, tick_ns: int | None = None) -> None:
         """Makes `host_ns` the reading of the host's monotonic clock, `tick_ns` that of its last
@@ -316,7 +314,7 @@ def test_the_processor_is_the_kernels(stub: Stub) -> None:
 def test_system_calls_and_signal_returns(stub: Stub) -> None:
     """Unwinders know the latter by these bytes (libgcc's config/i386/linux-unwind.h)."""
     vsyscall = stub.places.memory + page.HEADER_SIZE + (stub.fake.offset("__kernel_vsyscall") or 0)
-    getpid = b"\xb8" + struct.pack("=I", 20)  # mov $20, %eax; then a jump
+    getpid = b"\xb8" + struct.pack("=I", abi.syscalls("i386")["getpid"])  # mov, jmp
     distance = vsyscall - (stub.scratch + len(getpid) + 5)
     stub.write(stub.scratch, getpid + b"\xe9" + struct.pack("=i", distance))
     assert stub.call_address(stub.scratch) == stub.process.pid

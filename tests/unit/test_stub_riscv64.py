@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vdsotime import image, page
+from pytest_vdsotime import abi, image, page
 from pytest_vdsotime.image import VdsoImage
 from pytest_vdsotime.page import pack_body
 from pytest_vdsotime.timeline import CLOCKS, HostClocks, Line, Lines, Rate, initial_lines
@@ -84,7 +84,8 @@ class Stub:
 
     def use(self, clock_gettime: int) -> None:
         """Fills in the process page (struct vdso_process): the host's functions; 0: none."""
-        self.write(self.memory + page.PAGE_SIZE, struct.pack("=6Q", clock_gettime, 0, 0, 0, 0, 0))
+        packed = abi.pack("vdso_process", clock_gettime=clock_gettime)
+        self.write(self.memory + page.PAGE_SIZE, packed)
 
     def set_host(self, host_ns: int, tick_ns: int | None = None) -> None:
         """Makes `host_ns` the reading of the host's monotonic clock, `tick_ns` that of its last
