@@ -24,7 +24,7 @@ class _Program(FrozenPopen[bytes]):
     """The program of a transport, which has its pipes."""
 
     def _close_pipes(self) -> None:
-        """The event loop watches them: they are its to close, at their end."""
+        """Leave the pipes to the event loop, which watches them and closes them at their end."""
 
 
 class _Transport(BaseSubprocessTransport):
@@ -84,7 +84,7 @@ async def make_transport(
     extra: Any = None,
     **keywords: Any,
 ) -> BaseSubprocessTransport:
-    """What the `_make_subprocess_transport` of asyncio's event loops does, on a clock."""
+    """Return what the `_make_subprocess_transport` of asyncio's event loops does, on a clock."""
     pipes = loop.create_future()
     transport = _Transport(
         loop,

@@ -49,7 +49,7 @@ class Facts(NamedTuple):
 
     @classmethod
     def read(cls) -> Facts:
-        """The facts about this process."""
+        """Return the facts about this process."""
         built = frozenset(folder.name for folder in NATIVE.glob("*/"))
         if sys.platform != "linux":
             return cls(sys.platform, "", built, None, 0, False, False)
@@ -69,7 +69,9 @@ class Facts(NamedTuple):
 
 
 def program_kinds() -> list[str]:
-    """The architectures whose programs can be given the clock here, the machine's own first."""
+    """Return the architectures whose programs can be given the clock here, the machine's own
+    first.
+    """
     machine = os.uname().machine
     if machine in _RUNS_TOO:
         name, shown_by = _RUNS_TOO[machine]
@@ -107,7 +109,7 @@ def _yama_scope() -> int:
 
 
 def obstacle(facts: Facts) -> Obstacle | None:
-    """What in `facts` makes tracing impossible, or None."""
+    """Return what in `facts` makes tracing impossible, or None."""
     if facts.platform != "linux":
         return (
             f"tracing programs needs Linux, and this is {facts.platform}",
@@ -168,7 +170,7 @@ def known_obstacle() -> Obstacle | None:
 
 
 def explain_seizing(pid: int, error: int, operation: str) -> Obstacle:
-    """The reason and the remedy when a running process cannot be traced."""
+    """Return the reason and the remedy when a running process cannot be traced."""
     reason = f"{operation} failed"
     tracers = [_status(f"/proc/{pid}/task/{tid}").get("TracerPid", "0") for tid in _threads(pid)]
     tracer = max(map(int, tracers), default=0)
@@ -207,7 +209,9 @@ def _threads(pid: int) -> list[str]:
 
 
 def explain(error: int, operation: str, facts: Facts | None = None) -> Obstacle:
-    """The reason and the remedy when `operation`, such as "PTRACE_SEIZE", failed with `error`."""
+    """Return the reason and the remedy when `operation`, such as "PTRACE_SEIZE", failed with
+    `error`.
+    """
     facts = facts or Facts.read()
     reason = f"{operation} failed: {os.strerror(error)}"
     known = obstacle(facts)

@@ -30,7 +30,8 @@ _SETTLE_TIMEOUT_S = 5.0
 
 class _OnClock(Generic[F]):
     """A function of the standard library's `subprocess`, with its parameters and types, whose
-    programs are on a clock."""
+    programs are on a clock.
+    """
 
     def __init__(self, _function: F, doc: str) -> None:
         self.__doc__ = doc
@@ -107,16 +108,16 @@ class FrozenClock:
         return timeline.to_datetime(self.time_ns())
 
     def time_ns(self) -> int:
-        """The wall line, in nanoseconds since the epoch, exact."""
+        """Return the wall line, in nanoseconds since the epoch, exact."""
         self.session.check_open()
         return self.session.wall_ns()
 
     def time(self) -> float:
-        """The wall line, in seconds since the epoch."""
+        """Return the wall line, in seconds since the epoch."""
         return self.time_ns() / timeline.NS_PER_S
 
     def monotonic_ns(self) -> int:
-        """The monotonic line: what programs read from CLOCK_MONOTONIC, in nanoseconds."""
+        """Return the monotonic line: what programs read from CLOCK_MONOTONIC, in nanoseconds."""
         self.session.check_open()
         return self.session.monotonic_ns()
 
@@ -163,7 +164,7 @@ class FrozenClock:
         return self.now if found else None
 
     def settle(self, timeout: float = _SETTLE_TIMEOUT_S) -> None:
-        """Returns when every traced thread is blocked or stopped.
+        """Return when every traced thread is blocked or stopped.
 
         Raises NotSettled, which names the busy ones, after `timeout` real seconds.
         """
@@ -173,7 +174,8 @@ class FrozenClock:
     @property
     def waits(self) -> list[PendingWait]:
         """What the traced threads wait for that a deadline will end, the soonest first. Each has
-        `pid`, `tid`, `command`, `syscall`, `clock`, `deadline_ns` and `remaining` seconds."""
+        `pid`, `tid`, `command`, `syscall`, `clock`, `deadline_ns` and `remaining` seconds.
+        """
         return self.session.ask(pending_waits) or []
 
     def move_to(self, when: Instant) -> None:
@@ -194,7 +196,8 @@ class FrozenClock:
     @property
     def rate(self) -> float:
         """Seconds of the wall line per real second; set it to go on at another rate from here.
-        It is finite and not negative, else TypeError or ValueError."""
+        It is finite and not negative, else TypeError or ValueError.
+        """
         return self.session.lines.wall.rate.value
 
     @rate.setter
@@ -218,11 +221,12 @@ class FrozenClock:
     @property
     def processes(self) -> list[TracedProcess]:
         """The processes on this clock that are alive, by pid. Each has `pid`, `ppid`, `argv` and
-        `has_read_clock` ("did it take effect?")."""
+        `has_read_clock` ("did it take effect?").
+        """
         return self.session.processes()
 
     def attach(self, pid: int) -> AttachedProcess:
-        """Takes over a running process, all its threads and what they start from now on.
+        """Take over a running process, all its threads and what they start from now on.
 
         Kernel waits that are under way end in real time, the next ones follow the clock. The
         returned object's `close`, or the clock's, lets the process and what it has started go,
@@ -312,7 +316,7 @@ class FrozenClock:
     ) -> FrozenPopen[Any]: ...
 
     def popen(self, args: Any, *more: Any, **keywords: Any) -> FrozenPopen[Any]:
-        """Starts a program on this clock: a `subprocess.Popen`, with the same parameters and
+        """Start a program on this clock: a `subprocess.Popen`, with the same parameters and
         exceptions. It ends with the clock at the latest::
 
             server = clock.popen(["redis-server", "--port", "0"], stdout=PIPE, text=True)
@@ -434,7 +438,8 @@ class FrozenClock:
 
     def describe(self, *, events: int = 0) -> str:
         """Where it stands, what each traced thread does now, and the last `events` events, for
-        people. Never raises."""
+        people. Never raises.
+        """
         return self._last_words or self.session.describe(events=events)
 
 

@@ -48,9 +48,11 @@ class ClockClosed(VdsoTimeError):
 
 class UnsupportedProgram(VdsoTimeError):
     """A program cannot be given the clock, and must not run on in real time: one that was started
-    is killed, one to attach to stays as it was."""
+    is killed, one to attach to stays as it was.
+    """
 
 
 class RealTimeWarning(UserWarning):
     """A program runs on, untouched, in real time, or asks for what a clock does not do; the text
-    names it and says why."""
+    names it and says why.
+    """

@@ -176,7 +176,8 @@ def readable(text: str) -> str:
 
 def command_line(arguments: Any) -> str:
     """Arguments as one would type them, cut where they are long; a sequence of them, or bytes as in
-    /proc/PID/cmdline."""
+    /proc/PID/cmdline.
+    """
     is_whole = True
     if isinstance(arguments, bytes):
         if not arguments:
@@ -210,7 +211,8 @@ def names(
     events: Sequence[Event], *, in_full: bool = False, known: Mapping[int, str] | None = None
 ) -> dict[int, str]:
     """By pid, what each process has executed last; a child that has executed nothing is called as
-    its parent. `in_full`: with its arguments; `known`: what they were called before."""
+    its parent. `in_full`: with its arguments; `known`: what they were called before.
+    """
     found = dict(known or {})
     for event in events:
         if event.kind in (EventKind.STARTED, EventKind.EXECUTED, EventKind.ATTACHED):
@@ -223,7 +225,7 @@ def names(
 
 
 def describe(event: Event, name: str) -> str:
-    """What happened, where `name` is that of the process."""
+    """Return what happened, where `name` is that of the process."""
     what = event.what
     of_thread = "" if event.tid in (0, event.pid) else f", thread {event.tid}"
     who = f"{name} (pid {event.pid}{of_thread})"

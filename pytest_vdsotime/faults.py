@@ -14,7 +14,7 @@ where there is none."""
 
 
 def reach(point: str, pid: int) -> None:
-    """The tracer is at this point. Raises what the test wants."""
+    """Say that the tracer is at this point. Raises what the test wants."""
     action = armed.get(point)
     if action is not None:
         action(pid)

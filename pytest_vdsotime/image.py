@@ -56,8 +56,9 @@ def _native(arch: Arch, name: str) -> Path:
 
 
 def tracer_path(arch: Arch) -> str:
-    """What the tracer loads (native_stub/tracer/tracer.h). Raises TracingUnavailable if not
-    built."""
+    """Return what the tracer loads (native_stub/tracer/tracer.h). Raises TracingUnavailable if not
+    built.
+    """
     return str(_native(arch, "tracer.so"))
 
 
@@ -77,7 +78,7 @@ class WakerProgram:
 
     @classmethod
     def of(cls, arch: Arch) -> WakerProgram:
-        """Raises TracingUnavailable when it was not built."""
+        """Raise TracingUnavailable when it was not built."""
         path = _native(arch, "waker")
         with path.open("rb") as file:
             symbols = _local_symbols(ELFFile(file))
@@ -87,7 +88,8 @@ class WakerProgram:
 @dataclass(frozen=True, slots=True)
 class VdsoImage:
     """A vDSO: its file, which is mapped as a whole, and its dynamic symbols: (name, version) ->
-    offset."""
+    offset.
+    """
 
     data: bytes
     loaded_size: int
@@ -100,7 +102,7 @@ class VdsoImage:
 
     @classmethod
     def parse(cls, raw: bytes) -> VdsoImage:
-        """Reads an image, from a file or from memory."""
+        """Read an image, from a file or from memory."""
         elf = ELFFile(io.BytesIO(raw))
         table = elf.get_section_by_name(".dynsym")
         versions = elf.get_section_by_name(".gnu.version")
@@ -131,7 +133,8 @@ class VdsoImage:
     @property
     def release(self) -> slice:
         """Where the kernel's LINUX_VERSION_CODE stands: the note of type 0 of owner "Linux"
-        (arch/x86/entry/vdso/note.S). Empty where there is none."""
+        (arch/x86/entry/vdso/note.S). Empty where there is none.
+        """
         for segment in ELFFile(io.BytesIO(self.data)).iter_segments("PT_NOTE"):
             assert isinstance(segment, NoteSegment)
             for note in segment.iter_notes():
@@ -142,7 +145,7 @@ class VdsoImage:
         return slice(0)
 
     def of_release(self, other: VdsoImage) -> VdsoImage:
-        """This image, with the kernel's release as another has it."""
+        """Return this image, with the kernel's release as another has it."""
         code = other.data[other.release]
         data = bytearray(self.data)
         if code:
@@ -151,14 +154,15 @@ class VdsoImage:
 
 
 def fake_vdso(arch: Arch) -> VdsoImage:
-    """The image that programs get."""
+    """Return the image that programs get."""
     return VdsoImage.parse(_native(arch, "vdso.so").read_bytes())
 
 
 @dataclass(frozen=True, slots=True)
 class HostVdso:
     """The kernel's own vDSO: the same in every program of this architecture, but for its
-    address."""
+    address.
+    """
 
     image: VdsoImage
     arch: Arch
@@ -175,7 +179,7 @@ class HostVdso:
 
     @classmethod
     def of_process(cls, pid: int | str, arch: Arch) -> HostVdso:
-        """Reads it from the memory of a process, which is one of this architecture.
+        """Read it from the memory of a process, which is one of this architecture.
 
         Raises:
             TracingUnavailable: the kernel has none (``vdso=0``), or one that is too old.
@@ -201,7 +205,7 @@ class HostVdso:
         return cls(image, arch, end - start, instruction, entries, data_size, call_offsets)
 
     def process_entries(self, base: int, mark: bytes) -> bytes:
-        """struct vdso_process of a program whose vDSO lies at `base`."""
+        """Struct vdso_process of a program whose vDSO lies at `base`."""
         names = (name for name, _ in fields("vdso_process"))
         entries = (offset and base + offset for offset in self.entry_offsets)
         return pack("vdso_process", mark=mark, **dict(zip(names, entries, strict=False)))
@@ -262,7 +266,7 @@ class Detour:
 
 
 def _put(data: bytearray, offset: int, layout: Any, header: Any, fields: dict[str, int]) -> None:
-    """Writes a header as it is but for these fields."""
+    """Write a header as it is but for these fields."""
     changed = copy(header)
     changed.update(fields)
     built = layout.build(changed)
@@ -280,7 +284,7 @@ _TELL_TIME = "clock_gettime", "clock_gettime64", "gettimeofday", "time"
 
 
 def raw_functions(host: HostVdso) -> bytes:
-    """The kernel's image whose functions about time make system calls."""
+    """Return the kernel's image whose functions about time make system calls."""
     numbers = {}
     for name in sorted(host.image.value_offsets):
         call = name.removeprefix("__vdso_").removeprefix("__kernel_")
@@ -291,7 +295,7 @@ def raw_functions(host: HostVdso) -> bytes:
 
 
 def check_symbols(fake: VdsoImage, host: HostVdso) -> None:
-    """Raises TracingUnavailable when the kernel's vDSO has a symbol that the fake one lacks."""
+    """Raise TracingUnavailable when the kernel's vDSO has a symbol that the fake one lacks."""
     missing = sorted(set(host.image.symbols) - set(fake.symbols))
     if missing:
         names = ", ".join(f"{name}@{version}" for name, version in missing)
@@ -312,7 +316,7 @@ class Loader:
 
     @classmethod
     def of(cls, arch: Arch) -> Loader:
-        """Reads it from its object file."""
+        """Read it from its object file."""
         with _native(arch, "loader.elf").open("rb") as file:
             elf = ELFFile(file)
             (segment,) = elf.iter_segments("PT_LOAD")
@@ -332,7 +336,7 @@ def loader_parameters(
     entry: int = 0,
     slot: int = 0,
 ) -> bytes:
-    """What stands PARAMETERS_BELOW_STACK when the loader begins."""
+    """Return what stands PARAMETERS_BELOW_STACK when the loader begins."""
     return pack(
         "loader_parameters",
         entry=entry,

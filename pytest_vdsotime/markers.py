@@ -31,7 +31,7 @@ def ini_of(config: pytest.Config) -> Iterator[tuple[str, str, object]]:
 
 
 def defaults_of(config: pytest.Config) -> dict[str, Any]:
-    """The parameters that no marker gave: from the option, else from the ini file."""
+    """Return the parameters that no marker gave: from the option, else from the ini file."""
     given: dict[str, Any] = {name: value for _, name, value in ini_of(config)}
     if (when := config.getoption("vdso_time")) is not None:
         given["start"] = when
@@ -39,7 +39,7 @@ def defaults_of(config: pytest.Config) -> dict[str, Any]:
 
 
 def marks_of(item: pytest.Item) -> Iterator[pytest.Mark]:
-    """The test's markers, the closest first."""
+    """Yield the test's markers, the closest first."""
     for node in reversed(item.listchain()):
         marks = [mark for mark in node.own_markers if mark.name == MARKER]
         if isinstance(node, pytest.Class):
@@ -52,7 +52,7 @@ def marks_of(item: pytest.Item) -> Iterator[pytest.Mark]:
 
 
 def parameters_of_mark(mark: pytest.Mark) -> dict[str, Any]:
-    """The parameters that a marker gives. Raises TypeError where it is called otherwise."""
+    """Return the parameters that a marker gives. Raises TypeError where it is called otherwise."""
     given = dict(mark.kwargs)
     if len(mark.args) > 1 or (mark.args and "start" in given):
         raise TypeError(f"only start may be positional, and only once: {SIGNATURE}")
@@ -62,7 +62,9 @@ def parameters_of_mark(mark: pytest.Mark) -> dict[str, Any]:
 
 
 def parameters_of(item: pytest.Item) -> dict[str, Any]:
-    """What the test's clock is made with: for each parameter the closest marker, option, ini."""
+    """Return what the test's clock is made with: for each parameter the closest marker, option,
+    ini.
+    """
     merged = defaults_of(item.config)
     for mark in reversed([*marks_of(item)]):
         merged |= parameters_of_mark(mark)
@@ -79,7 +81,7 @@ def obstacle_of(config: pytest.Config) -> tuple[str, str] | None:
 
 
 def validate(config: pytest.Config, where: str, given: dict[str, Any]) -> None:
-    """Raises pytest.UsageError that says `where` unless a clock can be made with `given`.
+    """Raise pytest.UsageError that says `where` unless a clock can be made with `given`.
 
     Where nothing can be traced, the engine that knows may not even load: there only the start is
     looked at.
@@ -108,7 +110,7 @@ def validate_mark(item: pytest.Item, mark: pytest.Mark) -> None:
 
 
 def freeze_first(item: pytest.Item) -> None:
-    """Makes the freezing fixture the first function-scoped one that the test sets up.
+    """Make the freezing fixture the first function-scoped one that the test sets up.
 
     Before the test's arguments pytest sets up the names in `fixturenames`, in that order and with
     broader scopes first; it is shared between the cases of a parametrized test, so it is replaced.

@@ -1,5 +1,6 @@
 """What adjtimex(2) sets of a clock and tells of it: the variables of the kernel's clock discipline
-(struct ntp_data, kernel/time/ntp.c)."""
+(struct ntp_data, kernel/time/ntp.c).
+"""
 
 from __future__ import annotations
 
@@ -79,8 +80,9 @@ for _field, _value in {
 
 
 def state_of(status: int) -> int:
-    """The result of adjtimex, on a clock that inserts and deletes no leap second, by a kernel
-    without CONFIG_NTP_PPS (which excludes NO_HZ)."""
+    """Return the result of adjtimex, on a clock that inserts and deletes no leap second, by a
+    kernel without CONFIG_NTP_PPS (which excludes NO_HZ).
+    """
     return TIME_ERROR if status & (STA_UNSYNC | STA_CLOCKERR) else TIME_OK
 
 
@@ -105,8 +107,9 @@ class Discipline:
         """The second in which `maxerror` is now began then, on the monotonic line."""
 
     def told(self, monotonic_ns: int) -> list[int]:
-        """The fields when the monotonic line reads `monotonic_ns`. Those of the time and of TAI are
-        not its to tell."""
+        """Return the fields when the monotonic line reads `monotonic_ns`. Those of the time and of
+        TAI are not its to tell.
+        """
         fields = self._read() if self._own is None else self._elapsed(self._own, monotonic_ns)
         told = fields.copy()
         if not told[Timex.STATUS] & STA_NANO:
@@ -115,8 +118,9 @@ class Discipline:
         return told
 
     def wall_was_set(self, *, by_program: bool = True) -> None:
-        """The clock was stepped: how right it is now is not known (ntp_clear). That a test has set
-        it matters to those programs alone that keep it right."""
+        """Note that the clock was stepped: how right it is now is not known (ntp_clear). That a
+        test has set it matters to those programs alone that keep it right.
+        """
         if self._own is None and not by_program:
             return
         own = self._own = self._own or self._read()
@@ -125,8 +129,9 @@ class Discipline:
         own[Timex.OFFSET] = 0
 
     def set(self, modes: int, given: Sequence[int], monotonic_ns: int) -> None:
-        """Sets what `modes` names to what is `given`, cut to its range, in the kernel's order
-        (process_adjtimex_modes)."""
+        """Set what `modes` names to what is `given`, cut to its range, in the kernel's order
+        (process_adjtimex_modes).
+        """
         own = self._own = self._elapsed(self._own or self._read(), monotonic_ns)
         if modes & ADJ_STATUS:
             is_reset = own[Timex.STATUS] & STA_PLL and not given[Timex.STATUS] & STA_PLL
@@ -154,7 +159,7 @@ class Discipline:
             own[Timex.TICK] = given[Timex.TICK]
 
     def _read(self) -> list[int]:
-        """The host's leap second is not this clock's."""
+        """Return the host's leap second is not this clock's."""
         fields = list(self._read_host()) or _AT_BOOT.copy()
         if not fields[Timex.STATUS] & STA_NANO:
             fields[Timex.OFFSET] *= 1000
@@ -163,7 +168,8 @@ class Discipline:
 
     def _elapsed(self, own: list[int], monotonic_ns: int) -> list[int]:
         """With each second the clock may be further off, until it counts as unsynchronized
-        (second_overflow)."""
+        (second_overflow).
+        """
         if self._since_ns is None:
             self._since_ns = monotonic_ns
         seconds = (monotonic_ns - self._since_ns) // _NS_PER_S

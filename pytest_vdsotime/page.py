@@ -95,14 +95,16 @@ def _way_of_reading(row: ClockRow, rate: Rate) -> int:
 
 class PageCopy(Protocol):
     """A private copy of the clock page in a program that cannot map the shared one, or is in
-    another time namespace."""
+    another time namespace.
+    """
 
     offsets: TimeOffsets
     """Of that."""
 
     def write(self, offset: int, data: bytes) -> None:
-        """Writes into the copy. Raises ProcessLookupError when its program is gone, OSError when
-        there is no descriptor to write through."""
+        """Write into the copy. Raises ProcessLookupError when its program is gone, OSError when
+        there is no descriptor to write through.
+        """
 
 
 class Part(NamedTuple):
@@ -125,8 +127,9 @@ class PrivateCopy:
         self._mark = mark
 
     def write(self, offset: int, data: bytes) -> None:
-        """Writes into the copy. Raises ProcessLookupError when its program is gone, or has just
-        executed another, whose memory is another; OSError when there is no descriptor for it."""
+        """Write into the copy. Raises ProcessLookupError when its program is gone, or has just
+        executed another, whose memory is another; OSError when there is no descriptor for it.
+        """
         mark = self.address + PROCESS_PAGE * PAGE_SIZE + MARK_OFFSET
         try:
             with ProcessMemory(self.pid) as memory:
@@ -194,7 +197,8 @@ class ClockPage:
 
     def serves(self, clock_id: int) -> bool:
         """Whether programs read a line by this id; if not, it is the kernel's to answer or
-        refuse."""
+        refuse.
+        """
         return clock_id in self._host.offsets_ns
 
     def offset_ns(self, clock_id: int) -> int:
@@ -203,19 +207,21 @@ class ClockPage:
 
     def move_tai(self, by_ns: int) -> None:
         """CLOCK_TAI is that much further ahead of its line, for programs from the next change
-        on."""
+        on.
+        """
         offsets_ns = self._host.offsets_ns
         tai_ns = offsets_ns[time.CLOCK_TAI] + by_ns
         self._host = HostClocks({**offsets_ns, time.CLOCK_TAI: tai_ns})
 
     def reading_ns(self, clock_id: int, host_ns: int) -> int:
-        """What a program reads from a served clock when the host's clock for it (`host_id` in
-        CLOCKS) reads `host_ns`."""
+        """Return what a program reads from a served clock when the host's clock for it (`host_id`
+        in CLOCKS) reads `host_ns`.
+        """
         line = self.lines.line(CLOCKS[clock_id].line)
         return line.at(host_ns) + self._host.offsets_ns[clock_id]
 
     def change(self, to: Callable[[int], Lines]) -> Lines:
-        """Moves the lines to ``to(host_ns)`` for every reader at once, and returns them.
+        """Move the lines to ``to(host_ns)`` for every reader at once, and return them.
 
         Readers wait from before `host_ns` is sampled until the new lines stand, so that none reads
         the old line beyond the point where the new one starts. When `to` raises nothing changes.
@@ -242,11 +248,12 @@ class ClockPage:
     @property
     def address(self) -> int:
         """Of the page in this process, for the native part to write to
-        (native_stub/tracer/sleeper.c)."""
+        (native_stub/tracer/sleeper.c).
+        """
         return ctypes.addressof(ctypes.c_char.from_buffer(self._view))
 
     def was_advanced(self, by_ns: int) -> None:
-        """The native part has moved both lines on."""
+        """Note that the native part has moved both lines on."""
         (self._sequence,) = _SEQUENCE.unpack(self._view[:BODY_OFFSET])
         self.lines = self.lines.shifted(by_ns)
 
@@ -270,12 +277,13 @@ class ClockPage:
         return pack_body(self.lines, self._host, private=True, ahead=offsets)
 
     def private_copy(self, offsets: TimeOffsets = NO_OFFSETS) -> bytes:
-        """What a new private copy starts with."""
+        """Return what a new private copy starts with."""
         return _SEQUENCE.pack(self._sequence) + self._private_body(offsets)
 
     def reader(self, kind: str, fake: VdsoImage, host: HostVdso) -> tuple[int, int]:
-        """(the address of the fake image's clock_gettime in this process, a bit per clock id that
-        it serves); (0, 0) where the kernel's own image reads clocks by system calls."""
+        """Return (the address of the fake image's clock_gettime in this process, a bit per clock id
+        that it serves); (0, 0) where the kernel's own image reads clocks by system calls.
+        """
         part = self.parts[kind]
         if part.offset or not procfs.reads_clocks_in_user_space():
             return 0, 0
@@ -288,7 +296,7 @@ class ClockPage:
         return (address, served) if self._stub[0] else (0, 0)
 
     def close(self) -> None:
-        """Gives up the memfd; programs that mapped it keep their mapping."""
+        """Give up the memfd; programs that mapped it keep their mapping."""
         if self._stub:
             memory.unmap(*self._stub)
             self._stub = ()

@@ -1,5 +1,6 @@
 """The standard library's subprocess functions on a clock, and subprocess and asyncio patched to
-it."""
+it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from pytest_vdsotime.session import ClockSession
 
 def subprocess_functions(session: ClockSession) -> Mapping[str, Callable[..., Any]]:
     """run, call, check_call and check_output of the standard library, on a clock: its own code,
-    with another Popen in its scope."""
+    with another Popen in its scope.
+    """
     scope = dict(vars(subprocess))
     scope["Popen"] = partial(FrozenPopen, session=session)
     for name in ("run", "call", "check_call", "check_output"):

@@ -45,7 +45,8 @@ _NEEDS_TRACER: Final = frozenset({FREEZE, "_vdsotime_tracer"})
 
 class _Lifetimes:
     """A plugin that closes each clock of `frozen_clock_factory` in its time: behind the fixture
-    that is being set up when the clock is made, or else behind the test under way."""
+    that is being set up when the clock is made, or else behind the test under way.
+    """
 
     def __init__(self) -> None:
         self._fixtures: list[pytest.FixtureRequest] = []
@@ -81,7 +82,7 @@ class _Lifetimes:
             return (yield)
 
     def give(self, clock: FrozenClock) -> None:
-        """It is closed behind the fixture that is being set up, or after the test's fixtures."""
+        """Close the clock behind the fixture that is being set up, or after the test's fixtures."""
         assert self._item is not None, "frozen_clock_factory is for fixtures and tests"
         note(self._item, clock)
         if not self._fixtures:
@@ -153,7 +154,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Validates every marker before the first test, and puts the freezing fixture in its place."""
+    """Validate every marker before the first test, and put the freezing fixture in its place."""
     suite_is_frozen = session.config.getoption("vdso_time") is not None
     valid: set[int] = set()
     for item in session.items:
@@ -176,7 +177,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _tracer(config: pytest.Config) -> Tracer | TracingUnavailable:
-    """The session's tracer, or why there is none."""
+    """Return the session's tracer, or why there is none."""
     if _TRACER not in config.stash:
         config.stash[_TRACER] = _start_tracer(config)
     return config.stash[_TRACER]
@@ -199,7 +200,7 @@ def _start_tracer(config: pytest.Config) -> Tracer | TracingUnavailable:
 
 
 def _required_tracer(config: pytest.Config) -> Tracer:
-    """The session's tracer, or the end of the test that needs it."""
+    """Return the session's tracer, or the end of the test that needs it."""
     tracer = _tracer(config)
     if not isinstance(tracer, Exception):
         return tracer
@@ -209,7 +210,9 @@ def _required_tracer(config: pytest.Config) -> Tracer:
 
 
 def _suite_clock(config: pytest.Config) -> FrozenClock | None:
-    """The clock of what outlives one test under --vdso-time; it lasts until the session ends."""
+    """Return the clock of what outlives one test under --vdso-time; it lasts until the session
+    ends.
+    """
     if _SUITE_CLOCK not in config.stash:
         tracer = _tracer(config)
         if isinstance(tracer, Exception):
@@ -235,7 +238,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """What keeps a test from being frozen ends it before its broader fixtures begin."""
+    """Fail a test that cannot be frozen before its broader fixtures begin."""
     if _MISTAKE in item.stash:
         pytest.fail(item.stash[_MISTAKE], pytrace=False)
     names: Iterable[str] = getattr(item, "fixturenames", ())
@@ -264,7 +267,7 @@ class _Patch:
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
 ) -> Generator[None, object, object]:
-    """A broader fixture that a frozen test is the first to ask for steps out of its clock."""
+    """Yield a broader fixture that a frozen test is the first to ask for steps out of its clock."""
     __tracebackhide__ = True
     patch = request.config.stash.get(_PATCH, None)
     if patch is None or fixturedef.scope == "function":
@@ -278,7 +281,9 @@ def pytest_fixture_setup(
 
 @pytest.fixture(scope="session")
 def _vdsotime_tracer(request: pytest.FixtureRequest) -> Tracer:
-    """What every test with a clock sets up, also where a suite has fixtures of the same names."""
+    """Give the tracer to every test with a clock, also where a suite has fixtures of the same
+    names.
+    """
     return _required_tracer(request.config)
 
 
@@ -286,7 +291,7 @@ def _vdsotime_tracer(request: pytest.FixtureRequest) -> Tracer:
 def _vdsotime_clock(
     _vdsotime_tracer: Tracer, request: pytest.FixtureRequest
 ) -> Iterator[FrozenClock]:
-    """The test's clock, for the fixture and for the freezing."""
+    """Give the test its clock, for the fixture and for the freezing."""
     from pytest_vdsotime.clock import clock_on
 
     with clock_on(_vdsotime_tracer, **parameters_of(request.node)) as clock:
@@ -298,7 +303,7 @@ def _vdsotime_clock(
 def _vdsotime_freeze(
     _vdsotime_clock: FrozenClock, request: pytest.FixtureRequest
 ) -> Iterator[None]:
-    """What a marked test sets up first."""
+    """Freeze a marked test, before its other fixtures are set up."""
     patch = _Patch(request.config, _vdsotime_clock)
     patch.install()
     yield
@@ -307,8 +312,9 @@ def _vdsotime_freeze(
 
 @pytest.fixture
 def frozen_clock(_vdsotime_clock: FrozenClock) -> FrozenClock:
-    """A FrozenClock for this test; it starts as the closest frozen_time marker, else --vdso-time,
-    else the ini option vdso_time says, else now."""
+    """Return a FrozenClock for this test. It starts as the closest frozen_time marker, else
+    --vdso-time, else the ini option vdso_time says, else now.
+    """
     return _vdsotime_clock
 
 

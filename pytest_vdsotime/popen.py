@@ -145,7 +145,7 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
         program: Any,
         failure: Callable[[int, Any], Exception],
     ) -> None:
-        """Waits until the child has become the program; raises what made it fail."""
+        """Wait until the child has become the program; raise what made it fail."""
         try:
             number = launch.ended.result()
         except ProcessLookupError:  # somebody has killed it before
@@ -184,7 +184,7 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
                     stream.close()
 
     def _collect(self) -> None:
-        """Takes over the status that has come."""
+        """Take over the status that has come."""
         assert self._exited is not None
         try:
             self.returncode = os.waitstatus_to_exitcode(self._exited.result())
@@ -227,7 +227,7 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """A timeout says what the programs wait for."""
+        """Have a timeout say what the programs wait for."""
         try:
             yield
         except subprocess.TimeoutExpired as error:
@@ -242,8 +242,9 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
         return status
 
     def when_exited(self, then: Callable[[], None]) -> None:
-        """Calls `then` when the program has ended: on the tracer thread, at once if it has, or on
-        a thread of its own for a program that is not traced."""
+        """Call `then` when the program has ended: on the tracer thread, at once if it has, or on
+        a thread of its own for a program that is not traced.
+        """
         if self._exited is not None:
             self._exited.then(then)
             return

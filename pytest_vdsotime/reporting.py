@@ -47,10 +47,11 @@ def add_options(group: pytest.OptionGroup) -> None:
 
 class Reporting:
     """The hooks. On a worker of pytest-xdist the stories go with the tests' reports to the
-    controller, which alone writes files."""
+    controller, which alone writes files.
+    """
 
     def __init__(self, config: pytest.Config) -> None:
-        """Raises pytest.UsageError where a file cannot be written."""
+        """Raise pytest.UsageError where a file cannot be written."""
         self._recorder: Recorder | None = None
         self._writers: list[TraceFile | ReportFile] = []
         wanted = {
@@ -92,7 +93,7 @@ class Reporting:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[Any]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """A failed test's report says of each of its clocks what is to be known."""
+        """Yield a failed test's report says of each of its clocks what is to be known."""
         report = yield
         if self._recorder is not None:
             before = "passed" if report.when == "setup" else item.stash[_OUTCOME]
@@ -110,7 +111,7 @@ class Reporting:
 
 
 def _worse(outcome: str, report: pytest.TestReport) -> str:
-    """What becomes of a test's outcome by one more report."""
+    """Return what becomes of a test's outcome by one more report."""
     if outcome == "failed" or report.failed:
         return "failed"
     return report.outcome if report.when != "teardown" else outcome
@@ -124,7 +125,8 @@ def _describe(clock: FrozenClock) -> str:
 
 def _clocks(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[FrozenClock]:
     """Those of fixtures, and those that the test has made itself: what failed knows them by some
-    name."""
+    name.
+    """
     yield from item.stash.get(_CLOCKS, [])
     module = sys.modules.get("pytest_vdsotime.clock")
     if module is None or call.excinfo is None:

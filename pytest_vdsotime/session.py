@@ -56,7 +56,8 @@ class ClockSession:
 
     def __init__(self, options: Options, tracer: Tracer | None = None) -> None:
         """Start nothing yet. `tracer` is one that several clocks share; without it the clock has
-        its own."""
+        its own.
+        """
         host_ns = now_ns()
         start_ns = parse_instant(options.start, host_wall_ns(host_ns))
         self._first_lines = initial_lines(
@@ -93,7 +94,8 @@ class ClockSession:
 
     def ask(self, operation: Callable[[Operations, ClockState], T], call: str = "") -> T | None:
         """Run `operation` on the tracer thread and return its result, None before the first
-        program. `call` is the test's own call where it may move the clock."""
+        program. `call` is the test's own call where it may move the clock.
+        """
         self.check_open()
         world = self._world
         if world is None:

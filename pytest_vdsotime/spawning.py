@@ -42,7 +42,9 @@ def program_of(args: Any, executable: Any, shell: bool) -> tuple[list[Any], Any]
 
 
 def candidates_of(program: Any, env: Mapping[Any, Any] | None) -> list[bytes]:
-    """The paths to try, in order: a name without a slash is looked up in the PATH of `env`."""
+    """Return the paths to try, in order: a name without a slash is looked up in the PATH of
+    `env`.
+    """
     path = os.fsencode(program)
     if os.path.dirname(path):
         return [path]
@@ -50,7 +52,7 @@ def candidates_of(program: Any, env: Mapping[Any, Any] | None) -> list[bytes]:
 
 
 def ignored_privilege(program: Any, env: Mapping[Any, Any] | None, cwd: Any) -> str | None:
-    """What a program would have alone, and the kernel does not give it under a tracer."""
+    """Return what a program would have alone, and the kernel does not give it under a tracer."""
     if os.geteuid() == 0:
         return None
     for candidate in candidates_of(program, env):
@@ -62,7 +64,8 @@ def ignored_privilege(program: Any, env: Mapping[Any, Any] | None, cwd: Any) -> 
 
 def is_own_code() -> bool:
     """Whether nobody has put another function in the place of `subprocess.Popen._execute_child`,
-    as tools do that tell of subprocesses."""
+    as tools do that tell of subprocesses.
+    """
     function = subprocess.Popen._execute_child  # type: ignore[attr-defined]
     return getattr(function, "__globals__", None) is vars(subprocess)
 
@@ -74,7 +77,8 @@ class Spawning:
         self, tracer: Tracer, process: Process, code: bytes, *, shares_memory: bool
     ) -> None:
         """`process` is yet to be; `code` is its seccomp filter. A child that changes its identity,
-        or that Python has forked, does not share its parent's memory."""
+        or that Python has forked, does not share its parent's memory.
+        """
         self._tracer = tracer
         self._process = process
         self._code = code
@@ -84,7 +88,8 @@ class Spawning:
 
     def execute_child(self, popen: Any, *arguments: Any) -> None:
         """Do what `subprocess.Popen._execute_child` does. The child is announced to the tracer,
-        which takes its time to wake up."""
+        which takes its time to wake up.
+        """
         function = subprocess.Popen._execute_child  # type: ignore[attr-defined]
         scope = {**vars(subprocess), "_fork_exec": self._fork_exec}
         execute_child = types.FunctionType(
@@ -118,7 +123,8 @@ class Spawning:
         kept_fds: Sequence[int] | None,
     ) -> Callable[[], None]:
         """Return a preexec_fn that does the same behind the user's own, where Python is to run in
-        the child. `kept_fds`: the child closes all but these; None if it closes none."""
+        the child. `kept_fds`: the child closes all but these; None if it closes none.
+        """
         spawn, closes_others = self._spawn, kept_fds is not None
         spawn.prepare(
             *(self._code, argv, candidates, closes_others, sorted(kept_fds or ()), None),
@@ -180,7 +186,8 @@ class Spawning:
         *rest: Any,
     ) -> None:
         """With the parameters of `subprocess.Popen._posix_spawn`, which that takes where it can.
-        Programs get os.environ from it, not C's own environment."""
+        Programs get os.environ from it, not C's own environment.
+        """
         close_fds, pipes = rest[:-6] == (True,), rest[-6:]  # the former since Python 3.13
         variables = _variables(os.environ if env is None else env)
         popen.pid = self._fork_exec(
@@ -191,7 +198,7 @@ class Spawning:
         popen._close_pipe_fds(*pipes)
 
     def failure(self, status: int, program: Any) -> Exception:
-        """What the child's exit status means, as subprocess raises it."""
+        """Return what the child's exit status means, as subprocess raises it."""
         if self._spawn.failed_in == IN_DIRECTORY:
             return OSError(status, os.strerror(status), self._cwd)
         if self._spawn.failed_in == ELSEWHERE:

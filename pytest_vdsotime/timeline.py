@@ -52,7 +52,7 @@ def seconds_to_ns(seconds: float, what: str) -> int:
 
 
 def delta_to_ns(delta: timedelta) -> int:
-    """A timedelta as nanoseconds, exact."""
+    """Return a timedelta as nanoseconds, exact."""
     return delta // _MICROSECOND * 1000
 
 
@@ -61,7 +61,7 @@ def _is_number(value: object) -> bool:
 
 
 def check_range(instant_ns: int, what: object) -> int:
-    """Returns `instant_ns` if it lies in the years 0001 to 9999, else raises ValueError."""
+    """Return `instant_ns` if it lies in the years 0001 to 9999, else raises ValueError."""
     if not EARLIEST_NS <= instant_ns <= LATEST_NS:
         raise ValueError(f"{what!r} is outside of the years 0001 to 9999")
     return instant_ns
@@ -86,7 +86,7 @@ def now_ns() -> int:
 
 
 def host_wall_ns(host_ns: int | None = None) -> int:
-    """The host's CLOCK_REALTIME when its CLOCK_MONOTONIC reads `host_ns`, by default now.
+    """Return the host's CLOCK_REALTIME when its CLOCK_MONOTONIC reads `host_ns`, by default now.
 
     It is exact: what is between the two is changed by nothing but a step of the wall clock, and two
     coarse clocks of one tick tell it (tk_xtime_coarse, kernel/time/timekeeping.c). And time-machine
@@ -105,7 +105,7 @@ def host_wall_ns(host_ns: int | None = None) -> int:
 
 
 def parse_instant(when: Instant, now_ns: int | None = None) -> int:
-    """An instant in any accepted form, as nanoseconds since the epoch.
+    """Return an instant in any accepted form, as nanoseconds since the epoch.
 
     `now_ns` is what None and a timedelta count from; by default the host's CLOCK_REALTIME.
 
@@ -130,7 +130,7 @@ def parse_instant(when: Instant, now_ns: int | None = None) -> int:
 
 
 def parse_delta(delta: timedelta | float | None, keywords: Mapping[str, float]) -> int:
-    """A span of time from `advance(delta)` or `advance(hours=1)`, as nanoseconds.
+    """Return a span of time from `advance(delta)` or `advance(hours=1)`, as nanoseconds.
 
     Raises:
         TypeError: both, neither, or an unknown keyword.
@@ -159,13 +159,16 @@ def parse_delta(delta: timedelta | float | None, keywords: Mapping[str, float]) 
 
 
 def to_datetime(instant_ns: int) -> datetime:
-    """An instant as an aware UTC datetime, rounded down to its resolution of a microsecond."""
+    """Return an instant as an aware UTC datetime, rounded down to its resolution of a
+    microsecond.
+    """
     return EPOCH + timedelta(microseconds=instant_ns // 1000)
 
 
 def format_instant(instant_ns: int) -> str:
-    """An instant as ISO 8601 in UTC, such as ``1970-01-01T00:00:00Z``; one in a year that has no
-    such name, as a deadline may be, as ``@SECONDS`` since the epoch."""
+    """Return an instant as ISO 8601 in UTC, such as ``1970-01-01T00:00:00Z``; one in a year that
+    has no such name, as a deadline may be, as ``@SECONDS`` since the epoch.
+    """
     if not EARLIEST_NS <= instant_ns <= LATEST_NS:
         return f"@{instant_ns // NS_PER_S}"
     return to_datetime(instant_ns).isoformat().replace("+00:00", "Z")
@@ -181,7 +184,7 @@ class Rate:
 
     @classmethod
     def of(cls, value: float) -> Rate:
-        """The rate closest to `value`: exact for every float from 2**-11 to 2**63.
+        """Return the rate closest to `value`: exact for every float from 2**-11 to 2**63.
 
         Raises:
             TypeError: not a number.
@@ -205,14 +208,17 @@ _CREEP_NS = 1000
 @dataclass(frozen=True, slots=True)
 class Line:
     """A straight line: `base_ns` when the host's monotonic clock read `start_ns`, then at
-    `rate`."""
+    `rate`.
+    """
 
     base_ns: int
     start_ns: int
     rate: Rate
 
     def at(self, host_ns: int) -> int:
-        """The line's reading; never before its start, and standing still after 292 years of way."""
+        """Return the line's reading; never before its start, and standing still after 292 years of
+        way.
+        """
         way = max(host_ns - self.start_ns, 0) * self.rate.mult >> self.rate.shift
         return self.base_ns + min(way, _MAX_WAY_NS)
 
@@ -223,13 +229,14 @@ class Line:
 
     def without_start(self) -> Line:
         """At rate 1 the same line, as one that has gone on since ever: a coarse clock reads it at
-        the host's last tick, however soon after the start."""
+        the host's last tick, however soon after the start.
+        """
         if self.rate.value != 1:
             return self
         return Line(self.base_ns - self.start_ns, 0, self.rate)
 
     def rebased(self, host_ns: int, *, by_ns: int = 0, rate: Rate | None = None) -> Line:
-        """The line that goes on from here without a step, or `by_ns` further on."""
+        """Return the line that goes on from here without a step, or `by_ns` further on."""
         return Line(self.at(host_ns) + by_ns, host_ns, rate or self.rate)
 
 
@@ -249,7 +256,7 @@ class Lines:
     monotonic_follows_rate: bool
 
     def line(self, name: LineName) -> Line:
-        """The line of this name."""
+        """Return the line of this name."""
         return self.wall if name is LineName.WALL else self.monotonic
 
     def advanced(self, host_ns: int, by_ns: int) -> Lines:
@@ -260,14 +267,16 @@ class Lines:
         return Lines(wall, monotonic, self.monotonic_follows_rate)
 
     def shifted(self, by_ns: int) -> Lines:
-        """The same as `advanced`, whenever it was."""
+        """Return the same as `advanced`, whenever it was."""
         wall, monotonic = (
             replace(line, base_ns=line.base_ns + by_ns) for line in (self.wall, self.monotonic)
         )
         return replace(self, wall=wall, monotonic=monotonic)
 
     def nudged(self, host_ns: int) -> Lines:
-        """A little later on the monotonic line: no kernel wakes a program at just its deadline."""
+        """Return a little later on the monotonic line: no kernel wakes a program at just its
+        deadline.
+        """
         return replace(self, monotonic=self.monotonic.rebased(host_ns, by_ns=_CREEP_NS))
 
     def moved_to(self, host_ns: int, instant_ns: int) -> Lines:
@@ -275,11 +284,11 @@ class Lines:
         return replace(self, wall=Line(instant_ns, host_ns, self.wall.rate))
 
     def stepped(self, by_ns: int) -> Lines:
-        """The clock is set by so much, whenever it is: the wall line alone moves."""
+        """Return the clock is set by so much, whenever it is: the wall line alone moves."""
         return replace(self, wall=replace(self.wall, base_ns=self.wall.base_ns + by_ns))
 
     def at_rate(self, host_ns: int, rate: Rate) -> Lines:
-        """The wall line changes its rate without a step, the monotonic one if it follows."""
+        """Return the wall line changes its rate without a step, the monotonic one if it follows."""
         monotonic = self.monotonic
         if self.monotonic_follows_rate:
             monotonic = monotonic.rebased(host_ns, rate=rate)
@@ -359,7 +368,8 @@ class HostClocks:
     @classmethod
     def read(cls) -> HostClocks:
         """Asks the host for every row; an id that it refuses (an alarm clock without a
-        real-time-clock device, timer_create(2)) stays refused."""
+        real-time-clock device, timer_create(2)) stays refused.
+        """
         offsets_ns = {}
         for clock_id, row in CLOCKS.items():
             try:
@@ -373,8 +383,9 @@ class HostClocks:
 def initial_lines(
     start_ns: int, rate: Rate, monotonic: str, host_ns: int, *, is_now: bool = False
 ) -> Lines:
-    """The lines of a new clock; the monotonic one continues from the host's own value, and so does
-    the wall line if `start_ns` is that (`is_now`)."""
+    """Return the lines of a new clock; the monotonic one continues from the host's own value, and
+    so does the wall line if `start_ns` is that (`is_now`).
+    """
     rates = {"flow": Rate.of(1), "freeze": Rate.of(0), "rate": rate}
     wall = Line(start_ns, host_ns, rate)
     return Lines(

@@ -71,7 +71,7 @@ def _futex(arguments: Sequence[int]) -> Basis:
 
 
 def _futex_point(clock_id: int) -> Basis:
-    """The kernel refuses other clocks, but not without a time (futex2_setup_timeout)."""
+    """Return the kernel refuses other clocks, but not without a time (futex2_setup_timeout)."""
     return (clock_id, True) if clock_id in (time.CLOCK_REALTIME, time.CLOCK_MONOTONIC) else None
 
 
@@ -143,7 +143,8 @@ class WaitRow:
 
     def timeout_ns(self, first: int, second: int) -> int | None:
         """Of a timeout's fields; None where the kernel refuses them. A second count may be above
-        its range in a timeval alone (kern_select, fs/select.c)."""
+        its range in a timeval alone (kern_select, fs/select.c).
+        """
         per_second = NS_PER_S // self.unit
         is_valid = first >= 0 and second >= 0 and (self.unit is Unit.TIMEVAL or second < per_second)
         return first * NS_PER_S + second * self.unit if is_valid else None

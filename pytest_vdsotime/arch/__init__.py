@@ -1,5 +1,6 @@
 """What differs between architectures, as records of facts; the rest of the package reads them
-here."""
+here.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ MACHINES = "x86_64", "aarch64"
 
 
 def own_registers() -> Any:
-    """The structure for a machine whose registers are several sets (PTRACE_GETREGSET, ptrace(2));
-    None where python-ptrace has one."""
+    """Return the structure for a machine whose registers are several sets (PTRACE_GETREGSET,
+    ptrace(2)); None where python-ptrace has one.
+    """
     if os.uname().machine == "aarch64":
         from pytest_vdsotime.arch.aarch64 import Registers
 
@@ -26,7 +28,7 @@ def own_registers() -> Any:
 
 
 def host_arch() -> Arch:
-    """The facts of this machine.
+    """Return the facts of this machine.
 
     Raises:
         TracingUnavailable: an architecture whose programs cannot be given the clock.

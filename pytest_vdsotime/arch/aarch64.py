@@ -33,7 +33,8 @@ class Registers(ctypes.Structure):
 
     def complete(self, sizes: Sequence[int]) -> None:
         """After the sets were read, of which the kernel has given so many bytes: fewer of a
-        32-bit program."""
+        32-bit program.
+        """
         if sizes[0] < self.SETS[0][2]:
             self.pstate, self.syscall = _MODE_32_BIT, 2**64 - 1
         else:

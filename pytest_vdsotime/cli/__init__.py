@@ -16,7 +16,7 @@ from pytest_vdsotime.options import PARAMETERS, validate_options
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs the command with `arguments`, by default those of the process. Never returns."""
+    """Run the command with `arguments`, by default those of the process. Never returns."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     options = _parse(arguments)

@@ -64,7 +64,7 @@ def open_trace(path: str) -> int:
 
 
 def become(command: list[str], parameters: Mapping[str, Any], trace: int | None) -> NoReturn:
-    """Executes `command` in this process, traced by another. Raises TracingUnavailable, OSError."""
+    """Execute `command` in this process, traced by another. Raises TracingUnavailable, OSError."""
     from pytest_vdsotime.spawning import NO_PIPES, candidates_of, closing_fds, ignored_privilege
 
     _fill_standard_streams()
@@ -101,14 +101,15 @@ def become(command: list[str], parameters: Mapping[str, Any], trace: int | None)
 
 def _fill_standard_streams() -> None:
     """Nothing that is opened from here on gets the number of a standard stream that was closed;
-    COMMAND finds it closed, as all that Python opens closes on exec."""
+    COMMAND finds it closed, as all that Python opens closes on exec.
+    """
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(fd)
 
 
 def _own_environment() -> dict[bytes, bytes]:
-    """The environment that vdsotime was given: Python adds LC_CTYPE to its own (PEP 538)."""
+    """Return the environment that vdsotime was given: Python adds LC_CTYPE to its own (PEP 538)."""
     with open("/proc/self/environ", "rb") as file:
         entries = file.read().split(b"\0")
     pairs = (entry.partition(b"=") for entry in entries)
@@ -116,7 +117,7 @@ def _own_environment() -> dict[bytes, bytes]:
 
 
 def _restore_signals() -> None:
-    """What Python ignores at its start (it does not tell whether they were ignored before)."""
+    """Restore what Python ignores at its start (it does not tell whether that was so before)."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
 
@@ -126,9 +127,10 @@ def _libc() -> ctypes.CDLL:
 
 
 def _rehearse(command: Sequence[str], environment: Mapping[bytes, bytes]) -> None:
-    """Executes `command` in a child up to its first instruction, where a traced process stops
+    """Execute `command` in a child up to its first instruction, where a traced process stops
     (ptrace(2)). If that fails vdsotime ends, with the status of env(1): from then on there is
-    no way back."""
+    no way back.
+    """
     libc = _libc()
 
     def stop_at_exec() -> None:
@@ -211,7 +213,7 @@ class _Spoken(deque[Any]):
 
 
 def _close_all_but(kept: Container[int | None]) -> None:
-    """What the tracer would keep open for COMMAND's readers, and locked for its rivals."""
+    """Close what the tracer would keep open for COMMAND's readers, and locked for its rivals."""
     for fd in [int(name) for name in os.listdir("/proc/self/fd")]:
         if fd not in kept:
             with suppress(OSError):  # the listing's own
@@ -238,7 +240,8 @@ def _trace(
     go: int,
 ) -> None:
     """Traces process `program` from when it waits for the tracer until nothing is left of it and
-    of what it started."""
+    of what it started.
+    """
     from pytest_vdsotime.options import validate_options
     from pytest_vdsotime.session import ClockSession
 

@@ -46,7 +46,7 @@ class _Untested(Exception):
 
 
 def check() -> int:
-    """Prints a line for each thing that programs on a clock need, up to the first that is missing,
+    """Print a line for each thing that programs on a clock need, up to the first that is missing,
     and if none is, a line for each door.
 
     Returns the exit status: 0 if the plugin can run.
@@ -221,7 +221,7 @@ print(time.monotonic_ns() - start)
 
 
 def _numbers(clock: FrozenClock, program: str, *arguments: int) -> list[int]:
-    """What a program prints."""
+    """Return what a program prints."""
     command = [sys.executable, "-I", "-S", "-c", _PRELUDE + program, *map(str, arguments)]
     with warnings.catch_warnings():
         warnings.simplefilter("error", RealTimeWarning)
@@ -240,7 +240,7 @@ def _numbers(clock: FrozenClock, program: str, *arguments: int) -> list[int]:
 
 
 def _read(way: str, program: str, *arguments: int) -> str:
-    """Tries a door at which a frozen clock is read, in seconds."""
+    """Try a door at which a frozen clock is read, in seconds."""
     with _new_clock() as clock:
         *result, seconds = _numbers(clock, program, *arguments)
     if any(result):
@@ -251,7 +251,7 @@ def _read(way: str, program: str, *arguments: int) -> str:
 
 
 def _wait(way: str, why_not: str, program: str, *arguments: int) -> str:
-    """Tries a door at which a deadline is left to the kernel."""
+    """Try a door at which a deadline is left to the kernel."""
     with _new_clock() as clock:
         result, passed_ns = _numbers(clock, program, *arguments, _WAIT_NS)
     if result < 0:

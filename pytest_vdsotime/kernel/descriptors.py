@@ -44,13 +44,14 @@ def _call(name: str, *arguments: int) -> int:
 
 
 def remedy(error: OSError) -> str:
-    """What to do about an error of these functions."""
+    """Return what to do about an error of these functions."""
     return _REMEDIES.get(error.errno or 0, _REFUSED)
 
 
 def copy_of(tid: int, fd: int) -> int:
-    """A copy of a thread's descriptor. Raises OSError: before Linux 6.9, for a thread with
-    descriptors of its own, or whose process's first thread has ended."""
+    """Return a copy of a thread's descriptor. Raises OSError: before Linux 6.9, for a thread with
+    descriptors of its own, or whose process's first thread has ended.
+    """
     owner = tid
     try:
         pidfd = os.pidfd_open(tid, _PIDFD_THREAD)
@@ -94,7 +95,8 @@ def _compare(copy: int, tid: int, fd: int) -> bool:
 
 def _are_of_one_file(one: int, other: int) -> bool:
     """Of two descriptors of this process. Before Linux 6.10, by a property of open files that means
-    nothing to a timerfd (F_SETSIG, fcntl(2)): it is put back."""
+    nothing to a timerfd (F_SETSIG, fcntl(2)): it is put back.
+    """
     with suppress(OSError):
         return fcntl.fcntl(one, _DUPFD_QUERY, other) == 1
     before = fcntl.fcntl(one, fcntl.F_GETSIG)
@@ -109,8 +111,9 @@ def _are_of_one_file(one: int, other: int) -> bool:
 
 
 def check_ticks() -> None:
-    """Raises OSError where a timerfd's expirations cannot be set: ENOTTY on a kernel without
-    CONFIG_CHECKPOINT_RESTORE."""
+    """Raise OSError where a timerfd's expirations cannot be set: ENOTTY on a kernel without
+    CONFIG_CHECKPOINT_RESTORE.
+    """
     timer = _libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_CLOEXEC)
     if timer < 0:
         raise OSError(ctypes.get_errno(), "timerfd_create")
@@ -121,7 +124,7 @@ def check_ticks() -> None:
 
 
 def add_ticks(copy: int, count: int) -> None:
-    """A timerfd has expired that often; whoever waits for it is woken."""
+    """Have a timerfd expire that often; what waits for it is woken."""
     _set_ticks(copy, min(_unread_ticks(copy) + count, _MAX_TICKS))
 
 

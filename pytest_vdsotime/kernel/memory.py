@@ -59,7 +59,7 @@ def _transfer(function: Any, tid: int, address: int, buffer: Any, size: int) -> 
 
 
 def read_as_program(stopped: Stopped, address: int, size: int) -> bytes:
-    """Reads what the program itself could read. Raises MemoryError where it could not."""
+    """Read what the program itself could read. Raises MemoryError where it could not."""
     buffer = ctypes.create_string_buffer(size)
     count = _transfer(_libc.process_vm_readv, stopped.tid, address, buffer, size)
     if count is None:
@@ -74,7 +74,7 @@ def read_as_program(stopped: Stopped, address: int, size: int) -> bytes:
 
 
 def write_as_program(stopped: Stopped, address: int, data: bytes) -> None:
-    """Writes where the program itself could write. Raises MemoryError where it could not."""
+    """Write where the program itself could write. Raises MemoryError where it could not."""
     buffer = ctypes.create_string_buffer(data, len(data))
     count = _transfer(_libc.process_vm_writev, stopped.tid, address, buffer, len(data))
     if count is None:
@@ -112,7 +112,8 @@ def _closed(stopped: Stopped) -> Iterator[None]:
 def _have_stack_grow(stopped: Stopped, address: int) -> None:
     """As it does when a system call of the program's own reads or writes below it. Since Linux 6.5
     ptrace has it grow, but process_vm_readv does not (__access_remote_vm, mm/memory.c). Raises
-    MemoryError where there is no memory."""
+    MemoryError where there is no memory.
+    """
     stopped.peek(address, 1)
 
 
@@ -142,8 +143,9 @@ def read_running(tid: int, address: int, size: int) -> bytes:
 
 
 def map_stub(fd: int, size: int, process_page: bytes, page_size: int) -> int:
-    """Maps a part of a clock's memfd here as the loader does in a program
-    (native_stub/program/loader.c); returns where, or 0 where that cannot be."""
+    """Map a part of a clock's memfd here as the loader does in a program
+    (native_stub/program/loader.c); returns where, or 0 where that cannot be.
+    """
     readable, executable = mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_EXEC
     anonymous = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
     start = _mmap(None, size, executable, mmap.MAP_PRIVATE, fd, 0)
@@ -162,15 +164,18 @@ def unmap(start: int, size: int) -> None:
 
 
 def kernel_timezone(call: int) -> bytes:
-    """The kernel's own struct timezone, by gettimeofday's system call: libc's does not tell."""
+    """Return the kernel's own struct timezone, by gettimeofday's system call: libc's does not
+    tell.
+    """
     timezone = ctypes.create_string_buffer(8)
     _libc.syscall(ctypes.c_long(call), None, timezone)
     return timezone.raw
 
 
 def kernel_timex() -> list[int]:
-    """The fields of struct timex up to `tai`, as adjtimex(2) tells them without setting; none where
-    a sandbox forbids it."""
+    """Return the fields of struct timex up to `tai`, as adjtimex(2) tells them without setting;
+    none where a sandbox forbids it.
+    """
     timex = (ctypes.c_long * 26)()
     return list(timex[:21]) if _libc.adjtimex(timex) >= 0 else []
 
@@ -194,7 +199,8 @@ class ProcessMemory:
 
     def read(self, address: int, size: int) -> bytes:
         """Up to `size` bytes: fewer where the mapping ends. Raises OSError when there are none;
-        ProcessLookupError when the address space is gone."""
+        ProcessLookupError when the address space is gone.
+        """
         buffer = ctypes.create_string_buffer(size)
         count = _pread(self._fd, buffer, size, address)
         if count == 0:
@@ -204,8 +210,9 @@ class ProcessMemory:
         return ctypes.string_at(buffer, count)
 
     def write(self, address: int, data: bytes) -> None:
-        """Writes all of `data`. Raises OSError; ProcessLookupError when the address space is
-        gone."""
+        """Write all of `data`. Raises OSError; ProcessLookupError when the address space is
+        gone.
+        """
         count = _pwrite(self._fd, data, len(data), address)
         if count == 0:
             raise self._is_gone()

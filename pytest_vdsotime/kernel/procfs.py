@@ -1,5 +1,6 @@
 """What /proc says about processes (proc(5)). Every function copes with a process that has just
-ended."""
+ended.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ _PAGE_SIZE = 4096
 
 
 def argv(pid: int) -> list[str]:
-    """The argument vector; empty for a process that has ended."""
+    """Return the argument vector; empty for a process that has ended."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             raw = file.read()
@@ -29,7 +30,7 @@ def argv(pid: int) -> list[str]:
 
 
 def read_text(path: str) -> str:
-    """A whole file; empty when the process it is about has ended."""
+    """Return a whole file; empty when the process it is about has ended."""
     try:
         with open(path) as file:
             return file.read()
@@ -38,7 +39,9 @@ def read_text(path: str) -> str:
 
 
 def name(pid: int) -> str:
-    """What to call a process in a message: its executable, else its command name, else ``?``."""
+    """Return what to call a process in a message: its executable, else its command name, else
+    ``?``.
+    """
     try:
         return os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
     except OSError:
@@ -51,7 +54,7 @@ def name(pid: int) -> str:
 
 
 def command(tid: int) -> str:
-    """The name of a process or thread, as ps(1) has it."""
+    """Return the name of a process or thread, as ps(1) has it."""
     return read_text(f"/proc/{tid}/comm").rstrip("\n") or "?"
 
 
@@ -69,7 +72,8 @@ def stat_fields(pid: int) -> tuple[str, int] | None:
 def has_capability(tid: int, capability: int) -> bool:
     """Whether a thread has a capability in this process's user namespace (capabilities(7)): what
     is
-    in the effective set of one in another user namespace counts there alone."""
+    in the effective set of one in another user namespace counts there alone.
+    """
     try:
         if os.readlink(f"/proc/{tid}/ns/user") != os.readlink("/proc/self/ns/user"):
             return False
@@ -82,7 +86,8 @@ def has_capability(tid: int, capability: int) -> bool:
 
 def has_time_namespace(pid: int | str = "thread-self", of: int | str = "self") -> bool:
     """Whether a task, or what it starts, is in another time namespace than `of`; one that has ended
-    is not."""
+    is not.
+    """
     try:
         own = os.readlink(f"/proc/{of}/ns/time")
         return {os.readlink(f"/proc/{pid}/ns/{name}") for name in _TIME_NAMESPACES} != {own}
@@ -123,7 +128,7 @@ def _offsets_ns(pid: int | str) -> list[int]:
 
 
 def thread_group(tid: int) -> int | None:
-    """The pid of the process that a thread belongs to, or None for one that is gone."""
+    """Return the pid of the process that a thread belongs to, or None for one that is gone."""
     try:
         with open(f"/proc/{tid}/status") as file:
             return next(int(line.split()[1]) for line in file if line.startswith("Tgid:"))
@@ -132,7 +137,7 @@ def thread_group(tid: int) -> int | None:
 
 
 def memfd_mappings(pid: int, permissions: str) -> dict[int, int]:
-    """inode -> address of every mapping of a clock's memfd with these permissions (``"r--s"``)."""
+    """Inode -> address of every mapping of a clock's memfd with these permissions (``"r--s"``)."""
     found = {}
     try:
         with open(f"/proc/{pid}/maps") as file:
@@ -256,8 +261,9 @@ def signal_masks(tid: int) -> SignalMasks:
 
 
 def signalfd_mask(tid: int, fd: int) -> int | None:
-    """The signals that a descriptor tells of (signalfd(2)), as the kernel's bit set; None if it is
-    none of that kind."""
+    """Return the signals that a descriptor tells of (signalfd(2)), as the kernel's bit set; None if
+    it is none of that kind.
+    """
     text = read_text(f"/proc/{tid}/fdinfo/{fd}")
     found = re.search(r"^sigmask:\t([0-9a-f]+)$", text, re.MULTILINE)
     return int(found[1], 16) if found else None
@@ -280,14 +286,14 @@ def is_pending(tid: int, number: int, *, shared: bool) -> bool:
 
 
 def timerfd_clock(tid: int, fd: int) -> int | None:
-    """The clock id of a timerfd; None if the descriptor is none."""
+    """Return the clock id of a timerfd; None if the descriptor is none."""
     text = read_text(f"/proc/{tid}/fdinfo/{fd}")
     found = re.search(r"^clockid: (\d+)$", text, re.MULTILINE)
     return int(found[1]) if found else None
 
 
 def timerfds(pid: int) -> list[int]:
-    """The descriptors of a process that are timerfds."""
+    """Return the descriptors of a process that are timerfds."""
     found = []
     try:
         for name in os.listdir(f"/proc/{pid}/fd"):
@@ -299,7 +305,7 @@ def timerfds(pid: int) -> list[int]:
 
 
 def socket_inode(tid: int, descriptor: int) -> int | None:
-    """The number of a socket; None if the descriptor is none."""
+    """Return the number of a socket; None if the descriptor is none."""
     try:
         found = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(f"/proc/{tid}/fd/{descriptor}"))
     except OSError:
@@ -308,20 +314,23 @@ def socket_inode(tid: int, descriptor: int) -> int | None:
 
 
 def posix_timer_clock(tid: int, number: int) -> int | None:
-    """The clock id of a timer made by timer_create(2); None if there is none that is known."""
+    """Return the clock id of a timer made by timer_create(2); None if there is none that is
+    known.
+    """
     text = read_text(f"/proc/{tid}/timers")
     found = re.search(rf"^ID: {number}\n(?:.+\n)*?ClockID: (\d+)$", text, re.MULTILINE)
     return int(found[1]) if found else None
 
 
 def tracer_of(tid: int) -> int:
-    """The thread that traces a thread; 0 if none does."""
+    """Return the thread that traces a thread; 0 if none does."""
     return int(_status_fields(tid).get("TracerPid", "0"))
 
 
 def is_page_present(pid: int, address: int) -> bool:
     """Whether the page at `address` is in the process's page table: for a page that only the
-    process itself touches, whether it ever did (Documentation/admin-guide/mm/pagemap.rst)."""
+    process itself touches, whether it ever did (Documentation/admin-guide/mm/pagemap.rst).
+    """
     try:
         with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as file:
             file.seek(address // _PAGE_SIZE * _PAGEMAP_ENTRY.size)
@@ -334,8 +343,10 @@ def is_page_present(pid: int, address: int) -> bool:
 
 
 def ignored_privilege(path: str) -> str | None:
-    """The privilege that a program file gives by its mode, and that the kernel does not give to a
-    program traced by an ordinary user (execve(2)); None if there is none or the tracer is root."""
+    """Return the privilege that a program file gives by its mode, and that the kernel does not give
+    to a program traced by an ordinary user (execve(2)); None if there is none or the tracer is
+    root.
+    """
     if os.geteuid() == 0:
         return None
     try:

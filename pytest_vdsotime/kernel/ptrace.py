@@ -122,7 +122,7 @@ def seize(tid: int) -> None:
 
 
 def interrupt(tid: int) -> None:
-    """Makes a running task stop."""
+    """Make a running task stop."""
     _request(_PTRACE_INTERRUPT, tid)
 
 
@@ -141,7 +141,8 @@ _PeekArguments = structure("ptrace_peeksiginfo_args")
 
 def has_signals(tid: int) -> bool:
     """Whether signals wait for a stopped task or for its process, blocked ones too; false when it
-    is gone."""
+    is gone.
+    """
     info = _SignalInfo()
     arguments = _PeekArguments(nr=1)
     for arguments.flags in (0, _PEEKSIGINFO_SHARED):
@@ -185,7 +186,7 @@ class Stopped:
         _request(_binding.PTRACE_SINGLESTEP, self.tid)
 
     def detach(self, signal: int = 0) -> None:
-        """Ends the tracing, and lets it run on as `resume` does."""
+        """End the tracing, and let it run on as `resume` does."""
         self._spend()
         _request(_binding.PTRACE_DETACH, self.tid, 0, signal)
 
@@ -205,7 +206,7 @@ class Stopped:
         _request(_PTRACE_LISTEN, self.tid)
 
     def registers(self) -> Any:
-        """A new `user_regs_struct`, or one of `own_registers`."""
+        """Return a new `user_regs_struct`, or one of `own_registers`."""
         if _OWN_REGISTERS is not None:
             registers = _OWN_REGISTERS()
             registers.complete(_transfer_sets(_binding.PTRACE_GETREGSET, self.tid, registers))
@@ -215,14 +216,16 @@ class Stopped:
         return registers
 
     def set_registers(self, registers: Any) -> None:
-        """Writes all registers."""
+        """Write all registers."""
         if _OWN_REGISTERS is not None:
             _transfer_sets(_binding.PTRACE_SETREGSET, self.tid, registers)
             return
         _request(_binding.PTRACE_SETREGS, self.tid, 0, ctypes.addressof(registers))
 
     def event_message(self) -> int:
-        """The new task's id at a fork, vfork or clone event, the former id at an exec event."""
+        """Return the new task's id at a fork, vfork or clone event, the former id at an exec
+        event.
+        """
         message = ctypes.c_ulong()
         _request(_binding.PTRACE_GETEVENTMSG, self.tid, 0, ctypes.addressof(message))
         return message.value
@@ -236,18 +239,18 @@ class Stopped:
         _request(_binding.PTRACE_SETOPTIONS, self.tid, 0, options)
 
     def poke(self, address: int, word: int) -> None:
-        """Writes one aligned word of its memory."""
+        """Write one aligned word of its memory."""
         _request(_binding.PTRACE_POKEDATA, self.tid, address, word)
 
     def peek(self, address: int, size: int) -> bytes:
-        """Reads its memory, word by word. Raises MemoryError where there is none."""
+        """Read its memory, word by word. Raises MemoryError where there is none."""
         start = address // _WORD_SIZE * _WORD_SIZE
         words = range(start, address + size, _WORD_SIZE)
         data = b"".join(self._peek_word(word) for word in words)
         return data[address - start :][:size]
 
     def poke_bytes(self, address: int, data: bytes) -> None:
-        """Writes its memory, word by word. Raises MemoryError where there is none."""
+        """Write its memory, word by word. Raises MemoryError where there is none."""
         start = address // _WORD_SIZE * _WORD_SIZE
         end = -(-(address + len(data)) // _WORD_SIZE) * _WORD_SIZE
         whole = bytearray(self.peek(start, end - start))
@@ -269,13 +272,13 @@ class Stopped:
         return word.to_bytes(_WORD_SIZE, "little", signed=True)
 
     def signal_mask(self) -> int:
-        """The signals that it blocks, as the kernel's bit set."""
+        """Return the signals that it blocks, as the kernel's bit set."""
         mask = ctypes.c_uint64()
         _request(_PTRACE_GETSIGMASK, self.tid, _SIGSET_SIZE, ctypes.addressof(mask))
         return mask.value
 
     def set_signal_mask(self, mask: int) -> None:
-        """Replaces the signals that it blocks."""
+        """Replace the signals that it blocks."""
         word = ctypes.c_uint64(mask)
         _request(_PTRACE_SETSIGMASK, self.tid, _SIGSET_SIZE, ctypes.addressof(word))
 

@@ -1,5 +1,6 @@
 """The native part of looking at tasks (native_stub/tracer/sample.c), which runs in this process:
-whether they are blocked, and in what."""
+whether they are blocked, and in what.
+"""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Match:
     """Or, as an int, it is above zero."""
 
     def holds(self, arguments: Sequence[int]) -> bool:
-        """What the filter decides."""
+        """Return what the filter decides."""
         value = arguments[self.argument] & 0xFFFFFFFF
         if self.is_positive:
             return 0 < value < _SIGN
@@ -77,7 +77,8 @@ class _Label:
 
 class _Code:
     """Instructions, their jumps by labels. Jumps only lead forward (seccomp(2)), 255 instructions
-    at most."""
+    at most.
+    """
 
     def __init__(self) -> None:
         self._instructions: list[tuple[int, int, _Label | None, _Label | None]] = []
@@ -181,8 +182,8 @@ def _test(
 
 
 def assemble(arms: Iterable[tuple[int, int, Sequence[Rule]]]) -> bytes:
-    """The filter's instructions, from (AUDIT_ARCH_*, a bit of numbers that do not exist, rules) for
-    each kind of system call there is; calls of any other kind are allowed.
+    """Return the filter's instructions, from (AUDIT_ARCH_*, a bit of numbers that do not exist,
+    rules) for each kind of system call there is; calls of any other kind are allowed.
 
     The fewer instructions the better: a filter is translated at the start of each program, and then
     run for every system call there is, for the kernel to know those that are always allowed. So

@@ -67,7 +67,8 @@ class PendingSpawns:
 
     def withdraw(self, spawn: Spawn) -> None:
         """If it is there still. By the tracer, or for one that will never be born: the fast path
-        may be looking at it."""
+        may be looking at it.
+        """
         with self._lock:
             for place in range(self.ROOM):
                 if self.places[place] == spawn.address:
@@ -107,11 +108,13 @@ class Spawner:
 
 class Spawn:
     """One start. `prepare`, `run` and `become` are for the thread that starts, the rest for the
-    tracer's."""
+    tracer's.
+    """
 
     def __init__(self, spawner: Spawner, *, shares_memory: bool) -> None:
         """`shares_memory`: the child has its parent's memory until its exec; else it has a copy,
-        and this structure stands in memory of both."""
+        and this structure stands in memory of both.
+        """
         self._spawner = spawner
         if shares_memory and spawner.can_share_memory:
             self.structure = SpawnStruct(shares_memory=1)
@@ -223,7 +226,7 @@ class Spawn:
         return bool(self._spawner.release(self.structure))
 
     def cancel(self) -> int:
-        """A child that is not born yet is to end at once. Returns the pid of one that is."""
+        """Return a child that is not born yet is to end at once. Returns the pid of one that is."""
         pid: int = self._spawner.cancel(self.structure)
         return pid
 

@@ -1,5 +1,6 @@
 """The native part of a takeover (native_stub/tracer/takeover.c), which runs in this process: one
-call in place of a dozen. It keeps the interpreter lock, for the reason told in ptrace.py."""
+call in place of a dozen. It keeps the interpreter lock, for the reason told in ptrace.py.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ class _Block(ctypes.Structure):
 
 class Block:
     """What comes into the programs of one kind on one clock, and what in it depends on where their
-    vDSO is: see struct takeover_block for each."""
+    vDSO is: see struct takeover_block for each.
+    """
 
     def __init__(
         self,
@@ -75,7 +77,7 @@ class TakeOver:
         self._base = ctypes.c_uint64()
 
     def __call__(self, stopped: Stopped, pid: int, block: Block) -> tuple[int, int]:
-        """(a Result, where the vDSO of the program is). Changes nothing but for TAKEN_OVER.
+        """Return (a Result, where the vDSO of the program is); change nothing but for TAKEN_OVER.
 
         Requires: the task is at its exec event. Leaves: it stopped there.
 

@@ -49,7 +49,7 @@ class Stop(NamedTuple):
 
 
 def decode(tid: int, status: int) -> Stop:
-    """A Stop from waitpid's raw status."""
+    """Return a Stop from waitpid's raw status."""
     if status & 0xFF != 0x7F:
         return Stop(tid, StopKind.EXITED.value, status)
     number = status >> 8 & 0xFF
@@ -65,15 +65,16 @@ def decode(tid: int, status: int) -> Stop:
 
 
 def from_signal_info(tid: int, number: int, code: int) -> Stop:
-    """The Stop of a task that is in one, from PTRACE_GETSIGINFO: si_code holds the event for every
-    stop that is not a signal's delivery (ptrace_do_notify, kernel/signal.c)."""
+    """Return the Stop of a task that is in one, from PTRACE_GETSIGINFO: si_code holds the event for
+    every stop that is not a signal's delivery (ptrace_do_notify, kernel/signal.c).
+    """
     if code == _SYSCALL_TRAP or (code > 0 and code >> 8):
         return decode(tid, code << 8 | 0x7F)
     return decode(tid, number << 8 | 0x7F)
 
 
 def reap(pid: int) -> None:
-    """Waits for the end of a killed child of this process, traced or not."""
+    """Wait for the end of a killed child of this process, traced or not."""
     try:
         while os.WIFSTOPPED(os.waitpid(pid, _WALL)[1]):
             pass

@@ -68,7 +68,7 @@ def _pace(line: Line) -> str:
 def _programs(
     tracer: Tracer, world: ClockState, history: Sequence[Event], is_closed: bool
 ) -> Sequence[str]:
-    """The tree of those that live, each with its threads."""
+    """Return the tree of those that live, each with its threads."""
 
     def sample(loop: Loop) -> tuple[list[Process], list[ThreadState], list[TimerState]]:
         timers = timer_states(world, loop.timers.armed(world))
@@ -99,7 +99,7 @@ def _programs(
 
 
 def ask(tracer: Tracer, have: Callable[[Loop], T]) -> T:
-    """What the tracer says, also while it handles something else, if it does so in a moment.
+    """Return what the tracer says, also while it handles something else, if it does so in a moment.
 
     Raises VdsoTimeError.
     """
@@ -178,7 +178,7 @@ def _refused(history: Sequence[Event]) -> Sequence[str]:
 
 
 def _last(history: Sequence[Event], start_ns: int, host_ns: int, count: int) -> Sequence[str]:
-    """The last events, with their virtual and their real time."""
+    """Return the last events, with their virtual and their real time."""
     shown = history[-count:] if count else ()
     if not shown:
         return []
@@ -194,7 +194,7 @@ def _last(history: Sequence[Event], start_ns: int, host_ns: int, count: int) -> 
 
 
 def last_resort(have: Callable[[], str]) -> str:
-    """What `have` says; and if it raises, that."""
+    """Return what `have` says; and if it raises, that."""
     try:
         return have()
     except Exception as error:
@@ -330,7 +330,7 @@ def _waits_in(task: Task, sample: TaskSample) -> str:
 
 
 def _file(tid: int, descriptor: int) -> str:
-    """What a descriptor leads to."""
+    """Return what a descriptor leads to."""
     try:
         path = readable(os.readlink(f"/proc/{tid}/fd/{descriptor}"))
     except OSError:

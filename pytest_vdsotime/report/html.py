@@ -24,11 +24,11 @@ class ReportFile:
         file.write(before)
 
     def add(self, story: Story) -> None:
-        """What happened in one test."""
+        """Add what happened in one test."""
         text = json.dumps(story, separators=(",", ":")).replace("<", "\\u003c")
         self._file.write(f'<script type="application/json" class="story">{text}</script>\n')
 
     def close(self) -> None:
-        """It is complete."""
+        """Complete the page."""
         self._file.write(self._behind)
         self._file.close()

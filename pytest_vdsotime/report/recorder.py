@@ -1,5 +1,6 @@
 """The events of clocks as data, for whoever draws them: plain enough for JSON, and for the
-connection between pytest-xdist's workers and their controller."""
+connection between pytest-xdist's workers and their controller.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +75,7 @@ class Recorder:
     """By the number of the clock."""
 
     def tell(self, name: str, outcome: str) -> Story:
-        """What has happened since the last time, on any clock."""
+        """Return what has happened since the last time, on any clock."""
         clocks = []
         for number, history in enumerate(self.recording.histories):
             events = history.take()
@@ -100,7 +101,8 @@ class Span(NamedTuple):
 
 def waits(events: Sequence[EventRecord]) -> Iterator[Span]:
     """Those that were recorded, in the order of their ends. A wait ends with what its thread does
-    next."""
+    next.
+    """
     begun: dict[int, EventRecord] = {}
     expired: set[int] = set()
     for event in events:

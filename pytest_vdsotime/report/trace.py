@@ -54,7 +54,7 @@ class TraceFile:
         file.write('{"displayTimeUnit": "ms", "traceEvents": [')
 
     def add(self, story: Story) -> None:
-        """What happened in one test, or under one command."""
+        """Add what happened in one test, or under one command."""
         for clock in story["clocks"]:
             events = [EventRecord(*values) for values in clock["events"]]
             for record in self._records(story, clock["id"], clock["start_ns"], events):
@@ -66,7 +66,7 @@ class TraceFile:
         self._file.flush()
 
     def close(self) -> None:
-        """It is complete."""
+        """Complete the trace."""
         self._file.write("\n]}\n")
         self._file.close()
 
@@ -171,7 +171,7 @@ class TraceFile:
             clock.processes.pop(pid, None)
 
     def _ends(self, clock: _Clock, event: EventRecord, start_ns: int) -> Iterator[Record]:
-        """What a process has run until now."""
+        """Yield what a process has run until now."""
         begun = clock.programs.pop(event.pid, None)
         if begun is not None:
             yield self._program(clock, event.pid, begun, event, start_ns)
@@ -248,7 +248,7 @@ class TraceFile:
 
 @contextmanager
 def recorded(descriptor: int, command: Sequence[str]) -> Iterator[None]:
-    """What happens inside, to a program and all that it starts, is written to a file.
+    """Write what happens inside, to a program and all that it starts, to a file.
 
     Raises OSError when it cannot be.
     """

@@ -63,22 +63,23 @@ class Request:
         return self.task.process
 
     def number(self, argument: int) -> int:
-        """An int argument."""
+        """Return an int argument."""
         value = self.arguments[argument] & 0xFFFFFFFF
         return value - 2**32 if value >= 2**31 else value
 
     def read_pair(self, address: int) -> tuple[int, int]:
-        """A timespec or timeval; Refused(EFAULT) as the kernel would."""
+        """Return a timespec or timeval; Refused(EFAULT) as the kernel would."""
         return self.pair_in(self.read(address, self.abi.pair(self.time64).size))
 
     def pair_in(self, data: bytes) -> tuple[int, int]:
         """Of a time64 one in a 32-bit call the second field's upper half is padding, and may be
-        anything (get_timespec64, kernel/time/time.c)."""
+        anything (get_timespec64, kernel/time/time.c).
+        """
         first, second = self.abi.pair(self.time64).unpack(data)
         return first, second & 0xFFFFFFFF if self.time64 and self.abi.long_size == 4 else second
 
     def write_pair(self, address: int, first: int, second: int) -> None:
-        """A timespec or timeval."""
+        """Return a timespec or timeval."""
         self.write(address, self.abi.pack_pair(self.time64, first, second))
 
     def read(self, address: int, size: int) -> bytes:
@@ -105,7 +106,7 @@ class Request:
             raise NotThere
 
     def now_ns(self, clock_id: int) -> int:
-        """What the program reads from a served clock now."""
+        """Return what the program reads from a served clock now."""
         self.process.has_read_clock = True
         host_ns = time.clock_gettime_ns(CLOCKS[clock_id].host_id)
         reading_ns = self.process.world.page.reading_ns(clock_id, host_ns)
@@ -122,15 +123,17 @@ class Request:
         return max(line_ns, 0) - self.process.world.page.reading_ns(clock_id, host_ns)
 
     def kernels_ns(self, clock_id: int) -> int:
-        """What the kernel's own clock reads now where the program is: points that the kernel gets
-        are points of that."""
+        """Return what the kernel's own clock reads now where the program is: points that the kernel
+        gets are points of that.
+        """
         return time.clock_gettime_ns(clock_id) + self.process.time_offsets.of(clock_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
     """What a call leaves: other arguments, by their number, and its result; without one it is made
-    again."""
+    again.
+    """
 
     arguments: Mapping[int, int]
     result: int | None = None
@@ -186,7 +189,7 @@ _BELOW_STACK, _ALIGNMENT = 192, 16
 
 
 def scratch_memory(request: Request, size: int) -> int | None:
-    """The address of room for `size` bytes, at most SLOT_SIZE.
+    """Return the address of room for `size` bytes, at most SLOT_SIZE.
 
     It is in the process page, or where the program has none or something else there, below its
     stack. A 32-bit call by a 64-bit program, whose pointers do not reach either, has it in a page

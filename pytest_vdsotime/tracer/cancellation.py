@@ -41,7 +41,8 @@ class CanceledReads:
 
     def interrupt(self, world: ClockState, tasks: Sequence[Task]) -> None:
         """Has them stop at system calls from now on, and then wakes who waits for a canceled
-        timer."""
+        timer.
+        """
         world.to_stop = {task.tid for task in tasks if task.state == TaskState.RUNNING}
         for tid in tuple(world.to_stop):
             with suppress(ProcessLookupError):

@@ -116,7 +116,7 @@ class FastPath:
             self._write()
 
     def hear(self, waker: int) -> None:
-        """The children of the nursery ring here; every other stop is the tracer's."""
+        """Take the children that ring here; every other stop of this process is the tracer's."""
         self.structure.waker = waker
         self.to_python(waker)
 
@@ -125,12 +125,12 @@ class FastPath:
         self.to_python(tid, False)
 
     def watch(self, tid: int) -> None:
-        """The end of a task is the tracer's, and its execs are news."""
+        """Leave the end of a task to the tracer, and report its execs at once."""
         self._watched.add(tid)
         self._write()
 
     def expect(self, tid: int) -> None:
-        """The next stop of a task, to which it is interrupted, needs no thought."""
+        """Expect a stop of a task, to which it is interrupted, and which needs no thought."""
         count = self.structure.expected_count
         if count < _LIST:
             self.structure.expected[count] = tid
@@ -139,7 +139,7 @@ class FastPath:
             self.to_python(tid)
 
     def forget(self, tid: int) -> None:
-        """A task has ended."""
+        """Forget a task that has ended."""
         if tid in self._special or tid in self._watched:
             self._special.discard(tid)
             self._watched.discard(tid)
@@ -156,27 +156,31 @@ class FastPath:
         return max(len(self._special), len(self._watched)) > _LIST
 
     def take_over_with(self, blocks: Sequence[Block | None]) -> None:
-        """What execs are seen to with, by the kind of program, KINDS at most; None: those are the
-        tracer's."""
+        """Set what execs are answered with, by the kind of program, KINDS at most; None: those are
+        the tracer's.
+        """
         self._blocks = blocks  # keeps them alive
         addresses = [0 if one is None else ctypes.addressof(one.structure) for one in blocks]
         self.structure.blocks[:] = (*addresses, *[0] * (KINDS - len(blocks)))
 
     def answer_reads(self, read_clock: int, served: int) -> None:
         """Raw clock_gettime of these clock ids is answered by a function in this process; 0: by the
-        tracer."""
+        tracer.
+        """
         self.structure.read_clock, self.structure.served = read_clock, served
 
     def take_interest(self, interests: Mapping[int, int]) -> None:
         """Of tasks that stop at every system call the tracer sees these, by number: 1 all, 2 and
-        more those where argument 0 and so on is not null. With `lets_calls_go` the others go on."""
+        more those where argument 0 and so on is not null. With `lets_calls_go` the others go on.
+        """
         for number, interest in interests.items():
             self.structure.interests[number] = interest
 
     def record_waits(self, kinds: Mapping[int, int], clocks: int) -> None:
         """From now on the fast path lets timed waits begin, by system call number: 1 where the
         timeout stands in the call, 2 and more where argument 0 and so on leads to it. `clocks`: a
-        bit per clock id."""
+        bit per clock id.
+        """
         self._records = (Record * _RECORDS)()
         self._waits.mask, self._waits.clocks = _RECORDS - 1, clocks
         self._waits.records = ctypes.addressof(self._records)
@@ -185,7 +189,8 @@ class FastPath:
 
     def let_waits_begin(self, ahead_ns: int | None) -> None:
         """Whether it does, with the monotonic line this far ahead of the host's; None: they are
-        the tracer's. What is recorded stays."""
+        the tracer's. What is recorded stays.
+        """
         self._waits.begins = ahead_ns is not None
         self._waits.ahead_ns = ahead_ns or 0
 
@@ -197,7 +202,8 @@ class FastPath:
         """While the next wait lasts, and no task is born, executes or ends, the sleeps of a task
         pass at once: the lines of the page at this address in this process go on, by `most_ns` in
         all. `rounds_ns`: how much longer than it says a sleep may be for the wall line, which is
-        frozen, to read a whole millisecond."""
+        frozen, to read a whole millisecond.
+        """
         sleeper = self.structure.sleeper
         sleeper.page, sleeper.most_ns, sleeper.rounds_ns = page, most_ns, rounds_ns
         sleeper.tid = tid
@@ -209,12 +215,12 @@ class FastPath:
         return passed_ns
 
     def record_of(self, tid: int) -> Record | None:
-        """The wait that a task began last, if it was not the tracer's."""
+        """Return the wait that a task began last, if it was not the tracer's."""
         found = self._find_record(self._waits, tid)
         return found[0] if found else None
 
     def end_call(self, tid: int, result: int) -> None:
-        """A task that is stopped at the entry of a system call goes on behind it.
+        """Have a task that is stopped at the entry of a system call go on behind it.
 
         Raises ProcessLookupError when it was killed.
         """
@@ -223,13 +229,13 @@ class FastPath:
             raise OSError(-error, f"ending a system call of {tid}: {os.strerror(-error)}")
 
     def drop_record(self, tid: int) -> None:
-        """The tracer knows better."""
+        """Drop the record of a wait of which the tracer has its own."""
         self._drop_record(self._waits, tid)
 
     def wait(self, patience_ns: int = 0) -> Sequence[Stop]:
-        """The next stops, in the order of their reports. Empty: there are none but news, or none
-        within `patience_ns` (0: it waits until there are), or a signal to this thread ended the
-        waiting (`was_interrupted`).
+        """Return the next stops, in the order of their reports. Empty: there are none but news, or
+        none within `patience_ns` (0: it waits until there are), or a signal to this thread ended
+        the waiting (`was_interrupted`).
 
         Raises ChildProcessError when there is no tracee.
         """
@@ -251,7 +257,7 @@ class FastPath:
         return stops
 
     def wait_any(self) -> Stop | None:
-        """Waits for the next stop, whatever needs thought, and lets none go on. None: a signal to
+        """Wait for the next stop, whatever needs thought, and let none go on. None: a signal to
         this thread ended the waiting, which os.waitpid would go on with.
 
         Raises ChildProcessError when there is no tracee.
@@ -259,7 +265,9 @@ class FastPath:
         return self._next(self._next_report, -1, 0)
 
     def poll(self, tid: int) -> Stop | None:
-        """The waiting report about one task; None if there is none, or it is no tracee any more."""
+        """Return the waiting report about one task; None if there is none, or it is no tracee any
+        more.
+        """
         try:
             return self._next(self._poll_report, tid, os.WNOHANG)
         except ChildProcessError:

@@ -71,7 +71,8 @@ class Loop:
         child_came: Callable[[int], None],
     ) -> None:
         """`rung` is called when the waker was, `child_came` when the fast path has seized a
-        child."""
+        child.
+        """
         self._native, self._child_came = native, child_came
         self._calls = native.calls
         self._rewinds_early = native.arch.rewinds_early
@@ -131,7 +132,7 @@ class Loop:
         }
 
     def run(self) -> None:
-        """Handles stops until `is_done`."""
+        """Handle stops until `is_done`."""
         while not self.is_done:
             if faults.armed:
                 faults.reach("loop", 0)
@@ -161,8 +162,9 @@ class Loop:
             _kill(tid)
 
     def _blame(self, stop: Stop, error: Exception) -> None:
-        """Handling a stop has failed: its program is killed, and one that has ended is forgotten
-        all the same."""
+        """Kill the program whose stop could not be handled; one that has ended is forgotten
+        all the same.
+        """
         operation = f"handling a stop ({StopKind(stop.kind).name}) of"
         task = self._tasks.get(stop.tid)
         if task is None:
@@ -209,7 +211,7 @@ class Loop:
         self._start_newborn(tid)
 
     def _news(self) -> None:
-        """What the fast path has seen to already."""
+        """Take note of what the fast path has seen to already."""
         self._shortcuts.sleeps_passed()
         for entry in self._fastpath.entries:
             self._happened_ns = entry.at_ns
@@ -234,7 +236,7 @@ class Loop:
                 self._tasks[tid].process.has_read_clock = True
 
     def _was_seen_to(self, entry: Entry) -> None:
-        """An exec or a birth."""
+        """Take note of an exec or a birth."""
         if faults.armed:
             faults.reach(f"entry {StopKind(entry.event).name}", entry.tid)
         if entry.event == StopKind.EXEC:
@@ -298,7 +300,9 @@ class Loop:
             stopped.resume_to_syscall(number)
 
     def _leader_reborn(self, tid: int, former: int) -> Task:
-        """A thread executed a program after the leader had ended: it takes the leader's id."""
+        """Return a thread executed a program after the leader had ended: it takes the leader's
+        id.
+        """
         task = self._tasks[tid] = Task(tid, self._tasks[former].process, TaskState.RUNNING)
         return task
 
@@ -465,7 +469,7 @@ class Loop:
             process.world.record(EventKind.THREAD_ENDED, process.pid, tid=task.tid, at_ns=at_ns)
 
     def _forget(self, task: Task) -> bool:
-        """Removes a task that has ended; returns whether its process has ended with it."""
+        """Remove a task that has ended; return whether its process has ended with it."""
         process = task.process
         self._tasks.pop(task.tid, None)
         self._fastpath.forget(task.tid)

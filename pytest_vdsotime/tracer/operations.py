@@ -140,7 +140,7 @@ class Operations:
     def _advancing(
         self, world: ClockState, timeout_s: float
     ) -> Iterator[list[Mapping[int, TaskSample]]]:
-        """Gives a list for the looks at its tasks when all that was due had happened."""
+        """Give a list for the looks at its tasks when all that was due had happened."""
         seen: list[Mapping[int, TaskSample]] = []
         world.is_advancing = True
         self._timers.revise(world)
@@ -178,7 +178,7 @@ class Operations:
         self.revise(world, is_set=is_set)
 
     def set_wall(self, world: ClockState) -> None:
-        """A program does."""
+        """Set the wall line as a program has asked."""
         setting, world.setting = world.setting, None
         assert setting is not None
         if setting.tai_by_ns:
@@ -186,8 +186,9 @@ class Operations:
         self.move(world, setting.to, is_set=True)
 
     def _move_tai(self, world: ClockState, by_ns: int) -> None:
-        """A wait until a point of CLOCK_TAI is one until a point of the wall line, so much
-        sooner."""
+        """Move the points of CLOCK_TAI that waits end at: a point of the wall line each, so much
+        sooner.
+        """
         self._timers.suspend(world)
         world.page.move_tai(by_ns)
         waits = [task.wait for task in self._quiescence.tasks(world) if task.wait is not None]
@@ -202,8 +203,9 @@ class Operations:
     def settle(
         self, world: ClockState, timeout_s: float, *, is_at_rest: bool = False
     ) -> Mapping[int, TaskSample]:
-        """Returns when every task of a clock is blocked; perhaps, `is_at_rest`, they all are.
-        Raises NotSettled, ClockClosed."""
+        """Return when every task of a clock is blocked; perhaps, `is_at_rest`, they all are.
+        Raises NotSettled, ClockClosed.
+        """
         began_ns, nap_ns, has_nudged = now_ns(), 1 if is_at_rest else FIRST_NAP_NS, False
         worked_ns = -1  # so far, when the programs were found busy for half of `_late_ns`
         passed_ns, timeout_ns = world.passed_ns, round(timeout_s * NS_PER_S)
@@ -239,7 +241,8 @@ class Operations:
         self, world: ClockState, samples: Mapping[int, TaskSample] | None = None
     ) -> Sequence[tuple[int, Task, Wait]]:
         """Who waits for a deadline, and how far it is, the soonest first. Waits that pass in real
-        time are not among them while nobody moves the lines."""
+        time are not among them while nobody moves the lines.
+        """
         if samples is None:
             samples = self._quiescence.sample(world)
         lines, host_ns = world.page.lines, now_ns()
@@ -267,7 +270,7 @@ class Operations:
     # --- the lines move ---------------------------------------------------------------------------
 
     def change(self, world: ClockState, to: Callable[[Lines, int], Lines]) -> None:
-        """Moves the lines, and nothing else. Raises as ClockPage.change."""
+        """Move the lines, and nothing else. Raises as ClockPage.change."""
         try:
             world.page.change(lambda host_ns: to(world.page.lines, host_ns))
         finally:
@@ -290,7 +293,7 @@ class Operations:
         return pending if pending and pending[0].left_ns <= by_ns else None
 
     def fire(self, world: ClockState, step_ns: int, pending: Sequence[Pending]) -> None:
-        """The lines go on, and what is due then comes to its end, soon."""
+        """Move the lines on, and have what is due then expire, soon."""
         self._move_on(world, step_ns)
         due = [one.what for one in pending if one.left_ns <= step_ns]
         self.let_in(world, {one[0].tid for one in due if isinstance(one, tuple)})
@@ -341,7 +344,8 @@ class Operations:
         is_set: bool = False,
     ) -> bool:
         """After the lines were moved: has every wait and timer end when it now should. Returns
-        whether some program has to do with it. `looks` at the tasks, if no wait has begun since."""
+        whether some program has to do with it. `looks` at the tasks, if no wait has begun since.
+        """
         if is_set:
             self._timers.cancel(world)
         has_stopped = is_set and world.is_canceled
@@ -373,7 +377,7 @@ class Operations:
         return has_stopped
 
     def _rings(self, task: Task) -> None:
-        """The kernel's time for a wait is not up, but its own."""
+        """End a wait whose own time is up, while the kernel's for it is not."""
         with task.process.answers_for("ending a wait of"):
             self._end_if_due(task)
 
@@ -388,8 +392,9 @@ class Operations:
 
 
 def _worked_ns(world: ClockState) -> int:
-    """The processor time of all processes of a clock: on a busy machine one that has yet to get a
-    processor is not late. By the clock of each process (clock_getcpuclockid(3))."""
+    """Return the processor time of all processes of a clock: on a busy machine one that has yet to
+    get a processor is not late. By the clock of each process (clock_getcpuclockid(3)).
+    """
     total_ns = 0
     for pid in world.processes:
         with suppress(OSError):  # it has ended
@@ -409,7 +414,8 @@ def _late_ns() -> int:
 def rounding_ns(world: ClockState) -> int:
     """How far a deadline may be missed for the wall line to read a whole millisecond. While a
     program works between two sleeps the monotonic line flows, and a frozen wall line does not: a
-    loop of sleeps would meet it a little earlier each time."""
+    loop of sleeps would meet it a little earlier each time.
+    """
     lines = world.page.lines
     is_apart = not lines.wall.rate.mult and (not world.is_frozen or world.has_nudged)
     return _MAX_ROUNDING_NS if is_apart else 0
@@ -436,12 +442,12 @@ class Clocks:
     """Actions for when no stop is being handled."""
 
     def add(self, world: ClockState) -> None:
-        """A clock's first program is to come."""
+        """Add a clock whose first program is to come."""
         self.tables.worlds.append(world)
         self.shortcuts.choose()
 
     def attach(self, process: Process) -> None:
-        """Takes over a running process; see Attaching.attach. For `later`."""
+        """Take over a running process; see Attaching.attach. For `later`."""
         self.fastpath.hands_over_all, self.fastpath.lets_calls_go = True, False
         try:
             self.attaching.attach(process)
@@ -452,7 +458,8 @@ class Clocks:
 
     def release(self, process: Process) -> None:
         """Lets a process that was attached to, and what it has started, go; see Attaching.release.
-        For `later`."""
+        For `later`.
+        """
         self.fastpath.lets_calls_go = False
         process.world.errors.extend(self.attaching.release(process))
         self.end_if_empty(process.world)
@@ -474,7 +481,7 @@ class Clocks:
         self.end_if_empty(world)
 
     def end_if_empty(self, world: ClockState) -> None:
-        """A clock that is being closed ends with its last process."""
+        """Have a clock that is being closed end with its last process."""
         if world.closed is not None and not world.processes:
             world.closed.give(None)
             if world in self.tables.worlds:
@@ -505,7 +512,8 @@ class Autojump:
 
     def tick(self) -> int:
         """Between two stops: rings alarms, jumps. Returns how long to wait for the next stop, in
-        nanoseconds; 0: until it comes."""
+        nanoseconds; 0: until it comes.
+        """
         self._alarms.ring()
         patiences = [
             self._try_to_jump(world)
@@ -515,11 +523,11 @@ class Autojump:
         return min(filter(None, patiences), default=0)
 
     def was_active(self) -> None:
-        """Some task had a stop."""
+        """Note that some task had a stop."""
         self._nap_ns = FIRST_NAP_NS
 
     def _try_to_jump(self, world: ClockState) -> int:
-        """An exception ends the programs of this clock, and of no other."""
+        """Return an exception ends the programs of this clock, and of no other."""
         try:
             if faults.armed:
                 faults.reach("jump", next(iter(world.processes)))

@@ -51,7 +51,7 @@ class Quiescence:
         return [task for task in self.tasks(world) if task.held is not None]
 
     def samples(self, world: ClockState) -> Mapping[int, TaskSample] | None:
-        """A look at each task that is not stopped, if every one is blocked; else None."""
+        """Return a look at each task that is not stopped, if every one is blocked; else None."""
         to_see: list[Task] = []
         for task in self.tasks(world):
             if task.held is not None:
@@ -88,7 +88,8 @@ class Quiescence:
 
     def _are_brief(self, tasks: Sequence[Task], samples: Sequence[TaskSample]) -> bool:
         """Whether whoever has run is now in a wait as short as `grace`, which he ends himself: he
-        counts as blocked, or there would be no rest with him."""
+        counts as blocked, or there would be no rest with him.
+        """
         return all(
             sample.has_run
             and sample.state == ord("S")
@@ -110,7 +111,7 @@ class Quiescence:
         return self._sampler([task.tid], is_brief=False)[1][0]
 
     def wait_of(self, task: Task, sample: TaskSample | None) -> Wait | None:
-        """The timed wait that a task is in."""
+        """Return the timed wait that a task is in."""
         if task.wait is not None and (task.held is not None or task.at_exit is not None):
             return task.wait
         if sample is None:

@@ -42,7 +42,7 @@ _HANDLERS_STACK = 256 * 1024
 
 
 def at_exit(stopped: Stopped, arch: Arch) -> Rewound | None:
-    """What is to be remembered of the exit of a call, on a machine that rewinds early.
+    """Return what is to be remembered of the exit of a call, on a machine that rewinds early.
 
     Leaves: one that ends with EINTR when it is woken up for anything made again without a handler.
     """
@@ -82,7 +82,9 @@ def find_rewound(stopped: Stopped, arch: Arch, wait: Wait) -> Rewound | None:
 
 
 def call_registers(stopped: Stopped, arch: Arch, rewound: Rewound | None) -> Any:
-    """The registers of a thread as they were at the exit of the call that it was stopped in."""
+    """Return the registers of a thread as they were at the exit of the call that it was stopped
+    in.
+    """
     registers = stopped.registers()
     if rewound is None:
         return registers
@@ -97,7 +99,7 @@ def call_registers(stopped: Stopped, arch: Arch, rewound: Rewound | None) -> Any
 def set_call_registers(
     stopped: Stopped, arch: Arch, rewound: Rewound | None, registers: Any
 ) -> None:
-    """Writes registers that `call_registers` has read: a result, or that the call is made again."""
+    """Write registers that `call_registers` has read: a result, or that the call is made again."""
     if rewound is not None and getattr(registers, arch.program_counter) == rewound.counter:
         if is_in_call(registers, arch):
             if rewound.argument is None:
@@ -108,7 +110,7 @@ def set_call_registers(
 
 
 def error_of(registers: Any, arch: Arch) -> int:
-    """The errno of the system call that a thread was stopped in; 0 if it was in none."""
+    """Return the errno of the system call that a thread was stopped in; 0 if it was in none."""
     if getattr(registers, arch.interrupted_syscall) >= _WORD // 2:
         return 0
     result = getattr(registers, arch.syscall_result)
@@ -121,17 +123,19 @@ def is_in_call(registers: Any, arch: Arch) -> bool:
 
 
 def called_again(registers: Any, arch: Arch) -> int:
-    """The program counter behind a call that a thread will make again with the same arguments; 0
-    if it will not."""
+    """Return the program counter behind a call that a thread will make again with the same
+    arguments; 0 if it will not.
+    """
     again = error_of(registers, arch) in _MADE_AGAIN
     return int(getattr(registers, arch.program_counter)) if again else 0
 
 
 def hide_interrupt(stopped: Stopped, arch: Arch, number: int = 0) -> None:
-    """Some calls end with EINTR when they are woken up for anything (signal(7)), some with EFAULT
-    (WaitRow.may_fail): now it takes a signal with a handler for that, as it would alone. `number`:
-    of the one that is to be delivered. Not on machines that rewind early: the kernel tells nobody
-    the first argument, in whose place the result is."""
+    """Handle an interrupt: some calls end with EINTR when they are woken up for anything
+    (signal(7)), some with EFAULT (WaitRow.may_fail): now it takes a signal with a handler for that,
+    as it would alone. `number`: of the one that is to be delivered. Not on machines that rewind
+    early: the kernel tells nobody the first argument, in whose place the result is.
+    """
     registers = stopped.registers()
     error, nr = error_of(registers, arch), getattr(registers, arch.interrupted_syscall)
     kinds = (arch, *arch.runs_too)
@@ -177,7 +181,7 @@ def recall(stopped: Stopped, arch: Arch, call: BlockedCall) -> int:
 
 
 def end_interrupted(stopped: Stopped, arch: Arch, rewound: Rewound | None = None) -> None:
-    """A signal that stops its process ends such calls too, and SIGCONT must not begin them anew."""
+    """End such a call by a signal that stops its process: SIGCONT must not begin it anew."""
     registers = call_registers(stopped, arch, rewound)
     if error_of(registers, arch) in (errno.EINTR, errno.EFAULT):
         setattr(registers, arch.interrupted_syscall, _WORD - 1)
@@ -233,7 +237,8 @@ def returns_to(address: int, memory: ProcessMemory, registers: Any, arch: Arch) 
 def _is_on_stack(data: bytes, start: int, stack: int, arch: Arch) -> bool:
     """Whether a frame that begins so is on the stack that the thread is on. Behind that of a
     goroutine may lie the one that its handlers are on, with what they have left there: a frame says
-    where that is (sigaltstack(2))."""
+    where that is (sigaltstack(2)).
+    """
     width = array(arch.word).itemsize
     base, size = (
         int.from_bytes(data[max(start - words * width, 0) :][:width], "little")

@@ -56,7 +56,7 @@ class Future(Generic[T]):
             callback()
 
     def then(self, callback: Callable[[], None]) -> None:
-        """Calls `callback` when the answer is there: on the answering thread, or at once."""
+        """Call `callback` when the answer is there: on the answering thread, or at once."""
         with self._lock:
             if not self._is_given:
                 self._then.append(callback)
@@ -64,11 +64,11 @@ class Future(Generic[T]):
         callback()
 
     def give(self, value: T) -> None:
-        """Ends the waiting. A second answer is ignored: the first one stands."""
+        """End the waiting. A second answer is ignored: the first one stands."""
         self._end(value, None)
 
     def fail(self, error: BaseException) -> None:
-        """Ends the waiting with an exception."""
+        """End the waiting with an exception."""
         self._end(None, error)
 
     def is_given(self) -> bool:
@@ -76,7 +76,7 @@ class Future(Generic[T]):
         return self._is_given
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Waits at most `timeout` real seconds; returns whether the answer is there."""
+        """Wait at most `timeout` real seconds; return whether the answer is there."""
         if not self._is_given:
             if not self._gate.acquire(timeout=-1 if timeout is None else max(timeout, 0)):
                 return False
@@ -84,7 +84,7 @@ class Future(Generic[T]):
         return True
 
     def result(self) -> T:
-        """Waits for the answer; raises what `fail` was given."""
+        """Wait for the answer; raise what `fail` was given."""
         self.wait()
         if self._error is not None:
             raise self._error
@@ -181,7 +181,7 @@ class ClockState:
 
     @contextmanager
     def step(self, call: str) -> Iterator[None]:
-        """What the test calls begins, and ends with what it raises; "": nothing to speak of."""
+        """Record what the test calls, and what it raises; "": nothing to speak of."""
         if not call:
             yield
             return
@@ -197,7 +197,7 @@ class ClockState:
             self.record(EventKind.DONE, 0, (call, raised))
 
     def warn(self, pid: int, text: str) -> None:
-        """A RealTimeWarning is due."""
+        """Have a RealTimeWarning raised."""
         self.record(EventKind.WARNED, pid, text)
         self.warnings.append(text)
 
@@ -294,7 +294,7 @@ class Process:
     """It, or whoever started it, handles page faults itself (userfaultfd(2))."""
 
     def born(self, pid: int) -> Process:
-        """A child, as fork leaves it. Its copy of the page is not made yet."""
+        """Return a child, as fork leaves it. Its copy of the page is not made yet."""
         return replace(
             self,
             pid=pid,
@@ -329,19 +329,20 @@ class Process:
         )
 
     def drop_copy(self) -> None:
-        """It has no private copy any more; nothing if it had none."""
+        """Forget its private copy of the page, if it has one."""
         copy, self.copy = self.copy, None
         if copy is not None and copy in self.world.page.copies:
             self.world.page.copies.remove(copy)
 
     def kill(self) -> None:
-        """Sends SIGKILL; nothing if it has just ended."""
+        """Send SIGKILL; nothing if it has just ended."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
     def kill_unsupported(self, error: Exception, operation: str = "taking over") -> None:
-        """What the tracer was to do for it has failed: it must not run on in real time. One error
-        is enough."""
+        """Kill it, as what the tracer was to do for it has failed: it must not run on in real time.
+        One error is enough.
+        """
         if self.has_failed:
             return
         self.has_failed = True
@@ -355,7 +356,7 @@ class Process:
 
     @contextmanager
     def answers_for(self, operation: str) -> Iterator[None]:
-        """An exception in what is done for it ends this program, and no other.
+        """Have an exception in what is done for it end this program, and no other.
 
         That it was killed meanwhile (ProcessLookupError) is none: its end is reported next.
         """
@@ -423,7 +424,7 @@ class Task:
         return self.wait is not None and not self.wait.is_continued
 
     def move(self, state: TaskState) -> None:
-        """Changes the state, by MOVES."""
+        """Change the state, by MOVES."""
         if state not in MOVES[self.state]:
             raise RuntimeError(f"task {self.tid} cannot go from {self.state.name} to {state.name}")
         self.state = state

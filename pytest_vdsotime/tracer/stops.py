@@ -49,7 +49,8 @@ class Stops:
         rung: Callable[[], None],
     ) -> None:
         """`news` is called when the fast path may have births and readers to tell of, `rung` when
-        the waker was."""
+        the waker was.
+        """
         self._postponed = tables.postponed
         self._fastpath = fastpath
         self._news = news
@@ -59,8 +60,9 @@ class Stops:
         self._rung = rung
 
     def next(self, patience_ns: int = 0) -> Stop | None:
-        """Waits for the next stop, `patience_ns` at most unless that is 0; None when there was
-        none, or it was the waker, news from the fast path, or a stop that has passed."""
+        """Wait for the next stop, `patience_ns` at most unless that is 0; None when there was
+        none, or it was the waker, news from the fast path, or a stop that has passed.
+        """
         if not self._postponed:
             self._postponed.extend(self._fastpath.wait(patience_ns))
             self._news()
@@ -76,8 +78,8 @@ class Stops:
         return None if self._was_doorbell(stop) else stop
 
     def next_of(self, tid: int) -> Stop:
-        """The next stop of one task; those of others wait, but the waker's: unanswered for long,
-        it is repaired.
+        """Return the next stop of one task; those of others wait, but the waker's: unanswered for
+        long, it is repaired.
 
         Raises ProcessLookupError when it dies.
         """
@@ -99,7 +101,8 @@ class Stops:
 
     def kill_all(self, worlds: Sequence[ClockState]) -> None:
         """Kills every process of these clocks, and reaps it. The end of a process is not reported
-        before every one of its threads is reaped, so all reports are taken."""
+        before every one of its threads is reaped, so all reports are taken.
+        """
         left = {pid: one for world in worlds for pid, one in world.processes.items()}
         for process in left.values():
             process.kill()
@@ -177,7 +180,8 @@ class Recovery:
 
     def look_around(self) -> None:
         """Postpones the stops that it finds, to be handled next, and places overdue newborn
-        tasks."""
+        tasks.
+        """
         tables = self._tables
         known = tables.newborn.keys() | {stop.tid for stop in tables.postponed}
         fastpath = self._fastpath
@@ -198,7 +202,8 @@ class Recovery:
     def _place_overdue(self) -> None:
         """Places newborn tasks whose parent's report is overdue: threads by their process,
         processes
-        by the clock page that they have mapped. One that has none must not run on unseen."""
+        by the clock page that they have mapped. One that has none must not run on unseen.
+        """
         tables = self._tables
         for tid in self._overdue & tables.newborn.keys():
             process = self._process_of(tid)
@@ -255,7 +260,7 @@ _TOLD_APART = "futex", "clock_nanosleep"
 
 
 def own_rows(abi: Abi) -> Mapping[int, WaitRow]:
-    """The rows of WAITS for one kind of system call, by number."""
+    """Return the rows of WAITS for one kind of system call, by number."""
     return {abi.syscalls[row.name]: row for row in WAITS if row.name in abi.syscalls}
 
 
@@ -292,7 +297,7 @@ class Shortcuts:
     """Of the programs that the fast path takes over, as it names them."""
 
     def was_at_exec(self, process: Process, kind: int, base: int) -> None:
-        """The fast path has taken over a program, with its vDSO at `base`."""
+        """Note that the fast path has taken over a program, with its vDSO at `base`."""
         self.takeover.was_at_exec(process, self.kinds[kind], base)
 
     def know_kinds(self) -> None:
@@ -337,14 +342,15 @@ class Shortcuts:
         self.fastpath.let_waits_begin(ahead_ns)
 
     def lines_moved(self) -> None:
-        """The lines of some clock have changed, or what moves them."""
+        """Tell the fast path that the lines of some clock have changed, or what moves them."""
         worlds = self.tables.worlds
         is_alone = len(worlds) == 1 and self.is_native and not self.needs_care
         self.fastpath.let_waits_begin(_ahead_ns(worlds[0]) if is_alone else None)
 
     def pass_sleeps(self, world: ClockState, most_ns: int, rounds_ns: int) -> None:
         """Until its next stop of any other kind, the sleeps of a program that is alone pass at
-        once. `rounds_ns`: see FastPath.pass_sleeps."""
+        once. `rounds_ns`: see FastPath.pass_sleeps.
+        """
         tables = self.tables
         is_lone = len(tables.worlds) == len(tables.tasks) == len(world.processes) == 1
         if not is_lone or self.needs_care or self.fastpath.hands_over_all or tables.postponed:
@@ -375,7 +381,8 @@ class Shortcuts:
 
 def _ahead_ns(world: ClockState) -> int | None:
     """How far the monotonic line is ahead of the host's clock, where it goes at its pace, nobody
-    moves it, and tasks need not stop at every system call."""
+    moves it, and tasks need not stop at every system call.
+    """
     line = world.page.lines.monotonic
     is_plain = (
         world.follows

@@ -37,7 +37,8 @@ class Tracer:
 
     def __init__(self, *, is_native: bool = True) -> None:
         """`is_native`: the native code handles by itself the stops that it can; else Python handles
-        every one."""
+        every one.
+        """
         self._is_native = is_native
         self._lock = threading.Lock()
         self._owner = os.getpid()
@@ -52,7 +53,7 @@ class Tracer:
         self._failure: BaseException | None = None
 
     def load(self) -> NativeObjects:
-        """Reads the native objects, checked against this machine.
+        """Read the native objects, checked against this machine.
 
         Raises TracingUnavailable.
         """
@@ -65,7 +66,7 @@ class Tracer:
             return self._native
 
     def start(self) -> None:
-        """Starts the thread and its waker, if that was not done yet.
+        """Start the thread and its waker, if that was not done yet.
 
         Raises TracingUnavailable, within a second, where tracing is refused.
         """
@@ -87,7 +88,7 @@ class Tracer:
             self._thread = thread
 
     def check_usable(self) -> None:
-        """Raises ClockClosed after close or in a forked child, VdsoTimeError after a failure."""
+        """Raise ClockClosed after close or in a forked child, VdsoTimeError after a failure."""
         if os.getpid() != self._owner:
             raise ClockClosed(
                 "this clock belongs to the parent process: after os.fork(), make a new one"
@@ -114,7 +115,7 @@ class Tracer:
             self._waker.ring()
 
     def announce(self, spawn: Spawn, action: Callable[[Loop], None], *answers: Future[Any]) -> int:
-        """A thread of this process is about to start a child. Returns the pid of the waker.
+        """Return a thread of this process is about to start a child. Returns the pid of the waker.
 
         `action` runs on the tracer thread when the child is born; as for the answers, see `post`.
         """
@@ -139,7 +140,7 @@ class Tracer:
             self._unanswered.difference_update(answers)
 
     def call(self, action: Callable[[Loop], T]) -> T:
-        """Runs `action` on the tracer thread and returns or raises what it does."""
+        """Run `action` on the tracer thread and return or raise what it does."""
         self.check_usable()
         future: Future[T] = Future()
         self.post(lambda loop: future.give(action(loop)), future)
@@ -170,7 +171,7 @@ class Tracer:
         self._unanswered.discard(future)
 
     def close(self) -> None:
-        """Ends the thread; whatever is still traced is killed. Idempotent."""
+        """End the thread; whatever is still traced is killed. Idempotent."""
         if os.getpid() != self._owner:
             return
         with self._lock:
@@ -238,7 +239,7 @@ class Tracer:
                 _act(loop, *self._starting.pop(spawn))
 
     def _let_in(self, loop: Loop, pid: int) -> None:
-        """A child that the fast path has taken."""
+        """Let in a child that the fast path has taken."""
         self._pending_spawns.forget_withdrawn()
         spawn = next(one for one in tuple(self._starting) if one.is_taken and one.pid == pid)
         _act(loop, *self._starting.pop(spawn))

@@ -48,7 +48,7 @@ class Waker:
     """The waker process. `ring` is for any thread, the rest for the tracer thread."""
 
     def __init__(self, program: WakerProgram) -> None:
-        """Raises TracingUnavailable when it cannot be traced."""
+        """Raise TracingUnavailable when it cannot be traced."""
         self._program = program
         self._alarm_ns = _YEARS_NS
         self._told_alarm: tuple[int, int] | None = None
@@ -85,12 +85,12 @@ class Waker:
                 return  # the tracer finds out when it looks around
 
     def set_alarm(self, at_ns: int) -> None:
-        """It rings at this time of CLOCK_MONOTONIC by itself."""
+        """Have it ring at this time of CLOCK_MONOTONIC by itself."""
         self._alarm_ns = min(at_ns, _YEARS_NS)
         self.ring()
 
     def go_on(self) -> None:
-        """Ends its stop. What the alarm was is read anew then (native_stub/program/waker.c)."""
+        """End its stop. What the alarm was is read anew then (native_stub/program/waker.c)."""
         address = self._program.alarm_time
         seconds, nanoseconds = divmod(self._alarm_ns, NS_PER_S)
         if self._alarm_ns <= now_ns():
@@ -110,7 +110,7 @@ class Waker:
             self.go_on()
 
     def close(self) -> None:
-        """Ends and reaps it; idempotent."""
+        """End and reap it; idempotent."""
         with self._lock:
             pid, self.pid = self.pid, 0
         if pid == 0:
@@ -123,7 +123,7 @@ class Waker:
 
 
 def _handle_interrupt() -> Callable[[], None]:
-    """Gives INTERRUPT a handler that does nothing but end waitpid; returns what undoes it."""
+    """Give INTERRUPT a handler that does nothing but end waitpid; return what undoes it."""
     set_handler = ctypes.pythonapi.PyOS_setsig
     set_handler.argtypes, set_handler.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
     nothing = ctypes.cast(ctypes.CDLL(None).getpid, ctypes.c_void_p)
@@ -132,7 +132,7 @@ def _handle_interrupt() -> Callable[[], None]:
 
 
 def watch(waker: Waker, tracer: threading.Thread, ended: threading.Event) -> None:
-    """The watch thread's work, until `ended`."""
+    """Do the watch thread's work, until `ended`."""
     undo: Callable[[], None] | None = None
     heard, since_s = -1, time.monotonic()
     while True:
@@ -172,7 +172,7 @@ class Alarms:
         self._alarms.pop(key, None)
 
     def ring(self) -> None:
-        """Does what is due. Between two stops."""
+        """Do what is due. Between two stops."""
         if now_ns() < self._next_ns:
             return
         due = [key for key, (at_ns, _) in self._alarms.items() if at_ns <= now_ns()]

@@ -79,7 +79,8 @@ def _signed(register: int) -> int:
 
 def _result_of(on_exit: Callable[[int], _Result], result: int) -> _Result | int:
     """At the exit of a call that the kernel has ended with `result`: what it returns. The kernel
-    may have used memory that is closed to the tracer (memfd_secret(2)), or gone by now."""
+    may have used memory that is closed to the tracer (memfd_secret(2)), or gone by now.
+    """
     try:
         return on_exit(result)
     except Refused as refusal:
@@ -173,7 +174,7 @@ class Calls:
         return None
 
     def _again(self, row: CallRow, request: Request, result: int) -> int:
-        """The kernel's own answer has had the memory provided that the clock's goes to."""
+        """Return the kernel's own answer has had the memory provided that the clock's goes to."""
         try:
             answer = row.answer(request)
         except NotThere:
@@ -181,14 +182,14 @@ class Calls:
         return answer if isinstance(answer, int) else result
 
     def give(self, stopped: Stopped, result: int) -> None:
-        """The call's result, without the kernel."""
+        """Give the call its result, without the kernel."""
         registers = stopped.registers()
         setattr(registers, self._arch.interrupted_syscall, _MINUS_ONE)
         setattr(registers, self._arch.syscall_result, result % 2**64)
         stopped.set_registers(registers)
 
     def _is_of_vdso(self, stopped: Stopped, process: Process, call: SystemCall) -> bool:
-        """The kernel's vDSO makes the call itself where it cannot read the hardware."""
+        """Return the kernel's vDSO makes the call itself where it cannot read the hardware."""
         host = process.host
         if host is None or call.counter - process.vdso not in host.call_offsets:
             return False
@@ -276,7 +277,8 @@ class Calls:
 
     def _map_low_page(self, request: Request) -> Callable[[Stopped], None]:
         """Has the call map a page where its pointers reach, and be made again. (mmap by such a call
-        finds no other: get_mmap_base, arch/x86/mm/mmap.c.)"""
+        finds no other: get_mmap_base, arch/x86/mm/mmap.c.)
+        """
         arch, abi, process = self._arch, request.abi, request.process
         if request.task.wait is not None:
             request.task.wait.is_continued = True
@@ -311,7 +313,7 @@ class Calls:
         return call.nr == self._rows[call.arch][0].syscalls["read"]
 
     def ended_read(self, stopped: Stopped) -> int | None:
-        """The descriptor that a task has just read, if it was stopped at the end of that."""
+        """Return the descriptor that a task has just read, if it was stopped at the end of that."""
         registers, arch = stopped.registers(), self._arch
         kinds = (arch, *arch.runs_too)
         abi = next((one for one in kinds if one.runs_in(registers)), arch).abis[0]
@@ -323,7 +325,7 @@ class Calls:
     def at_exit(
         self, answer: Callable[[int], int], request: Request | None = None
     ) -> Callable[[Stopped], None]:
-        """What puts the result of a call right by `answer`."""
+        """Return what puts the result of a call right by `answer`."""
         name = self._arch.syscall_result
 
         def put_right(stopped: Stopped) -> None:

@@ -75,7 +75,8 @@ def require_right(request: Request) -> None:
 
 def _set_wall(request: Request, instant_ns: int) -> int:
     """After the kernel's own checks, in its order (do_sys_settimeofday64): the value, then the
-    right."""
+    right.
+    """
     check_settable(instant_ns)
     require_right(request)
     request.process.world.discipline.wall_was_set()
@@ -106,7 +107,7 @@ def _clock_settime(request: Request) -> Answer:
 
 
 def _settimeofday(request: Request) -> Answer:
-    """The timezone is checked, but not set: it is the host's."""
+    """Return the timezone is checked, but not set: it is the host's."""
     seconds = microseconds = minutes_west = 0
     if request.arguments[0]:
         seconds, microseconds = request.read_pair(request.arguments[0])
@@ -126,7 +127,7 @@ def _settimeofday(request: Request) -> Answer:
 
 
 def _stime(request: Request) -> Answer:
-    """It checks the right only, and says nothing of a value that cannot be set."""
+    """Check the right alone, and say nothing of a value that cannot be set."""
     seconds = int.from_bytes(request.read(request.arguments[0], 4), "little", signed=True)
     require_right(request)
     if seconds >= 0:
@@ -145,7 +146,8 @@ def _first_tick_ns() -> int:
 
 def _times(request: Request) -> Answer:
     """Its result counts ticks of the monotonic line, of which no time namespace knows; the kernel's
-    own may be older by the time that the call has taken."""
+    own may be older by the time that the call has taken.
+    """
 
     def counted(result: int) -> int:
         if result == -errno.EFAULT and request.arguments[0]:
@@ -159,7 +161,8 @@ def _times(request: Request) -> Answer:
 
 def _sysinfo(request: Request) -> Answer:
     """Its first field, a long, is the uptime: CLOCK_BOOTTIME rounded up and then cut to fit
-    (do_sysinfo, kernel/sys.c)."""
+    (do_sysinfo, kernel/sys.c).
+    """
 
     def moved(result: int) -> int:
         if result == 0:
@@ -222,8 +225,9 @@ class _Argument:
         return cls(address, data, fields, size)
 
     def write(self, request: Request) -> None:
-        """Padding stays as it was between fields of 64 bits, and is zero behind those of 32
-        (put_old_timex32, kernel/time/time.c)."""
+        """Keep padding as it was between fields of 64 bits, and is zero behind those of 32
+        (put_old_timex32, kernel/time/time.c).
+        """
         if self.size == 4:
             self.data[:] = bytes(len(self.data))
         for field, value in zip(Timex, self.fields, strict=True):
@@ -239,7 +243,9 @@ def _place(field: Timex, size: int) -> slice:
 
 
 def _check(request: Request, given: list[int]) -> None:
-    """The kernel's checks, in its order (timekeeping_validate_timex, kernel/time/timekeeping.c)."""
+    """Make the kernel's checks, in its order (timekeeping_validate_timex,
+    kernel/time/timekeeping.c).
+    """
     modes = given[Timex.MODES]
     is_single = modes & ntp.ADJ_ADJTIME
     if is_single and not modes & ntp.ADJ_OFFSET:
@@ -259,7 +265,7 @@ def _check(request: Request, given: list[int]) -> None:
 
 
 def _check_leap_second(request: Request, status: int) -> None:
-    """The kernel has clocks without leap seconds too, and the same error for them (CLOCK_AUX)."""
+    """Refuse leap seconds, as the kernel does for its clocks that have none (CLOCK_AUX)."""
     if not status & (ntp.STA_INS | ntp.STA_DEL):
         return
     process = request.process
@@ -288,7 +294,7 @@ def _step_ns(request: Request, given: list[int]) -> int:
 
 
 def _adjust(request: Request, argument: _Argument) -> int:
-    """Sets, and leaves in the fields what the kernel tells."""
+    """Set what is asked for, and leave in the fields what the kernel tells."""
     given = argument.fields
     _check(request, given)
     modes, world = given[Timex.MODES], request.process.world
@@ -321,7 +327,7 @@ def _adjust(request: Request, argument: _Argument) -> int:
 
 
 def _adjtimex(request: Request) -> Answer:
-    """It writes back what it was given even where it refuses (kernel/time/time.c)."""
+    """Write back what was given even where that is refused (kernel/time/time.c)."""
     argument = _Argument.read(request, 0)
     try:
         return _adjust(request, argument)

@@ -39,7 +39,8 @@ _OF_ITIMER = -1
 
 def kernel_may_run(world: ClockState) -> bool:
     """Whether a timer of the kernel expires when one of the clock does, as long as nobody moves the
-    lines."""
+    lines.
+    """
     lines = world.page.lines
     return (
         not world.is_advancing
@@ -49,7 +50,7 @@ def kernel_may_run(world: ClockState) -> bool:
 
 
 def find_fd_timer(world: ClockState, pid: int, fd: int) -> Timer | None:
-    """The timer behind a descriptor, which may have come from another process."""
+    """Return the timer behind a descriptor, which may have come from another process."""
     for timer in tuple(world.timers.values()):
         if timer.copy >= 0 and descriptors.is_copy(timer.copy, pid, fd):
             return timer
@@ -57,7 +58,7 @@ def find_fd_timer(world: ClockState, pid: int, fd: int) -> Timer | None:
 
 
 def forget(world: ClockState, timer: Timer) -> None:
-    """It is gone."""
+    """Forget a timer that is gone."""
     world.timers.pop(timer.key, None)
     world.unsent.discard(timer.key)
     timer.deadlines = ()
@@ -73,7 +74,7 @@ def _is_pending(timer: Timer) -> bool:
 
 
 def overrun_of(timer: Timer) -> int:
-    """What timer_getoverrun(2) tells."""
+    """Return what timer_getoverrun(2) tells."""
     if timer.is_sent and not _is_pending(timer):
         timer.was_delivered()
     return min(timer.last_overrun, MAX_OVERRUN)
@@ -154,7 +155,7 @@ class Timers:
 
     @contextmanager
     def _answers_for(self, world: ClockState, timer: Timer) -> Iterator[None]:
-        """An exception ends the program that the timer belongs to, and no other."""
+        """Have an exception end the program that the timer belongs to, and no other."""
         process = world.processes.get(owner_of(world, timer))
         if process is None:  # which process has its descriptor is found out when it is armed
             with suppress(ProcessLookupError):
@@ -185,7 +186,7 @@ class Timers:
             self.revise(world)
 
     def expire(self, world: ClockState, timer: Timer) -> None:
-        """What is due by now."""
+        """Have what is due by now expire."""
         deadline = deadline_of(world, timer)
         count = timer.pass_by(world.page.lines, now_ns())
         if not count:
@@ -230,7 +231,8 @@ class Timers:
 
     def send_unsent(self, process: Process) -> None:
         """At a stop of a process whose clock has signals that could not be queued yet: those of the
-        process are, where that is possible now."""
+        process are, where that is possible now.
+        """
         world = process.world
         for key in [key for key in world.unsent if key[1] == process.pid]:
             timer = world.timers[key]
@@ -276,7 +278,9 @@ class Timers:
                 descriptors.add_ticks(timer.copy, 1)
 
     def at_read(self, task: Task, fd: int) -> Callable[[int], int] | None:
-        """What a read(2) returns in place of its own result, if it is of a canceled timer."""
+        """Return what a read(2) returns in place of its own result, if it is of a canceled
+        timer.
+        """
         world = task.process.world
         timer = find_fd_timer(world, task.tid, fd)
         if timer is None or not timer.is_canceled:
@@ -292,8 +296,9 @@ class Timers:
         return cancellation
 
     def correct(self, process: Process, info: Any) -> None:
-        """What a signal that a timer has sent says when it is delivered: how often it has expired
-        meanwhile, and setitimer's is the kernel's own."""
+        """Correct what a signal of a timer says when it is delivered: how often it has expired
+        meanwhile, and setitimer's is the kernel's own.
+        """
         fields = signals.TIMER_FIELDS.unpack_from(bytes(info.rest), signals.TIMER_OFFSET)
         number, overrun, value, times_sent = fields
         if number == _OF_ITIMER:

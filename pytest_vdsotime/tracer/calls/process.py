@@ -26,8 +26,11 @@ def _prctl(request: Request) -> Answer:
 
 
 def _dumpable(request: Request) -> Answer:
-    """An ordinary user may not look into an undumpable program, its tracer neither (ptrace(2)): so
-    there it does not become so, and is told that it did. Nobody else can tell but by trying."""
+    """Answer prctl of a program that is to be undumpable.
+
+    An ordinary user may not look into one, its tracer neither (ptrace(2)): so there the program
+    stays as it is, and gets the answer that it has changed, which it could tell by trying alone.
+    """
     process = request.process
     if os.geteuid() == 0:
         return None
@@ -44,7 +47,7 @@ def _seccomp(request: Request) -> Answer:
 
 
 def _installs_filter(request: Request) -> Answer:
-    """What it filters may be what its takeover at exec would call."""
+    """Return what it filters may be what its takeover at exec would call."""
 
     def installed(result: int) -> int:
         if result == 0:
@@ -95,7 +98,9 @@ def _userfaultfd(request: Request) -> Answer:
 
 
 def _unshare(request: Request) -> Answer:
-    """What it starts is in another time namespace, and what it executes; itself is not yet."""
+    """Return what it starts is in another time namespace, and what it executes; itself is not
+    yet.
+    """
     request.process.changes_time_namespace = True
     return None
 
@@ -111,8 +116,10 @@ def _setns(request: Request) -> Answer:
 
 
 def _io_uring_setup(request: Request) -> Answer:
-    """Waits in it are not seen: while waits follow the clock there is none, as under many
-    sandboxes, and programs use their other path."""
+    """Refuse io_uring while waits follow the clock: those in it are not seen.
+
+    Programs use their other path, as under many sandboxes.
+    """
     return -errno.ENOSYS if request.process.world.follows else None
 
 

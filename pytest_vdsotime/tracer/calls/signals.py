@@ -34,7 +34,7 @@ _SET_SIZE = 8  # _NSIG bits, in every ABI (asm-generic/signal.h)
 
 
 def _discarded(process: Process, masks: SignalMasks) -> int:
-    """The signals that would be discarded, as the kernel's bit set."""
+    """Return the signals that would be discarded, as the kernel's bit set."""
     if procfs.is_namespace_init(process.pid):
         ignored = ~masks.caught  # SIGNAL_UNKILLABLE (sig_task_ignored, kernel/signal.c)
     else:
@@ -43,7 +43,7 @@ def _discarded(process: Process, masks: SignalMasks) -> int:
 
 
 def _fatal(process: Process, masks: SignalMasks) -> int:
-    """The signals that would end the process, as the kernel's bit set."""
+    """Return the signals that would end the process, as the kernel's bit set."""
     handled = masks.caught | masks.ignored | masks.blocked | _discarded(process, masks)
     return procfs.FATAL_BY_DEFAULT & ~handled
 
@@ -149,7 +149,8 @@ def _without(
     discarded: int, fatal: int, task: Task, stopped: Stopped, address: int, size: int
 ) -> int:
     """Take what is told of these signals out of what was read, and send the fatal ones again.
-    Return how much is left."""
+    Return how much is left.
+    """
     fd = task.first_argument & 0xFFFFFFFF
     if procfs.signalfd_mask(task.tid, fd) is None:
         return size
@@ -166,5 +167,5 @@ def _without(
 
 
 def row_of(row: WaitRow) -> CallRow:
-    """It stops at every such call: one without a timeout takes signals too."""
+    """Return a row that stops at every such call: one without a timeout takes signals too."""
     return CallRow(row.name, partial(_sigtimedwait, row), time64=row.time64)

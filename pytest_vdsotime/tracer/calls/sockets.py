@@ -167,7 +167,7 @@ def _set(copy: socket.socket, option: int, timeout_ns: int) -> None:
 
 
 def _getsockopt(request: Request) -> Answer:
-    """The kernel tells it what the program has set."""
+    """Return the kernel tells it what the program has set."""
     world, found = request.process.world, _option(request)
     if found is None:
         return None
@@ -240,7 +240,7 @@ class SocketWaits:
         return self.names[abi.audit_arch]
 
     def wait_of(self, task: Task, sample: TaskSample) -> Wait | None:
-        """The wait that a task is in, if it is such a one."""
+        """Return the wait that a task is in, if it is such a one."""
         process = task.process
         world, host = process.world, process.host
         if not world.sockets or host is None:
@@ -337,7 +337,7 @@ def _left(recvmmsg: RecvmmsgState) -> int:
 
 
 def _rest(request: Request, recvmmsg: RecvmmsgState) -> dict[int, int]:
-    """The arguments of the call for that."""
+    """Return the arguments of the call for that."""
     size = 8 * request.abi.long_size  # of struct mmsghdr: seven words and an int, filled up
     flags = recvmmsg.arguments[_FLAGS]
     return {

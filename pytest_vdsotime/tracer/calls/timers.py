@@ -48,7 +48,8 @@ def _changed(request: Request) -> None:
 
 def _left(timer: Timer | None, request: Request) -> tuple[int, int]:
     """(nanoseconds until it expires, its interval), as the kernel tells them: an armed timer never
-    has nothing left."""
+    has nothing left.
+    """
     if timer is None or not timer.deadlines:
         return 0, 0 if timer is None else timer.interval_ns
     left_ns = timer.left_ns(request.process.world.page.lines, now_ns())
@@ -58,7 +59,7 @@ def _left(timer: Timer | None, request: Request) -> tuple[int, int]:
 def _arm(
     request: Request, timer: Timer, value_ns: int, interval_ns: int, *, is_absolute: bool
 ) -> None:
-    """A value of zero disarms it."""
+    """Disarm it by a value of zero."""
     page = request.process.world.page
     timer.interval_ns, timer.deadlines, timer.last_overrun = interval_ns, (), 0
     # A signal that is still queued counts as that of the next expiration.
@@ -83,7 +84,8 @@ def _itimer(request: Request) -> Timer:
 
 def _write_itimerval(request: Request, address: int, left: tuple[int, int]) -> None:
     """Interval, then value: what is left of an armed timer is at least a microsecond
-    (itimer_get_remtime, kernel/time/itimer.c)."""
+    (itimer_get_remtime, kernel/time/itimer.c).
+    """
     value_ns, interval_ns = left
     spans = interval_ns, max(value_ns, _NS_PER_US) if value_ns else 0
     pack = request.abi.pack_span
@@ -117,7 +119,7 @@ def _getitimer(request: Request) -> Answer:
 
 
 def _alarm(request: Request) -> Answer:
-    """Returns what was left in seconds, to the nearest but never 0 (alarm_setitimer)."""
+    """Return what was left in seconds, to the nearest but never 0 (alarm_setitimer)."""
     if not _follows(request):
         return None
     timer = _itimer(request)
@@ -201,7 +203,8 @@ def _timerfd_settime(request: Request) -> Answer:
 
 def _is_before_host(request: Request, clock_id: int, value_ns: int) -> bool:
     """Whether a point of the clock is one at which the host's had not begun: the kernel, which has
-    no negative times, would count too few expirations since."""
+    no negative times, would count too few expirations since.
+    """
     passed_ns = -request.left_ns(clock_id, value_ns, now_ns())
     return passed_ns > min(time.clock_gettime_ns(clock_id), request.kernels_ns(clock_id))
 
@@ -265,8 +268,9 @@ def _timer_create(request: Request) -> Answer:
 
 
 def _read_event(request: Request) -> tuple[int, int, int]:
-    """The value, the signal and the thread of a struct sigevent (sigevent(3type)). The kernel reads
-    it before it writes the timer's number, which may come to stand there."""
+    """Return the value, the signal and the thread of a struct sigevent (sigevent(3type)). The
+    kernel reads it before it writes the timer's number, which may come to stand there.
+    """
     if not request.arguments[1]:
         return 0, 0, 0
     long = request.abi.long_size  # of the value, which comes first
@@ -344,7 +348,7 @@ TIMER_CALLS = (
 
 
 def _translated(request: Request, clock_id: int, seconds: int, nanoseconds: int) -> bytes | None:
-    """The deadline for the kernel, or None where it gets the program's own."""
+    """Return the deadline for the kernel, or None where it gets the program's own."""
     page = request.process.world.page
     if seconds < 0 or not 0 <= nanoseconds < NS_PER_S or not page.serves(clock_id):
         return None
@@ -364,8 +368,9 @@ def _translated(request: Request, clock_id: int, seconds: int, nanoseconds: int)
 
 
 def translated_itimerspec(request: Request, clock_id: int | None) -> Answer:
-    """A call whose third argument points to a struct itimerspec: interval, then value; a value of
-    zero disarms."""
+    """Return a call whose third argument points to a struct itimerspec: interval, then value; a
+    value of zero disarms.
+    """
     if clock_id is None or request.arguments[2] == 0:
         return None
     pair = request.abi.pair(request.time64)

@@ -65,7 +65,8 @@ _FINAL = errno.EINTR, errno.EFAULT
 
 def begin(row: WaitRow, request: Request) -> Answer:
     """At the entry of a call. On a clock that leaves waits to the kernel, points of a line alone
-    are translated."""
+    are translated.
+    """
     task, world = request.task, request.process.world
     wait, task.wait = task.wait, None
     is_new = (
@@ -184,8 +185,9 @@ def _at_exit(request: Request, wait: Wait, stopped: Stopped, result: int) -> int
 
 
 def finish(task: Task, wait: Wait, stopped: Stopped, result: int) -> int:
-    """What a call returns that the kernel has ended with `result`, or interrupted; and what it
-    leaves in memory."""
+    """Return what a call returns that the kernel has ended with `result`, or interrupted; and what
+    it leaves in memory.
+    """
     row, lines = wait.row, task.process.world.page.lines
     left_ns = max(wait.left_ns(lines, now_ns()), 0)
     is_expiring, is_anew = wait.is_expiring, wait.is_anew
@@ -234,7 +236,9 @@ class TimedWaits:
     """Of the host's own system calls, by number."""
 
     def recorded(self, record: Record) -> Wait | None:
-        """The wait that the fast path has recorded, which the kernel times as it is written."""
+        """Return the wait that the fast path has recorded, which the kernel times as it is
+        written.
+        """
         nr, arguments, abi = record.nr, tuple(record.arguments), self.arch.abis[0]
         row = self.rows[nr]
         timeout_ns: int | None = (arguments[row.argument] & 0xFFFFFFFF) * Unit.MILLISECONDS
@@ -262,7 +266,7 @@ class TimedWaits:
         self._interrupt(task, wait)
 
     def call_anew(self, task: Task, wait: Wait) -> None:
-        """The kernel is to time it otherwise from now on: has it called again, soon."""
+        """Have the call made again, soon, as the kernel is to time it otherwise from now on."""
         wait.is_anew = True
         self._interrupt(task, wait)
 
@@ -314,7 +318,8 @@ class TimedWaits:
 
     def at_signal(self, task: Task, stopped: Stopped, number: int) -> None:
         """About to get a signal: as `at_stop`; and whether the wait that it has interrupted is to
-        go on, which the kernel knows, or the tracer by the call being made again."""
+        go on, which the kernel knows, or the tracer by the call being made again.
+        """
         record = self.fastpath.record_of(task.tid)
         if record is not None:
             task.wait = self.recorded(record)
@@ -336,7 +341,8 @@ class TimedWaits:
         self, task: Task, wait: Wait, stopped: Stopped, registers: Any, number: int
     ) -> bool:
         """Whether a wait does after a signal. What is made again is the call itself: not
-        restart_syscall, of which the tracer would not hear."""
+        restart_syscall, of which the tracer would not hear.
+        """
         error, row = error_of(registers, self.arch), wait.row
         is_stopping, is_caught = number in STOPPING, procfs.catches(task.tid, number)
         tells_rest = row.rest is not None and not wait.is_absolute
@@ -392,7 +398,7 @@ _MASK_SIZE = 8
 
 
 def rest_before(row: WaitRow, request: Request) -> bytes:
-    """What stands where a signal leaves the rest, as far as there is memory."""
+    """Return what stands where a signal leaves the rest, as far as there is memory."""
     address = row.rest is not None and request.arguments[row.rest]
     if not address:
         return b""
@@ -403,20 +409,21 @@ def rest_before(row: WaitRow, request: Request) -> bytes:
 
 
 def write_rest(wait: Wait, stopped: Stopped, argument: int, left_ns: int) -> bool:
-    """Returns whether it could be told to who wants to know."""
+    """Return whether it could be told to who wants to know."""
     data = wait.abi.pack_span(wait.row.time64, left_ns, wait.row.unit)
     return _write(wait, stopped, argument, data)
 
 
 def restore_rest(wait: Wait, stopped: Stopped) -> None:
-    """The program has not been interrupted."""
+    """Let the program go on as if it had not been interrupted."""
     if wait.rest_was and wait.row.rest is not None:
         _write(wait, stopped, wait.row.rest, wait.rest_was)
 
 
 def clear_sets(wait: Wait, stopped: Stopped) -> bool:
     """Those of select(2), up to its first argument; false where one cannot be written
-    (core_sys_select, fs/select.c)."""
+    (core_sys_select, fs/select.c).
+    """
     if not wait.row.fd_sets:
         return True
     count = min(wait.words[0] & 0xFFFFFFFF, procfs.descriptor_table_size(stopped.tid))
@@ -426,7 +433,8 @@ def clear_sets(wait: Wait, stopped: Stopped) -> bool:
 
 def is_mask_refused(wait: Wait, stopped: Stopped) -> bool:
     """Whether the call has failed before it began to wait: of ppoll(2) and pselect6(2), because of
-    their signal mask (set_user_sigmask, kernel/signal.c)."""
+    their signal mask (set_user_sigmask, kernel/signal.c).
+    """
     if wait.row.mask is None:
         return False
     words = wait.arguments[wait.row.mask :]
@@ -456,7 +464,7 @@ _TIMERS = {"fd": "timerfd", "itimer": "interval timer", "timer": "timer"}
 
 
 def deadline_of(world: ClockState, what: Wait | Timer) -> Deadline:
-    """What ends it."""
+    """Return what ends it."""
     clock_id, at_ns = what.clock_id, None
     if what.deadlines:
         at_ns = what.deadlines[0][1] + world.page.offset_ns(clock_id)
@@ -465,7 +473,7 @@ def deadline_of(world: ClockState, what: Wait | Timer) -> Deadline:
 
 
 def owner_of(world: ClockState, timer: Timer) -> int:
-    """The process that it belongs to; its descriptor may be a thread's."""
+    """Return the process that it belongs to; its descriptor may be a thread's."""
     _, owner, _ = timer.key
     if owner in world.processes:
         return owner
@@ -474,7 +482,7 @@ def owner_of(world: ClockState, timer: Timer) -> int:
 
 
 def tell_fired(world: ClockState, timer: Timer, deadline: Deadline) -> None:
-    """It expires."""
+    """Have a wait expire."""
     world.record(EventKind.FIRED, owner_of(world, timer), deadline)
 
 
@@ -489,7 +497,8 @@ def tell_expired(task: Task, wait: Wait, *, is_over: bool = False) -> None:
 def follow_wait(task: Task, call: SystemCall, at_stop: Callable[[Task, Stopped], None]) -> None:
     """At the entry of a call that was answered: if it is a wait, its end is told too, unless the
     task is held there. `at_stop` does what is due to a wait: where a task stops at the end of its
-    call, that is the stop to which it was interrupted."""
+    call, that is the stop to which it was interrupted.
+    """
     wait, world, pid = task.wait, task.process.world, task.process.pid
     if wait is None or wait.nr != call.nr:
         return
@@ -523,7 +532,7 @@ def at_exit(timed_waits: TimedWaits, task: Task, stopped: Stopped, *, is_as_writ
 
 
 def at_group_stop(task: Task, stopped: Stopped, arch: Arch) -> None:
-    """A call that this ends is not made again when the process goes on."""
+    """Have a call that a group-stop ends not be made again when the process goes on."""
     if task.rewound is not None:
         restart.end_interrupted(stopped, arch, task.rewound)
 
@@ -560,8 +569,9 @@ _CALLS: dict[str, Match | None] = {
 
 
 def followed(rows: Sequence[CallRow], arch: Arch) -> Sequence[CallRow]:
-    """The rows, and these calls in place of those of the same name, which still answer what they
-    hold for."""
+    """Return the rows, and these calls in place of those of the same name, which still answer what
+    they hold for.
+    """
     if not arch.rewinds_early:
         return rows
     own = {row.name: row for row in rows}

@@ -52,7 +52,7 @@ class Attaching:
     """What threads are in that are to be stopped (`_look_at`)."""
 
     def attach(self, process: Process) -> None:
-        """Gives a running process, all its threads and what they will start the clock.
+        """Give a running process, all its threads and what they will start the clock.
 
         Leaves: it running, on the clock; or after an error as it was, untraced.
 
@@ -146,7 +146,8 @@ class Attaching:
     def _seize_all(self, process: Process) -> bool:
         """Until a look finds no new thread; returns whether one did. Those that seized ones start
         are traced from their start, which is reported later; but not one that was being started
-        when its parent was seized."""
+        when its parent was seized.
+        """
         tasks, seen = self.tables.tasks, set(process.threads)
         known = len(seen)
         while True:
@@ -171,7 +172,7 @@ class Attaching:
         return len(process.threads) > known
 
     def _stop_all(self, process: Process, stops: dict[int, Stop]) -> None:
-        """Fills in the stop of each thread, yet to be handled.
+        """Fill in the stop of each thread, yet to be handled.
 
         Raises ProcessLookupError when it ends, TimeoutError.
         """
@@ -220,7 +221,8 @@ class Attaching:
 
     def _yet_to_stop(self, process: Process, stops: Mapping[int, Stop]) -> set[int]:
         """Not a first thread that has ended alone: its end is reported after those of the others
-        (ptrace(2))."""
+        (ptrace(2)).
+        """
         left = process.threads - stops.keys()
         if process.pid in left and len(process.threads) > 1 and _has_ended(process.pid):
             left.remove(process.pid)
@@ -228,7 +230,8 @@ class Attaching:
 
     def _stop_at_rest(self, process: Process, stops: dict[int, Stop]) -> bool:
         """As `_stop_all`, where no handler of a signal that came inside the vDSO is at work, if
-        that is soon: a handler takes no time."""
+        that is soon: a handler takes no time.
+        """
         for moment_s in _MOMENTS_S:
             self._stop_all(process, stops)
             returning = self.moving.to_return(process, stops)
@@ -284,7 +287,8 @@ class Attaching:
 
     def _sampler(self, tid: int) -> None:
         """Before it is stopped, where the stop does not show what it was in, as the exit does once
-        it stops at its calls."""
+        it stops at its calls.
+        """
         task = self.tables.tasks.get(tid)
         if self.native.arch.rewinds_early and not (task and task.process.traces_calls):
             self._blocked.pop(tid, None)
@@ -306,7 +310,7 @@ class Attaching:
                 task.began_alone = counter
 
     def _prepare(self, stopped: Stopped, stop: Stop, task: Task) -> None:
-        """What a thread was waiting for it goes on waiting for."""
+        """Have a thread go on waiting for what it was waiting for."""
         if self.native.arch.rewinds_early:
             self._recall_one(stopped, stop, task)
         elif stop.kind != StopKind.GROUP_STOP:

@@ -82,8 +82,9 @@ def warn_of_reservations(process: Process) -> None:
 
 
 def _block(kind: ProgramAbi, clock: ClockPage) -> Block:
-    """What the vDSO of a new program becomes: the kernel's image, jumps, and behind them the
-    loader."""
+    """Return what the vDSO of a new program becomes: the kernel's image, jumps, and behind them the
+    loader.
+    """
     arch, host, loader, part = kind.arch, kind.host, kind.loader, clock.parts[kind.arch.name]
     address = _REFERENCE_BASE - host.data_size - part.size
     detour = kind.detour(address + page.HEADER_SIZE)
@@ -119,7 +120,7 @@ class Takeover:
         self._blocks: WeakKeyDictionary[ClockPage, dict[str, Block]] = WeakKeyDictionary()
 
     def at_exec(self, stopped: Stopped, process: Process) -> Stopped:
-        """Gives a program the clock.
+        """Give a program the clock.
 
         Requires: the task is at its exec event.
         Leaves: the task stopped, at the stop that is returned. Once resumed it reads the clock from
@@ -160,14 +161,14 @@ class Takeover:
         return True
 
     def block(self, kind: ProgramAbi, clock: ClockPage) -> Block | None:
-        """What comes into new programs of this kind; None where there is no room for it."""
+        """Return what comes into new programs of this kind; None where there is no room for it."""
         blocks = self._blocks.setdefault(clock, {})
         if kind.arch.name not in blocks and kind.has_room:
             blocks[kind.arch.name] = _block(kind, clock)
         return blocks.get(kind.arch.name)
 
     def was_at_exec(self, process: Process, kind: ProgramAbi, base: int) -> None:
-        """A program with its vDSO at `base` has been given its block."""
+        """Note that a program with its vDSO at `base` has been given its block."""
         host = kind.host
         process.host, process.vdso = host, base
         process.mapped = base - host.data_size - process.world.page.parts[kind.arch.name].size
@@ -194,7 +195,8 @@ class Takeover:
 
     def follow_moved_vdso(self, stopped: Stopped, process: Process) -> bool:
         """At a SIGSEGV: whether it was for a call by the fake image of where the kernel's was
-        before the program moved it (mremap(2)). Then the task can go on, as if nothing was."""
+        before the program moved it (mremap(2)). Then the task can go on, as if nothing was.
+        """
         host = process.host
         if host is None or not process.mapped:
             return False
@@ -214,7 +216,7 @@ class Takeover:
         return True
 
     def follow_time_namespace(self, stopped: Stopped, process: Process) -> Stopped:
-        """Gives a process that may have come to another time namespace, by a fork or setns(2), the
+        """Give a process that may have come to another time namespace, by a fork or setns(2), the
         readings there.
 
         Requires: the task is stopped, and in no system call that is to be made again if it is
@@ -254,8 +256,9 @@ class Takeover:
         return process.time_offsets != former
 
     def _as_at_entry(self, registers: Any, process: Process, kind: ProgramAbi) -> Any:
-        """The registers that the kernel gave the program: all zero but the stack pointer and the
-        program counter, with which the loader's parameters begin."""
+        """Return the registers that the kernel gave the program: all zero but the stack pointer and
+        the program counter, with which the loader's parameters begin.
+        """
         stack_pointer = getattr(registers, kind.arch.stack_pointer)
         with ProcessMemory(process.pid) as memory:
             entry = memory.read(stack_pointer - image.PARAMETERS_BELOW_STACK, 8)
@@ -297,7 +300,8 @@ class Takeover:
         self, stopped: Stopped, process: Process, *, is_suspended: bool = True
     ) -> bool:
         """Whether a program's own filters, which may kill whoever opens or maps a file, decide
-        nothing now. An ordinary user has to let them."""
+        nothing now. An ordinary user has to let them.
+        """
         if not process.has_own_filter:
             return False
         try:

@@ -32,7 +32,8 @@ def map_clock(
     room: int | None = None,
 ) -> int | None:
     """Where the clock is mapped now; None where the program may not map memory. `room` is where a
-    path may be written; None: below the stack."""
+    path may be written; None: below the stack.
+    """
     mapped = None
     if not any(process.time_offsets):
         path_address = remote.stack_pointer - _PATH_BELOW_STACK if room is None else room
@@ -52,7 +53,7 @@ def _map_shared(
     arch: Arch,
     path_address: int,
 ) -> int | None:
-    """Maps the memfd as the loader does; None where the program cannot open or execute it."""
+    """Map the memfd as the loader does; None where the program cannot open or execute it."""
     part = clock.parts[arch.name]
     memory.write(path_address, page_path(clock) + b"\0")
     try:
@@ -89,8 +90,9 @@ def _map_shared(
 def _map_private(
     remote: RemoteSyscalls, memory: ProcessMemory, process: Process, kind: ProgramAbi
 ) -> int:
-    """Maps anonymous memory and writes the page and the image into it. Never writable for the
-    program: the tracer writes through /proc/PID/mem."""
+    """Map anonymous memory and write the page and the image into it. Never writable for the
+    program: the tracer writes through /proc/PID/mem.
+    """
     clock = process.world.page
     size = clock.parts[kind.arch.name].size
     anonymous = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
@@ -111,7 +113,7 @@ def _begin_copy(memory: ProcessMemory, process: Process, address: int) -> None:
 
 
 def map_copy(remote: RemoteSyscalls, memory: ProcessMemory, process: Process) -> None:
-    """Maps a private copy where the shared page is, or begins anew the one that is there."""
+    """Map a private copy where the shared page is, or begins anew the one that is there."""
     start = process.mapped
     if process.copy is None:
         process_page = memory.read(start + page.PROCESS_PAGE * page.PAGE_SIZE, page.PAGE_SIZE)
@@ -123,8 +125,9 @@ def map_copy(remote: RemoteSyscalls, memory: ProcessMemory, process: Process) ->
 
 
 def inherit_copy(copy: PrivateCopy, process: Process) -> None:
-    """The copy of a forked process is its own; that of a vforked one is its parent's, and is then
-    written twice. It may have been duplicated between two writes: it is begun anew.
+    """Give a child its copy: that of a forked process is its own; that of a vforked one is its
+    parent's, and is then written twice. It may have been duplicated between two writes: it is begun
+    anew.
 
     Raises OSError when there is no descriptor to write it through.
     """

@@ -39,7 +39,7 @@ class ProgramAbi:
 
     @classmethod
     def of(cls, arch: Arch, fake: image.VdsoImage, host: image.HostVdso) -> ProgramAbi:
-        """Raises TracingUnavailable when an object is missing or the kernel's vDSO is not known."""
+        """Raise TracingUnavailable when an object is missing or the kernel's vDSO is not known."""
         image.check_symbols(fake, host)
         loader = image.Loader.of(arch)
         jumps = image.jumps(host, len(loader.code))
@@ -48,8 +48,9 @@ class ProgramAbi:
         return cls(arch, loader, host, fake, jumps, targets, has_room)
 
     def detour(self, fake_address: int) -> bytes:
-        """What stands in place of the kernel's image in a program whose fake image is at
-        `fake_address`. Absolute addresses, as a program may move the kernel's image."""
+        """Return what stands in place of the kernel's image in a program whose fake image is at
+        `fake_address`. Absolute addresses, as a program may move the kernel's image.
+        """
         jump = self.arch.jump
         return self.jumps.image + b"".join([jump(fake_address + one) for one in self.targets])
 
@@ -68,7 +69,7 @@ class NativeObjects:
 
     @classmethod
     def load(cls, arch: Arch) -> NativeObjects:
-        """Raises TracingUnavailable when an object is missing or the kernel's vDSO is not known."""
+        """Raise TracingUnavailable when an object is missing or the kernel's vDSO is not known."""
         host = image.HostVdso.of_process("self", arch)
         fakes = {
             one.name: image.fake_vdso(one).of_release(host.image) for one in (arch, *arch.runs_too)
@@ -93,7 +94,7 @@ class NativeObjects:
         return {name: fake.data for name, fake in self.fakes.items()}
 
     def kind_of(self, registers: Any, pid: int) -> ProgramAbi:
-        """What is needed for the program with these registers, stopped at its exec.
+        """Return what is needed for the program with these registers, stopped at its exec.
 
         Raises RealTime: there is nothing for it.
         """

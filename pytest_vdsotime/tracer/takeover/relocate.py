@@ -66,7 +66,7 @@ class Moving:
     next_stop: Callable[[int], Stop]
 
     def move_in(self, process: Process, stops: Stops) -> None:
-        """Gives it the clock.
+        """Give it the clock.
 
         Raises OSError, UnsupportedProgram: it was left as it was.
         """
@@ -146,7 +146,8 @@ class Moving:
 
     def follow(self, stopped: Stopped, process: Process) -> bool:
         """At a SIGSEGV: whether it was for the data of the copy, which are elsewhere: by a handler
-        that has returned there. Then the thread can go on in the moved one."""
+        that has returned there. Then the thread can go on in the moved one.
+        """
         host, moved = process.host, process.moved
         if host is None or moved is None:
             return False
@@ -167,7 +168,7 @@ class Moving:
         return bool(names)
 
     def move_out(self, process: Process, stops: Stops, *, in_use: bool = False) -> None:
-        """Gives it its own vDSO again. A program executed since it got the clock goes on with the
+        """Give it its own vDSO again. A program executed since it got the clock goes on with the
         fake one, in real time; one that filters its system calls, or where code to be moved is
         `in_use`, with the moved one.
 
@@ -221,7 +222,8 @@ class Moving:
         self, stops: Stops, tid: int, instruction: int, arch: Arch
     ) -> Iterator[RemoteSyscalls]:
         """System calls by a stopped thread, which afterwards is stopped again where the kernel
-        decides how its own call goes on."""
+        decides how its own call goes on.
+        """
         with RemoteSyscalls(Stopped(tid), instruction, arch, self.next_stop) as remote:
             yield remote
         ptrace.interrupt(tid)
@@ -231,7 +233,7 @@ class Moving:
     # --- threads inside --------------------------------------------------------------------------
 
     def to_move(self, process: Process, tid: int) -> list[range]:
-        """The code that a move takes away."""
+        """Return the code that a move takes away."""
         host, mapped, moved = process.host, process.mapped, process.moved
         if not mapped or host is None:
             return [procfs.vdso_areas(tid).get("[vdso]", range(0))]
@@ -243,7 +245,7 @@ class Moving:
         return code
 
     def to_return(self, process: Process, stops: Stops) -> list[int]:
-        """The threads in a signal handler that will return into what is to be moved."""
+        """Return the threads in a signal handler that will return into what is to be moved."""
         found = []
         for tid in stops:
             registers = Stopped(tid).registers()
@@ -259,7 +261,8 @@ class Moving:
 
     def _step_out(self, stops: Stops, host: HostVdso, code: Sequence[range]) -> None:
         """No thread is left in these pieces of code, but those whose call by way of
-        __kernel_vsyscall is waiting: these have their caller outside."""
+        __kernel_vsyscall is waiting: these have their caller outside.
+        """
         for tid in stops:
             registers = Stopped(tid).registers()
             counter = getattr(registers, host.arch.program_counter)
@@ -296,7 +299,8 @@ class Moving:
 
 def _serves_others(stopped: Stopped, registers: Any, host: HostVdso, code: Sequence[range]) -> bool:
     """Whether a thread is in a function of the vDSO that stays the kernel's own, called from
-    outside: it may wait there for long, and keeps no address of the vDSO."""
+    outside: it may wait there for long, and keeps no address of the vDSO.
+    """
     arch, image = host.arch, host.image
     counter, stack = (
         getattr(registers, name) for name in (arch.program_counter, arch.stack_pointer)
@@ -363,7 +367,7 @@ def _move_area(remote: RemoteSyscalls, area: range, way: int) -> None:
 
 
 def _with_jumps(kind: ProgramAbi, fake_address: int) -> bytes:
-    """The kernel's image, whose functions begin with a jump into the fake one."""
+    """Return the kernel's image, whose functions begin with a jump into the fake one."""
     places = {
         name: fake_address + target
         for name, target in zip(kind.jumps.names, kind.targets, strict=True)
@@ -385,7 +389,7 @@ def _functions(host: HostVdso, vdso: int) -> dict[str, int]:
 
 
 def _autojump(image: VdsoImage, places: Mapping[str, int], arch: Arch) -> bytes:
-    """An image whose functions begin with a jump to these places."""
+    """Return an image whose functions begin with a jump to these places."""
     code = bytearray(image.data)
     starts = sorted(set(image.symbols.values()))
     for name, place in places.items():

@@ -57,7 +57,7 @@ class RemoteSyscalls:
             os.kill(self._stopped.tid, number)
 
     def finish_with(self, registers: Any) -> None:
-        """The registers that the task will have after this scope."""
+        """Set the registers that the task will have after this scope."""
         self._saved = registers
 
     @property
@@ -71,7 +71,7 @@ class RemoteSyscalls:
         return int(getattr(self._saved, self._arch.stack_pointer))
 
     def call(self, name: str, *arguments: int) -> int:
-        """Makes one system call and returns its result.
+        """Make one system call and return its result.
 
         Raises OSError, with the call's name, for an error; ProcessLookupError when the task dies.
         """
