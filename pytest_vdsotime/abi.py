@@ -1,5 +1,6 @@
-"""Numbers and layouts of the kernel's interface and of native_stub, as the C headers have them:
-native_stub/build.py writes abi.json from those (native_stub/abi.c names what is in it).
+"""Numbers and layouts of the kernel's interface and of native_stub, as the C headers have them.
+
+Native_stub/build.py writes abi.json from those (native_stub/abi.c names what is in it).
 """
 
 from __future__ import annotations
@@ -70,8 +71,9 @@ def offset(name: str, field: str) -> int:
 
 
 def packer(name: str, first: str | None = None, last: str | None = None) -> struct.Struct:
-    """Return the layout of a C struct from one field to another; its values are all the numbers
-    there, in their order, those of structs and arrays within it too.
+    """Return the layout of a C struct from one field to another.
+
+    Its values are all the numbers there, in their order, those of structs and arrays within it too.
     """
     size, rows = _whole()["structs"][name]
     names = [row[0] for row in rows]

@@ -151,8 +151,9 @@ class FrozenClock:
         )
 
     def advance_to_next(self) -> datetime | None:
-        """On to the earliest pending deadline, as `advance` does; returns the wall line's reading,
-        None if nothing waits for a deadline.
+        """On to the earliest pending deadline, as `advance` does.
+
+        Returns the wall line's reading, None if nothing waits for a deadline.
 
         Raises:
             NotSettled, ValueError: as `advance`.
@@ -173,14 +174,16 @@ class FrozenClock:
 
     @property
     def waits(self) -> list[PendingWait]:
-        """What the traced threads wait for that a deadline will end, the soonest first. Each has
-        `pid`, `tid`, `command`, `syscall`, `clock`, `deadline_ns` and `remaining` seconds.
+        """What the traced threads wait for that a deadline will end, the soonest first.
+
+        Each has `pid`, `tid`, `command`, `syscall`, `clock`, `deadline_ns` and `remaining` seconds.
         """
         return self.session.ask(pending_waits) or []
 
     def move_to(self, when: Instant) -> None:
-        """Somebody sets the clock: the wall line is at `when`, the monotonic one stays. Waits until
-        a point of the wall clock notice; returns when the programs have settled.
+        """Somebody sets the clock: the wall line is at `when`, the monotonic one stays.
+
+        Waits until a point of the wall clock notice; returns when the programs have settled.
 
         Takes every form of `start`; a timedelta counts from the clock's own now, None is the
         host's now. Raises TypeError, ValueError; NotSettled as `settle` does.
@@ -196,6 +199,7 @@ class FrozenClock:
     @property
     def rate(self) -> float:
         """Seconds of the wall line per real second; set it to go on at another rate from here.
+
         It is finite and not negative, else TypeError or ValueError.
         """
         return self.session.lines.wall.rate.value
@@ -220,8 +224,9 @@ class FrozenClock:
 
     @property
     def processes(self) -> list[TracedProcess]:
-        """The processes on this clock that are alive, by pid. Each has `pid`, `ppid`, `argv` and
-        `has_read_clock` ("did it take effect?").
+        """The processes on this clock that are alive, by pid.
+
+        Each has `pid`, `ppid`, `argv` and `has_read_clock` ("did it take effect?").
         """
         return self.session.processes()
 
@@ -316,8 +321,10 @@ class FrozenClock:
     ) -> FrozenPopen[Any]: ...
 
     def popen(self, args: Any, *more: Any, **keywords: Any) -> FrozenPopen[Any]:
-        """Start a program on this clock: a `subprocess.Popen`, with the same parameters and
-        exceptions. It ends with the clock at the latest::
+        """Start a program on this clock.
+
+        A `subprocess.Popen`, with the same parameters and exceptions. It ends with the clock at the
+        latest::
 
             server = clock.popen(["redis-server", "--port", "0"], stdout=PIPE, text=True)
 
@@ -400,9 +407,11 @@ class FrozenClock:
         return await create_subprocess(self.session, "shell", cmd, limit=limit, **pipes, **keywords)
 
     def patch_subprocess(self) -> AbstractContextManager[None]:
-        """Inside it, the test process's subprocesses start on this clock: `subprocess.Popen`, `run`
-        and the like, under whatever name they were imported, classes derived from Popen, and those
-        of asyncio's event loops and uvloop's. Leaving it undoes it exactly::
+        """Inside it, the test process's subprocesses start on this clock.
+
+        `subprocess.Popen`, `run` and the like, under whatever name they were imported, classes
+        derived from Popen, and those of asyncio's event loops and uvloop's. Leaving it undoes it
+        exactly::
 
             with clock.patch_subprocess():
                 subprocess.run(["./job.sh"])

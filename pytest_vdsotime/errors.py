@@ -24,8 +24,9 @@ class TracingUnavailable(VdsoTimeError):
 
 
 class NotSettled(VdsoTimeError):
-    """Some thread was still busy when the time to settle was up; the text names it. The clock stays
-    where it got to.
+    """Some thread was still busy when the time to settle was up; the text names it.
+
+    The clock stays where it got to.
 
     `threads` says for each which it is, and what it does.
     """
@@ -47,12 +48,14 @@ class ClockClosed(VdsoTimeError):
 
 
 class UnsupportedProgram(VdsoTimeError):
-    """A program cannot be given the clock, and must not run on in real time: one that was started
-    is killed, one to attach to stays as it was.
+    """A program cannot be given the clock, and must not run on in real time.
+
+    One that was started is killed, one to attach to stays as it was.
     """
 
 
 class RealTimeWarning(UserWarning):
-    """A program runs on, untouched, in real time, or asks for what a clock does not do; the text
-    names it and says why.
+    """A program runs on, untouched, in real time, or asks for what a clock does not do.
+
+    The text names it and says why.
     """

@@ -175,8 +175,9 @@ def readable(text: str) -> str:
 
 
 def command_line(arguments: Any) -> str:
-    """Arguments as one would type them, cut where they are long; a sequence of them, or bytes as in
-    /proc/PID/cmdline.
+    """Arguments as one would type them, cut where they are long.
+
+    A sequence of them, or bytes as in /proc/PID/cmdline.
     """
     is_whole = True
     if isinstance(arguments, bytes):
@@ -210,8 +211,10 @@ def ending(status: int) -> str:
 def names(
     events: Sequence[Event], *, in_full: bool = False, known: Mapping[int, str] | None = None
 ) -> dict[int, str]:
-    """By pid, what each process has executed last; a child that has executed nothing is called as
-    its parent. `in_full`: with its arguments; `known`: what they were called before.
+    """By pid, what each process has executed last.
+
+    A child that has executed nothing is called as its parent. `in_full`: with its arguments;
+    `known`: what they were called before.
     """
     found = dict(known or {})
     for event in events:

@@ -56,8 +56,9 @@ def _native(arch: Arch, name: str) -> Path:
 
 
 def tracer_path(arch: Arch) -> str:
-    """Return what the tracer loads (native_stub/tracer/tracer.h). Raises TracingUnavailable if not
-    built.
+    """Return what the tracer loads (native_stub/tracer/tracer.h).
+
+    Raises TracingUnavailable if not built.
     """
     return str(_native(arch, "tracer.so"))
 
@@ -87,8 +88,9 @@ class WakerProgram:
 
 @dataclass(frozen=True, slots=True)
 class VdsoImage:
-    """A vDSO: its file, which is mapped as a whole, and its dynamic symbols: (name, version) ->
-    offset.
+    """A vDSO: its file, which is mapped as a whole, and its dynamic symbols.
+
+    (name, version) -> offset.
     """
 
     data: bytes
@@ -132,8 +134,9 @@ class VdsoImage:
 
     @property
     def release(self) -> slice:
-        """Where the kernel's LINUX_VERSION_CODE stands: the note of type 0 of owner "Linux"
-        (arch/x86/entry/vdso/note.S). Empty where there is none.
+        """Where the kernel's LINUX_VERSION_CODE stands.
+
+        The note of type 0 of owner "Linux" (arch/x86/entry/vdso/note.S). Empty where there is none.
         """
         for segment in ELFFile(io.BytesIO(self.data)).iter_segments("PT_NOTE"):
             assert isinstance(segment, NoteSegment)

@@ -62,8 +62,9 @@ def parameters_of_mark(mark: pytest.Mark) -> dict[str, Any]:
 
 
 def parameters_of(item: pytest.Item) -> dict[str, Any]:
-    """Return what the test's clock is made with: for each parameter the closest marker, option,
-    ini.
+    """Return what the test's clock is made with.
+
+    For each parameter the closest marker, option, ini.
     """
     merged = defaults_of(item.config)
     for mark in reversed([*marks_of(item)]):

@@ -1,5 +1,6 @@
-"""What adjtimex(2) sets of a clock and tells of it: the variables of the kernel's clock discipline
-(struct ntp_data, kernel/time/ntp.c).
+"""What adjtimex(2) sets of a clock and tells of it.
+
+The variables of the kernel's clock discipline (struct ntp_data, kernel/time/ntp.c).
 """
 
 from __future__ import annotations
@@ -107,8 +108,9 @@ class Discipline:
         """The second in which `maxerror` is now began then, on the monotonic line."""
 
     def told(self, monotonic_ns: int) -> list[int]:
-        """Return the fields when the monotonic line reads `monotonic_ns`. Those of the time and of
-        TAI are not its to tell.
+        """Return the fields when the monotonic line reads `monotonic_ns`.
+
+        Those of the time and of TAI are not its to tell.
         """
         fields = self._read() if self._own is None else self._elapsed(self._own, monotonic_ns)
         told = fields.copy()
@@ -118,8 +120,9 @@ class Discipline:
         return told
 
     def wall_was_set(self, *, by_program: bool = True) -> None:
-        """Note that the clock was stepped: how right it is now is not known (ntp_clear). That a
-        test has set it matters to those programs alone that keep it right.
+        """Note that the clock was stepped: how right it is now is not known (ntp_clear).
+
+        That a test has set it matters to those programs alone that keep it right.
         """
         if self._own is None and not by_program:
             return

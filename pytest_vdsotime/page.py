@@ -102,8 +102,10 @@ class PageCopy(Protocol):
     """Of that."""
 
     def write(self, offset: int, data: bytes) -> None:
-        """Write into the copy. Raises ProcessLookupError when its program is gone, OSError when
-        there is no descriptor to write through.
+        """Write into the copy.
+
+        Raises ProcessLookupError when its program is gone, OSError when there is no descriptor to
+        write through.
         """
 
 
@@ -127,8 +129,10 @@ class PrivateCopy:
         self._mark = mark
 
     def write(self, offset: int, data: bytes) -> None:
-        """Write into the copy. Raises ProcessLookupError when its program is gone, or has just
-        executed another, whose memory is another; OSError when there is no descriptor for it.
+        """Write into the copy.
+
+        Raises ProcessLookupError when its program is gone, or has just executed another, whose
+        memory is another; OSError when there is no descriptor for it.
         """
         mark = self.address + PROCESS_PAGE * PAGE_SIZE + MARK_OFFSET
         try:

@@ -17,8 +17,9 @@ from pytest_vdsotime.session import ClockSession
 
 
 def subprocess_functions(session: ClockSession) -> Mapping[str, Callable[..., Any]]:
-    """run, call, check_call and check_output of the standard library, on a clock: its own code,
-    with another Popen in its scope.
+    """run, call, check_call and check_output of the standard library, on a clock.
+
+    Its own code, with another Popen in its scope.
     """
     scope = dict(vars(subprocess))
     scope["Popen"] = partial(FrozenPopen, session=session)

@@ -44,8 +44,10 @@ _NEEDS_TRACER: Final = frozenset({FREEZE, "_vdsotime_tracer"})
 
 
 class _Lifetimes:
-    """A plugin that closes each clock of `frozen_clock_factory` in its time: behind the fixture
-    that is being set up when the clock is made, or else behind the test under way.
+    """A plugin that closes each clock of `frozen_clock_factory` in its time.
+
+    Behind the fixture that is being set up when the clock is made, or else behind the test under
+    way.
     """
 
     def __init__(self) -> None:
@@ -210,8 +212,9 @@ def _required_tracer(config: pytest.Config) -> Tracer:
 
 
 def _suite_clock(config: pytest.Config) -> FrozenClock | None:
-    """Return the clock of what outlives one test under --vdso-time; it lasts until the session
-    ends.
+    """Return the clock of what outlives one test under --vdso-time.
+
+    It lasts until the session ends.
     """
     if _SUITE_CLOCK not in config.stash:
         tracer = _tracer(config)
@@ -312,8 +315,10 @@ def _vdsotime_freeze(
 
 @pytest.fixture
 def frozen_clock(_vdsotime_clock: FrozenClock) -> FrozenClock:
-    """Return a FrozenClock for this test. It starts as the closest frozen_time marker, else
-    --vdso-time, else the ini option vdso_time says, else now.
+    """Return a FrozenClock for this test.
+
+    It starts as the closest frozen_time marker, else --vdso-time, else the ini option vdso_time
+    says, else now.
     """
     return _vdsotime_clock
 

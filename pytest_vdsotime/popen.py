@@ -242,8 +242,10 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
         return status
 
     def when_exited(self, then: Callable[[], None]) -> None:
-        """Call `then` when the program has ended: on the tracer thread, at once if it has, or on
-        a thread of its own for a program that is not traced.
+        """Call `then` when the program has ended.
+
+        On the tracer thread, at once if it has, or on a thread of its own for a program that is not
+        traced.
         """
         if self._exited is not None:
             self._exited.then(then)

@@ -137,9 +137,9 @@ def end_programs(tracer: Tracer, world: ClockState) -> None:
 
 
 def _has_read_clock(process: Process) -> bool:
-    """Nobody but the program's own reads brings the clock page into its page table; a private
-    copy is
-    written by the tracer, so there the marker page tells.
+    """Nobody but the program's own reads brings the clock page into its page table.
+
+    A private copy is written by the tracer, so there the marker page tells.
     """
     if process.has_read_clock:
         return True

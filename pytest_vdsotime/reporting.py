@@ -46,8 +46,10 @@ def add_options(group: pytest.OptionGroup) -> None:
 
 
 class Reporting:
-    """The hooks. On a worker of pytest-xdist the stories go with the tests' reports to the
-    controller, which alone writes files.
+    """The hooks.
+
+    On a worker of pytest-xdist the stories go with the tests' reports to the controller, which
+    alone writes files.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -124,8 +126,9 @@ def _describe(clock: FrozenClock) -> str:
 
 
 def _clocks(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[FrozenClock]:
-    """Those of fixtures, and those that the test has made itself: what failed knows them by some
-    name.
+    """Those of fixtures, and those that the test has made itself.
+
+    What failed knows them by some name.
     """
     yield from item.stash.get(_CLOCKS, [])
     module = sys.modules.get("pytest_vdsotime.clock")

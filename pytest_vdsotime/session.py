@@ -55,8 +55,9 @@ class ClockSession:
     """One clock of this process. Any thread may use it; after `os.fork` the child may not."""
 
     def __init__(self, options: Options, tracer: Tracer | None = None) -> None:
-        """Start nothing yet. `tracer` is one that several clocks share; without it the clock has
-        its own.
+        """Start nothing yet.
+
+        `tracer` is one that several clocks share; without it the clock has its own.
         """
         host_ns = now_ns()
         start_ns = parse_instant(options.start, host_wall_ns(host_ns))

@@ -76,8 +76,10 @@ class Spawning:
     def __init__(
         self, tracer: Tracer, process: Process, code: bytes, *, shares_memory: bool
     ) -> None:
-        """`process` is yet to be; `code` is its seccomp filter. A child that changes its identity,
-        or that Python has forked, does not share its parent's memory.
+        """`process` is yet to be; `code` is its seccomp filter.
+
+        A child that changes its identity, or that Python has forked, does not share its parent's
+        memory.
         """
         self._tracer = tracer
         self._process = process
@@ -87,8 +89,9 @@ class Spawning:
         self._cwd: Any = None
 
     def execute_child(self, popen: Any, *arguments: Any) -> None:
-        """Do what `subprocess.Popen._execute_child` does. The child is announced to the tracer,
-        which takes its time to wake up.
+        """Do what `subprocess.Popen._execute_child` does.
+
+        The child is announced to the tracer, which takes its time to wake up.
         """
         function = subprocess.Popen._execute_child  # type: ignore[attr-defined]
         scope = {**vars(subprocess), "_fork_exec": self._fork_exec}
@@ -186,6 +189,7 @@ class Spawning:
         *rest: Any,
     ) -> None:
         """With the parameters of `subprocess.Popen._posix_spawn`, which that takes where it can.
+
         Programs get os.environ from it, not C's own environment.
         """
         close_fds, pipes = rest[:-6] == (True,), rest[-6:]  # the former since Python 3.13

@@ -166,8 +166,9 @@ def to_datetime(instant_ns: int) -> datetime:
 
 
 def format_instant(instant_ns: int) -> str:
-    """Return an instant as ISO 8601 in UTC, such as ``1970-01-01T00:00:00Z``; one in a year that
-    has no such name, as a deadline may be, as ``@SECONDS`` since the epoch.
+    """Return an instant as ISO 8601 in UTC, such as ``1970-01-01T00:00:00Z``.
+
+    One in a year that has no such name, as a deadline may be, as ``@SECONDS`` since the epoch.
     """
     if not EARLIEST_NS <= instant_ns <= LATEST_NS:
         return f"@{instant_ns // NS_PER_S}"
@@ -216,8 +217,9 @@ class Line:
     rate: Rate
 
     def at(self, host_ns: int) -> int:
-        """Return the line's reading; never before its start, and standing still after 292 years of
-        way.
+        """Return the line's reading.
+
+        Never before its start, and standing still after 292 years of way.
         """
         way = max(host_ns - self.start_ns, 0) * self.rate.mult >> self.rate.shift
         return self.base_ns + min(way, _MAX_WAY_NS)
@@ -228,8 +230,9 @@ class Line:
         return self.rate.value == 1 and self.base_ns == self.start_ns
 
     def without_start(self) -> Line:
-        """At rate 1 the same line, as one that has gone on since ever: a coarse clock reads it at
-        the host's last tick, however soon after the start.
+        """At rate 1 the same line, as one that has gone on since ever.
+
+        A coarse clock reads it at the host's last tick, however soon after the start.
         """
         if self.rate.value != 1:
             return self
@@ -274,8 +277,9 @@ class Lines:
         return replace(self, wall=wall, monotonic=monotonic)
 
     def nudged(self, host_ns: int) -> Lines:
-        """Return a little later on the monotonic line: no kernel wakes a program at just its
-        deadline.
+        """Return a little later on the monotonic line.
+
+        No kernel wakes a program at just its deadline.
         """
         return replace(self, monotonic=self.monotonic.rebased(host_ns, by_ns=_CREEP_NS))
 
@@ -367,8 +371,10 @@ class HostClocks:
 
     @classmethod
     def read(cls) -> HostClocks:
-        """Asks the host for every row; an id that it refuses (an alarm clock without a
-        real-time-clock device, timer_create(2)) stays refused.
+        """Asks the host for every row.
+
+        An id that it refuses (an alarm clock without a real-time-clock device, timer_create(2))
+        stays refused.
         """
         offsets_ns = {}
         for clock_id, row in CLOCKS.items():
@@ -383,8 +389,10 @@ class HostClocks:
 def initial_lines(
     start_ns: int, rate: Rate, monotonic: str, host_ns: int, *, is_now: bool = False
 ) -> Lines:
-    """Return the lines of a new clock; the monotonic one continues from the host's own value, and
-    so does the wall line if `start_ns` is that (`is_now`).
+    """Return the lines of a new clock.
+
+    The monotonic one continues from the host's own value, and so does the wall line if `start_ns`
+    is that (`is_now`).
     """
     rates = {"flow": Rate.of(1), "freeze": Rate.of(0), "rate": rate}
     wall = Line(start_ns, host_ns, rate)

@@ -1,5 +1,7 @@
-"""Timed waits as rows: where a system call has its timeout, by which clock it counts, and how it
-ends when that is up (man 2 of each; kernel/time/, fs/select.c, kernel/futex/).
+"""Timed waits as rows.
+
+Where a system call has its timeout, by which clock it counts, and how it ends when that is up (man
+2 of each; kernel/time/, fs/select.c, kernel/futex/).
 
 WAITS is the table: a new wait is a row and a test program. Nothing here touches a program.
 """
@@ -142,8 +144,9 @@ class WaitRow:
         return self.match
 
     def timeout_ns(self, first: int, second: int) -> int | None:
-        """Of a timeout's fields; None where the kernel refuses them. A second count may be above
-        its range in a timeval alone (kern_select, fs/select.c).
+        """Of a timeout's fields; None where the kernel refuses them.
+
+        A second count may be above its range in a timeval alone (kern_select, fs/select.c).
         """
         per_second = NS_PER_S // self.unit
         is_valid = first >= 0 and second >= 0 and (self.unit is Unit.TIMEVAL or second < per_second)

@@ -32,8 +32,9 @@ class Registers(ctypes.Structure):
     SETS = (constant("NT_PRSTATUS"), 0, 34 * 8), (constant("NT_ARM_SYSTEM_CALL"), 34 * 8, 4)
 
     def complete(self, sizes: Sequence[int]) -> None:
-        """After the sets were read, of which the kernel has given so many bytes: fewer of a
-        32-bit program.
+        """After the sets were read, of which the kernel has given so many bytes.
+
+        Fewer of a 32-bit program.
         """
         if sizes[0] < self.SETS[0][2]:
             self.pstate, self.syscall = _MODE_32_BIT, 2**64 - 1

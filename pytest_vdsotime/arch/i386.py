@@ -30,8 +30,9 @@ def _jump(address: int) -> bytes:
 
 
 def _raw_function(number: int) -> bytes:
-    """Push %ebx; mov 8(%esp), %ebx; mov 12(%esp), %ecx; mov $number, %eax; int $0x80; pop %ebx;
-    ret
+    """Push %ebx.
+
+    Mov 8(%esp), %ebx; mov 12(%esp), %ecx; mov $number, %eax; int $0x80; pop %ebx; ret
     """
     head = b"\x53\x8b\x5c\x24\x08\x8b\x4c\x24\x0c\xb8"
     return struct.pack("<10sI4s6x", head, number, b"\xcd\x80\x5b\xc3")

@@ -34,16 +34,18 @@ class Abi:
         return _PAIR_64 if time64 or self.long_size == 8 else _PAIR_32
 
     def pack_pair(self, time64: bool, first: int, second: int) -> bytes:
-        """As the kernel writes one: seconds that do not fit are cut (put_old_timespec32,
-        kernel/time/time.c).
+        """As the kernel writes one.
+
+        Seconds that do not fit are cut (put_old_timespec32, kernel/time/time.c).
         """
         pair = self.pair(time64)
         half = 1 << (4 * pair.size - 1)
         return pair.pack((first + half) % (2 * half) - half, second)
 
     def pack_span(self, time64: bool, span_ns: int, unit_ns: int = 1) -> bytes:
-        """Return a span of time, in seconds and in units of so many nanoseconds. The kernel knows
-        none beyond KTIME_MAX (linux/ktime.h).
+        """Return a span of time, in seconds and in units of so many nanoseconds.
+
+        The kernel knows none beyond KTIME_MAX (linux/ktime.h).
         """
         seconds, rest_ns = divmod(min(span_ns, _KTIME_MAX), 1_000_000_000)
         return self.pack_pair(time64, seconds, rest_ns // unit_ns)

@@ -100,7 +100,8 @@ def become(command: list[str], parameters: Mapping[str, Any], trace: int | None)
 
 
 def _fill_standard_streams() -> None:
-    """Nothing that is opened from here on gets the number of a standard stream that was closed;
+    """Nothing that is opened from here on gets the number of a standard stream that was closed.
+
     COMMAND finds it closed, as all that Python opens closes on exec.
     """
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:

@@ -49,8 +49,10 @@ def remedy(error: OSError) -> str:
 
 
 def copy_of(tid: int, fd: int) -> int:
-    """Return a copy of a thread's descriptor. Raises OSError: before Linux 6.9, for a thread with
-    descriptors of its own, or whose process's first thread has ended.
+    """Return a copy of a thread's descriptor.
+
+    Raises OSError: before Linux 6.9, for a thread with descriptors of its own, or whose process's
+    first thread has ended.
     """
     owner = tid
     try:
@@ -94,8 +96,10 @@ def _compare(copy: int, tid: int, fd: int) -> bool:
 
 
 def _are_of_one_file(one: int, other: int) -> bool:
-    """Of two descriptors of this process. Before Linux 6.10, by a property of open files that means
-    nothing to a timerfd (F_SETSIG, fcntl(2)): it is put back.
+    """Of two descriptors of this process.
+
+    Before Linux 6.10, by a property of open files that means nothing to a timerfd (F_SETSIG,
+    fcntl(2)): it is put back.
     """
     with suppress(OSError):
         return fcntl.fcntl(one, _DUPFD_QUERY, other) == 1
@@ -111,8 +115,9 @@ def _are_of_one_file(one: int, other: int) -> bool:
 
 
 def check_ticks() -> None:
-    """Raise OSError where a timerfd's expirations cannot be set: ENOTTY on a kernel without
-    CONFIG_CHECKPOINT_RESTORE.
+    """Raise OSError where a timerfd's expirations cannot be set.
+
+    ENOTTY on a kernel without CONFIG_CHECKPOINT_RESTORE.
     """
     timer = _libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_CLOEXEC)
     if timer < 0:

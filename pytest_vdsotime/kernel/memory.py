@@ -90,8 +90,10 @@ def write_as_program(stopped: Stopped, address: int, data: bytes) -> None:
 
 @contextmanager
 def _closed(stopped: Stopped) -> Iterator[None]:
-    """Tell memory that is not there from memory that is closed: that of a program which has given
-    up its rights, to a tracer without CAP_SYS_PTRACE (ptrace_access_vm, kernel/ptrace.c).
+    """Tell memory that is not there from memory that is closed.
+
+    That of a program which has given up its rights, to a tracer without CAP_SYS_PTRACE
+    (ptrace_access_vm, kernel/ptrace.c).
 
     Raises PermissionError for the latter.
     """
@@ -110,9 +112,10 @@ def _closed(stopped: Stopped) -> Iterator[None]:
 
 
 def _have_stack_grow(stopped: Stopped, address: int) -> None:
-    """As it does when a system call of the program's own reads or writes below it. Since Linux 6.5
-    ptrace has it grow, but process_vm_readv does not (__access_remote_vm, mm/memory.c). Raises
-    MemoryError where there is no memory.
+    """As it does when a system call of the program's own reads or writes below it.
+
+    Since Linux 6.5 ptrace has it grow, but process_vm_readv does not (__access_remote_vm,
+    mm/memory.c). Raises MemoryError where there is no memory.
     """
     stopped.peek(address, 1)
 
@@ -173,8 +176,9 @@ def kernel_timezone(call: int) -> bytes:
 
 
 def kernel_timex() -> list[int]:
-    """Return the fields of struct timex up to `tai`, as adjtimex(2) tells them without setting;
-    none where a sandbox forbids it.
+    """Return the fields of struct timex up to `tai`, as adjtimex(2) tells them without setting.
+
+    None where a sandbox forbids it.
     """
     timex = (ctypes.c_long * 26)()
     return list(timex[:21]) if _libc.adjtimex(timex) >= 0 else []
@@ -198,8 +202,9 @@ class ProcessMemory:
             raise _error("opening", pid)
 
     def read(self, address: int, size: int) -> bytes:
-        """Up to `size` bytes: fewer where the mapping ends. Raises OSError when there are none;
-        ProcessLookupError when the address space is gone.
+        """Up to `size` bytes: fewer where the mapping ends.
+
+        Raises OSError when there are none; ProcessLookupError when the address space is gone.
         """
         buffer = ctypes.create_string_buffer(size)
         count = _pread(self._fd, buffer, size, address)
@@ -210,8 +215,9 @@ class ProcessMemory:
         return ctypes.string_at(buffer, count)
 
     def write(self, address: int, data: bytes) -> None:
-        """Write all of `data`. Raises OSError; ProcessLookupError when the address space is
-        gone.
+        """Write all of `data`.
+
+        Raises OSError; ProcessLookupError when the address space is gone.
         """
         count = _pwrite(self._fd, data, len(data), address)
         if count == 0:

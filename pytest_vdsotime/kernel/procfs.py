@@ -1,5 +1,6 @@
-"""What /proc says about processes (proc(5)). Every function copes with a process that has just
-ended.
+"""What /proc says about processes (proc(5)).
+
+Every function copes with a process that has just ended.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ def read_text(path: str) -> str:
 
 
 def name(pid: int) -> str:
-    """Return what to call a process in a message: its executable, else its command name, else
-    ``?``.
+    """Return what to call a process in a message.
+
+    Its executable, else its command name, else ``?``.
     """
     try:
         return os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
@@ -70,9 +72,9 @@ def stat_fields(pid: int) -> tuple[str, int] | None:
 
 
 def has_capability(tid: int, capability: int) -> bool:
-    """Whether a thread has a capability in this process's user namespace (capabilities(7)): what
-    is
-    in the effective set of one in another user namespace counts there alone.
+    """Whether a thread has a capability in this process's user namespace (capabilities(7)).
+
+    What is in the effective set of one in another user namespace counts there alone.
     """
     try:
         if os.readlink(f"/proc/{tid}/ns/user") != os.readlink("/proc/self/ns/user"):
@@ -85,8 +87,9 @@ def has_capability(tid: int, capability: int) -> bool:
 
 
 def has_time_namespace(pid: int | str = "thread-self", of: int | str = "self") -> bool:
-    """Whether a task, or what it starts, is in another time namespace than `of`; one that has ended
-    is not.
+    """Whether a task, or what it starts, is in another time namespace than `of`.
+
+    One that has ended is not.
     """
     try:
         own = os.readlink(f"/proc/{of}/ns/time")
@@ -96,9 +99,10 @@ def has_time_namespace(pid: int | str = "thread-self", of: int | str = "self") -
 
 
 def time_offsets(tid: int) -> TimeOffsets | None:
-    """How far the clocks of a task's time namespace are ahead of this process's; None where that
-    cannot be told: it has ended, or what it starts is to be in another one, which the file is about
-    then (proc_timens_show_offsets, kernel/time/namespace.c).
+    """How far the clocks of a task's time namespace are ahead of this process's.
+
+    None where that cannot be told: it has ended, or what it starts is to be in another one, which
+    the file is about then (proc_timens_show_offsets, kernel/time/namespace.c).
 
     Raises OSError (EMFILE, ENFILE) when there is no descriptor to read it through.
     """
@@ -261,8 +265,9 @@ def signal_masks(tid: int) -> SignalMasks:
 
 
 def signalfd_mask(tid: int, fd: int) -> int | None:
-    """Return the signals that a descriptor tells of (signalfd(2)), as the kernel's bit set; None if
-    it is none of that kind.
+    """Return the signals that a descriptor tells of (signalfd(2)), as the kernel's bit set.
+
+    None if it is none of that kind.
     """
     text = read_text(f"/proc/{tid}/fdinfo/{fd}")
     found = re.search(r"^sigmask:\t([0-9a-f]+)$", text, re.MULTILINE)
@@ -328,8 +333,10 @@ def tracer_of(tid: int) -> int:
 
 
 def is_page_present(pid: int, address: int) -> bool:
-    """Whether the page at `address` is in the process's page table: for a page that only the
-    process itself touches, whether it ever did (Documentation/admin-guide/mm/pagemap.rst).
+    """Whether the page at `address` is in the process's page table.
+
+    For a page that only the process itself touches, whether it ever did
+    (Documentation/admin-guide/mm/pagemap.rst).
     """
     try:
         with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as file:

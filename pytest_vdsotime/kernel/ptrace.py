@@ -140,8 +140,9 @@ _PeekArguments = structure("ptrace_peeksiginfo_args")
 
 
 def has_signals(tid: int) -> bool:
-    """Whether signals wait for a stopped task or for its process, blocked ones too; false when it
-    is gone.
+    """Whether signals wait for a stopped task or for its process, blocked ones too.
+
+    False when it is gone.
     """
     info = _SignalInfo()
     arguments = _PeekArguments(nr=1)

@@ -1,5 +1,6 @@
-"""The native part of looking at tasks (native_stub/tracer/sample.c), which runs in this process:
-whether they are blocked, and in what.
+"""The native part of looking at tasks (native_stub/tracer/sample.c), which runs in this process.
+
+Whether they are blocked, and in what.
 """
 
 from __future__ import annotations
@@ -42,8 +43,10 @@ class Sampler:
     def __call__(
         self, tids: Sequence[int], *, is_brief: bool, before: Sequence[TaskSample | None] = ()
     ) -> tuple[int, Sequence[TaskSample]]:
-        """(how many are busy, a sample of each task). With `is_brief` it ends at the first that
-        has not come to sleep: the number is -1 less its place then, and the samples tell nothing.
+        """(how many are busy, a sample of each task).
+
+        With `is_brief` it ends at the first that has not come to sleep: the number is -1 less its
+        place then, and the samples tell nothing.
 
         If none is busy, there was a moment when none was. `before`: earlier samples of these tasks,
         which then take less time if they have not run since.

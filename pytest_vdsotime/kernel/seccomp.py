@@ -76,8 +76,9 @@ class _Label:
 
 
 class _Code:
-    """Instructions, their jumps by labels. Jumps only lead forward (seccomp(2)), 255 instructions
-    at most.
+    """Instructions, their jumps by labels.
+
+    Jumps only lead forward (seccomp(2)), 255 instructions at most.
     """
 
     def __init__(self) -> None:

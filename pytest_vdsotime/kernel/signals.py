@@ -24,8 +24,9 @@ _libc.syscall.restype = ctypes.c_long
 def queue(
     pid: int, tid: int, signal: int, *, number: int, overrun: int, value: int, private: int = 0
 ) -> None:
-    """Send what a timer `number` sends: to a thread, or with `tid` 0 to the process. `private`
-    is for the tracer alone.
+    """Send what a timer `number` sends: to a thread, or with `tid` 0 to the process.
+
+    `private` is for the tracer alone.
 
     Raises OSError: EAGAIN beyond RLIMIT_SIGPENDING, ProcessLookupError.
     """

@@ -1,5 +1,6 @@
-"""The native part of a start (native_stub/tracer/spawn.c), which runs in this process: a fork, what
-a child of `subprocess` does, and an exec for which it waits until its tracer lets it.
+"""The native part of a start (native_stub/tracer/spawn.c), which runs in this process.
+
+A fork, what a child of `subprocess` does, and an exec for which it waits until its tracer lets it.
 
 It gives up the interpreter lock, as the tracer needs it meanwhile.
 """
@@ -66,8 +67,9 @@ class PendingSpawns:
         spawn.have_ring()
 
     def withdraw(self, spawn: Spawn) -> None:
-        """If it is there still. By the tracer, or for one that will never be born: the fast path
-        may be looking at it.
+        """If it is there still.
+
+        By the tracer, or for one that will never be born: the fast path may be looking at it.
         """
         with self._lock:
             for place in range(self.ROOM):
@@ -107,13 +109,16 @@ class Spawner:
 
 
 class Spawn:
-    """One start. `prepare`, `run` and `become` are for the thread that starts, the rest for the
-    tracer's.
+    """One start.
+
+    `prepare`, `run` and `become` are for the thread that starts, the rest for the tracer's.
     """
 
     def __init__(self, spawner: Spawner, *, shares_memory: bool) -> None:
-        """`shares_memory`: the child has its parent's memory until its exec; else it has a copy,
-        and this structure stands in memory of both.
+        """`shares_memory`.
+
+        The child has its parent's memory until its exec; else it has a copy, and this structure
+        stands in memory of both.
         """
         self._spawner = spawner
         if shares_memory and spawner.can_share_memory:

@@ -1,5 +1,6 @@
-"""The native part of a takeover (native_stub/tracer/takeover.c), which runs in this process: one
-call in place of a dozen. It keeps the interpreter lock, for the reason told in ptrace.py.
+"""The native part of a takeover (native_stub/tracer/takeover.c), which runs in this process.
+
+One call in place of a dozen. It keeps the interpreter lock, for the reason told in ptrace.py.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""A clock, its threads and its timers in words: for the report of a failed test, and for a timeout
-that has expired.
+"""A clock, its threads and its timers in words.
+
+For the report of a failed test, and for a timeout that has expired.
 
 A description is asked for when something has gone wrong, perhaps in this package: so what cannot be
 known is said to be unknown, nothing raises, and the tracer is waited for no longer than a moment.

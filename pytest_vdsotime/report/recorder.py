@@ -1,5 +1,6 @@
-"""The events of clocks as data, for whoever draws them: plain enough for JSON, and for the
-connection between pytest-xdist's workers and their controller.
+"""The events of clocks as data, for whoever draws them.
+
+Plain enough for JSON, and for the connection between pytest-xdist's workers and their controller.
 """
 
 from __future__ import annotations
@@ -100,8 +101,9 @@ class Span(NamedTuple):
 
 
 def waits(events: Sequence[EventRecord]) -> Iterator[Span]:
-    """Those that were recorded, in the order of their ends. A wait ends with what its thread does
-    next.
+    """Those that were recorded, in the order of their ends.
+
+    A wait ends with what its thread does next.
     """
     begun: dict[int, EventRecord] = {}
     expired: set[int] = set()

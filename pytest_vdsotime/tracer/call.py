@@ -123,16 +123,18 @@ class Request:
         return max(line_ns, 0) - self.process.world.page.reading_ns(clock_id, host_ns)
 
     def kernels_ns(self, clock_id: int) -> int:
-        """Return what the kernel's own clock reads now where the program is: points that the kernel
-        gets are points of that.
+        """Return what the kernel's own clock reads now where the program is.
+
+        Points that the kernel gets are points of that.
         """
         return time.clock_gettime_ns(clock_id) + self.process.time_offsets.of(clock_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """What a call leaves: other arguments, by their number, and its result; without one it is made
-    again.
+    """What a call leaves.
+
+    Other arguments, by their number, and its result; without one it is made again.
     """
 
     arguments: Mapping[int, int]

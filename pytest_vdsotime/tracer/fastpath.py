@@ -1,5 +1,6 @@
-"""The native part of waiting (native_stub/tracer/fastpath.c), on the tracer thread: a waitpid that
-lets stops which need no thought go on by itself.
+"""The native part of waiting (native_stub/tracer/fastpath.c), on the tracer thread.
+
+A waitpid that lets stops which need no thought go on by itself.
 
 It gives up the interpreter lock, so that neither a busy test thread nor this one keeps the other
 waiting for what Python has no part in.
@@ -156,30 +157,35 @@ class FastPath:
         return max(len(self._special), len(self._watched)) > _LIST
 
     def take_over_with(self, blocks: Sequence[Block | None]) -> None:
-        """Set what execs are answered with, by the kind of program, KINDS at most; None: those are
-        the tracer's.
+        """Set what execs are answered with, by the kind of program, KINDS at most.
+
+        None: those are the tracer's.
         """
         self._blocks = blocks  # keeps them alive
         addresses = [0 if one is None else ctypes.addressof(one.structure) for one in blocks]
         self.structure.blocks[:] = (*addresses, *[0] * (KINDS - len(blocks)))
 
     def answer_reads(self, read_clock: int, served: int) -> None:
-        """Raw clock_gettime of these clock ids is answered by a function in this process; 0: by the
-        tracer.
+        """Raw clock_gettime of these clock ids is answered by a function in this process.
+
+        0: by the tracer.
         """
         self.structure.read_clock, self.structure.served = read_clock, served
 
     def take_interest(self, interests: Mapping[int, int]) -> None:
-        """Of tasks that stop at every system call the tracer sees these, by number: 1 all, 2 and
-        more those where argument 0 and so on is not null. With `lets_calls_go` the others go on.
+        """Of tasks that stop at every system call the tracer sees these, by number.
+
+        1 all, 2 and more those where argument 0 and so on is not null. With `lets_calls_go` the
+        others go on.
         """
         for number, interest in interests.items():
             self.structure.interests[number] = interest
 
     def record_waits(self, kinds: Mapping[int, int], clocks: int) -> None:
-        """From now on the fast path lets timed waits begin, by system call number: 1 where the
-        timeout stands in the call, 2 and more where argument 0 and so on leads to it. `clocks`: a
-        bit per clock id.
+        """From now on the fast path lets timed waits begin, by system call number.
+
+        1 where the timeout stands in the call, 2 and more where argument 0 and so on leads to it.
+        `clocks`: a bit per clock id.
         """
         self._records = (Record * _RECORDS)()
         self._waits.mask, self._waits.clocks = _RECORDS - 1, clocks
@@ -188,8 +194,9 @@ class FastPath:
             self._waits.kinds[number] = kind
 
     def let_waits_begin(self, ahead_ns: int | None) -> None:
-        """Whether it does, with the monotonic line this far ahead of the host's; None: they are
-        the tracer's. What is recorded stays.
+        """Whether it does, with the monotonic line this far ahead of the host's.
+
+        None: they are the tracer's. What is recorded stays.
         """
         self._waits.begins = ahead_ns is not None
         self._waits.ahead_ns = ahead_ns or 0
@@ -233,9 +240,10 @@ class FastPath:
         self._drop_record(self._waits, tid)
 
     def wait(self, patience_ns: int = 0) -> Sequence[Stop]:
-        """Return the next stops, in the order of their reports. Empty: there are none but news, or
-        none within `patience_ns` (0: it waits until there are), or a signal to this thread ended
-        the waiting (`was_interrupted`).
+        """Return the next stops, in the order of their reports.
+
+        Empty: there are none but news, or none within `patience_ns` (0: it waits until there are),
+        or a signal to this thread ended the waiting (`was_interrupted`).
 
         Raises ChildProcessError when there is no tracee.
         """
@@ -257,16 +265,18 @@ class FastPath:
         return stops
 
     def wait_any(self) -> Stop | None:
-        """Wait for the next stop, whatever needs thought, and let none go on. None: a signal to
-        this thread ended the waiting, which os.waitpid would go on with.
+        """Wait for the next stop, whatever needs thought, and let none go on.
+
+        None: a signal to this thread ended the waiting, which os.waitpid would go on with.
 
         Raises ChildProcessError when there is no tracee.
         """
         return self._next(self._next_report, -1, 0)
 
     def poll(self, tid: int) -> Stop | None:
-        """Return the waiting report about one task; None if there is none, or it is no tracee any
-        more.
+        """Return the waiting report about one task.
+
+        None if there is none, or it is no tracee any more.
         """
         try:
             return self._next(self._poll_report, tid, os.WNOHANG)

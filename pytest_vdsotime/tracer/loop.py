@@ -162,8 +162,9 @@ class Loop:
             _kill(tid)
 
     def _blame(self, stop: Stop, error: Exception) -> None:
-        """Kill the program whose stop could not be handled; one that has ended is forgotten
-        all the same.
+        """Kill the program whose stop could not be handled.
+
+        One that has ended is forgotten all the same.
         """
         operation = f"handling a stop ({StopKind(stop.kind).name}) of"
         task = self._tasks.get(stop.tid)

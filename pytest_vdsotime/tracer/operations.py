@@ -186,8 +186,9 @@ class Operations:
         self.move(world, setting.to, is_set=True)
 
     def _move_tai(self, world: ClockState, by_ns: int) -> None:
-        """Move the points of CLOCK_TAI that waits end at: a point of the wall line each, so much
-        sooner.
+        """Move the points of CLOCK_TAI that waits end at.
+
+        A point of the wall line each, so much sooner.
         """
         self._timers.suspend(world)
         world.page.move_tai(by_ns)
@@ -204,6 +205,7 @@ class Operations:
         self, world: ClockState, timeout_s: float, *, is_at_rest: bool = False
     ) -> Mapping[int, TaskSample]:
         """Return when every task of a clock is blocked; perhaps, `is_at_rest`, they all are.
+
         Raises NotSettled, ClockClosed.
         """
         began_ns, nap_ns, has_nudged = now_ns(), 1 if is_at_rest else FIRST_NAP_NS, False
@@ -240,8 +242,9 @@ class Operations:
     def waits(
         self, world: ClockState, samples: Mapping[int, TaskSample] | None = None
     ) -> Sequence[tuple[int, Task, Wait]]:
-        """Who waits for a deadline, and how far it is, the soonest first. Waits that pass in real
-        time are not among them while nobody moves the lines.
+        """Who waits for a deadline, and how far it is, the soonest first.
+
+        Waits that pass in real time are not among them while nobody moves the lines.
         """
         if samples is None:
             samples = self._quiescence.sample(world)
@@ -343,8 +346,10 @@ class Operations:
         *,
         is_set: bool = False,
     ) -> bool:
-        """After the lines were moved: has every wait and timer end when it now should. Returns
-        whether some program has to do with it. `looks` at the tasks, if no wait has begun since.
+        """After the lines were moved: has every wait and timer end when it now should.
+
+        Returns whether some program has to do with it. `looks` at the tasks, if no wait has begun
+        since.
         """
         if is_set:
             self._timers.cancel(world)
@@ -392,8 +397,10 @@ class Operations:
 
 
 def _worked_ns(world: ClockState) -> int:
-    """Return the processor time of all processes of a clock: on a busy machine one that has yet to
-    get a processor is not late. By the clock of each process (clock_getcpuclockid(3)).
+    """Return the processor time of all processes of a clock.
+
+    On a busy machine one that has yet to get a processor is not late. By the clock of each process
+    (clock_getcpuclockid(3)).
     """
     total_ns = 0
     for pid in world.processes:
@@ -412,9 +419,10 @@ def _late_ns() -> int:
 
 
 def rounding_ns(world: ClockState) -> int:
-    """How far a deadline may be missed for the wall line to read a whole millisecond. While a
-    program works between two sleeps the monotonic line flows, and a frozen wall line does not: a
-    loop of sleeps would meet it a little earlier each time.
+    """How far a deadline may be missed for the wall line to read a whole millisecond.
+
+    While a program works between two sleeps the monotonic line flows, and a frozen wall line does
+    not: a loop of sleeps would meet it a little earlier each time.
     """
     lines = world.page.lines
     is_apart = not lines.wall.rate.mult and (not world.is_frozen or world.has_nudged)
@@ -458,6 +466,7 @@ class Clocks:
 
     def release(self, process: Process) -> None:
         """Lets a process that was attached to, and what it has started, go; see Attaching.release.
+
         For `later`.
         """
         self.fastpath.lets_calls_go = False
@@ -511,8 +520,9 @@ class Autojump:
         self._nap_ns = FIRST_NAP_NS
 
     def tick(self) -> int:
-        """Between two stops: rings alarms, jumps. Returns how long to wait for the next stop, in
-        nanoseconds; 0: until it comes.
+        """Between two stops: rings alarms, jumps.
+
+        Returns how long to wait for the next stop, in nanoseconds; 0: until it comes.
         """
         self._alarms.ring()
         patiences = [

@@ -87,8 +87,9 @@ class Quiescence:
         return {sample.tid: sample for sample in samples}
 
     def _are_brief(self, tasks: Sequence[Task], samples: Sequence[TaskSample]) -> bool:
-        """Whether whoever has run is now in a wait as short as `grace`, which he ends himself: he
-        counts as blocked, or there would be no rest with him.
+        """Whether whoever has run is now in a wait as short as `grace`, which he ends himself.
+
+        He counts as blocked, or there would be no rest with him.
         """
         return all(
             sample.has_run

@@ -131,10 +131,12 @@ def called_again(registers: Any, arch: Arch) -> int:
 
 
 def hide_interrupt(stopped: Stopped, arch: Arch, number: int = 0) -> None:
-    """Handle an interrupt: some calls end with EINTR when they are woken up for anything
-    (signal(7)), some with EFAULT (WaitRow.may_fail): now it takes a signal with a handler for that,
-    as it would alone. `number`: of the one that is to be delivered. Not on machines that rewind
-    early: the kernel tells nobody the first argument, in whose place the result is.
+    """Handle an interrupt.
+
+    Some calls end with EINTR when they are woken up for anything (signal(7)), some with EFAULT
+    (WaitRow.may_fail): now it takes a signal with a handler for that, as it would alone. `number`:
+    of the one that is to be delivered. Not on machines that rewind early: the kernel tells nobody
+    the first argument, in whose place the result is.
     """
     registers = stopped.registers()
     error, nr = error_of(registers, arch), getattr(registers, arch.interrupted_syscall)
@@ -235,9 +237,10 @@ def returns_to(address: int, memory: ProcessMemory, registers: Any, arch: Arch) 
 
 
 def _is_on_stack(data: bytes, start: int, stack: int, arch: Arch) -> bool:
-    """Whether a frame that begins so is on the stack that the thread is on. Behind that of a
-    goroutine may lie the one that its handlers are on, with what they have left there: a frame says
-    where that is (sigaltstack(2)).
+    """Whether a frame that begins so is on the stack that the thread is on.
+
+    Behind that of a goroutine may lie the one that its handlers are on, with what they have left
+    there: a frame says where that is (sigaltstack(2)).
     """
     width = array(arch.word).itemsize
     base, size = (

@@ -341,6 +341,7 @@ class Process:
 
     def kill_unsupported(self, error: Exception, operation: str = "taking over") -> None:
         """Kill it, as what the tracer was to do for it has failed: it must not run on in real time.
+
         One error is enough.
         """
         if self.has_failed:

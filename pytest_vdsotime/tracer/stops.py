@@ -78,8 +78,9 @@ class Stops:
         return None if self._was_doorbell(stop) else stop
 
     def next_of(self, tid: int) -> Stop:
-        """Return the next stop of one task; those of others wait, but the waker's: unanswered for
-        long, it is repaired.
+        """Return the next stop of one task.
+
+        Those of others wait, but the waker's: unanswered for long, it is repaired.
 
         Raises ProcessLookupError when it dies.
         """
@@ -100,8 +101,10 @@ class Stops:
                 raise ProcessLookupError(errno.ESRCH, f"task {tid} died")
 
     def kill_all(self, worlds: Sequence[ClockState]) -> None:
-        """Kills every process of these clocks, and reaps it. The end of a process is not reported
-        before every one of its threads is reaped, so all reports are taken.
+        """Kills every process of these clocks, and reaps it.
+
+        The end of a process is not reported before every one of its threads is reaped, so all
+        reports are taken.
         """
         left = {pid: one for world in worlds for pid, one in world.processes.items()}
         for process in left.values():
@@ -200,9 +203,10 @@ class Recovery:
         self._place_overdue()
 
     def _place_overdue(self) -> None:
-        """Places newborn tasks whose parent's report is overdue: threads by their process,
-        processes
-        by the clock page that they have mapped. One that has none must not run on unseen.
+        """Places newborn tasks whose parent's report is overdue.
+
+        Threads by their process, processes by the clock page that they have mapped. One that has
+        none must not run on unseen.
         """
         tables = self._tables
         for tid in self._overdue & tables.newborn.keys():

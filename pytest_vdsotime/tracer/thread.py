@@ -36,8 +36,9 @@ class Tracer:
     """
 
     def __init__(self, *, is_native: bool = True) -> None:
-        """`is_native`: the native code handles by itself the stops that it can; else Python handles
-        every one.
+        """`is_native`.
+
+        The native code handles by itself the stops that it can; else Python handles every one.
         """
         self._is_native = is_native
         self._lock = threading.Lock()

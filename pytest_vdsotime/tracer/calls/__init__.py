@@ -78,8 +78,9 @@ def _signed(register: int) -> int:
 
 
 def _result_of(on_exit: Callable[[int], _Result], result: int) -> _Result | int:
-    """At the exit of a call that the kernel has ended with `result`: what it returns. The kernel
-    may have used memory that is closed to the tracer (memfd_secret(2)), or gone by now.
+    """At the exit of a call that the kernel has ended with `result`: what it returns.
+
+    The kernel may have used memory that is closed to the tracer (memfd_secret(2)), or gone by now.
     """
     try:
         return on_exit(result)
@@ -276,8 +277,9 @@ class Calls:
             process.world.warn(process.pid, _NO_LOW_PAGE.format(process.describe(), reason))
 
     def _map_low_page(self, request: Request) -> Callable[[Stopped], None]:
-        """Has the call map a page where its pointers reach, and be made again. (mmap by such a call
-        finds no other: get_mmap_base, arch/x86/mm/mmap.c.)
+        """Has the call map a page where its pointers reach, and be made again.
+
+        (mmap by such a call finds no other: get_mmap_base, arch/x86/mm/mmap.c.)
         """
         arch, abi, process = self._arch, request.abi, request.process
         if request.task.wait is not None:

@@ -74,8 +74,9 @@ def require_right(request: Request) -> None:
 
 
 def _set_wall(request: Request, instant_ns: int) -> int:
-    """After the kernel's own checks, in its order (do_sys_settimeofday64): the value, then the
-    right.
+    """After the kernel's own checks, in its order (do_sys_settimeofday64).
+
+    The value, then the right.
     """
     check_settable(instant_ns)
     require_right(request)
@@ -145,8 +146,9 @@ def _first_tick_ns() -> int:
 
 
 def _times(request: Request) -> Answer:
-    """Its result counts ticks of the monotonic line, of which no time namespace knows; the kernel's
-    own may be older by the time that the call has taken.
+    """Its result counts ticks of the monotonic line, of which no time namespace knows.
+
+    The kernel's own may be older by the time that the call has taken.
     """
 
     def counted(result: int) -> int:
@@ -160,8 +162,9 @@ def _times(request: Request) -> Answer:
 
 
 def _sysinfo(request: Request) -> Answer:
-    """Its first field, a long, is the uptime: CLOCK_BOOTTIME rounded up and then cut to fit
-    (do_sysinfo, kernel/sys.c).
+    """Its first field, a long, is the uptime.
+
+    CLOCK_BOOTTIME rounded up and then cut to fit (do_sysinfo, kernel/sys.c).
     """
 
     def moved(result: int) -> int:

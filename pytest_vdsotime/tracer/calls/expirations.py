@@ -230,8 +230,9 @@ class Timers:
                         ptrace.interrupt(tid)
 
     def send_unsent(self, process: Process) -> None:
-        """At a stop of a process whose clock has signals that could not be queued yet: those of the
-        process are, where that is possible now.
+        """At a stop of a process whose clock has signals that could not be queued yet.
+
+        Those of the process are, where that is possible now.
         """
         world = process.world
         for key in [key for key in world.unsent if key[1] == process.pid]:
@@ -296,8 +297,9 @@ class Timers:
         return cancellation
 
     def correct(self, process: Process, info: Any) -> None:
-        """Correct what a signal of a timer says when it is delivered: how often it has expired
-        meanwhile, and setitimer's is the kernel's own.
+        """Correct what a signal of a timer says when it is delivered.
+
+        How often it has expired meanwhile, and setitimer's is the kernel's own.
         """
         fields = signals.TIMER_FIELDS.unpack_from(bytes(info.rest), signals.TIMER_OFFSET)
         number, overrun, value, times_sent = fields

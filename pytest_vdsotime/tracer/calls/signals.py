@@ -149,6 +149,7 @@ def _without(
     discarded: int, fatal: int, task: Task, stopped: Stopped, address: int, size: int
 ) -> int:
     """Take what is told of these signals out of what was read, and send the fatal ones again.
+
     Return how much is left.
     """
     fd = task.first_argument & 0xFFFFFFFF

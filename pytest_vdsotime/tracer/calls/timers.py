@@ -1,5 +1,7 @@
-"""System calls about timers. On a clock that waits follow, the kernel's are never armed: the clock
-has one in place of each (tracer/calls/expirations.py).
+"""System calls about timers.
+
+On a clock that waits follow, the kernel's are never armed: the clock has one in place of each
+(tracer/calls/expirations.py).
 
 Where the kernel would have checked arguments, it does: the call runs, on a value that disarms.
 
@@ -47,8 +49,9 @@ def _changed(request: Request) -> None:
 
 
 def _left(timer: Timer | None, request: Request) -> tuple[int, int]:
-    """(nanoseconds until it expires, its interval), as the kernel tells them: an armed timer never
-    has nothing left.
+    """(nanoseconds until it expires, its interval), as the kernel tells them.
+
+    An armed timer never has nothing left.
     """
     if timer is None or not timer.deadlines:
         return 0, 0 if timer is None else timer.interval_ns
@@ -83,8 +86,10 @@ def _itimer(request: Request) -> Timer:
 
 
 def _write_itimerval(request: Request, address: int, left: tuple[int, int]) -> None:
-    """Interval, then value: what is left of an armed timer is at least a microsecond
-    (itimer_get_remtime, kernel/time/itimer.c).
+    """Interval, then value.
+
+    What is left of an armed timer is at least a microsecond (itimer_get_remtime,
+    kernel/time/itimer.c).
     """
     value_ns, interval_ns = left
     spans = interval_ns, max(value_ns, _NS_PER_US) if value_ns else 0
@@ -202,8 +207,9 @@ def _timerfd_settime(request: Request) -> Answer:
 
 
 def _is_before_host(request: Request, clock_id: int, value_ns: int) -> bool:
-    """Whether a point of the clock is one at which the host's had not begun: the kernel, which has
-    no negative times, would count too few expirations since.
+    """Whether a point of the clock is one at which the host's had not begun.
+
+    The kernel, which has no negative times, would count too few expirations since.
     """
     passed_ns = -request.left_ns(clock_id, value_ns, now_ns())
     return passed_ns > min(time.clock_gettime_ns(clock_id), request.kernels_ns(clock_id))
@@ -268,8 +274,9 @@ def _timer_create(request: Request) -> Answer:
 
 
 def _read_event(request: Request) -> tuple[int, int, int]:
-    """Return the value, the signal and the thread of a struct sigevent (sigevent(3type)). The
-    kernel reads it before it writes the timer's number, which may come to stand there.
+    """Return the value, the signal and the thread of a struct sigevent (sigevent(3type)).
+
+    The kernel reads it before it writes the timer's number, which may come to stand there.
     """
     if not request.arguments[1]:
         return 0, 0, 0
@@ -368,8 +375,9 @@ def _translated(request: Request, clock_id: int, seconds: int, nanoseconds: int)
 
 
 def translated_itimerspec(request: Request, clock_id: int | None) -> Answer:
-    """Return a call whose third argument points to a struct itimerspec: interval, then value; a
-    value of zero disarms.
+    """Return a call whose third argument points to a struct itimerspec.
+
+    Interval, then value; a value of zero disarms.
     """
     if clock_id is None or request.arguments[2] == 0:
         return None

@@ -64,8 +64,9 @@ _FINAL = errno.EINTR, errno.EFAULT
 
 
 def begin(row: WaitRow, request: Request) -> Answer:
-    """At the entry of a call. On a clock that leaves waits to the kernel, points of a line alone
-    are translated.
+    """At the entry of a call.
+
+    On a clock that leaves waits to the kernel, points of a line alone are translated.
     """
     task, world = request.task, request.process.world
     wait, task.wait = task.wait, None
@@ -185,8 +186,9 @@ def _at_exit(request: Request, wait: Wait, stopped: Stopped, result: int) -> int
 
 
 def finish(task: Task, wait: Wait, stopped: Stopped, result: int) -> int:
-    """Return what a call returns that the kernel has ended with `result`, or interrupted; and what
-    it leaves in memory.
+    """Return what a call returns that the kernel has ended with `result`, or interrupted.
+
+    And what it leaves in memory.
     """
     row, lines = wait.row, task.process.world.page.lines
     left_ns = max(wait.left_ns(lines, now_ns()), 0)
@@ -277,8 +279,9 @@ class TimedWaits:
         ptrace.interrupt(task.tid)
 
     def at_stop(self, task: Task, stopped: Stopped, *, goes_on: bool = False) -> None:
-        """At a stop other than the exit of its call: does what is due to a wait. `goes_on`: its
-        process may have been stopped, and the lines have moved meanwhile.
+        """At a stop other than the exit of its call: does what is due to a wait.
+
+        `goes_on`: its process may have been stopped, and the lines have moved meanwhile.
 
         Requires: the task is at a trap, at a group stop, or about to get a signal.
         Leaves: it there.
@@ -317,8 +320,10 @@ class TimedWaits:
         set_call_registers(stopped, self.arch, task.rewound, registers)
 
     def at_signal(self, task: Task, stopped: Stopped, number: int) -> None:
-        """About to get a signal: as `at_stop`; and whether the wait that it has interrupted is to
-        go on, which the kernel knows, or the tracer by the call being made again.
+        """About to get a signal.
+
+        As `at_stop`; and whether the wait that it has interrupted is to go on, which the kernel
+        knows, or the tracer by the call being made again.
         """
         record = self.fastpath.record_of(task.tid)
         if record is not None:
@@ -340,8 +345,10 @@ class TimedWaits:
     def _goes_on(
         self, task: Task, wait: Wait, stopped: Stopped, registers: Any, number: int
     ) -> bool:
-        """Whether a wait does after a signal. What is made again is the call itself: not
-        restart_syscall, of which the tracer would not hear.
+        """Whether a wait does after a signal.
+
+        What is made again is the call itself: not restart_syscall, of which the tracer would not
+        hear.
         """
         error, row = error_of(registers, self.arch), wait.row
         is_stopping, is_caught = number in STOPPING, procfs.catches(task.tid, number)
@@ -421,8 +428,9 @@ def restore_rest(wait: Wait, stopped: Stopped) -> None:
 
 
 def clear_sets(wait: Wait, stopped: Stopped) -> bool:
-    """Those of select(2), up to its first argument; false where one cannot be written
-    (core_sys_select, fs/select.c).
+    """Those of select(2), up to its first argument.
+
+    False where one cannot be written (core_sys_select, fs/select.c).
     """
     if not wait.row.fd_sets:
         return True
@@ -432,8 +440,9 @@ def clear_sets(wait: Wait, stopped: Stopped) -> bool:
 
 
 def is_mask_refused(wait: Wait, stopped: Stopped) -> bool:
-    """Whether the call has failed before it began to wait: of ppoll(2) and pselect6(2), because of
-    their signal mask (set_user_sigmask, kernel/signal.c).
+    """Whether the call has failed before it began to wait.
+
+    Of ppoll(2) and pselect6(2), because of their signal mask (set_user_sigmask, kernel/signal.c).
     """
     if wait.row.mask is None:
         return False
@@ -495,9 +504,11 @@ def tell_expired(task: Task, wait: Wait, *, is_over: bool = False) -> None:
 
 
 def follow_wait(task: Task, call: SystemCall, at_stop: Callable[[Task, Stopped], None]) -> None:
-    """At the entry of a call that was answered: if it is a wait, its end is told too, unless the
-    task is held there. `at_stop` does what is due to a wait: where a task stops at the end of its
-    call, that is the stop to which it was interrupted.
+    """At the entry of a call that was answered.
+
+    If it is a wait, its end is told too, unless the task is held there. `at_stop` does what is due
+    to a wait: where a task stops at the end of its call, that is the stop to which it was
+    interrupted.
     """
     wait, world, pid = task.wait, task.process.world, task.process.pid
     if wait is None or wait.nr != call.nr:

@@ -144,9 +144,10 @@ class Attaching:
     # --- stopping and going on -------------------------------------------------------------------
 
     def _seize_all(self, process: Process) -> bool:
-        """Until a look finds no new thread; returns whether one did. Those that seized ones start
-        are traced from their start, which is reported later; but not one that was being started
-        when its parent was seized.
+        """Until a look finds no new thread; returns whether one did.
+
+        Those that seized ones start are traced from their start, which is reported later; but not
+        one that was being started when its parent was seized.
         """
         tasks, seen = self.tables.tasks, set(process.threads)
         known = len(seen)
@@ -220,8 +221,9 @@ class Attaching:
             self._stop_all(process, stops)
 
     def _yet_to_stop(self, process: Process, stops: Mapping[int, Stop]) -> set[int]:
-        """Not a first thread that has ended alone: its end is reported after those of the others
-        (ptrace(2)).
+        """Not a first thread that has ended alone.
+
+        Its end is reported after those of the others (ptrace(2)).
         """
         left = process.threads - stops.keys()
         if process.pid in left and len(process.threads) > 1 and _has_ended(process.pid):

@@ -82,8 +82,9 @@ def warn_of_reservations(process: Process) -> None:
 
 
 def _block(kind: ProgramAbi, clock: ClockPage) -> Block:
-    """Return what the vDSO of a new program becomes: the kernel's image, jumps, and behind them the
-    loader.
+    """Return what the vDSO of a new program becomes.
+
+    The kernel's image, jumps, and behind them the loader.
     """
     arch, host, loader, part = kind.arch, kind.host, kind.loader, clock.parts[kind.arch.name]
     address = _REFERENCE_BASE - host.data_size - part.size
@@ -256,8 +257,10 @@ class Takeover:
         return process.time_offsets != former
 
     def _as_at_entry(self, registers: Any, process: Process, kind: ProgramAbi) -> Any:
-        """Return the registers that the kernel gave the program: all zero but the stack pointer and
-        the program counter, with which the loader's parameters begin.
+        """Return the registers that the kernel gave the program.
+
+        All zero but the stack pointer and the program counter, with which the loader's parameters
+        begin.
         """
         stack_pointer = getattr(registers, kind.arch.stack_pointer)
         with ProcessMemory(process.pid) as memory:

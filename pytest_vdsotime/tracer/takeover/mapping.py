@@ -1,6 +1,7 @@
-"""The clock into a program's memory, by system calls made inside it: the shared page, or where it
-cannot open or execute that (no /proc, another mount or pid namespace, another uid, no descriptors
-left), or reads other values (another time namespace), a private copy.
+"""The clock into a program's memory, by system calls made inside it.
+
+The shared page, or where it cannot open or execute that (no /proc, another mount or pid namespace,
+another uid, no descriptors left), or reads other values (another time namespace), a private copy.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ def map_clock(
     kind: ProgramAbi,
     room: int | None = None,
 ) -> int | None:
-    """Where the clock is mapped now; None where the program may not map memory. `room` is where a
-    path may be written; None: below the stack.
+    """Where the clock is mapped now; None where the program may not map memory.
+
+    `room` is where a path may be written; None: below the stack.
     """
     mapped = None
     if not any(process.time_offsets):
@@ -90,8 +92,9 @@ def _map_shared(
 def _map_private(
     remote: RemoteSyscalls, memory: ProcessMemory, process: Process, kind: ProgramAbi
 ) -> int:
-    """Map anonymous memory and write the page and the image into it. Never writable for the
-    program: the tracer writes through /proc/PID/mem.
+    """Map anonymous memory and write the page and the image into it.
+
+    Never writable for the program: the tracer writes through /proc/PID/mem.
     """
     clock = process.world.page
     size = clock.parts[kind.arch.name].size
@@ -125,9 +128,10 @@ def map_copy(remote: RemoteSyscalls, memory: ProcessMemory, process: Process) ->
 
 
 def inherit_copy(copy: PrivateCopy, process: Process) -> None:
-    """Give a child its copy: that of a forked process is its own; that of a vforked one is its
-    parent's, and is then written twice. It may have been duplicated between two writes: it is begun
-    anew.
+    """Give a child its copy.
+
+    That of a forked process is its own; that of a vforked one is its parent's, and is then written
+    twice. It may have been duplicated between two writes: it is begun anew.
 
     Raises OSError when there is no descriptor to write it through.
     """

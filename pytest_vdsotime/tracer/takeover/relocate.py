@@ -145,8 +145,9 @@ class Moving:
         return Moved(tuple(areas.values()), base, way, fake_call)
 
     def follow(self, stopped: Stopped, process: Process) -> bool:
-        """At a SIGSEGV: whether it was for the data of the copy, which are elsewhere: by a handler
-        that has returned there. Then the thread can go on in the moved one.
+        """At a SIGSEGV: whether it was for the data of the copy, which are elsewhere.
+
+        By a handler that has returned there. Then the thread can go on in the moved one.
         """
         host, moved = process.host, process.moved
         if host is None or moved is None:
@@ -168,9 +169,10 @@ class Moving:
         return bool(names)
 
     def move_out(self, process: Process, stops: Stops, *, in_use: bool = False) -> None:
-        """Give it its own vDSO again. A program executed since it got the clock goes on with the
-        fake one, in real time; one that filters its system calls, or where code to be moved is
-        `in_use`, with the moved one.
+        """Give it its own vDSO again.
+
+        A program executed since it got the clock goes on with the fake one, in real time; one that
+        filters its system calls, or where code to be moved is `in_use`, with the moved one.
 
         Raises OSError, UnsupportedProgram.
         """

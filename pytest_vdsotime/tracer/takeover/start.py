@@ -20,8 +20,9 @@ class Launching:
     fastpath: FastPath
 
     def start(self, process: Process, spawn: Spawn, pid: int = 0) -> None:
-        """Take a child of this process under the tracer, and let it execute its program. `pid` is
-        that of a child that another fork has made. It is killed where that fails.
+        """Take a child of this process under the tracer, and let it execute its program.
+
+        `pid` is that of a child that another fork has made. It is killed where that fails.
 
         Raises ProcessLookupError when it was killed before, OSError when it cannot be traced,
         ClockClosed.
