@@ -1,4 +1,4 @@
-"""Can programs be traced here, and if not, why and what mends it?
+"""Whether programs can be traced here, and if not, why and what mends it.
 
 :func:`known_obstacle` knows from a few small files, so that pytest's header costs nothing;
 :func:`explain` puts words to a refusal that only shows when it is tried.
@@ -69,8 +69,9 @@ class Facts(NamedTuple):
 
 
 def program_kinds() -> list[str]:
-    """Return the architectures whose programs can be given the clock here, the machine's own
-    first.
+    """Return the architectures whose programs can be given the clock here.
+
+    The machine's own comes first.
     """
     machine = os.uname().machine
     if machine in _RUNS_TOO:
@@ -209,8 +210,9 @@ def _threads(pid: int) -> list[str]:
 
 
 def explain(error: int, operation: str, facts: Facts | None = None) -> Obstacle:
-    """Return the reason and the remedy when `operation`, such as "PTRACE_SEIZE", failed with
-    `error`.
+    """Return the reason and the remedy when `operation` failed with `error`.
+
+    An operation is such as "PTRACE_SEIZE".
     """
     facts = facts or Facts.read()
     reason = f"{operation} failed: {os.strerror(error)}"

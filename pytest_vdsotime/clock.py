@@ -29,8 +29,9 @@ _SETTLE_TIMEOUT_S = 5.0
 
 
 class _OnClock(Generic[F]):
-    """A function of the standard library's `subprocess`, with its parameters and types, whose
-    programs are on a clock.
+    """A function of the standard library's `subprocess` whose programs are on a clock.
+
+    It has the function's parameters and types.
     """
 
     def __init__(self, _function: F, doc: str) -> None:
@@ -46,7 +47,9 @@ class _OnClock(Generic[F]):
 
 
 class FrozenClock:
-    """A clock for real programs, as a context manager or the fixture `frozen_clock`::
+    """A clock for real programs.
+
+    As a context manager or the fixture `frozen_clock`::
 
         with FrozenClock("2038-01-19", monotonic="freeze") as clock:
             server = clock.popen(["./server", "--ttl", "1h"], stdout=PIPE)
@@ -446,8 +449,9 @@ class FrozenClock:
         return f"<FrozenClock {now} rate={self.rate:g}>"
 
     def describe(self, *, events: int = 0) -> str:
-        """Where it stands, what each traced thread does now, and the last `events` events, for
-        people. Never raises.
+        """Return in words where the clock stands and what each traced thread does now.
+
+        With the last `events` events. Never raises.
         """
         return self._last_words or self.session.describe(events=events)
 

@@ -163,8 +163,9 @@ def fake_vdso(arch: Arch) -> VdsoImage:
 
 @dataclass(frozen=True, slots=True)
 class HostVdso:
-    """The kernel's own vDSO: the same in every program of this architecture, but for its
-    address.
+    """The kernel's own vDSO.
+
+    It is the same in every program of this architecture, but for its address.
     """
 
     image: VdsoImage
@@ -233,8 +234,9 @@ class Detour:
 
     @classmethod
     def of(cls, host: HostVdso, names: Collection[str], code_size: int, room: int = 0) -> Detour:
-        """Of these functions, each to `code_size` bytes, with `room` for more behind if that can
-        be had.
+        """Read the code of these functions, each to `code_size` bytes.
+
+        With `room` for more behind if that can be had.
 
         Raises TracingUnavailable where there is no room for that code.
         """

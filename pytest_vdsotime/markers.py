@@ -98,6 +98,7 @@ def validate(config: pytest.Config, where: str, given: dict[str, Any]) -> None:
 
 
 def validate_mark(item: pytest.Item, mark: pytest.Mark) -> None:
+    """Raise pytest.UsageError unless a clock can be made with what the marker gives."""
     arguments = [
         *map(repr, mark.args),
         *(f"{name}={value!r}" for name, value in mark.kwargs.items()),

@@ -81,8 +81,9 @@ for _field, _value in {
 
 
 def state_of(status: int) -> int:
-    """Return the result of adjtimex, on a clock that inserts and deletes no leap second, by a
-    kernel without CONFIG_NTP_PPS (which excludes NO_HZ).
+    """Return the result of adjtimex on a clock that inserts and deletes no leap second.
+
+    As a kernel without CONFIG_NTP_PPS (which excludes NO_HZ) has it.
     """
     return TIME_ERROR if status & (STA_UNSYNC | STA_CLOCKERR) else TIME_OK
 
@@ -132,8 +133,9 @@ class Discipline:
         own[Timex.OFFSET] = 0
 
     def set(self, modes: int, given: Sequence[int], monotonic_ns: int) -> None:
-        """Set what `modes` names to what is `given`, cut to its range, in the kernel's order
-        (process_adjtimex_modes).
+        """Set what `modes` names to what is `given`, cut to its range.
+
+        In the kernel's order (process_adjtimex_modes).
         """
         own = self._own = self._elapsed(self._own or self._read(), monotonic_ns)
         if modes & ADJ_STATUS:
@@ -170,8 +172,9 @@ class Discipline:
         return fields
 
     def _elapsed(self, own: list[int], monotonic_ns: int) -> list[int]:
-        """With each second the clock may be further off, until it counts as unsynchronized
-        (second_overflow).
+        """Count the seconds that have passed since the error was set.
+
+        With each the clock may be further off, until it counts as unsynchronized (second_overflow).
         """
         if self._since_ns is None:
             self._since_ns = monotonic_ns

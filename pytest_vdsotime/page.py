@@ -94,8 +94,9 @@ def _way_of_reading(row: ClockRow, rate: Rate) -> int:
 
 
 class PageCopy(Protocol):
-    """A private copy of the clock page in a program that cannot map the shared one, or is in
-    another time namespace.
+    """A private copy of the clock page in a program.
+
+    For one that cannot map the shared page, or is in another time namespace.
     """
 
     offsets: TimeOffsets
@@ -200,8 +201,9 @@ class ClockPage:
             return os.memfd_create("vdsotime", flags)
 
     def serves(self, clock_id: int) -> bool:
-        """Whether programs read a line by this id; if not, it is the kernel's to answer or
-        refuse.
+        """Whether programs read a line by this id.
+
+        If not, the id is the kernel's to answer or refuse.
         """
         return clock_id in self._host.offsets_ns
 
@@ -210,16 +212,18 @@ class ClockPage:
         return self._host.offsets_ns[clock_id]
 
     def move_tai(self, by_ns: int) -> None:
-        """CLOCK_TAI is that much further ahead of its line, for programs from the next change
-        on.
+        """Have CLOCK_TAI be that much further ahead of its line.
+
+        For programs from the next change on.
         """
         offsets_ns = self._host.offsets_ns
         tai_ns = offsets_ns[time.CLOCK_TAI] + by_ns
         self._host = HostClocks({**offsets_ns, time.CLOCK_TAI: tai_ns})
 
     def reading_ns(self, clock_id: int, host_ns: int) -> int:
-        """Return what a program reads from a served clock when the host's clock for it (`host_id`
-        in CLOCKS) reads `host_ns`.
+        """Return what a program reads from a served clock.
+
+        When the host's clock for it (`host_id` in CLOCKS) reads `host_ns`.
         """
         line = self.lines.line(CLOCKS[clock_id].line)
         return line.at(host_ns) + self._host.offsets_ns[clock_id]
@@ -251,8 +255,9 @@ class ClockPage:
 
     @property
     def address(self) -> int:
-        """Of the page in this process, for the native part to write to
-        (native_stub/tracer/sleeper.c).
+        """The address of the page in this process, for the native part to write to.
+
+        See native_stub/tracer/sleeper.c.
         """
         return ctypes.addressof(ctypes.c_char.from_buffer(self._view))
 
@@ -285,8 +290,9 @@ class ClockPage:
         return _SEQUENCE.pack(self._sequence) + self._private_body(offsets)
 
     def reader(self, kind: str, fake: VdsoImage, host: HostVdso) -> tuple[int, int]:
-        """Return (the address of the fake image's clock_gettime in this process, a bit per clock id
-        that it serves); (0, 0) where the kernel's own image reads clocks by system calls.
+        """Return the address of the fake image's clock_gettime here, and its clock ids as bits.
+
+        (0, 0) where the kernel's own image reads clocks by system calls.
         """
         part = self.parts[kind]
         if part.offset or not procfs.reads_clocks_in_user_space():

@@ -1,5 +1,6 @@
-"""The standard library's subprocess functions on a clock, and subprocess and asyncio patched to
-it.
+"""The standard library's subprocess functions on a clock.
+
+And subprocess and asyncio patched to it.
 """
 
 from __future__ import annotations
@@ -35,9 +36,11 @@ def subprocess_functions(session: ClockSession) -> Mapping[str, Callable[..., An
 
 @contextmanager
 def patch_subprocess(session: ClockSession) -> Iterator[None]:
-    """Inside it, every `subprocess.Popen` that is made is on a clock, under whatever name the class
-    or a function that uses it was imported, and objects of derived classes too; so are the
-    subprocesses of asyncio's event loops, and of uvloop's if that is loaded.
+    """Have every `subprocess.Popen` that is made in the context be on a clock.
+
+    Under whatever name the class or a function that uses it was imported, and objects of derived
+    classes too; so are the subprocesses of asyncio's event loops, and of uvloop's if that is
+    loaded.
 
     Methods of classes are patched, not names in modules. They get back what they were.
     """
@@ -53,7 +56,7 @@ def patch_subprocess(session: ClockSession) -> Iterator[None]:
 
 
 def _methods(session: ClockSession) -> Iterator[tuple[type, str, Callable[..., Any]]]:
-    """(class, name, what is to have that name in it)"""
+    """Yield (class, name, what is to have that name in it)."""
     from asyncio.unix_events import _UnixSelectorEventLoop
 
     from pytest_vdsotime import aio

@@ -105,6 +105,7 @@ _LIFETIMES = pytest.StashKey[_Lifetimes]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options and the ini keys."""
     group = parser.getgroup("vdsotime", "virtual time for the programs that tests start")
     group.addoption(
         "--vdso-time",
@@ -123,6 +124,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Check the options and the ini keys, and add the marker."""
     config.addinivalue_line(
         "markers",
         f"{SIGNATURE}: run the test's subprocesses on a FrozenClock with these parameters.",
@@ -139,6 +141,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
+    """Say where clocks start, and whether programs can be traced."""
     start = defaults_of(config).get("start")
     when = "now"
     if start is not None:
@@ -229,6 +232,7 @@ def _suite_clock(config: pytest.Config) -> FrozenClock | None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Have what outlives one test run on the suite's clock, under --vdso-time."""
     clock = None
     if item.config.getoption("vdso_time") is not None:
         clock = _suite_clock(item.config)
@@ -284,8 +288,9 @@ def pytest_fixture_setup(
 
 @pytest.fixture(scope="session")
 def _vdsotime_tracer(request: pytest.FixtureRequest) -> Tracer:
-    """Give the tracer to every test with a clock, also where a suite has fixtures of the same
-    names.
+    """Give the tracer to every test with a clock.
+
+    Also where a suite has fixtures of the same names.
     """
     return _required_tracer(request.config)
 
@@ -327,8 +332,10 @@ def frozen_clock(_vdsotime_clock: FrozenClock) -> FrozenClock:
 def frozen_clock_factory(
     _vdsotime_tracer: Tracer, request: pytest.FixtureRequest
 ) -> Callable[..., FrozenClock]:
-    """frozen_clock_factory(start=None, **kw) makes one more FrozenClock, which is closed after the
-    test; or, for a fixture of whatever scope that asks for it, behind that fixture.
+    """Return a function that makes one more FrozenClock, with the parameters of that.
+
+    The clock is closed after the test; or, for a fixture of whatever scope that asks for it, behind
+    that fixture.
 
     The ini options are the defaults of what is not given, but for the start, which is now.
     """

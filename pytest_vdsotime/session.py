@@ -94,8 +94,9 @@ class ClockSession:
         return self.lines.monotonic.at(now_ns())
 
     def ask(self, operation: Callable[[Operations, ClockState], T], call: str = "") -> T | None:
-        """Run `operation` on the tracer thread and return its result, None before the first
-        program. `call` is the test's own call where it may move the clock.
+        """Run `operation` on the tracer thread and return its result.
+
+        None before the first program. `call` is the test's own call where it may move the clock.
         """
         self.check_open()
         world = self._world

@@ -42,8 +42,9 @@ def program_of(args: Any, executable: Any, shell: bool) -> tuple[list[Any], Any]
 
 
 def candidates_of(program: Any, env: Mapping[Any, Any] | None) -> list[bytes]:
-    """Return the paths to try, in order: a name without a slash is looked up in the PATH of
-    `env`.
+    """Return the paths to try, in order.
+
+    A name without a slash is looked up in the PATH of `env`.
     """
     path = os.fsencode(program)
     if os.path.dirname(path):
@@ -63,8 +64,9 @@ def ignored_privilege(program: Any, env: Mapping[Any, Any] | None, cwd: Any) -> 
 
 
 def is_own_code() -> bool:
-    """Whether nobody has put another function in the place of `subprocess.Popen._execute_child`,
-    as tools do that tell of subprocesses.
+    """Whether `subprocess.Popen._execute_child` is the standard library's.
+
+    Tools that tell of subprocesses put another function in its place.
     """
     function = subprocess.Popen._execute_child  # type: ignore[attr-defined]
     return getattr(function, "__globals__", None) is vars(subprocess)
@@ -125,8 +127,10 @@ class Spawning:
         env: Mapping[Any, Any] | None,
         kept_fds: Sequence[int] | None,
     ) -> Callable[[], None]:
-        """Return a preexec_fn that does the same behind the user's own, where Python is to run in
-        the child. `kept_fds`: the child closes all but these; None if it closes none.
+        """Return a preexec_fn that does the same behind the user's own.
+
+        For where Python is to run in the child. `kept_fds`: the child closes all but these; None if
+        it closes none.
         """
         spawn, closes_others = self._spawn, kept_fds is not None
         spawn.prepare(

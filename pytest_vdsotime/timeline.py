@@ -159,8 +159,9 @@ def parse_delta(delta: timedelta | float | None, keywords: Mapping[str, float]) 
 
 
 def to_datetime(instant_ns: int) -> datetime:
-    """Return an instant as an aware UTC datetime, rounded down to its resolution of a
-    microsecond.
+    """Return an instant as an aware UTC datetime.
+
+    Rounded down to its resolution of a microsecond.
     """
     return EPOCH + timedelta(microseconds=instant_ns // 1000)
 
@@ -208,8 +209,9 @@ _CREEP_NS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A straight line: `base_ns` when the host's monotonic clock read `start_ns`, then at
-    `rate`.
+    """A straight line over the host's monotonic clock.
+
+    `base_ns` when that clock read `start_ns`, then at `rate`.
     """
 
     base_ns: int

@@ -1,5 +1,6 @@
-"""What differs between architectures, as records of facts; the rest of the package reads them
-here.
+"""What differs between architectures, as records of facts.
+
+The rest of the package reads them here.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ MACHINES = "x86_64", "aarch64"
 
 
 def own_registers() -> Any:
-    """Return the structure for a machine whose registers are several sets (PTRACE_GETREGSET,
-    ptrace(2)); None where python-ptrace has one.
+    """Return the structure for a machine whose registers are several sets.
+
+    By PTRACE_GETREGSET (ptrace(2)); None where python-ptrace has one.
     """
     if os.uname().machine == "aarch64":
         from pytest_vdsotime.arch.aarch64 import Registers

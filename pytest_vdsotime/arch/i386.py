@@ -1,5 +1,7 @@
-"""32-bit x86 programs on an x86-64 kernel, in the registers of a 64-bit tracer (python-ptrace's
-structure): eip is in rip, ebx in rbx, and so on. System calls by int 0x80 (syscall(2)).
+"""32-bit x86 programs on an x86-64 kernel, in the registers of a 64-bit tracer.
+
+In python-ptrace's structure eip is in rip, ebx in rbx, and so on. System calls by int 0x80
+(syscall(2)).
 """
 
 from __future__ import annotations

@@ -128,9 +128,10 @@ def _libc() -> ctypes.CDLL:
 
 
 def _rehearse(command: Sequence[str], environment: Mapping[bytes, bytes]) -> None:
-    """Execute `command` in a child up to its first instruction, where a traced process stops
-    (ptrace(2)). If that fails vdsotime ends, with the status of env(1): from then on there is
-    no way back.
+    """Execute `command` in a child up to its first instruction.
+
+    A traced process stops there (ptrace(2)). If the exec fails vdsotime ends, with the status of
+    env(1): from then on there is no way back.
     """
     libc = _libc()
 
@@ -240,8 +241,9 @@ def _trace(
     is_ready: int,
     go: int,
 ) -> None:
-    """Traces process `program` from when it waits for the tracer until nothing is left of it and
-    of what it started.
+    """Trace process `program` until nothing is left of it and of what it started.
+
+    From when it waits for the tracer.
     """
     from pytest_vdsotime.options import validate_options
     from pytest_vdsotime.session import ClockSession

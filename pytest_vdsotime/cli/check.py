@@ -46,8 +46,9 @@ class _Untested(Exception):
 
 
 def check() -> int:
-    """Print a line for each thing that programs on a clock need, up to the first that is missing,
-    and if none is, a line for each door.
+    """Print a line for each thing that programs on a clock need, and for each door.
+
+    The lines end at the first need that is missing; doors are tried if none is.
 
     Returns the exit status: 0 if the plugin can run.
     """

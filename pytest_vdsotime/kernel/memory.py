@@ -146,8 +146,9 @@ def read_running(tid: int, address: int, size: int) -> bytes:
 
 
 def map_stub(fd: int, size: int, process_page: bytes, page_size: int) -> int:
-    """Map a part of a clock's memfd here as the loader does in a program
-    (native_stub/program/loader.c); returns where, or 0 where that cannot be.
+    """Map a part of a clock's memfd here as the loader does in a program.
+
+    See native_stub/program/loader.c. Returns where, or 0 where that cannot be.
     """
     readable, executable = mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_EXEC
     anonymous = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
@@ -167,8 +168,9 @@ def unmap(start: int, size: int) -> None:
 
 
 def kernel_timezone(call: int) -> bytes:
-    """Return the kernel's own struct timezone, by gettimeofday's system call: libc's does not
-    tell.
+    """Return the kernel's own struct timezone.
+
+    By gettimeofday's system call: libc's function does not tell.
     """
     timezone = ctypes.create_string_buffer(8)
     _libc.syscall(ctypes.c_long(call), None, timezone)

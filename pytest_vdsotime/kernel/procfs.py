@@ -319,8 +319,9 @@ def socket_inode(tid: int, descriptor: int) -> int | None:
 
 
 def posix_timer_clock(tid: int, number: int) -> int | None:
-    """Return the clock id of a timer made by timer_create(2); None if there is none that is
-    known.
+    """Return the clock id of a timer made by timer_create(2).
+
+    None if there is none that is known.
     """
     text = read_text(f"/proc/{tid}/timers")
     found = re.search(rf"^ID: {number}\n(?:.+\n)*?ClockID: (\d+)$", text, re.MULTILINE)
@@ -350,9 +351,10 @@ def is_page_present(pid: int, address: int) -> bool:
 
 
 def ignored_privilege(path: str) -> str | None:
-    """Return the privilege that a program file gives by its mode, and that the kernel does not give
-    to a program traced by an ordinary user (execve(2)); None if there is none or the tracer is
-    root.
+    """Return the privilege that a program file gives by its mode, and not while it is traced.
+
+    The kernel does not give it to a program traced by an ordinary user (execve(2)). None if there
+    is none or the tracer is root.
     """
     if os.geteuid() == 0:
         return None

@@ -224,8 +224,9 @@ class Stopped:
         _request(_binding.PTRACE_SETREGS, self.tid, 0, ctypes.addressof(registers))
 
     def event_message(self) -> int:
-        """Return the new task's id at a fork, vfork or clone event, the former id at an exec
-        event.
+        """Return the id that an event tells.
+
+        At a fork, vfork or clone that of the new task, at an exec the former one.
         """
         message = ctypes.c_ulong()
         _request(_binding.PTRACE_GETEVENTMSG, self.tid, 0, ctypes.addressof(message))

@@ -183,8 +183,10 @@ def _test(
 
 
 def assemble(arms: Iterable[tuple[int, int, Sequence[Rule]]]) -> bytes:
-    """Return the filter's instructions, from (AUDIT_ARCH_*, a bit of numbers that do not exist,
-    rules) for each kind of system call there is; calls of any other kind are allowed.
+    """Return the filter's instructions.
+
+    Each kind of system call there is has (AUDIT_ARCH_*, a bit of numbers that do not exist, rules);
+    calls of any other kind are allowed.
 
     The fewer instructions the better: a filter is translated at the start of each program, and then
     run for every system call there is, for the kernel to know those that are always allowed. So

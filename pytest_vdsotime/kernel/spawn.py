@@ -176,8 +176,10 @@ class Spawn:
         )
 
     def run(self, waker: int) -> int:
-        """Return the child's pid, when it has executed its program, or has ended, if it shares
-        memory. The process `waker` is to hear of the birth, if need be.
+        """Return the child's pid.
+
+        If the child shares memory, when it has executed its program, or has ended. The process
+        `waker` is to hear of the birth, if need be.
 
         Raises OSError when there is no child.
         """
@@ -188,8 +190,10 @@ class Spawn:
         return self.pid
 
     def become(self, *, parent: int = 0, has_own_environment: bool = True) -> None:
-        """Have this process, which another fork has made and others have prepared, execute the
-        program, once the tracer has seized it; it ends where that fails.
+        """Have this process execute the program, once the tracer has seized it.
+
+        Another fork has made this process and others have prepared it; it ends where the exec
+        fails.
 
         `parent` is that of this process, by default the one that has prepared the start. Without an
         environment of its own the program gets C's, as it is now.

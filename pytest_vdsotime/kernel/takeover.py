@@ -32,8 +32,9 @@ class _Block(ctypes.Structure):
 
 
 class Block:
-    """What comes into the programs of one kind on one clock, and what in it depends on where their
-    vDSO is: see struct takeover_block for each.
+    """What comes into the programs of one kind on one clock.
+
+    And what in it depends on where their vDSO is: see struct takeover_block for each.
     """
 
     def __init__(

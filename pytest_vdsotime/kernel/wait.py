@@ -65,8 +65,10 @@ def decode(tid: int, status: int) -> Stop:
 
 
 def from_signal_info(tid: int, number: int, code: int) -> Stop:
-    """Return the Stop of a task that is in one, from PTRACE_GETSIGINFO: si_code holds the event for
-    every stop that is not a signal's delivery (ptrace_do_notify, kernel/signal.c).
+    """Return the Stop of a task that is in one, from PTRACE_GETSIGINFO.
+
+    There si_code holds the event for every stop that is not a signal's delivery (ptrace_do_notify,
+    kernel/signal.c).
     """
     if code == _SYSCALL_TRAP or (code > 0 and code >> 8):
         return decode(tid, code << 8 | 0x7F)

@@ -72,8 +72,10 @@ class Request:
         return self.pair_in(self.read(address, self.abi.pair(self.time64).size))
 
     def pair_in(self, data: bytes) -> tuple[int, int]:
-        """Of a time64 one in a 32-bit call the second field's upper half is padding, and may be
-        anything (get_timespec64, kernel/time/time.c).
+        """Return the two fields of a timespec or timeval.
+
+        Of one with 64-bit fields in a 32-bit call the second field's upper half is padding, and may
+        be anything (get_timespec64, kernel/time/time.c).
         """
         first, second = self.abi.pair(self.time64).unpack(data)
         return first, second & 0xFFFFFFFF if self.time64 and self.abi.long_size == 4 else second
@@ -113,8 +115,9 @@ class Request:
         return reading_ns + self.process.time_offsets.of(clock_id)
 
     def left_ns(self, clock_id: int, point_ns: int, host_ns: int) -> int:
-        """How far a served clock, as the program reads it, has to go to a point of it when the
-        host's CLOCK_MONOTONIC reads `host_ns`.
+        """How far a served clock, as the program reads it, has to go to a point of it.
+
+        When the host's CLOCK_MONOTONIC reads `host_ns`.
 
         A point at which the host's had not begun is taken for its beginning, as by the kernel
         (do_timens_ktime_to_host, kernel/time/namespace.c).

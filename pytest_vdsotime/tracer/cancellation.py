@@ -40,8 +40,9 @@ class CanceledReads:
                 self.calls.at_exit(answer)(stopped)
 
     def interrupt(self, world: ClockState, tasks: Sequence[Task]) -> None:
-        """Has them stop at system calls from now on, and then wakes who waits for a canceled
-        timer.
+        """Have the tasks stop at system calls from now on, then wake those that wait.
+
+        For a canceled timer.
         """
         world.to_stop = {task.tid for task in tasks if task.state == TaskState.RUNNING}
         for tid in tuple(world.to_stop):

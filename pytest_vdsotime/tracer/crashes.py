@@ -36,8 +36,9 @@ _FIRST_LOOK_NS, _LAST_LOOK_NS, _PATIENCE_NS = 200_000, 50_000_000, 2_000_000_000
 
 
 def is_of_namespace_init(process: Process, number: int, code: int) -> bool:
-    """Whether a signal is for a fault that a process would die of alone, and does not while it is
-    traced.
+    """Whether a signal is for a fault that ends a process alone, but not while it is traced.
+
+    Such a process is the init of a PID namespace.
     """
     return (
         number in FAULTS

@@ -206,10 +206,11 @@ class FastPath:
         self._move_lines(page, by_ns)
 
     def pass_sleeps(self, tid: int, page: int, most_ns: int, rounds_ns: int) -> None:
-        """While the next wait lasts, and no task is born, executes or ends, the sleeps of a task
-        pass at once: the lines of the page at this address in this process go on, by `most_ns` in
-        all. `rounds_ns`: how much longer than it says a sleep may be for the wall line, which is
-        frozen, to read a whole millisecond.
+        """Have the sleeps of a task pass at once while the next wait lasts.
+
+        And no task is born, executes or ends. The lines of the page at this address in this process
+        go on, by `most_ns` in all. `rounds_ns`: how much longer than it says a sleep may be for the
+        wall line, which is frozen, to read a whole millisecond.
         """
         sleeper = self.structure.sleeper
         sleeper.page, sleeper.most_ns, sleeper.rounds_ns = page, most_ns, rounds_ns

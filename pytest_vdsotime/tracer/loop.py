@@ -70,8 +70,9 @@ class Loop:
         rung: Callable[[], None],
         child_came: Callable[[int], None],
     ) -> None:
-        """`rung` is called when the waker was, `child_came` when the fast path has seized a
-        child.
+        """Make what the loop uses.
+
+        `rung` is called when the waker was, `child_came` when the fast path has seized a child.
         """
         self._native, self._child_came = native, child_came
         self._calls = native.calls
@@ -301,8 +302,9 @@ class Loop:
             stopped.resume_to_syscall(number)
 
     def _leader_reborn(self, tid: int, former: int) -> Task:
-        """Return a thread executed a program after the leader had ended: it takes the leader's
-        id.
+        """Return the task of a thread that executed a program after the leader had ended.
+
+        It takes the leader's id.
         """
         task = self._tasks[tid] = Task(tid, self._tasks[former].process, TaskState.RUNNING)
         return task

@@ -1,5 +1,6 @@
-"""Threads stopped inside a system call or a signal handler, which they are to go on with as if
-nothing had been.
+"""Threads stopped inside a system call or a signal handler.
+
+They are to go on as if nothing had been.
 
 A system call that is woken up for a stop ends with a code by which the kernel, when the thread goes
 on, makes the call again or fails it with EINTR because of a handler
@@ -82,8 +83,9 @@ def find_rewound(stopped: Stopped, arch: Arch, wait: Wait) -> Rewound | None:
 
 
 def call_registers(stopped: Stopped, arch: Arch, rewound: Rewound | None) -> Any:
-    """Return the registers of a thread as they were at the exit of the call that it was stopped
-    in.
+    """Return the registers of a thread as they were at the exit of a call.
+
+    Of the call that it was stopped in.
     """
     registers = stopped.registers()
     if rewound is None:
@@ -123,8 +125,9 @@ def is_in_call(registers: Any, arch: Arch) -> bool:
 
 
 def called_again(registers: Any, arch: Arch) -> int:
-    """Return the program counter behind a call that a thread will make again with the same
-    arguments; 0 if it will not.
+    """Return the program counter behind a call that a thread will make again.
+
+    With the same arguments; 0 if it will not.
     """
     again = error_of(registers, arch) in _MADE_AGAIN
     return int(getattr(registers, arch.program_counter)) if again else 0
@@ -152,9 +155,10 @@ def hide_interrupt(stopped: Stopped, arch: Arch, number: int = 0) -> None:
 
 
 def recall(stopped: Stopped, arch: Arch, call: BlockedCall) -> int:
-    """At the first stop of a thread that was blocked in a call, on a machine that rewinds early,
-    where the exit of that was none: has it go on. Returns the program counter behind the call; 0 if
-    it has ended.
+    """Have a thread go on that was blocked in a call, at its first stop.
+
+    On a machine that rewinds early, where the exit of the call was none. Returns the program
+    counter behind the call; 0 if it has ended.
 
     Requires: no signal with a handler is to be delivered.
     """

@@ -48,8 +48,10 @@ class Stops:
         news: Callable[[], None],
         rung: Callable[[], None],
     ) -> None:
-        """`news` is called when the fast path may have births and readers to tell of, `rung` when
-        the waker was.
+        """Take stops from the fast path.
+
+        `news` is called when the fast path may have births and readers to tell of, `rung` when the
+        waker was.
         """
         self._postponed = tables.postponed
         self._fastpath = fastpath
@@ -60,8 +62,10 @@ class Stops:
         self._rung = rung
 
     def next(self, patience_ns: int = 0) -> Stop | None:
-        """Wait for the next stop, `patience_ns` at most unless that is 0; None when there was
-        none, or it was the waker, news from the fast path, or a stop that has passed.
+        """Wait for the next stop, `patience_ns` at most unless that is 0.
+
+        None when there was none, or it was the waker, news from the fast path, or a stop that has
+        passed.
         """
         if not self._postponed:
             self._postponed.extend(self._fastpath.wait(patience_ns))
@@ -182,9 +186,7 @@ class Recovery:
         """Newborn tasks that were there at the last look."""
 
     def look_around(self) -> None:
-        """Postpones the stops that it finds, to be handled next, and places overdue newborn
-        tasks.
-        """
+        """Postpone the stops that are found, and place overdue newborn tasks."""
         tables = self._tables
         known = tables.newborn.keys() | {stop.tid for stop in tables.postponed}
         fastpath = self._fastpath
@@ -352,8 +354,9 @@ class Shortcuts:
         self.fastpath.let_waits_begin(_ahead_ns(worlds[0]) if is_alone else None)
 
     def pass_sleeps(self, world: ClockState, most_ns: int, rounds_ns: int) -> None:
-        """Until its next stop of any other kind, the sleeps of a program that is alone pass at
-        once. `rounds_ns`: see FastPath.pass_sleeps.
+        """Have the sleeps of a program that is alone pass at once.
+
+        Until its next stop of any other kind. `rounds_ns`: see FastPath.pass_sleeps.
         """
         tables = self.tables
         is_lone = len(tables.worlds) == len(tables.tasks) == len(world.processes) == 1
@@ -384,8 +387,10 @@ class Shortcuts:
 
 
 def _ahead_ns(world: ClockState) -> int | None:
-    """How far the monotonic line is ahead of the host's clock, where it goes at its pace, nobody
-    moves it, and tasks need not stop at every system call.
+    """How far the monotonic line is ahead of the host's clock.
+
+    Where it goes at its pace, the test does not move it, and tasks need not stop at every system
+    call.
     """
     line = world.page.lines.monotonic
     is_plain = (

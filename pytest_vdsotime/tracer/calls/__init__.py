@@ -1,5 +1,6 @@
-"""System calls about time that programs make themselves, past the vDSO: the seccomp filter stops
-them, and they are answered here.
+"""System calls about time that programs make themselves, past the vDSO.
+
+The seccomp filter stops them, and they are answered here.
 
 CALLS is the table: a new call is a row and a test program. What its answer does not decide runs as
 it is.

@@ -1,5 +1,6 @@
-"""System calls that read or set the clock, with the kernel's own results (man 2 of each,
-kernel/time/).
+"""System calls that read or set the clock, with the kernel's own results.
+
+See man 2 of each, and kernel/time/.
 
 What adjtimex(2) and clock_adjtime(2) set is the clock's own, and never reaches the host. Steps move
 the wall line, and so does a slew (adjtime(3)): a clock goes at its rate exactly.
@@ -228,7 +229,9 @@ class _Argument:
         return cls(address, data, fields, size)
 
     def write(self, request: Request) -> None:
-        """Keep padding as it was between fields of 64 bits, and is zero behind those of 32
+        """Write the fields back.
+
+        Padding stays as it was between fields of 64 bits, and is zero behind those of 32
         (put_old_timex32, kernel/time/time.c).
         """
         if self.size == 4:
@@ -246,8 +249,9 @@ def _place(field: Timex, size: int) -> slice:
 
 
 def _check(request: Request, given: list[int]) -> None:
-    """Make the kernel's checks, in its order (timekeeping_validate_timex,
-    kernel/time/timekeeping.c).
+    """Make the kernel's checks, in its order.
+
+    timekeeping_validate_timex (kernel/time/timekeeping.c).
     """
     modes = given[Timex.MODES]
     is_single = modes & ntp.ADJ_ADJTIME

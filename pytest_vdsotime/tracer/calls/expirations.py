@@ -38,8 +38,9 @@ _OF_ITIMER = -1
 
 
 def kernel_may_run(world: ClockState) -> bool:
-    """Whether a timer of the kernel expires when one of the clock does, as long as nobody moves the
-    lines.
+    """Whether a timer of the kernel expires when one of the clock does.
+
+    As long as the test does not move the lines.
     """
     lines = world.page.lines
     return (
@@ -279,8 +280,9 @@ class Timers:
                 descriptors.add_ticks(timer.copy, 1)
 
     def at_read(self, task: Task, fd: int) -> Callable[[int], int] | None:
-        """Return what a read(2) returns in place of its own result, if it is of a canceled
-        timer.
+        """Return what a read(2) returns in place of its own result.
+
+        If it is of a canceled timer.
         """
         world = task.process.world
         timer = find_fd_timer(world, task.tid, fd)

@@ -98,8 +98,9 @@ def _userfaultfd(request: Request) -> Answer:
 
 
 def _unshare(request: Request) -> Answer:
-    """Return what it starts is in another time namespace, and what it executes; itself is not
-    yet.
+    """Note that what the process starts will be in another time namespace.
+
+    And what it executes; the process itself is not yet.
     """
     request.process.changes_time_namespace = True
     return None

@@ -238,8 +238,9 @@ class TimedWaits:
     """Of the host's own system calls, by number."""
 
     def recorded(self, record: Record) -> Wait | None:
-        """Return the wait that the fast path has recorded, which the kernel times as it is
-        written.
+        """Return the wait that the fast path has recorded.
+
+        The kernel times it as it is written.
         """
         nr, arguments, abi = record.nr, tuple(record.arguments), self.arch.abis[0]
         row = self.rows[nr]
@@ -580,8 +581,9 @@ _CALLS: dict[str, Match | None] = {
 
 
 def followed(rows: Sequence[CallRow], arch: Arch) -> Sequence[CallRow]:
-    """Return the rows, and these calls in place of those of the same name, which still answer what
-    they hold for.
+    """Return the rows, with these calls in place of those of the same name.
+
+    They still answer what those hold for.
     """
     if not arch.rewinds_early:
         return rows

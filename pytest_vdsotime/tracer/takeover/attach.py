@@ -96,8 +96,10 @@ class Attaching:
         self._release_others(process, lambda one: not one.mapped)
 
     def release(self, process: Process) -> list[UnsupportedProgram]:
-        """Lets a process that was attached to and what it has started go, with their own vDSO
-        again; a program executed since goes on with the fake one, which leads to its own.
+        """Let a process that was attached to and what it has started go.
+
+        With their own vDSO again; a program executed since goes on with the fake one, which leads
+        to its own.
 
         Leaves: all of them running, untraced. Nothing of those that have just ended.
 
@@ -231,8 +233,9 @@ class Attaching:
         return left
 
     def _stop_at_rest(self, process: Process, stops: dict[int, Stop]) -> bool:
-        """As `_stop_all`, where no handler of a signal that came inside the vDSO is at work, if
-        that is soon: a handler takes no time.
+        """Stop all threads, as `_stop_all` does, where no handler is at work.
+
+        Of a signal that came inside the vDSO, if that is soon: a handler takes no time.
         """
         for moment_s in _MOMENTS_S:
             self._stop_all(process, stops)
@@ -288,8 +291,9 @@ class Attaching:
         self._let_go(stop)
 
     def _sampler(self, tid: int) -> None:
-        """Before it is stopped, where the stop does not show what it was in, as the exit does once
-        it stops at its calls.
+        """Sample a thread before it is stopped.
+
+        Where the stop does not show what it was in, as the exit does once it stops at its calls.
         """
         task = self.tables.tasks.get(tid)
         if self.native.arch.rewinds_early and not (task and task.process.traces_calls):

@@ -195,8 +195,10 @@ class Takeover:
             raise UnsupportedProgram(f"{cause}; then {error}") from error
 
     def follow_moved_vdso(self, stopped: Stopped, process: Process) -> bool:
-        """At a SIGSEGV: whether it was for a call by the fake image of where the kernel's was
-        before the program moved it (mremap(2)). Then the task can go on, as if nothing was.
+        """At a SIGSEGV, whether it was for a call by the fake image of the moved kernel's one.
+
+        Where the kernel's image was before the program moved it (mremap(2)). Then the task can go
+        on, as if nothing was.
         """
         host = process.host
         if host is None or not process.mapped:
@@ -217,8 +219,9 @@ class Takeover:
         return True
 
     def follow_time_namespace(self, stopped: Stopped, process: Process) -> Stopped:
-        """Give a process that may have come to another time namespace, by a fork or setns(2), the
-        readings there.
+        """Give a process that may have come to another time namespace the readings there.
+
+        By a fork or setns(2).
 
         Requires: the task is stopped, and in no system call that is to be made again if it is
         another one now.
@@ -302,8 +305,9 @@ class Takeover:
     def _may_suspend_filters(
         self, stopped: Stopped, process: Process, *, is_suspended: bool = True
     ) -> bool:
-        """Whether a program's own filters, which may kill whoever opens or maps a file, decide
-        nothing now. An ordinary user has to let them.
+        """Whether a program's own filters decide nothing now.
+
+        They may kill a task that opens or maps a file. An ordinary user has to let them.
         """
         if not process.has_own_filter:
             return False

@@ -143,4 +143,5 @@ def inherit_copy(copy: PrivateCopy, process: Process) -> None:
 
 
 def page_path(clock: ClockPage) -> bytes:
+    """Return the path by which programs open the page."""
     return b"/proc/%d/fd/%d" % (os.getpid(), clock.fd)

@@ -48,8 +48,10 @@ class ProgramAbi:
         return cls(arch, loader, host, fake, jumps, targets, has_room)
 
     def detour(self, fake_address: int) -> bytes:
-        """Return what stands in place of the kernel's image in a program whose fake image is at
-        `fake_address`. Absolute addresses, as a program may move the kernel's image.
+        """Return what stands in place of the kernel's image in a program.
+
+        Its fake image is at `fake_address`. Absolute addresses, as a program may move the kernel's
+        image.
         """
         jump = self.arch.jump
         return self.jumps.image + b"".join([jump(fake_address + one) for one in self.targets])

@@ -223,8 +223,9 @@ class Moving:
     def _calling(
         self, stops: Stops, tid: int, instruction: int, arch: Arch
     ) -> Iterator[RemoteSyscalls]:
-        """System calls by a stopped thread, which afterwards is stopped again where the kernel
-        decides how its own call goes on.
+        """Make system calls by a stopped thread.
+
+        Afterwards it is stopped again where the kernel decides how its own call goes on.
         """
         with RemoteSyscalls(Stopped(tid), instruction, arch, self.next_stop) as remote:
             yield remote
@@ -262,8 +263,10 @@ class Moving:
         return found
 
     def _step_out(self, stops: Stops, host: HostVdso, code: Sequence[range]) -> None:
-        """No thread is left in these pieces of code, but those whose call by way of
-        __kernel_vsyscall is waiting: these have their caller outside.
+        """Have no thread be left in these pieces of code.
+
+        But those whose call by way of __kernel_vsyscall is waiting: these have their caller
+        outside.
         """
         for tid in stops:
             registers = Stopped(tid).registers()
@@ -300,8 +303,9 @@ class Moving:
 
 
 def _serves_others(stopped: Stopped, registers: Any, host: HostVdso, code: Sequence[range]) -> bool:
-    """Whether a thread is in a function of the vDSO that stays the kernel's own, called from
-    outside: it may wait there for long, and keeps no address of the vDSO.
+    """Whether a thread is in a function of the vDSO that stays the kernel's own.
+
+    Called from outside: it may wait there for long, and keeps no address of the vDSO.
     """
     arch, image = host.arch, host.image
     counter, stack = (
