@@ -184,7 +184,7 @@ class FrozenClock:
         return self.session.ask(pending_waits) or []
 
     def move_to(self, when: Instant) -> None:
-        """Somebody sets the clock: the wall line is at `when`, the monotonic one stays.
+        """Set the clock: the wall line is at `when`, the monotonic one stays.
 
         Waits until a point of the wall clock notice; returns when the programs have settled.
 
@@ -246,7 +246,7 @@ class FrozenClock:
         Raises:
             TypeError, ValueError: not the pid of another process that is on no clock yet.
             ProcessLookupError: there is no such process.
-            TracingUnavailable: it may not be traced, or somebody else traces it.
+            TracingUnavailable: it may not be traced, or another process traces it.
             UnsupportedProgram: it cannot be given the clock; it runs on as it was.
         """
         return self.session.attach(pid)

@@ -1,7 +1,7 @@
-"""What happened on a clock: remembered as it happens, put into words when somebody asks.
+"""What happened on a clock: remembered as it happens, put into words when that is asked for.
 
 An event is a small tuple in a ring; it holds the lines as they were, so that what they read is
-computed when it is told. Somebody who wants all events, not the last ones alone, opens a Recording.
+computed when it is told. A Recording has all events, not the last ones alone.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class EventKind(Enum):
     DONE = "done"
     """It has: (the call, what it raised)."""
     WAITS = "waits"
-    """A thread begins a timed wait: a Deadline. Only while somebody records."""
+    """A thread begins a timed wait: a Deadline. During a recording alone."""
     WAITED = "waited"
-    """It has ended, by whatever. Only while somebody records."""
+    """It has ended, by whatever. During a recording alone."""
     EXPIRED = "expired"
     """The clock ends a thread's wait: its Deadline."""
     PASSED = "passed"
@@ -135,14 +135,14 @@ class History:
 
 
 class Recording:
-    """Where the histories of all clocks are while somebody wants to have everything."""
+    """Where the histories of all clocks are during a recording."""
 
     def __init__(self) -> None:
         self.histories: list[History] = []
 
 
-#: The one state of this package that belongs to no clock: whoever makes a clock need not know that
-#: somebody records.
+#: The one state of this package that belongs to no clock: the code that makes a clock need not know
+#: of a recording.
 _recordings: list[Recording] = []
 
 

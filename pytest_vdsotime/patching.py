@@ -90,7 +90,7 @@ def _frozen_init(session: ClockSession) -> Callable[..., None]:
 
 
 def _frozen_class(cls: type) -> type:
-    """`cls`, a class of Popen, that is also of FrozenPopen; whoever derived it goes first."""
+    """Return `cls`, a class of Popen, as one of FrozenPopen too; a derived class goes first."""
     bases = (FrozenPopen,) if cls is subprocess.Popen else (cls, FrozenPopen)
     body = {name: getattr(cls, name) for name in ("__doc__", "__module__", "__qualname__")}
     return type(cls.__name__, bases, body)

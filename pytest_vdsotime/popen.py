@@ -148,7 +148,7 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
         """Wait until the child has become the program; raise what made it fail."""
         try:
             number = launch.ended.result()
-        except ProcessLookupError:  # somebody has killed it before
+        except ProcessLookupError:  # it was killed before
             self._exited = None
             return
         except BaseException:
@@ -165,7 +165,7 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
             raise failure(number, program)
 
     def end(self) -> None:
-        """Kills and reaps it and closes its pipes, unless somebody saw its end and so did that."""
+        """Kill and reap it and close its pipes, unless its end was seen."""
         if self.returncode is not None:
             return
         try:

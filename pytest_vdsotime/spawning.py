@@ -20,7 +20,7 @@ from pytest_vdsotime.kernel.spawn import ELSEWHERE, EXIT_NO_FILTER, IN_DIRECTORY
 from pytest_vdsotime.tracer.state import Process
 from pytest_vdsotime.tracer.thread import Tracer
 
-#: Of a child whose descriptors somebody else has arranged.
+#: Of a child whose descriptors `subprocess` has arranged.
 NO_PIPES = (-1,) * 8
 
 

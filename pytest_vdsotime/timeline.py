@@ -286,7 +286,7 @@ class Lines:
         return replace(self, monotonic=self.monotonic.rebased(host_ns, by_ns=_CREEP_NS))
 
     def moved_to(self, host_ns: int, instant_ns: int) -> Lines:
-        """Somebody sets the clock: the wall line alone moves."""
+        """Return the lines of a clock that was set: the wall line alone moves."""
         return replace(self, wall=Line(instant_ns, host_ns, self.wall.rate))
 
     def stepped(self, by_ns: int) -> Lines:

@@ -289,7 +289,7 @@ TimerKey: TypeAlias = tuple[str, int, int]
 class Timer(Deadlines):
     """One timer of a program.
 
-    Counts of expirations have no bound here; what is told of them has (`MAX_OVERRUN`).
+    Counts of expirations have no bound here; what programs get of them has (`MAX_OVERRUN`).
     """
 
     key: TimerKey
@@ -311,7 +311,7 @@ class Timer(Deadlines):
     copy: int = -1
     """Of a timerfd, in this process."""
     is_running: bool = False
-    """The kernel's is armed too, and does the rest, until somebody moves the lines."""
+    """The kernel's is armed too, and does the rest, until the lines move."""
     is_sent: bool = False
     """Its signal is queued, and not known to be delivered,"""
     is_unsent: bool = False

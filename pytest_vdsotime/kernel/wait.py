@@ -81,7 +81,7 @@ def reap(pid: int) -> None:
         while os.WIFSTOPPED(os.waitpid(pid, _WALL)[1]):
             pass
     except ChildProcessError:
-        pass  # somebody else did
+        pass  # another thread did
 
 
 def take_end(tid: int) -> None:

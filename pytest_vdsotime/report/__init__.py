@@ -1,1 +1,1 @@
-"""What is told of clocks: in words, as a trace, as a page."""
+"""What clocks report: in words, as a trace, as a page."""

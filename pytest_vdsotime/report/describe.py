@@ -308,7 +308,7 @@ def _waits(task: Task, wait: Wait, left_ns: int) -> str:
 
 
 def seconds(span_ns: int) -> str:
-    """Milliseconds are enough for people."""
+    """Return a span as text, to the millisecond."""
     number = f"{span_ns / NS_PER_S:.3f}".rstrip("0").rstrip(".")
     return f"{number} s"
 

@@ -1,4 +1,4 @@
-"""The events of clocks as data, for whoever draws them.
+"""The events of clocks as data, for what draws them.
 
 Plain enough for JSON, and for the connection between pytest-xdist's workers and their controller.
 """

@@ -38,7 +38,7 @@ class Refused(Exception):
 
 
 class NotThere(Exception):
-    """Memory that somebody has to provide first, for whom the tracer must not wait."""
+    """Memory that another thread has to provide first, for which the tracer must not wait."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Reads of a timerfd that was canceled, as somebody has set the clock (TFD_TIMER_CANCEL_ON_SET).
+"""Reads of a timerfd that was canceled, as the clock was set (TFD_TIMER_CANCEL_ON_SET).
 
 They fail with ECANCELED, of which the kernel does not know. While there is such a timer, all tasks
 of its clock stop at their system calls.

@@ -71,7 +71,7 @@ class Pending(NamedTuple):
     what: Timer | tuple[Task, Wait]
 
     def describe(self) -> str:
-        """Whose it is, for people."""
+        """Return whose it is, in words."""
         pid = self.what.key[1] if isinstance(self.what, Timer) else self.what[0].process.pid
         return f"{procfs.command(pid)} (pid {pid}) waits for no time, again and again"
 
@@ -171,7 +171,7 @@ class Operations:
     def move(
         self, world: ClockState, to: Callable[[Lines, int], Lines], *, is_set: bool = False
     ) -> None:
-        """Somebody sets the clock, or its rate."""
+        """Set the clock, or its rate."""
         self._timers.suspend(world)
         self.change(world, to)
         sockets.revise(world)
@@ -556,7 +556,7 @@ class Autojump:
             return self._nap_ns
         pending = self._operations.pending(world, samples)
         if not pending:
-            return 0  # whoever is woken from outside has a stop before he waits
+            return 0  # a thread that is woken from outside has a stop before it waits
         if world.jump_after_ns:
             runs = sum(sample.runs for sample in samples.values())
             if runs != world.idle[0]:

@@ -34,7 +34,7 @@ class Quiescence:
         self._sampler = sampler
         self._sockets = SocketWaits(fastpath)
         self._last_busy = 0
-        """Whoever was found running is looked at first the next time."""
+        """The id of the task that was found running: it is looked at first the next time."""
 
     def tasks(self, world: ClockState) -> Sequence[Task]:
         """Of all its processes."""
@@ -83,13 +83,13 @@ class Quiescence:
             sample.state in ENDED and not _leads_others(task)
             for task, sample in zip(to_see, samples, strict=True)
         ):
-            return None  # whoever waits for its end has yet to hear of it
+            return None  # what waits for its end has yet to hear of it
         return {sample.tid: sample for sample in samples}
 
     def _are_brief(self, tasks: Sequence[Task], samples: Sequence[TaskSample]) -> bool:
-        """Whether whoever has run is now in a wait as short as `grace`, which he ends himself.
+        """Whether each thread that has run is now in a wait no longer than `grace`.
 
-        He counts as blocked, or there would be no rest with him.
+        Such a thread counts as blocked; otherwise a spin-wait would never settle.
         """
         return all(
             sample.has_run

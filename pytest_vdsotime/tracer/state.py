@@ -80,7 +80,7 @@ class Future(Generic[T]):
         if not self._is_given:
             if not self._gate.acquire(timeout=-1 if timeout is None else max(timeout, 0)):
                 return False
-            self._gate.release()  # for whoever else waits
+            self._gate.release()  # for others that wait
         return True
 
     def result(self) -> T:
@@ -237,7 +237,7 @@ class Launch:
     ended: Future[int] = field(default_factory=Future)
     """0 when it has, else its exit status (Spawning.failure)."""
     argv: Sequence[Any] = ()
-    """Of its program, for people."""
+    """The command line of its program, for messages."""
 
 
 @dataclass(slots=True, eq=False)
@@ -275,7 +275,7 @@ class Process:
     says_dumpable: bool = True
     """What it is told (PR_GET_DUMPABLE, prctl(2))."""
     has_own_filter: bool = False
-    """It, or whoever started it, has installed a seccomp filter."""
+    """It, or the program that started it, has installed a seccomp filter."""
 
     origin: Process | None = None
     """The process that was attached to, if it is that or a descendant of it: it is let go at the
@@ -291,7 +291,7 @@ class Process:
     was_refused_a_leap_second: bool = False
     """Which was told then (tracer/calls/clocks.py)."""
     provides_memory: bool = False
-    """It, or whoever started it, handles page faults itself (userfaultfd(2))."""
+    """It, or the program that started it, handles page faults itself (userfaultfd(2))."""
 
     def born(self, pid: int) -> Process:
         """Return a child, as fork leaves it. Its copy of the page is not made yet."""

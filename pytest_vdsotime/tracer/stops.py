@@ -72,14 +72,14 @@ class Stops:
             self._news()
             if not self._postponed:
                 if self._fastpath.was_interrupted:
-                    self._was_doorbell(None)
+                    self._was_waker(None)
                 return None
             stop = self._postponed.popleft()
         else:
             stop = self._postponed.popleft()
             if _has_executed_since(stop):
                 return None
-        return None if self._was_doorbell(stop) else stop
+        return None if self._was_waker(stop) else stop
 
     def next_of(self, tid: int) -> Stop:
         """Return the next stop of one task.
@@ -95,7 +95,7 @@ class Stops:
                 self._postponed.remove(stop)
             else:
                 stop = self._fastpath.wait_any()
-            if self._was_doorbell(stop):
+            if self._was_waker(stop):
                 continue
             assert stop is not None
             if stop.tid == tid and stop.kind != StopKind.EXITED:
@@ -138,7 +138,7 @@ class Stops:
             if is_thread_of(pid, pid) and pid not in self._fastpath.left
         }
 
-    def _was_doorbell(self, stop: Stop | None) -> bool:
+    def _was_waker(self, stop: Stop | None) -> bool:
         if stop is not None and stop.tid != self._waker.pid:
             return False
         self._waker.answers += 1
@@ -247,7 +247,7 @@ class Recovery:
         if info is not None:
             return self._fastpath.poll(task.tid) or wait.from_signal_info(task.tid, *info)
         if task.tid == task.process.pid and not is_thread_of(task.tid, task.tid):
-            # Whoever took the status has it; subprocess, in the same position, says 0.
+            # The thread that took the status has it; subprocess, in the same position, says 0.
             return self._fastpath.poll(task.tid) or Stop(task.tid, StopKind.EXITED, 0)
         return self._fastpath.poll(task.tid) if self._fastpath.left else None
 

@@ -241,7 +241,7 @@ class Timers:
             self._send(world, timer, is_pending=_is_pending(timer))
 
     def _is_held(self, world: ClockState, timer: Timer) -> bool:
-        """Whether some process has its descriptor: the one that set it, or whoever got it since."""
+        """Whether some process, the one that set it or another, has its descriptor."""
         _, pid, fd = timer.key
         if descriptors.is_copy(timer.copy, pid, fd):
             return True
@@ -268,7 +268,7 @@ class Timers:
                 self._forget(world, timer)
 
     def cancel(self, world: ClockState) -> None:
-        """Somebody has set the wall clock (TFD_TIMER_CANCEL_ON_SET)."""
+        """Cancel what the setting of the wall clock cancels (TFD_TIMER_CANCEL_ON_SET)."""
         for timer in tuple(world.timers.values()):
             if timer.is_canceled_when_set and timer.copy >= 0 and self._is_held(world, timer):
                 timer.is_canceled = world.is_canceled = True

@@ -148,7 +148,7 @@ def at_exit(task: Task, stopped: Stopped, arch: Arch) -> None:
 def _without(
     discarded: int, fatal: int, task: Task, stopped: Stopped, address: int, size: int
 ) -> int:
-    """Take what is told of these signals out of what was read, and send the fatal ones again.
+    """Take these signals out of what was read, and send the fatal ones again.
 
     Return how much is left.
     """

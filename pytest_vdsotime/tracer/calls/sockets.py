@@ -1,10 +1,10 @@
 """Timeouts of sockets (SO_RCVTIMEO, SO_SNDTIMEO, socket(7)).
 
 A call that waits for a socket names no time, so nobody hears when it begins. But on a line that
-goes at the host's pace the kernel's own timeout is right until somebody moves the line, and on one
+goes at the host's pace the kernel's own timeout is right until the line moves, and on one
 that stands still, where the kernel's socket has none, a wait that is found has begun at the time
-that it is now. So sockets with timeouts are remembered, and whoever is found waiting for one waits
-for its timeout from then on. The kernel's sockets are set through copies of their descriptors
+that it is now. So sockets with timeouts are remembered, and a thread that is found waiting for one
+waits for its timeout from then on. The kernel's sockets are set through copies of their descriptors
 (pidfd_getfd(2)).
 
 recvmmsg(2), whose timeout ends nothing: the kernel looks at it after each datagram alone, and a
@@ -220,7 +220,8 @@ SOCKET_CALLS = (
 )
 
 
-# --- and somebody waits --------------------------------------------------------------------------
+# --- and a thread waits
+# ----------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -240,7 +241,7 @@ class SocketWaits:
         return self.names[abi.audit_arch]
 
     def wait_of(self, task: Task, sample: TaskSample) -> Wait | None:
-        """Return the wait that a task is in, if it is such a one."""
+        """Return the wait that a task is in, if it is in one for a socket."""
         process = task.process
         world, host = process.world, process.host
         if not world.sockets or host is None:

@@ -38,7 +38,7 @@ _ANONYMOUS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _EXECUTABLE = mmap.PROT_READ | mmap.PROT_EXEC
 _MAX_STEPS = 100_000
 #: Blocked while a thread is stepped. Not those that an instruction can cause: the kernel kills a
-#: program that blocks such a one (force_sig_info_to_task, kernel/signal.c).
+#: program that blocks one (force_sig_info_to_task, kernel/signal.c).
 _MASK_OF_STEPS = 2**64 - 1
 for _fault in (signal.SIGTRAP, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE):
     _MASK_OF_STEPS &= ~(1 << (_fault - 1))
