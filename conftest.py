@@ -275,6 +275,12 @@ def move_lines() -> MoveLines:
 
 
 @pytest.fixture
+def traced_programs() -> Callable[[], Iterator[str]]:
+    """What this process traces now."""
+    return traced_processes
+
+
+@pytest.fixture
 def as_root() -> None:
     """For tests that change users, roots or namespaces."""
     if os.geteuid() != 0:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from conftest import traced_processes
 from pytest_vdsotime import FrozenClock, UnsupportedProgram, faults
 from pytest_vdsotime.clock import clock_on
 from pytest_vdsotime.tracer.calls import CALLS
@@ -97,9 +96,10 @@ def scene(code: str, *, is_native: bool, before: str = "", **parameters: Any) ->
             yield one
 
 
-def check_children() -> None:
-    """No child of the victim's, of which the tracer has yet to hear, is left."""
-    assert not [one for one in traced_processes() if "python3" in one]
+@pytest.fixture
+def no_child_is_left(traced_programs: Callable[[], Iterator[str]]) -> Callable[[], bool]:
+    """Of the victim, of which the tracer has yet to hear."""
+    return lambda: not any("python3" in one for one in traced_programs())
 
 
 def failing(*pids: int) -> Callable[[int], None]:
@@ -111,7 +111,7 @@ def failing(*pids: int) -> Callable[[int], None]:
 
 
 @pytest.mark.parametrize("kind", STOPS)
-def test_a_stop(kind: str) -> None:
+def test_a_stop(kind: str, no_child_is_left: Callable[[], bool]) -> None:
     with scene(STOPS[kind], is_native=False) as one:
         if kind == "TRAP":
             os.kill(one.victim.pid, signal.SIGSTOP)
@@ -119,18 +119,18 @@ def test_a_stop(kind: str) -> None:
         with faults.injected(f"stop {kind}", failing(one.victim.pid)):
             one.run(3 if kind == "EXITED" else -signal.SIGKILL, seconds=1)
         one.check_others()
-        check_children()
+        assert no_child_is_left()
 
 
 @pytest.mark.parametrize("kind", ENTRIES)
-def test_an_event_that_was_seen_to(kind: str) -> None:
+def test_an_event_that_was_seen_to(kind: str, no_child_is_left: Callable[[], bool]) -> None:
     """Or not, where a stop of another program has come first."""
     with scene(STOPS[kind], is_native=True) as one:
         fail = failing(one.victim.pid)
         with faults.injected(f"entry {kind}", fail), faults.injected(f"stop {kind}", fail):
             one.run()
         one.check_others()
-        check_children()
+        assert no_child_is_left()
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -561,9 +561,22 @@ def prepared_python(tree: Path, requirement: str, command: Command) -> Prepared:
     return Prepared(requirement.partition("==")[2], [command])
 
 
+TRACED_ALREADY = (
+    "they look with strace or gdb, and skip themselves where those do not work: a program on a "
+    "clock is traced already ([limits.md](limits.md))"
+)
+COREUTILS_TRACING = (
+    *("dd: *nocache_eof.sh", "ls: *stat-free-symlinks.sh", "mv: *atomic*.sh"),
+    *("tail-2: *inotify-only-regular.sh", "tail-2: *inotify-rotate-resources.sh"),
+)
+
 SUITES = {
     "posix": Suite("Open POSIX Test Suite", prepare_posix, ("gcc",), apart=True, batch=50),
-    "coreutils": Suite("GNU coreutils", prepare_coreutils, ("gcc", "make"), apart=True),
+    "coreutils": Suite(
+        *("GNU coreutils", prepare_coreutils, ("gcc", "make")),
+        apart=True,
+        reasons=dict.fromkeys(COREUTILS_TRACING, TRACED_ALREADY),
+    ),
     "libuv": Suite("libuv", prepare_libuv, ("cmake", "gcc", "make"), apart=True),
     "libevent": Suite("libevent", prepare_libevent, ("gcc", "make"), apart=True),
     "util-linux": Suite("util-linux", prepare_util_linux, ("gcc", "make"), apart=True, batch=4),
@@ -573,8 +586,7 @@ SUITES = {
     "go": Suite(
         *("Go", prepare_go),
         reasons={
-            "net/http: TestLinuxSendfile": "it runs strace, and a program on a clock is traced "
-            "already: [limits.md](limits.md)",
+            "net/http: TestLinuxSendfile": TRACED_ALREADY,
             "runtime: TestDebugCall*": "they skip themselves in a process that is traced",
         },
     ),
