@@ -117,7 +117,6 @@ static void arrange_descriptors(struct spawn *s)
 {
     const int *kept = (const int *)s->kept;
     int64_t *streams = s->streams;
-    uint32_t first = 3;
 
     for (uint64_t i = 0; i < s->kept_count; i++)
         check(s, syscall3(NR_fcntl, kept[i], F_SETFD, 0));
@@ -133,6 +132,13 @@ static void arrange_descriptors(struct spawn *s)
             check(s, syscall3(NR_fcntl, i, F_SETFD, 0));
         else if (streams[i] != -1)
             check(s, syscall3(NR_dup3, streams[i], i, 0));
+}
+
+static void close_others(struct spawn *s)
+{
+    const int *kept = (const int *)s->kept;
+    uint32_t first = 3;
+
     if (!s->closes_others)
         return;
     for (uint64_t i = 0; i < s->kept_count; i++) {
@@ -214,6 +220,7 @@ static void be_child(void *spawn)
         syscall2(NR_kill, s->waker, CHILD_COMES);
     int parent_death_signal = follow_parent(s);
     arrange_descriptors(s);
+    close_others(s);
     if (s->directory && (error = syscall1(NR_chdir, s->directory)) < 0)
         fail(s, IN_DIRECTORY, error);
     if (s->umask >= 0)
@@ -274,7 +281,7 @@ void become(struct spawn *s)
     reset_handlers();
     s->state = AWAKE;
     int parent_death_signal = follow_parent(s);
-    arrange_descriptors(s);
+    close_others(s); /* the rest was done before the preexec_fn */
     be_program(s, parent_death_signal);
 }
 

@@ -196,6 +196,13 @@ def test_pass_fds(keywords: Keywords, clock: FrozenClock, report: str, inheritab
     assert f"fd {inheritable_fd} type" not in said
 
 
+def test_a_descriptor_that_preexec_fn_closes(clock: FrozenClock, report: str) -> None:
+    """Though it is to be passed: the program goes without."""
+    with open(os.devnull) as passed:
+        keywords = {"pass_fds": [passed.fileno()], "preexec_fn": passed.close}
+        compare(clock, [report], keywords)
+
+
 def test_inheritable_fds(clock: FrozenClock, report: str, inheritable_fd: int) -> None:
     said = compare(clock, [report], {"close_fds": False})
     assert f"fd {inheritable_fd} type" in said
