@@ -546,6 +546,8 @@ def prepare_trio(workshop: Workshop) -> Prepared:
     tree = workshop.pypi("trio", PYTHON, TRIO)
     arguments = ["-m", "pytest", "-q", "-pno:cacheprovider", "--pyargs", "trio"]
     arguments += ["-p", "trio._tests.pytest_plugin", "--skip-optional-imports"]
+    # Their pyOpenSSL would be Debian's, which is too old for Debian's own cryptography.
+    arguments += ["--ignore-glob=*_ssl*", "--ignore-glob=*_dtls*"]
     arguments += [f"--junit-xml=DIRECTORY/{outcomes.JUNIT_FILE}"]
     command = Command("all", arguments, outcomes.read_junit, timeout=300)
     return prepared_python(tree, TRIO[0], command)
