@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from pytest_vdsotime import FrozenClock, VdsoTimeError, faults
+from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.spawn import PendingSpawns
 from pytest_vdsotime.tracer.state import Future
 
@@ -47,11 +48,13 @@ def tracer_held(clock: FrozenClock, then: Callable[[], None] = lambda: None) -> 
 
 
 def child_that_waits() -> int:
-    """Of this process, and of its threads: one that has not executed its program."""
+    """Of this process, and of its threads: one that has not executed its program, and that Python
+    has no more to do with: signals are blocked there."""
     for _ in range(CEILING_S * 100):
         for thread in Path("/proc/self/task").iterdir():
             for pid in (thread / "children").read_text().split():
-                if os.readlink(f"/proc/{pid}/exe") == os.readlink("/proc/self/exe"):
+                is_same = os.readlink(f"/proc/{pid}/exe") == os.readlink("/proc/self/exe")
+                if is_same and procfs.signal_masks(int(pid)).blocked >> (signal.SIGUSR2 - 1) & 1:
                     return int(pid)
         time.sleep(0.01)
     raise AssertionError("there is none")
