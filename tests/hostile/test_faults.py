@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from subprocess import PIPE, Popen
@@ -98,8 +99,18 @@ def scene(code: str, *, is_native: bool, before: str = "", **parameters: Any) ->
 
 @pytest.fixture
 def no_child_is_left(traced_programs: Callable[[], Iterator[str]]) -> Callable[[], bool]:
-    """Of the victim, of which the tracer has yet to hear."""
-    return lambda: not any("python3" in one for one in traced_programs())
+    """Of the victim, of which the tracer has yet to hear; one that was killed ends soon."""
+
+    def is_left() -> bool:
+        return any("python3" in one for one in traced_programs())
+
+    def none_is_left() -> bool:
+        ends = time.monotonic() + CEILING_S
+        while is_left() and time.monotonic() < ends:
+            time.sleep(0.001)
+        return not is_left()
+
+    return none_is_left
 
 
 def failing(*pids: int) -> Callable[[int], None]:
