@@ -15,13 +15,14 @@ from pytest_vdsotime.popen import Command, File, FrozenPopen, PopenKeywords, Wor
 from pytest_vdsotime.processes import AttachedProcess, PendingWait, TracedProcess, pending_waits
 from pytest_vdsotime.report import describe
 from pytest_vdsotime.session import ClockSession
-from pytest_vdsotime.timeline import Instant, Lines, Rate
+from pytest_vdsotime.timeline import Instant, Lines, Rate, Span
 from pytest_vdsotime.tracer.operations import Operations
 from pytest_vdsotime.tracer.state import ClockState
 from pytest_vdsotime.tracer.thread import Tracer
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
+    from types import EllipsisType
 
 F = TypeVar("F")
 
@@ -60,15 +61,21 @@ class FrozenClock:
 
     Args:
         start: where the wall line is: ISO 8601 string, datetime (naive is UTC), date, seconds since
-            the epoch, timedelta from now, or None for now; any instant from 0001 to 9999.
+            the epoch, timedelta or span (``"-15d"``, ``"2 days ago"``) from now, or None for now;
+            any instant from 0001 to 9999.
         rate: seconds of the wall line per real second: 0 frozen, 1 ticking, 60 a minute a second.
         monotonic: the other line flows on from the host's own value at rate 1 (``"flow"``),
             stands still (``"freeze"``), or moves at the wall's rate (``"rate"``).
         waits: timed waits and timers obey their line (``"follow"``), or the kernel (``"real"``,
             with absolute deadlines translated).
         autojump: whenever all programs wait, or have for that many real seconds, on to the next
-            deadline; the monotonic line stands still otherwise.
-        grace: waits of at most so many seconds pass in real time while nobody moves a frozen line.
+            deadline. The monotonic line stands still otherwise: waiting takes no time. Work does,
+            once the programs have been busy for 0.1 s of real time without rest.
+        stride: how finely time passes in `advance` and by `autojump`: from deadline to deadline
+            (None), or by so many seconds, a timedelta or a span (``"1h"``) at once.
+        grace: waits of at most so many seconds pass in real time while nobody moves a frozen
+            monotonic line. That goes on by the length of each, by five times `grace` at most until
+            the test moves or asks the clock again.
         python: the test process's own Python clock (`time.time`, `datetime.now`) reads the wall
             line too, until `close`; by time-machine, ``pytest-vdsotime[python]``.
 
@@ -88,6 +95,7 @@ class FrozenClock:
         monotonic: str = "flow",
         waits: str = "follow",
         autojump: bool | float = False,
+        stride: Span | None = None,
         grace: float = 0.02,
         python: bool = False,
     ) -> None:
@@ -98,6 +106,7 @@ class FrozenClock:
                 monotonic=monotonic,
                 waits=waits,
                 autojump=autojump,
+                stride=stride,
                 grace=grace,
                 python=python,
             )
@@ -113,6 +122,7 @@ class FrozenClock:
     def time_ns(self) -> int:
         """Return the wall line, in nanoseconds since the epoch, exact."""
         self.session.check_open()
+        self.session.asks()
         return self.session.wall_ns()
 
     def time(self) -> float:
@@ -122,34 +132,73 @@ class FrozenClock:
     def monotonic_ns(self) -> int:
         """Return the monotonic line: what programs read from CLOCK_MONOTONIC, in nanoseconds."""
         self.session.check_open()
+        self.session.asks()
         return self.session.monotonic_ns()
 
     # --- moving ----------------------------------------------------------------------------------
 
     def advance(
         self,
-        delta: timedelta | float | None = None,
+        delta: Span | None = None,
         /,
         *,
+        stride: Span | EllipsisType | None = ...,
         timeout: float = 5.0,
         **timedelta_kwargs: float,
     ) -> None:
-        """Time passes: both lines move on by seconds, a timedelta, or ``hours=1`` and the like.
+        """Time passes: both lines move on by seconds, a timedelta, ``"1h30m"`` or ``hours=1``.
 
         The programs settle first (see `settle`). Then whatever is due by the new time ends or
-        fires, one deadline after the other, and the programs settle after each.
+        fires, one deadline after the other, those of one instant in the order in which they were
+        set, and the programs settle after each. With a `stride`, by default the clock's, time goes
+        on by so much at once: what is due within one ends or fires at its end, once, and the
+        programs settle. So a month of a program that wakes ten times a second costs as many steps
+        as strides::
+
+            clock.advance(days=30, stride="1h")
 
         Raises:
-            ValueError: negative, not finite, or beyond the year 9999.
+            ValueError: negative, not finite, or beyond the year 9999; a stride of no length.
             TypeError: no or several amounts, unknown keywords.
             NotSettled: the programs did not, `timeout` real seconds long after one of the
                 deadlines; the clock stays where it got to.
         """
         span_ns = timeline.parse_delta(delta, timedelta_kwargs)
+        stride_ns = self.session.stride_ns if stride is ... else timeline.parse_stride(stride)
         check_timeout(timeout)
+        call = f"{span_ns / timeline.NS_PER_S:.12g}"
+        if stride_ns is not None:
+            call += f", stride={stride_ns / timeline.NS_PER_S:.12g}"
+        self._advance(f"advance({call})", span_ns, stride_ns, timeout)
+
+    def jump(
+        self,
+        delta: Span | None = None,
+        /,
+        *,
+        timeout: float = 5.0,
+        **timedelta_kwargs: float,
+    ) -> None:
+        """Jump on, as if the machine had slept for that long: `advance` in one stride.
+
+        What is due by then ends or fires once, late, at the end: a timerfd counts all its
+        expirations, a ticker goes on from the new now. It costs what waits, not what would have
+        been due::
+
+            clock.jump(days=30)
+
+        Raises what `advance` raises.
+        """
+        span_ns = timeline.parse_delta(delta, timedelta_kwargs)
+        check_timeout(timeout)
+        self._advance(
+            f"jump({span_ns / timeline.NS_PER_S:.12g})", span_ns, span_ns or None, timeout
+        )
+
+    def _advance(self, call: str, span_ns: int, stride_ns: int | None, timeout: float) -> None:
         self.session.move(
-            f"advance({span_ns / timeline.NS_PER_S:.12g})",
-            lambda operations, world: operations.advance(world, span_ns, timeout),
+            call,
+            lambda operations, world: operations.advance(world, span_ns, timeout, stride_ns),
             lambda lines, host_ns: lines.advanced(host_ns, span_ns),
         )
 
@@ -173,7 +222,7 @@ class FrozenClock:
         Raises NotSettled, which names the busy ones, after `timeout` real seconds.
         """
         check_timeout(timeout)
-        self.session.ask(lambda operations, world: operations.settle(world, timeout), "settle()")
+        self.session.ask(lambda operations, world: operations.rest(world, timeout), "settle()")
 
     @property
     def waits(self) -> list[PendingWait]:
@@ -188,10 +237,10 @@ class FrozenClock:
 
         Waits until a point of the wall clock notice; returns when the programs have settled.
 
-        Takes every form of `start`; a timedelta counts from the clock's own now, None is the
-        host's now. Raises TypeError, ValueError; NotSettled as `settle` does.
+        Takes every form of `start`; a timedelta and a span count from the clock's own now, None is
+        the host's now. Raises TypeError, ValueError; NotSettled as `settle` does.
         """
-        now_ns = self.time_ns() if isinstance(when, timedelta) else None
+        now_ns = self.time_ns() if isinstance(when, (timedelta, str)) else None
         instant_ns = timeline.parse_instant(when, now_ns)
         self._move(
             f"move_to({timeline.format_instant(instant_ns)})",
@@ -205,7 +254,7 @@ class FrozenClock:
 
         It is finite and not negative, else TypeError or ValueError.
         """
-        return self.session.lines.wall.rate.value
+        return self.session.rate
 
     @rate.setter
     def rate(self, value: float) -> None:
@@ -219,7 +268,7 @@ class FrozenClock:
             operations.move(world, transform, is_set=is_set)
             if is_set:
                 world.discipline.wall_was_set(by_program=False)
-                operations.settle(world, _SETTLE_TIMEOUT_S)
+                operations.rest(world, _SETTLE_TIMEOUT_S)
 
         self.session.move(call, operation, transform)
 

@@ -25,6 +25,7 @@ class Options:
     waits: str
     jump_after_ns: int | None
     """None for a clock that does not jump."""
+    stride_ns: int | None
     grace_ns: int
     python: bool
 
@@ -105,6 +106,12 @@ def _autojump_from_ini(text: str) -> bool | float:
     return float(text) if word is None else word
 
 
+def _stride(value: Any) -> int | None:
+    from pytest_vdsotime.timeline import parse_stride
+
+    return parse_stride(value)
+
+
 def _grace(value: Any) -> int:
     from pytest_vdsotime.timeline import seconds_to_ns
 
@@ -125,13 +132,14 @@ def _python(value: Any) -> bool:
 PARAMETERS = (
     Parameter(
         *("start", None, _start),
-        ini="where clocks start: ISO 8601, or @SECONDS since the epoch",
+        ini="where clocks start: ISO 8601, @SECONDS since the epoch, or a span from now",
         ini_key="vdso_time",
         flag="--at",
         argument={
             "metavar": "WHEN",
             "help": "where the wall clock starts: ISO 8601 (UTC without an offset), such as "
-            "1970-01-01 or 2038-01-19T03:14:07Z, or @SECONDS since the epoch; default: now",
+            "1970-01-01 or 2038-01-19T03:14:07Z, @SECONDS since the epoch, or a span from now, "
+            "such as -15d, +1h30m or '2 days ago'; default: now",
         },
     ),
     Parameter(
@@ -175,10 +183,28 @@ PARAMETERS = (
         },
     ),
     Parameter(
+        *("stride", None, _stride),
+        option="stride_ns",
+        ini="how finely time passes, a span such as 1h; default: from deadline to deadline",
+        flag="--stride",
+        argument={
+            "metavar": "SPAN",
+            "help": "time that goes by at once passes in strides of so much, such as 1h or 90s: "
+            "what is due within one ends with it; default: from deadline to deadline",
+        },
+    ),
+    Parameter(
         *("grace", 0.02, _grace),
         option="grace_ns",
         ini="seconds of waiting that a frozen monotonic line lets pass",
         from_ini=float,
+        flag="--grace",
+        argument={
+            "type": float,
+            "metavar": "S",
+            "help": "waits of at most so many seconds pass in real time where the monotonic clocks "
+            "stand still (default: 0.02)",
+        },
     ),
     Parameter("python", False, _python),
 )

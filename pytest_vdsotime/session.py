@@ -85,6 +85,22 @@ class ClockSession:
         world = self._world
         return self._first_lines if world is None else world.page.lines
 
+    @property
+    def rate(self) -> float:
+        """Of the wall line, while nobody moves it."""
+        world = self._world
+        return (self._first_lines.wall.rate if world is None else world.rates[0]).value
+
+    @property
+    def stride_ns(self) -> int | None:
+        """How finely time passes, unless a call says so."""
+        return self._options.stride_ns
+
+    def asks(self) -> None:
+        """Note that the test asks the clock: what passes by `grace` is counted anew."""
+        if self._world is not None:
+            self._world.grace.renew()
+
     def wall_ns(self) -> int:
         """Return the wall line's reading, of a closed clock too."""
         return self.lines.wall.at(now_ns())
@@ -102,6 +118,7 @@ class ClockSession:
         world = self._world
         if world is None:
             return None
+        self.asks()
         with world.step(call):
             found = self._tracer.call_later(lambda loop: operation(loop.operations, world))
         self.raise_news()
@@ -149,6 +166,7 @@ class ClockSession:
                     follows=options.waits == "follow",
                     grace_ns=options.grace_ns,
                     jump_after_ns=options.jump_after_ns,
+                    stride_ns=options.stride_ns,
                 )
                 self._tracer.call(lambda loop: loop.clocks.add(world))
                 self._world = world
@@ -171,6 +189,7 @@ class ClockSession:
         world = self._world
         if world is None:
             return []
+        self.asks()
         found = self._tracer.call(lambda _loop: [*world.processes.values()])
         snapshots = [snapshot(process) for process in found if process.launch is None]
         self.raise_news()

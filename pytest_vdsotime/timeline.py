@@ -8,6 +8,7 @@ native_stub/program/vdso.c to the last bit, so that ``clock.time_ns()`` is what 
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -25,11 +26,30 @@ _MAX_TICKS = 100  # that may come between two readings in a row, before they are
 #: What `start` and `move_to` take.
 Instant: TypeAlias = str | datetime | date | int | float | timedelta | None
 
+#: What `advance`, `jump` and `stride` take.
+Span: TypeAlias = str | timedelta | float
+
 ACCEPTED_INSTANTS = (
     "an ISO 8601 string ('2038-01-19T03:14:07Z', '1970-01-01'), '@SECONDS' since the epoch, "
+    "a span from now ('-15d', '+1h30m', '2 days ago', 'in 3 weeks'), "
     "a datetime (naive is UTC), a date, an int or float of seconds since the epoch, "
     "a timedelta from now, or None for now"
 )
+ACCEPTED_SPANS = "seconds, a timedelta, or a span such as '1h30m', '90s' or '2 days'"
+
+_NS_PER_DAY = 86_400 * NS_PER_S
+_UNITS = {
+    **dict.fromkeys(("ns", "nanosecond", "nanoseconds"), 1),
+    **dict.fromkeys(("us", "µs", "microsecond", "microseconds"), 1000),
+    **dict.fromkeys(("ms", "millisecond", "milliseconds"), 10**6),
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), NS_PER_S),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60 * NS_PER_S),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600 * NS_PER_S),
+    **dict.fromkeys(("d", "day", "days"), _NS_PER_DAY),
+    **dict.fromkeys(("w", "wk", "week", "weeks"), 7 * _NS_PER_DAY),
+}
+_AMOUNT = re.compile(r"(\d+(?:\.\d*)?|\.\d+) *([a-zµ]+)(?: *, *| +and +| *)", re.ASCII)
+_SPAN = re.compile(r" *(?:(in +)|([+-]) *)?(.*?)( +ago)? *")
 
 
 def _since_epoch_ns(moment: datetime) -> int:
@@ -67,12 +87,38 @@ def check_range(instant_ns: int, what: object) -> int:
     return instant_ns
 
 
-def _parse_text(text: str) -> int:
+def parse_span(text: str) -> int | None:
+    """Return a span such as ``-15d``, ``+1h30m``, ``2 days ago``, ``in 3 weeks``, in nanoseconds.
+
+    None where the text is none: a number needs its unit. Months and years, whose length differs,
+    are no units.
+    """
+    match = _SPAN.fullmatch(text)
+    if match is None:
+        return None
+    is_coming, sign, amounts, is_past = match.groups()
+    if (is_coming or sign) and is_past:
+        return None
+    total, at = Fraction(0), 0
+    while at < len(amounts):
+        amount = _AMOUNT.match(amounts, at)
+        if amount is None or amount[2] not in _UNITS:
+            return None
+        total, at = total + Fraction(amount[1]) * _UNITS[amount[2]], amount.end()
+    if not at:
+        return None
+    return round(-total if is_past or sign == "-" else total)
+
+
+def _parse_text(text: str, now_ns: int | None) -> int:
     if text.startswith("@"):
         try:
             return round(Fraction(text[1:]) * NS_PER_S)
         except (ValueError, ZeroDivisionError):
             raise ValueError(f"{text!r} is not an instant; use {ACCEPTED_INSTANTS}") from None
+    span_ns = parse_span(text)
+    if span_ns is not None:
+        return span_ns + (host_wall_ns() if now_ns is None else now_ns)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
@@ -107,7 +153,7 @@ def host_wall_ns(host_ns: int | None = None) -> int:
 def parse_instant(when: Instant, now_ns: int | None = None) -> int:
     """Return an instant in any accepted form, as nanoseconds since the epoch.
 
-    `now_ns` is what None and a timedelta count from; by default the host's CLOCK_REALTIME.
+    `now_ns` is what None, a timedelta and a span count from; by default the host's CLOCK_REALTIME.
 
     Raises:
         TypeError: not one of the accepted forms.
@@ -117,7 +163,7 @@ def parse_instant(when: Instant, now_ns: int | None = None) -> int:
         start_ns = host_wall_ns() if now_ns is None else now_ns
         instant_ns = start_ns if when is None else start_ns + delta_to_ns(when)
     elif isinstance(when, str):
-        instant_ns = _parse_text(when)
+        instant_ns = _parse_text(when, now_ns)
     elif isinstance(when, datetime):
         instant_ns = _since_epoch_ns(when if when.tzinfo else when.replace(tzinfo=UTC))
     elif isinstance(when, date):
@@ -129,7 +175,30 @@ def parse_instant(when: Instant, now_ns: int | None = None) -> int:
     return check_range(instant_ns, when)
 
 
-def parse_delta(delta: timedelta | float | None, keywords: Mapping[str, float]) -> int:
+def span_to_ns(span: Span, what: str) -> int:
+    """Return a span of time in any accepted form, as nanoseconds.
+
+    Raises:
+        TypeError, ValueError: it is none, or not finite; the text says `what` it was to be.
+    """
+    span_ns: int | None = None
+    if isinstance(span, timedelta):
+        span_ns = delta_to_ns(span)
+    elif isinstance(span, str):
+        span_ns = parse_span(span)
+        if span_ns is None:
+            try:
+                span_ns = seconds_to_ns(float(span), what)
+            except ValueError:
+                raise ValueError(f"{what} is {ACCEPTED_SPANS}, not {span!r}") from None
+    elif _is_number(span):
+        span_ns = seconds_to_ns(span, what)
+    if span_ns is None:
+        raise TypeError(f"{what} is {ACCEPTED_SPANS}, not {span!r}")
+    return span_ns
+
+
+def parse_delta(delta: Span | None, keywords: Mapping[str, float]) -> int:
     """Return a span of time from `advance(delta)` or `advance(hours=1)`, as nanoseconds.
 
     Raises:
@@ -138,24 +207,33 @@ def parse_delta(delta: timedelta | float | None, keywords: Mapping[str, float]) 
     """
     if (delta is None) == (not keywords):
         raise TypeError(
-            "give either a delta (seconds or a timedelta) or keywords of timedelta, such as hours=1"
+            f"give either a delta ({ACCEPTED_SPANS}) or keywords of timedelta, such as hours=1"
         )
     if delta is None:
         for name, value in keywords.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name} must be finite, not {value!r}")
         delta = timedelta(**keywords)
-    if isinstance(delta, timedelta):
-        span_ns = delta_to_ns(delta)
-    elif _is_number(delta):
-        span_ns = seconds_to_ns(delta, "a delta")
-    else:
-        raise TypeError(f"a delta is a number of seconds or a timedelta, not {delta!r}")
+    span_ns = span_to_ns(delta, "a delta")
     if span_ns < 0:
         raise ValueError(
             f"time does not pass backwards: {delta!r} is negative; move_to() sets the clock back"
         )
     return span_ns
+
+
+def parse_stride(stride: Span | None) -> int | None:
+    """Return how finely time passes, as nanoseconds; None: from deadline to deadline.
+
+    Raises:
+        TypeError, ValueError: no span of time, or none of some length.
+    """
+    if stride is None:
+        return None
+    stride_ns = span_to_ns(stride, "stride")
+    if stride_ns <= 0:
+        raise ValueError(f"stride is a span of time of some length, not {stride!r}")
+    return stride_ns
 
 
 def to_datetime(instant_ns: int) -> datetime:
@@ -204,7 +282,6 @@ class Rate:
 
 
 _MAX_WAY_NS = 2**63 - 1
-_CREEP_NS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,12 +355,17 @@ class Lines:
         )
         return replace(self, wall=wall, monotonic=monotonic)
 
-    def nudged(self, host_ns: int) -> Lines:
-        """Return a little later on the monotonic line.
+    def at_rates(self, host_ns: int, wall: Rate, monotonic: Rate) -> Lines:
+        """Return both lines, going on from here at these rates, without a step."""
+        return replace(
+            self,
+            wall=self.wall.rebased(host_ns, rate=wall),
+            monotonic=self.monotonic.rebased(host_ns, rate=monotonic),
+        )
 
-        No kernel wakes a program at just its deadline.
-        """
-        return replace(self, monotonic=self.monotonic.rebased(host_ns, by_ns=_CREEP_NS))
+    def nudged(self, host_ns: int, by_ns: int) -> Lines:
+        """Return the monotonic line alone further on."""
+        return replace(self, monotonic=self.monotonic.rebased(host_ns, by_ns=by_ns))
 
     def moved_to(self, host_ns: int, instant_ns: int) -> Lines:
         """Return the lines of a clock that was set: the wall line alone moves."""

@@ -18,7 +18,7 @@ from typing import TypeAlias
 from pytest_vdsotime.abi import constant
 from pytest_vdsotime.arch import Abi
 from pytest_vdsotime.kernel.seccomp import Match
-from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, LineName, Lines
+from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, LineName, Lines, Rate
 
 _ABSTIME = constant("TIMER_ABSTIME")
 # futex(2)
@@ -251,7 +251,7 @@ class Deadlines:
     def due_ns(self, lines: Lines, host_ns: int) -> int:
         """When it ends if nobody moves the lines, by the host's CLOCK_MONOTONIC."""
         waits_ns = (
-            real_wait_ns(lines, name, deadline_ns - lines.line(name).at(host_ns))
+            real_wait_ns(lines.line(name).rate, deadline_ns - lines.line(name).at(host_ns))
             for name, deadline_ns in self.deadlines
         )
         return min(host_ns + min(waits_ns), NEVER_NS)
@@ -303,6 +303,8 @@ class Timer(Deadlines):
     deadlines: tuple[tuple[LineName, int], ...] = ()
     """Empty: it is not armed."""
     interval_ns: int = 0
+    set_ns: int = 0
+    """When it was set, or has expired last, by the host's CLOCK_MONOTONIC."""
     is_absolute: bool = False
     is_canceled_when_set: bool = False
     """TFD_TIMER_CANCEL_ON_SET (timerfd_create(2))."""
@@ -335,7 +337,7 @@ class Timer(Deadlines):
         if not self.interval_ns:
             self.deadlines = ()
             return 1
-        count = 1 + over_ns // self.interval_ns
+        count, self.set_ns = 1 + over_ns // self.interval_ns, host_ns
         way_ns = count * self.interval_ns
         self.deadlines = tuple([(name, end_ns + way_ns) for name, end_ns in self.deadlines])
         return count
@@ -360,6 +362,14 @@ class Wait(Deadlines):
     """What was left of it when it began."""
     deadlines: tuple[tuple[LineName, int], ...]
     """Points of lines; the first that comes ends it."""
+    set_ns: int = 0
+    """When it began, by the host's CLOCK_MONOTONIC."""
+    is_carried: bool = False
+    """Its task waits for what is left, and is carried on."""
+    has_grown: bool = False
+    """The last step of this back-off was within `grace`."""
+    has_grace: bool = False
+    """The kernel times it, by real time on a frozen monotonic line."""
     host_due_ns: int = NEVER_NS
     """When the kernel ends it, by the host's CLOCK_MONOTONIC."""
     runs: int = 0
@@ -393,23 +403,22 @@ class Wait(Deadlines):
         return self.nr == nr and self.place == place and self.arguments == tuple(arguments)
 
 
-def real_wait_ns(lines: Lines, name: LineName, left_ns: int) -> int:
+def real_wait_ns(rate: Rate, left_ns: int) -> int:
     """In how much real time `left_ns` of a line will have passed; years on a frozen one."""
-    rate = lines.line(name).rate
     if left_ns <= 0:
         return 0
     return -(-(left_ns << rate.shift) // rate.mult) if rate.mult else NEVER_NS
 
 
 def deadlines(
-    lines: Lines, host_ns: int, name: LineName, left_ns: int
+    lines: Lines, host_ns: int, name: LineName, left_ns: int, *, ends_early: bool
 ) -> tuple[tuple[LineName, int], ...]:
     """Of a wait that begins now, for `left_ns` of a line.
 
     One exception serves the programs that wait until now + 2 s and mean two seconds: on a frozen
-    wall line what is left passes on the monotonic line too.
+    wall line (`ends_early`) what is left passes on the monotonic line too.
     """
     names = [name]
-    if name is LineName.WALL and not lines.wall.rate.mult:
+    if name is LineName.WALL and ends_early:
         names.append(LineName.MONOTONIC)
     return tuple([(one, lines.line(one).at(host_ns) + left_ns) for one in names])

@@ -10,7 +10,7 @@ struct wait_record {
     uint64_t nr, arguments[6], stack, counter;
     uint64_t is_absolute;   /* its timeout is a point of CLOCK_MONOTONIC */
     uint64_t began_ns;   /* by the host's CLOCK_MONOTONIC, */
-    uint64_t ahead_ns;   /* of which the monotonic line was ahead by this */
+    int64_t ahead_ns;    /* of which the monotonic line was ahead by this */
     uint64_t timeout[2]; /* what its pointer led to */
     uint64_t has_rest;   /* a signal leaves in memory what is left of it, */
     uint64_t rest[2];    /* in place of this */
@@ -25,7 +25,7 @@ struct wait_table {
     uint64_t count;
     uint64_t records;
     uint64_t begins; /* waits may begin so */
-    uint64_t ahead_ns;
+    int64_t ahead_ns; 
     uint64_t clocks; /* bit per clock id on a line */
     uint8_t kinds[WAIT_NUMBERS];
 };

@@ -13,6 +13,8 @@ import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 
 from pytest_vdsotime import faults, image
 from pytest_vdsotime.errors import UnsupportedProgram
@@ -30,9 +32,9 @@ from pytest_vdsotime.tracer.calls.waits import TimedWaits, follow_wait
 from pytest_vdsotime.tracer.cancellation import CanceledReads
 from pytest_vdsotime.tracer.crashes import Crashes
 from pytest_vdsotime.tracer.fastpath import CHILD, END, Entry, FastPath
-from pytest_vdsotime.tracer.operations import Autojump, Clocks, Operations
+from pytest_vdsotime.tracer.operations import Autojump, Operations
 from pytest_vdsotime.tracer.quiescence import Quiescence
-from pytest_vdsotime.tracer.state import ClockState, Process, Tables, Task, TaskState
+from pytest_vdsotime.tracer.state import ClockState, Future, Process, Tables, Task, TaskState
 from pytest_vdsotime.tracer.stops import (
     Recovery,
     Shortcuts,
@@ -295,7 +297,9 @@ class Loop:
         process = task.process
         if task.began_alone:
             self._fastpath.to_python(task.tid)
-        sees_exit = task.at_exit is not None or (self._rewinds_early and task.is_waiting)
+        sees_exit = (
+            task.at_exit is not None or (self._rewinds_early and task.is_waiting) or task.is_watched
+        )
         if not sees_exit and not process.traces_calls and not process.world.stops_at_calls:
             stopped.resume(number)
         else:
@@ -320,7 +324,7 @@ class Loop:
         process.execute()
         self.timers.has_ended(process, ("timer",))
         # Of the leader, whose place another may have taken.
-        task.at_exit = task.wait = task.recvmmsg = None
+        task.at_exit = task.wait = task.recvmmsg = task.reached_ns = None
 
     def _on_exec(self, task: Task, _stop: Stop) -> None:
         stopped, process, argv = Stopped(task.tid), task.process, procfs.argv(task.tid)
@@ -376,14 +380,19 @@ class Loop:
         self._shortcuts.take_care(process)
         if process.world.setting is not None:
             self.operations.set_wall(process.world)
+        if process.world.carry_ns:
+            self.operations.carry(process.world)
         if task.held is None:
             self._resume(task, stopped)
         self._revise(process.world)
 
     def _revise(self, world: ClockState) -> None:
-        """After a call that may have changed timers."""
+        """After a call that may have changed timers, or passed a little time."""
         if world.timers_changed:
             self.timers.revise(world)
+        if world.grace.has_moved:
+            world.grace.has_moved = False
+            self.operations.revise(world)
 
     def _on_loader_failure(self, task: Task, stopped: Stopped, call: SystemCall) -> None:
         process = task.process
@@ -413,6 +422,7 @@ class Loop:
             if call.is_entry:
                 task.first_argument = call.arguments[0]
                 self._cancellation.at_call(task, call)
+                self._watch(task, call)
                 self._resume(task, stopped)
                 return
         if task.began_alone and not restart.is_in_call(stopped.registers(), self._native.arch):
@@ -431,6 +441,18 @@ class Loop:
             waits.at_exit(self._timed_waits, task, stopped, is_as_written=at_exit is None)
         self._resume(task, self._takeover.follow_time_namespace(stopped, task.process))
         self._revise(task.process.world)
+
+    def _watch(self, task: Task, call: SystemCall) -> None:
+        """Find out whether a task that runs on after its deadline polls for a later time."""
+        if not task.is_watched:
+            return
+        if self._calls.is_poll(call):
+            waits.polls(task)
+            if task.process.world.carry_ns:
+                self.operations.carry(task.process.world)
+        if task.reached_ns is None or not waits.can_be_carried(task):
+            task.is_watched = False
+            self._fastpath.to_python(task.tid, task.is_to_go_on)
 
     def _on_group_stop(self, task: Task, _stop: Stop) -> None:
         stopped = Stopped(task.tid)
@@ -495,3 +517,66 @@ class Loop:
             # A signal has killed the child as it would have killed the program.
             process.launch.ended.give(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 0)
         self.clocks.end_if_empty(world)
+
+
+# --- clocks come and go --------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Clocks:
+    """One per tracer, on its thread."""
+
+    tables: Tables
+    fastpath: FastPath
+    attaching: Attaching
+    shortcuts: Shortcuts
+    later: deque[Callable[[], None]]
+    """Actions for when no stop is being handled."""
+
+    def add(self, world: ClockState) -> None:
+        """Add a clock whose first program is to come."""
+        self.tables.worlds.append(world)
+        self.shortcuts.choose()
+
+    def attach(self, process: Process) -> None:
+        """Take over a running process; see Attaching.attach. For `later`."""
+        self.fastpath.hands_over_all, self.fastpath.lets_calls_go = True, False
+        try:
+            self.attaching.attach(process)
+            process.world.record(EventKind.ATTACHED, process.pid, procfs.argv(process.pid))
+        finally:
+            self.end_if_empty(process.world)
+            self.shortcuts.choose()
+
+    def release(self, process: Process) -> None:
+        """Lets a process that was attached to, and what it has started, go; see Attaching.release.
+
+        For `later`.
+        """
+        self.fastpath.lets_calls_go = False
+        process.world.errors.extend(self.attaching.release(process))
+        self.end_if_empty(process.world)
+        self.shortcuts.choose()
+
+    def _release_for_good(self, process: Process) -> None:
+        with process.answers_for("letting go"):
+            self.release(process)
+
+    def close(self, world: ClockState, closed: Future[None]) -> None:
+        """Kills every process of a clock; answers `closed` when the last one has ended."""
+        world.closed = closed
+        self.shortcuts.choose()
+        for process in tuple(world.processes.values()):
+            if process.origin is None:
+                process.kill()
+            else:
+                self.later.append(partial(self._release_for_good, process.origin))
+        self.end_if_empty(world)
+
+    def end_if_empty(self, world: ClockState) -> None:
+        """Have a clock that is being closed end with its last process."""
+        if world.closed is not None and not world.processes:
+            world.closed.give(None)
+            if world in self.tables.worlds:
+                self.tables.worlds.remove(world)
+                self.shortcuts.choose()

@@ -3,8 +3,13 @@
 `Operations.advance` lets the programs settle, moves both lines to the earliest deadline, has what
 is due there expire, lets the programs settle again, and so on; then the lines go the rest of the
 way. So a loop of sleeps runs as often, and at as many different times, as it would in all that
-time. `Clocks` has clocks come, get programs that ran before, and end. `Autojump` does by itself
-what `advance` does when a test asks for it: when all is at rest, on to the next deadline.
+time. Both lines stand still meanwhile, whatever real time it takes. `Autojump` does by itself what
+`advance` does when a test asks for it: when all is at rest, on to the next deadline.
+
+No kernel wakes a sleeper at the very instant, and programs rely on it: they wait again for what is
+left, of which nothing is. Such a task is carried on, to the end of that wait (`Wait.is_carried`),
+or step by step where it waits for no time at all (calls/waits.py). Where a task polls without a
+stop of its own, `is_busy` has it watched.
 
 Everything here runs on the tracer thread, between two stops, and handles stops itself meanwhile.
 """
@@ -12,37 +17,45 @@ Everything here runs on the tracer thread, between two stops, and handles stops 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 from pytest_vdsotime import faults
 from pytest_vdsotime.errors import ClockClosed
-from pytest_vdsotime.events import EventKind
-from pytest_vdsotime.kernel import procfs
+from pytest_vdsotime.kernel import procfs, ptrace
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.sample import TaskSample
 from pytest_vdsotime.kernel.wait import Stop
-from pytest_vdsotime.timeline import LATEST_NS, NS_PER_S, LineName, Lines, check_range, now_ns
+from pytest_vdsotime.timeline import (
+    LATEST_NS,
+    NS_PER_S,
+    LineName,
+    Lines,
+    Rate,
+    check_range,
+    now_ns,
+)
 from pytest_vdsotime.tracer.call import Request, Substitute
 from pytest_vdsotime.tracer.calls import Calls, sockets
 from pytest_vdsotime.tracer.calls.expirations import Timers
 from pytest_vdsotime.tracer.calls.waits import (
+    CARRY_NS,
     HELD_TOLERANCE_NS,
     TimedWaits,
+    can_be_carried,
     in_kernel,
     is_brief,
+    spend_grace,
     tell_expired,
+    was_reached,
 )
 from pytest_vdsotime.tracer.cancellation import CanceledReads
 from pytest_vdsotime.tracer.fastpath import FastPath
 from pytest_vdsotime.tracer.quiescence import Quiescence
-from pytest_vdsotime.tracer.state import ClockState, Future, Process, Tables, Task, TaskState
+from pytest_vdsotime.tracer.state import ClockState, Tables, Task, TaskState
 from pytest_vdsotime.tracer.stops import Shortcuts, Stops
-from pytest_vdsotime.tracer.takeover.attach import Attaching
 from pytest_vdsotime.tracer.waker import Alarms
 from pytest_vdsotime.waits import NEVER_NS, Timer, Wait
 
@@ -54,21 +67,36 @@ _TOLERANCE_NS = 200_000
 _MAX_ROUNDING_NS = 200_000
 _GRAIN_NS = 10**6
 
-#: Deadlines one after the other without any time between them: in a flowing world, and for ever.
-_FEW_IN_PLACE, _MAX_IN_PLACE = 3, 100_000
-#: A program that works for longer may wait for the time to be later than its deadline, not just
-#: there: at least so long, and on a slow machine (an emulated one) as often as it takes to count to
-#: `_COUNT`.
+#: Deadlines of one instant end one after the other, each settled before the next, unless so many
+#: looks at tasks would be needed for that.
+_MAX_LOOKS = 20_000
+#: A task that runs for so long after its deadline is watched: it may poll for a later time.
+_SUSPICIOUS_NS = 10**6
+#: Programs that are busy for longer find that work takes time, where the lines stand.
+_BUSY_NS = 100 * 10**6
+#: The kernel does not end a wait within this while the lines stand.
+_RENEWED_NS = NS_PER_S
+#: A program that works for longer may look for a time later than its deadline: at least so long,
+#: and on a slow machine (an emulated one) as often as it takes to count to `_COUNT`.
 _LATE_NS, _LATE_COUNTS = 100 * 10**6, 2000
 _COUNT = 2000
 _CPUCLOCK_SCHED = 2  # linux/posix-timers.h
+_NUDGE_NS = 1000
+_STILL = Rate.of(0)
 
 
 class Pending(NamedTuple):
     """What is to end at a deadline."""
 
     left_ns: int
+    set_ns: int
+    """Those of one instant end in the order in which they were set."""
     what: Timer | tuple[Task, Wait]
+
+    @property
+    def is_carried(self) -> bool:
+        """Whether a task waits for what is left."""
+        return not isinstance(self.what, Timer) and self.what[1].is_carried
 
     def describe(self) -> str:
         """Return whose it is, in words."""
@@ -111,30 +139,36 @@ class Operations:
 
     # --- what the test asks for ------------------------------------------------------------------
 
-    def advance(self, world: ClockState, by_ns: int, timeout_s: float) -> None:
+    def advance(
+        self, world: ClockState, by_ns: int, timeout_s: float, stride_ns: int | None = None
+    ) -> None:
         """Time passes. Raises ValueError beyond the year 9999, NotSettled, ClockClosed."""
         world.page.lines.advanced(now_ns(), by_ns)
         with self._advancing(world, timeout_s) as seen:
-            samples = self.settle(world, timeout_s, is_at_rest=True)
-            self._timers.suspend(world)  # nobody is in a call about a timer now
-            in_place, goal_ns = 0, world.passed_ns + by_ns
-            while pending := self._due_within(world, samples, by_ns):
-                step_ns = _rounded(world, max(pending[0].left_ns, 0), by_ns)
-                in_place = 0 if step_ns else in_place + 1
-                if in_place > _MAX_IN_PLACE:
-                    raise self._quiescence.not_settled(world, timeout_s, [pending[0].describe()])
-                if in_place > _FEW_IN_PLACE and not world.is_frozen:
-                    # It counts by a wall clock that stands still while its waits come to an end.
-                    step_ns = min(by_ns, _MAX_ROUNDING_NS)
-                is_last = not by_ns and not world.is_frozen
-                self.fire(world, step_ns, pending)
-                self._shortcuts.pass_sleeps(world, goal_ns - world.passed_ns, rounding_ns(world))
-                samples = self.settle(world, timeout_s)
-                by_ns = goal_ns - world.passed_ns
-                if is_last:
-                    break  # what comes due now does so in real time
-            seen.append(samples)  # nothing is due any more
-            self._move_on(world, by_ns)
+            samples = self._stand(world, timeout_s)
+            goal_ns = world.passed_ns + by_ns
+            seen.append(self._pass(world, goal_ns, timeout_s, samples, stride_ns))
+            if world.passed_ns < goal_ns:  # nothing is due any more
+                self._move_on(world, goal_ns - world.passed_ns)
+
+    def advance_to_next(self, world: ClockState, timeout_s: float) -> bool:
+        """To the earliest deadline; whether there was one."""
+        with self._advancing(world, timeout_s):
+            samples = self._stand(world, timeout_s)
+            pending = self.pending(world, samples)
+            left_ns = max(pending[0].left_ns, 0) if pending else 0
+            check_range(world.page.lines.wall.at(now_ns()) + left_ns, "the next deadline")
+            if pending:
+                self._pass(world, world.passed_ns + left_ns, timeout_s, samples)
+        return bool(pending)
+
+    def rest(self, world: ClockState, timeout_s: float) -> None:
+        """Settle, and carry on tasks that wait for a later time. Raises NotSettled, ClockClosed."""
+        self.settle(world, timeout_s)
+        if any(task.wait and task.wait.is_carried for task in self._quiescence.tasks(world)):
+            with self._advancing(world, timeout_s):
+                samples = self._stand(world, timeout_s)
+                self._pass(world, world.passed_ns, timeout_s, samples)
 
     @contextmanager
     def _advancing(
@@ -148,6 +182,7 @@ class Operations:
         try:
             yield seen
         finally:
+            self._go_on(world)
             world.is_advancing = False
             self._shortcuts.lines_moved()
             self.let_in(world)
@@ -155,18 +190,84 @@ class Operations:
         if is_to_settle:
             self.settle(world, timeout_s)
 
-    def advance_to_next(self, world: ClockState, timeout_s: float) -> bool:
-        """To the earliest deadline; whether there was one."""
+    def _stand(self, world: ClockState, timeout_s: float) -> Mapping[int, TaskSample]:
+        """Let the programs settle, and have both lines stand still, until `_go_on`."""
         samples = self.settle(world, timeout_s, is_at_rest=True)
-        self._timers.suspend(world)
-        pending = self.pending(world, samples)
-        left_ns = max(pending[0].left_ns, 0) if pending else 0
-        check_range(world.page.lines.wall.at(now_ns()) + left_ns, "the next deadline")
-        with self._advancing(world, timeout_s):
-            if pending:
-                self.fire(world, left_ns, pending)
-                self.settle(world, timeout_s)
-        return bool(pending)
+        self._timers.suspend(world)  # nobody is in a call about a timer now
+        world.own_rates = world.rates
+        if any(rate.mult for rate in world.rates):
+            self._at_rates(world, (_STILL, _STILL))
+        return samples
+
+    def _go_on(self, world: ClockState) -> None:
+        """Have both lines go on at their own rates."""
+        rates, world.own_rates, world.flows_since_ns = world.own_rates, None, None
+        lines = world.page.lines
+        if rates is not None and rates != (lines.wall.rate, lines.monotonic.rate):
+            self._at_rates(world, rates)
+
+    def _at_rates(self, world: ClockState, rates: tuple[Rate, Rate]) -> None:
+        self.change(world, lambda lines, host_ns: lines.at_rates(host_ns, *rates))
+
+    def _pass(
+        self,
+        world: ClockState,
+        goal_ns: int,
+        timeout_s: float,
+        samples: Mapping[int, TaskSample],
+        stride_ns: int | None = None,
+    ) -> Mapping[int, TaskSample]:
+        """Have everything end that is due by when so much has passed, and is carried on then."""
+        passed_ns, since_ns = world.passed_ns, now_ns()
+        while pending := self.pending(world, samples):
+            if world.passed_ns != passed_ns:
+                passed_ns, since_ns = world.passed_ns, now_ns()
+            carried = [one.left_ns for one in pending if one.is_carried and one.left_ns < CARRY_NS]
+            goal_ns = max(goal_ns, passed_ns + max(carried, default=0))
+            step_ns, due = self.next_step(world, pending, goal_ns - passed_ns, stride_ns)
+            if not due:
+                break
+            if now_ns() - since_ns > timeout_s * NS_PER_S:
+                raise self._quiescence.not_settled(world, timeout_s, [pending[0].describe()])
+            self.fire(world, step_ns, due)
+            if stride_ns is None:
+                self._shortcuts.pass_sleeps(world, goal_ns - world.passed_ns, rounding_ns(world))
+            self._renew(world, pending)
+            samples = self.settle(world, timeout_s)
+        return samples
+
+    def next_step(
+        self, world: ClockState, pending: Sequence[Pending], most_ns: int, stride_ns: int | None
+    ) -> tuple[int, Sequence[Pending]]:
+        """Return how far the lines go next, and what ends there; nothing is due within `most_ns`.
+
+        In strides all that is due within one ends with it.
+        """
+        left_ns = max(pending[0].left_ns, 0)
+        if left_ns > most_ns:
+            return 0, ()
+        if stride_ns is not None:
+            step_ns = min(max(-(-left_ns // stride_ns), 1) * stride_ns, most_ns)
+            return step_ns, [one for one in pending if one.left_ns <= step_ns]
+        step_ns = _rounded(world, left_ns, most_ns)
+        due = [one for one in pending if one.left_ns <= step_ns]
+        is_orderly = len(due) * len(pending) <= _MAX_LOOKS
+        return step_ns, due[:1] if is_orderly else due
+
+    def _renew(self, world: ClockState, pending: Sequence[Pending]) -> None:
+        """Have waits that began before the lines stood be timed by them.
+
+        If the kernel would end them soon.
+        """
+        soon_ns = now_ns() + _RENEWED_NS
+        for one in pending:
+            if isinstance(one.what, Timer):
+                continue
+            task, wait = one.what
+            is_timed = wait.host_due_ns < soon_ns and not wait.row.is_of_socket
+            if is_timed and task.held is None and not (wait.is_expiring or wait.is_anew):
+                with task.process.answers_for("revising a wait of"):
+                    self._timed_waits.call_anew(task, wait)
 
     def move(
         self, world: ClockState, to: Callable[[Lines, int], Lines], *, is_set: bool = False
@@ -176,6 +277,13 @@ class Operations:
         self.change(world, to)
         sockets.revise(world)
         self.revise(world, is_set=is_set)
+
+    def stay(self, world: ClockState) -> None:
+        """Neither jump nor stride by itself any more."""
+        world.jump_after_ns = None
+        self._go_on(world)
+        self.let_in(world)
+        self.revise(world)
 
     def set_wall(self, world: ClockState) -> None:
         """Set the wall line as a program has asked."""
@@ -225,8 +333,11 @@ class Operations:
             if world.closed is not None:
                 raise ClockClosed("the clock is closed")
             samples = self._quiescence.samples(world)
+            if samples is not None and not self.is_at_rest(world):
+                samples = None
             if samples is not None:
                 return samples
+            self.is_busy(world)
             nap_ns = max(min(2 * nap_ns, LAST_NAP_NS), FIRST_NAP_NS)
             if nap_ns > MAX_HOLD_NS:
                 self.let_in(world)
@@ -234,10 +345,75 @@ class Operations:
                 if worked_ns < 0:
                     worked_ns = _worked_ns(world)
                 elif _worked_ns(world) - worked_ns > self._late_ns // 2:
-                    has_nudged = world.has_nudged = True
-                    self.change(world, Lines.nudged)
+                    has_nudged = True
+                    self.change(world, lambda lines, host_ns: lines.nudged(host_ns, _NUDGE_NS))
             if now_ns() - began_ns > timeout_ns:
                 raise self._quiescence.not_settled(world, timeout_s)
+
+    def is_busy(self, world: ClockState) -> None:
+        """Note that some task of a clock is, and see to it that it finds a later time.
+
+        A task that polls for that, as its deadline was just reached, is carried on. Programs that
+        are busy for long find that work takes time, where the lines would flow by themselves, and
+        in a jumping world.
+        """
+        world.busy_since_ns = world.busy_since_ns or now_ns()
+        busy_ns = now_ns() - world.busy_since_ns
+        if busy_ns > _SUSPICIOUS_NS:
+            self._watch(self._quiescence.last_busy)
+        is_to_flow = world.own_rates is not None or world.jump_after_ns is not None
+        rates = world.busy_rates if is_to_flow and world.flows_since_ns is None else None
+        if rates is not None and busy_ns > _BUSY_NS:
+            self._flow(world, rates)
+
+    def carry(self, world: ClockState) -> None:
+        """Carry on a task that polls for a later time."""
+        carry_ns, world.carry_ns = world.carry_ns, 0
+        self._move_on(world, carry_ns)
+        self.revise(world)
+
+    def _watch(self, tid: int) -> None:
+        task = self._tables.tasks.get(tid)
+        if task is None or task.reached_ns is None or task.state != TaskState.RUNNING:
+            return
+        if not task.is_watched and can_be_carried(task):
+            task.is_watched = True
+            self._fastpath.to_python(tid)
+            with suppress(ProcessLookupError):
+                ptrace.interrupt(tid)
+
+    def _flow(self, world: ClockState, rates: tuple[Rate, Rate]) -> None:
+        """Have the lines flow until the programs rest."""
+        self.let_in(world)
+        own_rates = world.rates
+        self._timers.suspend(world)
+        self._at_rates(world, rates)
+        world.own_rates, world.flows_since_ns = own_rates, now_ns()
+        self.revise(world)
+
+    def is_at_rest(self, world: ClockState) -> bool:
+        """Note that all tasks of a clock are; return whether they still are then.
+
+        Lines that have flowed for a busy program stand again, where they did before, and what has
+        passed on the monotonic one has passed on both.
+        """
+        world.busy_since_ns = 0
+        if world.flows_since_ns is None:
+            return True
+        passed_ns = 0
+
+        def to(lines: Lines, host_ns: int) -> Lines:
+            nonlocal passed_ns
+            passed_ns = lines.monotonic.at(host_ns) - lines.monotonic.base_ns
+            standing = lines.at_rates(host_ns, _STILL, _STILL)
+            return standing if lines.wall.rate.mult else standing.stepped(passed_ns)
+
+        self.change(world, to)
+        world.passed_ns += passed_ns
+        world.flows_since_ns = None
+        if not world.is_advancing:
+            self._go_on(world)
+        return not self.revise(world)
 
     def waits(
         self, world: ClockState, samples: Mapping[int, TaskSample] | None = None
@@ -249,13 +425,12 @@ class Operations:
         if samples is None:
             samples = self._quiescence.sample(world)
         lines, host_ns = world.page.lines, now_ns()
-        is_all = world.is_advancing or world.jump_after_ns is not None
         found = [
             (wait.left_ns(lines, host_ns), task, wait)
             for task in self._quiescence.tasks(world)
             if (wait := self._quiescence.wait_of(task, samples.get(task.tid))) is not None
             and not wait.is_expiring
-            and (is_all or not is_brief(wait, world))
+            and not is_brief(wait, world)
         ]
         return sorted(found, key=lambda one: one[0])
 
@@ -263,12 +438,14 @@ class Operations:
         """All that a deadline will end, the soonest first."""
         lines, host_ns = world.page.lines, now_ns()
         found: list[Pending] = [
-            Pending(left_ns, (task, wait)) for left_ns, task, wait in self.waits(world, samples)
+            Pending(left_ns, wait.set_ns, (task, wait))
+            for left_ns, task, wait in self.waits(world, samples)
         ]
         found += [
-            Pending(timer.left_ns(lines, host_ns), timer) for timer in self._timers.armed(world)
+            Pending(timer.left_ns(lines, host_ns), timer.set_ns, timer)
+            for timer in self._timers.armed(world)
         ]
-        return sorted(found, key=lambda one: one.left_ns)
+        return sorted(found, key=lambda one: one[:2])
 
     # --- the lines move ---------------------------------------------------------------------------
 
@@ -289,22 +466,15 @@ class Operations:
             self._shortcuts.lines_moved()
         world.passed_ns += by_ns
 
-    def _due_within(
-        self, world: ClockState, samples: Mapping[int, TaskSample], by_ns: int
-    ) -> Sequence[Pending] | None:
-        pending = self.pending(world, samples)
-        return pending if pending and pending[0].left_ns <= by_ns else None
-
-    def fire(self, world: ClockState, step_ns: int, pending: Sequence[Pending]) -> None:
+    def fire(self, world: ClockState, step_ns: int, due: Sequence[Pending]) -> None:
         """Move the lines on, and have what is due then expire, soon."""
         self._move_on(world, step_ns)
-        due = [one.what for one in pending if one.left_ns <= step_ns]
-        self.let_in(world, {one[0].tid for one in due if isinstance(one, tuple)})
+        self.let_in(world, {one.what[0].tid for one in due if not isinstance(one.what, Timer)})
         for one in due:
-            if isinstance(one, Timer):
-                self._timers.expire(world, one)
+            if isinstance(one.what, Timer):
+                self._timers.expire(world, one.what)
                 continue
-            task, wait = one
+            task, wait = one.what
             with task.process.answers_for("ending a wait of"):
                 if faults.armed:
                     faults.reach("wait", task.process.pid)
@@ -318,6 +488,7 @@ class Operations:
         assert isinstance(request, Request)
         task.held = task.wait = None
         tell_expired(task, wait, is_over=True)
+        was_reached(task, wait.length_ns)
         if task.process.traces_calls or world.stops_at_calls:
             self._calls.give(request.stopped, wait.row.expired)
             self._resume(task, request.stopped)
@@ -392,8 +563,11 @@ class Operations:
             return
         world, host_ns = task.process.world, now_ns()
         left_ns = wait.left_ns(world.page.lines, host_ns)
-        if left_ns <= 0 or is_brief(wait, world):
-            self._timed_waits.expire(task, wait)
+        if is_brief(wait, world):
+            spend_grace(world, wait)
+        elif left_ns > 0:
+            return
+        self._timed_waits.expire(task, wait)
 
 
 def _worked_ns(world: ClockState) -> int:
@@ -425,7 +599,7 @@ def rounding_ns(world: ClockState) -> int:
     not: a loop of sleeps would meet it a little earlier each time.
     """
     lines = world.page.lines
-    is_apart = not lines.wall.rate.mult and (not world.is_frozen or world.has_nudged)
+    is_apart = not lines.wall.rate.mult and not world.is_frozen
     return _MAX_ROUNDING_NS if is_apart else 0
 
 
@@ -433,69 +607,6 @@ def _rounded(world: ClockState, step_ns: int, most_ns: int) -> int:
     missing_ns = -(world.page.lines.wall.base_ns + step_ns) % _GRAIN_NS
     is_near = missing_ns <= min(rounding_ns(world), most_ns - step_ns)
     return step_ns + missing_ns if is_near else step_ns
-
-
-# --- clocks come and go --------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Clocks:
-    """One per tracer, on its thread."""
-
-    tables: Tables
-    fastpath: FastPath
-    attaching: Attaching
-    shortcuts: Shortcuts
-    later: deque[Callable[[], None]]
-    """Actions for when no stop is being handled."""
-
-    def add(self, world: ClockState) -> None:
-        """Add a clock whose first program is to come."""
-        self.tables.worlds.append(world)
-        self.shortcuts.choose()
-
-    def attach(self, process: Process) -> None:
-        """Take over a running process; see Attaching.attach. For `later`."""
-        self.fastpath.hands_over_all, self.fastpath.lets_calls_go = True, False
-        try:
-            self.attaching.attach(process)
-            process.world.record(EventKind.ATTACHED, process.pid, procfs.argv(process.pid))
-        finally:
-            self.end_if_empty(process.world)
-            self.shortcuts.choose()
-
-    def release(self, process: Process) -> None:
-        """Lets a process that was attached to, and what it has started, go; see Attaching.release.
-
-        For `later`.
-        """
-        self.fastpath.lets_calls_go = False
-        process.world.errors.extend(self.attaching.release(process))
-        self.end_if_empty(process.world)
-        self.shortcuts.choose()
-
-    def _release_for_good(self, process: Process) -> None:
-        with process.answers_for("letting go"):
-            self.release(process)
-
-    def close(self, world: ClockState, closed: Future[None]) -> None:
-        """Kills every process of a clock; answers `closed` when the last one has ended."""
-        world.closed = closed
-        self.shortcuts.choose()
-        for process in tuple(world.processes.values()):
-            if process.origin is None:
-                process.kill()
-            else:
-                self.later.append(partial(self._release_for_good, process.origin))
-        self.end_if_empty(world)
-
-    def end_if_empty(self, world: ClockState) -> None:
-        """Have a clock that is being closed end with its last process."""
-        if world.closed is not None and not world.processes:
-            world.closed.give(None)
-            if world in self.tables.worlds:
-                self.tables.worlds.remove(world)
-                self.shortcuts.choose()
 
 
 # --- autojump ------------------------------------------------------------------------------------
@@ -548,13 +659,17 @@ class Autojump:
             return FIRST_NAP_NS
 
     def _jump(self, world: ClockState) -> int:
+        operations = self._operations
         samples = self._quiescence.samples(world)
+        if samples is not None and not operations.is_at_rest(world):
+            samples = None
         if samples is None:
+            operations.is_busy(world)
             self._nap_ns = min(2 * self._nap_ns, LAST_NAP_NS)
             if self._nap_ns > MAX_HOLD_NS:
-                self._operations.let_in(world)
+                operations.let_in(world)
             return self._nap_ns
-        pending = self._operations.pending(world, samples)
+        pending = operations.pending(world, samples)
         if not pending:
             return 0  # a thread that is woken from outside has a stop before it waits
         if world.jump_after_ns:
@@ -564,13 +679,13 @@ class Autojump:
             idle_ns = now_ns() - world.idle[1]
             if idle_ns < world.jump_after_ns:
                 return max(world.jump_after_ns - idle_ns, FIRST_NAP_NS)
-        step_ns = max(pending[0].left_ns, 0)
         most_ns = LATEST_NS - world.page.lines.wall.at(now_ns())
-        if step_ns > most_ns:
-            self._operations.let_in(world)
+        step_ns, due = operations.next_step(world, pending, most_ns, world.stride_ns)
+        if not due:
+            operations.let_in(world)
             return 0
-        self._operations.fire(world, step_ns, pending)
-        if not world.jump_after_ns:
+        operations.fire(world, step_ns, due)
+        if not world.jump_after_ns and world.stride_ns is None:
             self._shortcuts.pass_sleeps(world, most_ns - step_ns, rounding_ns(world))
         self._nap_ns = FIRST_NAP_NS
         return FIRST_NAP_NS

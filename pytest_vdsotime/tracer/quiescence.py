@@ -33,7 +33,7 @@ class Quiescence:
         self._timed_waits = timed_waits
         self._sampler = sampler
         self._sockets = SocketWaits(fastpath)
-        self._last_busy = 0
+        self.last_busy = 0
         """The id of the task that was found running: it is looked at first the next time."""
 
     def tasks(self, world: ClockState) -> Sequence[Task]:
@@ -62,7 +62,7 @@ class Quiescence:
                 continue
             if task.state != TaskState.RUNNING or task.process.launch is not None:
                 return None
-            if task.tid == self._last_busy:
+            if task.tid == self.last_busy:
                 to_see.insert(0, task)
             else:
                 to_see.append(task)
@@ -74,10 +74,10 @@ class Quiescence:
         for task, sample in zip(to_see, samples, strict=True):
             task.sample = sample if sample.is_known else None
         if busy < 0:
-            self._last_busy = to_see[-1 - busy].tid
+            self.last_busy = to_see[-1 - busy].tid
             return None
         if busy and not self._are_brief(to_see, samples):
-            self._last_busy = next(sample.tid for sample in samples if sample.is_busy)
+            self.last_busy = next(sample.tid for sample in samples if sample.is_busy)
             return None
         if any(
             sample.state in ENDED and not _leads_others(task)

@@ -25,7 +25,7 @@ from pytest_vdsotime.kernel.sample import TaskSample
 from pytest_vdsotime.kernel.wait import Stop
 from pytest_vdsotime.ntp import Discipline
 from pytest_vdsotime.page import ClockPage, PrivateCopy
-from pytest_vdsotime.timeline import NO_OFFSETS, Lines, TimeOffsets, now_ns
+from pytest_vdsotime.timeline import NO_OFFSETS, Lines, Rate, TimeOffsets, now_ns
 from pytest_vdsotime.waits import RecvmmsgState, SocketTimeouts, Timer, TimerKey, Wait
 
 T = TypeVar("T")
@@ -124,6 +124,22 @@ class Setting(NamedTuple):
     """CLOCK_TAI is that much further ahead of the wall line."""
 
 
+@dataclass(slots=True)
+class Grace:
+    """Of a frozen monotonic line: short waits have passed in real time."""
+
+    spent_ns: int = 0
+    """How far the line has gone for them since the test last moved or asked the clock."""
+    waited_ns: int = 0
+    """How long they were in all since then."""
+    has_moved: bool = False
+    """Waits and timers are to be looked after."""
+
+    def renew(self) -> None:
+        """Begin anew, as the test has moved or asked the clock."""
+        self.spent_ns = self.waited_ns = 0
+
+
 @dataclass(slots=True, eq=False)
 class ClockState:
     """The tracer's side of one clock."""
@@ -140,8 +156,12 @@ class ClockState:
     """Waits follow the lines."""
     grace_ns: int = 0
     """Waits that are no longer pass in real time on a frozen monotonic line."""
+    grace: Grace = field(default_factory=Grace)
+    """What has passed so."""
     jump_after_ns: int | None = None
     """How long all is to be idle for the clock to jump to the next deadline; None: it does not."""
+    stride_ns: int | None = None
+    """How finely time passes; None: from deadline to deadline."""
     timers: dict[TimerKey, Timer] = field(default_factory=dict)
     sockets: dict[int, SocketTimeouts] = field(default_factory=dict)
     """By their number (inode)."""
@@ -160,10 +180,17 @@ class ClockState:
     """What its programs have set by adjtimex."""
     idle: tuple[int, int] = 0, 0
     """How often its tasks had run when that last changed, and since when they have not."""
-    has_nudged: bool = False
-    """Its monotonic line has gone on a little for a busy program."""
     is_advancing: bool = False
     """The test has it advance, from one deadline to the next."""
+    own_rates: tuple[Rate, Rate] | None = None
+    """The rates of the wall line and the monotonic one, while they stand still or flow for a busy
+    program instead."""
+    flows_since_ns: int | None = None
+    """When, by the host's CLOCK_MONOTONIC, they began to flow for a busy program."""
+    busy_since_ns: int = 0
+    """Since when its programs have not been at rest; 0: they were at the last look."""
+    carry_ns: int = 0
+    """How far a program that looks for a later time is to be carried on."""
     passed_ns: int = 0
     """How far its lines have gone from deadline to deadline."""
     history: History = field(default_factory=new_history)
@@ -202,9 +229,39 @@ class ClockState:
         self.warnings.append(text)
 
     @property
+    def rates(self) -> tuple[Rate, Rate]:
+        """The rates of the wall line and the monotonic one while nobody moves them."""
+        lines = self.page.lines
+        return self.own_rates or (lines.wall.rate, lines.monotonic.rate)
+
+    @property
     def is_frozen(self) -> bool:
         """Its monotonic line stands still."""
-        return not self.page.lines.monotonic.rate.mult
+        return not self.rates[1].mult
+
+    @property
+    def busy_rates(self) -> tuple[Rate, Rate] | None:
+        """The rates at which the lines go for a program that is busy for long; None: they stand.
+
+        In a jumping world waiting takes no time, work does. Elsewhere the wall line stands if it
+        does so by itself: what has passed meanwhile is added when the programs rest.
+        """
+        wall, monotonic = self.rates
+        if self.jump_after_ns is not None:
+            return Rate.of(1), Rate.of(1)
+        if not monotonic.mult:
+            return None
+        return (wall, monotonic) if wall in (monotonic, Rate.of(0)) else (Rate.of(1), Rate.of(1))
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether a wait until a point of the wall line ends by the monotonic one as well."""
+        return not self.rates[0].mult
+
+    @property
+    def has_grace(self) -> bool:
+        """Whether short waits pass in real time."""
+        return self.is_frozen and not self.is_advancing and self.jump_after_ns is None
 
     @property
     def stops_at_calls(self) -> bool:
@@ -408,6 +465,14 @@ class Task:
     """Of the system call that it is in, where it has stopped at its entry."""
     held: HeldCall | None = None
     """At the entry of a sleep, which may pass without the kernel."""
+    reached_ns: int | None = None
+    """The length of its wait whose deadline was reached; None once it waits for something else."""
+    polls: int = 0
+    """How often it has waited for no time since."""
+    former: tuple[tuple[int, int], int] = (0, 0), 0
+    """Where it waited the last time, and how long."""
+    is_watched: bool = False
+    """It stops at system calls, as it may poll for a later time."""
 
     sample: TaskSample | None = None
     """The last at it that found it blocked."""

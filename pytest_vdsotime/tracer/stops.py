@@ -28,6 +28,7 @@ from pytest_vdsotime.kernel import procfs, ptrace, wait
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer.call import CallRow
+from pytest_vdsotime.tracer.calls.waits import was_reached
 from pytest_vdsotime.tracer.fastpath import KINDS, FastPath
 from pytest_vdsotime.tracer.state import ClockState, Process, Tables, Task, TaskState
 from pytest_vdsotime.tracer.takeover.exec import Takeover
@@ -383,6 +384,8 @@ class Shortcuts:
             world.passed_ns += passed_ns
             for pid in world.processes:
                 world.record(EventKind.PASSED, pid, passed_ns)
+            for task in self.tables.tasks.values():
+                was_reached(task, passed_ns)
             self.lines_moved()
 
 
@@ -396,6 +399,7 @@ def _ahead_ns(world: ClockState) -> int | None:
     is_plain = (
         world.follows
         and not world.is_advancing
+        and world.jump_after_ns is None
         and not world.stops_at_calls
         and line.rate.value == 1
         and line.base_ns < NEVER_NS

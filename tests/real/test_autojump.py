@@ -171,13 +171,15 @@ def test_node_and_java_by_themselves(real_program: Find, tmp_path: Path) -> None
             assert clock.check_output(command, text=True, timeout=CEILING_S) == output
 
 
-def test_real_work_takes_no_time() -> None:
-    """While anything computes nothing jumps, and no time passes either."""
+def test_work_takes_the_time_that_it_takes() -> None:
+    """While anything computes nothing jumps, and what waits beside it waits as long as it says."""
     script = "sleep 1000 & head -c 200M /dev/zero | sha256sum >$0; date +%s; wait; date +%s"
     with FrozenClock(0, autojump=True) as clock:
         command = ["bash", "-c", script, "/dev/null"]
         output = clock.check_output(command, text=True, timeout=CEILING_S)
-    assert output == "0\n1000\n"
+    worked, waited = map(int, output.split())
+    assert 0 <= worked <= CEILING_S
+    assert waited == 1000
 
 
 def test_a_threshold_leaves_time_for_what_is_outside(start: Start) -> None:

@@ -131,7 +131,8 @@ def test_deltas(delta: Any, keywords: dict[str, float], ns: int) -> None:
         (None, {}, TypeError),
         (1, {"hours": 1}, TypeError),
         (None, {"fortnights": 1}, TypeError),
-        ("1h", {}, TypeError),
+        ("1x", {}, ValueError),
+        ("2 days ago", {}, ValueError),
         (True, {}, TypeError),
     ],
 )

@@ -40,7 +40,7 @@ from pytest_vdsotime.tracer.calls.timers import TIMER_CALLS
 from pytest_vdsotime.tracer.calls.waits import followed
 from pytest_vdsotime.tracer.restart import GOES_ON, error_of, rewind
 from pytest_vdsotime.tracer.state import Process, Rewound, Task
-from pytest_vdsotime.waits import WAITS
+from pytest_vdsotime.waits import WAITS, Unit
 
 _SIGNAL_WAITS = tuple(signals.row_of(row) for row in WAITS if row.takes_signals)
 WAIT_CALLS = tuple(
@@ -128,6 +128,14 @@ class Calls:
         """By whether waits follow the clock."""
         self.own_rows: Mapping[int, CallRow] = self._rows[arch.abis[0].audit_arch][1]
         """For the host's own system calls, by number."""
+        self._polls: dict[int, Mapping[int, int]] = {
+            abi.audit_arch: {
+                abi.syscalls[row.name]: row.argument
+                for row in WAITS
+                if row.unit is Unit.MILLISECONDS and row.name in abi.syscalls
+            }
+            for abi in arch.abis
+        }
         self._timezone = memory.kernel_timezone(arch.abis[0].syscalls["gettimeofday"])
 
     def answer(
@@ -182,6 +190,11 @@ class Calls:
         except NotThere:
             answer = None
         return answer if isinstance(answer, int) else result
+
+    def is_poll(self, call: SystemCall) -> bool:
+        """Whether it looks for events with a timeout of 0, at which it does not stop by itself."""
+        argument = self._polls.get(call.arch, {}).get(call.nr)
+        return argument is not None and not call.arguments[argument] & 0xFFFFFFFF
 
     def give(self, stopped: Stopped, result: int) -> None:
         """Give the call its result, without the kernel."""

@@ -45,6 +45,7 @@ def kernel_may_run(world: ClockState) -> bool:
     lines = world.page.lines
     return (
         not world.is_advancing
+        and world.jump_after_ns is None
         and lines.monotonic.rate.value == 1
         and lines.wall.rate.value in (0, 1)
     )
@@ -118,7 +119,7 @@ class Timers:
     def revise(self, world: ClockState) -> None:
         """After a change of the timers, or of the lines: sets their alarms."""
         world.timers_changed = False
-        if world.is_advancing:  # they expire as the lines move
+        if world.is_advancing and world.flows_since_ns is None:  # they expire as the lines move
             for timer in world.timers.values():
                 self.alarms.cancel(timer)
             return

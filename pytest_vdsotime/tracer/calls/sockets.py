@@ -153,8 +153,8 @@ def _tell_kernel(
     copy: socket.socket, world: ClockState, timeouts: SocketTimeouts, option: int
 ) -> None:
     timeout_ns = timeouts.by_option[option]
-    real_ns = real_wait_ns(world.page.lines, LineName.MONOTONIC, timeout_ns)
-    if world.is_frozen and timeout_ns <= world.grace_ns:
+    real_ns = real_wait_ns(world.rates[1], timeout_ns)
+    if world.has_grace and timeout_ns <= world.grace_ns:
         real_ns = timeout_ns
     if real_ns >= NEVER_NS:
         real_ns = 0

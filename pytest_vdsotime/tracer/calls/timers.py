@@ -63,7 +63,7 @@ def _arm(
     request: Request, timer: Timer, value_ns: int, interval_ns: int, *, is_absolute: bool
 ) -> None:
     """Disarm it by a value of zero."""
-    page = request.process.world.page
+    world = request.process.world
     timer.interval_ns, timer.deadlines, timer.last_overrun = interval_ns, (), 0
     # A signal that is still queued counts as that of the next expiration.
     timer.overrun = -1 if timer.is_sent or timer.is_unsent else 0
@@ -72,7 +72,10 @@ def _arm(
         host_ns = now_ns()
         left_ns = request.left_ns(timer.clock_id, value_ns, host_ns) if is_absolute else value_ns
         line = CLOCKS[timer.clock_id if is_absolute else 1].line
-        timer.deadlines = deadlines(page.lines, host_ns, line, left_ns)
+        timer.set_ns = host_ns
+        timer.deadlines = deadlines(
+            world.page.lines, host_ns, line, left_ns, ends_early=world.ends_early
+        )
     _changed(request)
 
 
@@ -364,8 +367,10 @@ def _translated(request: Request, clock_id: int, seconds: int, nanoseconds: int)
         return None
     lines, host = page.lines, now_ns()
     left_ns = request.left_ns(clock_id, seconds * NS_PER_S + nanoseconds, host)
-    ends = deadlines(lines, host, name, left_ns)
-    wait_ns = min(real_wait_ns(lines, one, end - lines.line(one).at(host)) for one, end in ends)
+    ends = deadlines(lines, host, name, left_ns, ends_early=request.process.world.ends_early)
+    wait_ns = min(
+        real_wait_ns(lines.line(one).rate, end - lines.line(one).at(host)) for one, end in ends
+    )
     if left_ns < 0:  # a timer has expired all the more often
         wait_ns = max(left_ns, -request.kernels_ns(clock_id))
     host_ns = min(request.kernels_ns(clock_id) + wait_ns, NEVER_NS)
