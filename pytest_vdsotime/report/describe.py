@@ -30,6 +30,8 @@ from pytest_vdsotime.waits import Timer, Wait
 T = TypeVar("T")
 
 _PATIENCE_S = 2.0
+#: Of short waits that have passed in real time while a clock stood still.
+_LONG_NS = NS_PER_S
 _MAX_PROCESSES, _MAX_THREADS, _MAX_TIMERS, _MAX_ENDED = 30, 10, 10, 10
 MAX_EVENTS = 15
 
@@ -96,7 +98,18 @@ def _programs(
             f"The next deadline is {seconds(min(lefts_ns))} away: advance() by that much, or "
             "advance_to_next(), has it come."
         )
-    return text
+    return [*text, *_waited_for_long(world)]
+
+
+def _waited_for_long(world: ClockState) -> Iterator[str]:
+    """Tell of programs that wait again and again for a clock that stands still."""
+    waited_ns = world.grace.waited_ns
+    if world.has_grace and waited_ns - world.grace.spent_ns > _LONG_NS:
+        yield (
+            f"Short waits have passed for {seconds(waited_ns)} of real time in all, by a monotonic "
+            "clock that stands still: advance() has it go on, a larger grace= lets more of them "
+            "pass on it, and monotonic='rate' with rate=1 has it flow."
+        )
 
 
 def ask(tracer: Tracer, have: Callable[[Loop], T]) -> T:

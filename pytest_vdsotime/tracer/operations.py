@@ -54,7 +54,7 @@ from pytest_vdsotime.tracer.calls.waits import (
 from pytest_vdsotime.tracer.cancellation import CanceledReads
 from pytest_vdsotime.tracer.fastpath import FastPath
 from pytest_vdsotime.tracer.quiescence import Quiescence
-from pytest_vdsotime.tracer.state import ClockState, Tables, Task, TaskState
+from pytest_vdsotime.tracer.state import Busy, ClockState, Tables, Task, TaskState
 from pytest_vdsotime.tracer.stops import Shortcuts, Stops
 from pytest_vdsotime.tracer.waker import Alarms
 from pytest_vdsotime.waits import NEVER_NS, Timer, Wait
@@ -72,16 +72,14 @@ _GRAIN_NS = 10**6
 _MAX_LOOKS = 20_000
 #: A task that runs for so long after its deadline is watched: it may poll for a later time.
 _SUSPICIOUS_NS = 10**6
-#: Programs that are busy for longer find that work takes time, where the lines stand.
-_BUSY_NS = 100 * 10**6
-#: The kernel does not end a wait within this while the lines stand.
-_RENEWED_NS = NS_PER_S
-#: A program that works for longer may look for a time later than its deadline: at least so long,
-#: and on a slow machine (an emulated one) as often as it takes to count to `_COUNT`.
-_LATE_NS, _LATE_COUNTS = 100 * 10**6, 2000
+#: Programs that are busy for longer find that work takes time, where the lines stand: for at least
+#: so long, and on a slow machine (an emulated one) as long as it takes to count to `_COUNT` often.
+_LONG_NS, _LONG_COUNTS = 100 * 10**6, 2000
 _COUNT = 2000
 _CPUCLOCK_SCHED = 2  # linux/posix-timers.h
 _NUDGE_NS = 1000
+#: The kernel does not end a wait within this while the lines stand.
+_RENEWED_NS = NS_PER_S
 _STILL = Rate.of(0)
 
 
@@ -135,7 +133,7 @@ class Operations:
         self._alarms = alarms
         self._timers = timers
         self._cancellation = cancellation
-        self._late_ns = _late_ns()
+        self._long_ns = _long_ns()
 
     # --- what the test asks for ------------------------------------------------------------------
 
@@ -316,8 +314,7 @@ class Operations:
 
         Raises NotSettled, ClockClosed.
         """
-        began_ns, nap_ns, has_nudged = now_ns(), 1 if is_at_rest else FIRST_NAP_NS, False
-        worked_ns = -1  # so far, when the programs were found busy for half of `_late_ns`
+        began_ns, nap_ns = now_ns(), 1 if is_at_rest else FIRST_NAP_NS
         passed_ns, timeout_ns = world.passed_ns, round(timeout_s * NS_PER_S)
         while True:
             stop = self._stops.next(nap_ns)
@@ -341,12 +338,6 @@ class Operations:
             nap_ns = max(min(2 * nap_ns, LAST_NAP_NS), FIRST_NAP_NS)
             if nap_ns > MAX_HOLD_NS:
                 self.let_in(world)
-            if not has_nudged and now_ns() - began_ns > self._late_ns // 2 and world.is_frozen:
-                if worked_ns < 0:
-                    worked_ns = _worked_ns(world)
-                elif _worked_ns(world) - worked_ns > self._late_ns // 2:
-                    has_nudged = True
-                    self.change(world, lambda lines, host_ns: lines.nudged(host_ns, _NUDGE_NS))
             if now_ns() - began_ns > timeout_ns:
                 raise self._quiescence.not_settled(world, timeout_s)
 
@@ -354,17 +345,26 @@ class Operations:
         """Note that some task of a clock is, and see to it that it finds a later time.
 
         A task that polls for that, as its deadline was just reached, is carried on. Programs that
-        are busy for long find that work takes time, where the lines would flow by themselves, and
-        in a jumping world.
+        are busy for long find that work takes time: where the lines would flow by themselves, and
+        in a jumping world. Elsewhere they find a moment passed, as after any wait.
         """
-        world.busy_since_ns = world.busy_since_ns or now_ns()
-        busy_ns = now_ns() - world.busy_since_ns
+        busy = world.busy
+        busy.since_ns = busy.since_ns or now_ns()
+        busy_ns = now_ns() - busy.since_ns
         if busy_ns > _SUSPICIOUS_NS:
             self._watch(self._quiescence.last_busy)
-        is_to_flow = world.own_rates is not None or world.jump_after_ns is not None
-        rates = world.busy_rates if is_to_flow and world.flows_since_ns is None else None
-        if rates is not None and busy_ns > _BUSY_NS:
-            self._flow(world, rates)
+        if busy_ns < self._long_ns // 2:
+            return
+        if busy.worked_ns is None:
+            busy.worked_ns = _worked_ns(world)
+        is_new = busy_ns > self._long_ns and not busy.was_seen_to
+        if is_new and _worked_ns(world) - busy.worked_ns > self._long_ns // 4:
+            busy.was_seen_to = True
+            stand = world.own_rates is not None or world.jump_after_ns is not None
+            if stand and (rates := world.busy_rates) is not None:
+                self._flow(world, rates)
+            elif world.is_frozen:
+                self.change(world, lambda lines, host_ns: lines.nudged(host_ns, _NUDGE_NS))
 
     def carry(self, world: ClockState) -> None:
         """Carry on a task that polls for a later time."""
@@ -397,7 +397,8 @@ class Operations:
         Lines that have flowed for a busy program stand again, where they did before, and what has
         passed on the monotonic one has passed on both.
         """
-        world.busy_since_ns = 0
+        if world.busy.since_ns:
+            world.busy = Busy()
         if world.flows_since_ns is None:
             return True
         passed_ns = 0
@@ -583,13 +584,13 @@ def _worked_ns(world: ClockState) -> int:
     return total_ns
 
 
-def _late_ns() -> int:
+def _long_ns() -> int:
     def count_ns() -> int:
         start_ns = time.thread_time_ns()
         sum(range(_COUNT))  # no line of Python, which coverage would follow
         return time.thread_time_ns() - start_ns
 
-    return max(_LATE_NS, _LATE_COUNTS * min(count_ns() for _ in range(3)))
+    return max(_LONG_NS, _LONG_COUNTS * min(count_ns() for _ in range(3)))
 
 
 def rounding_ns(world: ClockState) -> int:

@@ -140,6 +140,18 @@ class Grace:
         self.spent_ns = self.waited_ns = 0
 
 
+@dataclass(slots=True)
+class Busy:
+    """Of programs that were not at rest at the last looks."""
+
+    since_ns: int = 0
+    """By the host's CLOCK_MONOTONIC; 0: they were."""
+    worked_ns: int | None = None
+    """Their processor time when they had not been for a while."""
+    was_seen_to: bool = False
+    """Time has passed for them."""
+
+
 @dataclass(slots=True, eq=False)
 class ClockState:
     """The tracer's side of one clock."""
@@ -187,8 +199,8 @@ class ClockState:
     program instead."""
     flows_since_ns: int | None = None
     """When, by the host's CLOCK_MONOTONIC, they began to flow for a busy program."""
-    busy_since_ns: int = 0
-    """Since when its programs have not been at rest; 0: they were at the last look."""
+    busy: Busy = field(default_factory=Busy)
+    """Since when its programs have not been at rest."""
     carry_ns: int = 0
     """How far a program that looks for a later time is to be carried on."""
     passed_ns: int = 0
