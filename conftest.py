@@ -266,7 +266,7 @@ def move_lines() -> MoveLines:
     def move(clock: FrozenClock, by_ns: int) -> None:
         tracer, world = clock.session.start_tracing()
         tracer.call_later(
-            lambda loop: loop.operations.move(
+            lambda loop: loop.movement.move(
                 world, lambda lines, host_ns: lines.advanced(host_ns, by_ns)
             )
         )

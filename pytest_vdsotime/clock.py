@@ -16,8 +16,6 @@ from pytest_vdsotime.processes import AttachedProcess, PendingWait, TracedProces
 from pytest_vdsotime.report import describe
 from pytest_vdsotime.session import ClockSession
 from pytest_vdsotime.timeline import Instant, Lines, Rate, Span
-from pytest_vdsotime.tracer.operations import Operations
-from pytest_vdsotime.tracer.state import ClockState
 from pytest_vdsotime.tracer.thread import Tracer
 
 if TYPE_CHECKING:
@@ -264,13 +262,13 @@ class FrozenClock:
     def _move(
         self, call: str, transform: Callable[[Lines, int], Lines], is_set: bool = False
     ) -> None:
-        def operation(operations: Operations, world: ClockState) -> None:
-            operations.move(world, transform, is_set=is_set)
-            if is_set:
-                world.discipline.wall_was_set(by_program=False)
-                operations.rest(world, _SETTLE_TIMEOUT_S)
-
-        self.session.move(call, operation, transform)
+        self.session.move(
+            call,
+            lambda operations, world: operations.set(
+                world, transform, _SETTLE_TIMEOUT_S, is_set=is_set
+            ),
+            transform,
+        )
 
     # --- programs --------------------------------------------------------------------------------
 

@@ -80,7 +80,7 @@ def pending_waits(operations: Operations, world: ClockState) -> list[PendingWait
             wait.deadlines[0][1] + page.offset_ns(wait.clock_id),
             max(left_ns, 0) / NS_PER_S,
         )
-        for left_ns, task, wait in operations.waits(world)
+        for left_ns, task, wait in operations.movement.waits(world)
     ]
 
 

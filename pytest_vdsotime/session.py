@@ -120,7 +120,7 @@ class ClockSession:
             return None
         self.asks()
         with world.step(call):
-            found = self._tracer.call_later(lambda loop: operation(loop.operations, world))
+            found = self._tracer.operate(lambda operations: operation(operations, world))
         self.raise_news()
         return found
 

@@ -286,7 +286,7 @@ def _follow(
     if number := launch.ended.result():
         complain(f"it could be executed a moment ago, and now not: {os.strerror(number)}")
     exited.result()
-    tracer.call(lambda loop: loop.operations.stay(world))
+    tracer.operate(lambda operations: operations.stay(world))
     # Those who wait for the end of its output need not wait for that of its daemons.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     while left := tracer.call(lambda _loop: [*world.processes]):

@@ -6,7 +6,8 @@ an action into its mailbox and signal the waker (`waker`), a tracee that does no
 test asks for (`operations`) runs on the tracer thread between two stops.
 
 The loop. `loop` waits for the next stop, looks up its handler, and lets the handler resume the
-task; nothing else. `stops` is where stops come from: the native fast path (`fastpath`), which waits
+task; nothing else. What moves the lines of a clock for a program, and what a test asks for, are
+apart: `movement` below the loop, `operations` above it. `stops` is where stops come from: the native fast path (`fastpath`), which waits
 and answers by itself what needs no thought, and recovery, which finds the stops that another thread
 of this process has taken away with os.wait(). A wait for the next stop of one task is there too,
 and keeps the stops of other tasks for later.
@@ -21,14 +22,15 @@ it finds the fake vDSO where the kernel's was, and reads the clock from then on 
 The lives of a wait. A wait begins at its entry stop: the kernel is given the timeout that is right
 by the lines as they are, or none on a frozen line, and the task has a record of it (`state`). It
 ends in one of four ways: the kernel times it out; something else ends it, as a signal does; the
-lines have moved past its deadline, and `operations` has it interrupted and gives it the result of
+lines have moved past its deadline, and `movement` has it interrupted and gives it the result of
 an expired one (`calls.waits`); or its task ends. A wait that the kernel times as it is written is
 recorded by the fast path alone, until the lines move. Timers are kept by the clock, not by the
 kernel (`calls.expirations`), and expire by signals and descriptors as the kernel's do.
 
 Time passes. `operations.advance` goes from deadline to deadline: `quiescence` says when every task
 is blocked, the lines move to the earliest deadline, what is due there ends, and the programs come
-to rest again. With autojump the same happens by itself whenever all is at rest.
+to rest again. Both lines stand still meanwhile. With autojump the same happens by itself whenever
+all is at rest. A task that waits for what is left after a deadline is carried on (`calls.later`).
 
 Failures. An exception in handling one program's stop kills that program and is reported as
 UnsupportedProgram; the loop goes on. When the thread ends, the kernel kills what is still traced

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from pytest_vdsotime import faults, image
 from pytest_vdsotime.errors import UnsupportedProgram
@@ -26,13 +27,13 @@ from pytest_vdsotime.kernel.signals import SI_TIMER
 from pytest_vdsotime.kernel.spawn import PendingSpawns
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer import crashes, restart
-from pytest_vdsotime.tracer.calls import LOADER_FAILED, signals, waits
+from pytest_vdsotime.tracer.calls import LOADER_FAILED, later, signals, waits
+from pytest_vdsotime.tracer.calls.cancellation import CanceledReads
 from pytest_vdsotime.tracer.calls.expirations import Timers
 from pytest_vdsotime.tracer.calls.waits import TimedWaits, follow_wait
-from pytest_vdsotime.tracer.cancellation import CanceledReads
 from pytest_vdsotime.tracer.crashes import Crashes
 from pytest_vdsotime.tracer.fastpath import CHILD, END, Entry, FastPath
-from pytest_vdsotime.tracer.operations import Autojump, Operations
+from pytest_vdsotime.tracer.movement import Movement
 from pytest_vdsotime.tracer.quiescence import Quiescence
 from pytest_vdsotime.tracer.state import ClockState, Future, Process, Tables, Task, TaskState
 from pytest_vdsotime.tracer.stops import (
@@ -60,6 +61,16 @@ def _kill(tid: int) -> None:
         os.kill(tid, signal.SIGKILL)
 
 
+class Idle(Protocol):
+    """What there is to be done between two stops."""
+
+    def tick(self) -> int:
+        """Do it; return how long to wait for the next stop, in nanoseconds; 0: until it comes."""
+
+    def was_active(self) -> None:
+        """Note that some task had a stop."""
+
+
 class Loop:
     """The tracer's tables and what happens to them. Everything here runs on the tracer thread."""
 
@@ -80,7 +91,7 @@ class Loop:
         self._calls = native.calls
         self._rewinds_early = native.arch.rewinds_early
         tables = Tables()
-        self._tasks = tables.tasks
+        self.tasks = tables.tasks
         self._newborn = tables.newborn
         self.worlds = tables.worlds
         fastpath = self._fastpath = FastPath(image.tracer_path(native.arch), pending_spawns)
@@ -88,7 +99,7 @@ class Loop:
         self.stops = Stops(tables, self._fastpath, waker, recovery, self._news, rung)
         self.launching = Launching(tables, self._fastpath)
         self._takeover = Takeover(native, self.stops.next_of)
-        self._shortcuts = Shortcuts(tables, self._fastpath, native, self._takeover, is_native)
+        self.shortcuts = Shortcuts(tables, self._fastpath, native, self._takeover, is_native)
         own_waits = own_rows(native.arch.abis[0])
         tell_of_waits(self._fastpath, own_waits)
         tell_of_calls(self._fastpath, native.calls.own_rows)
@@ -100,26 +111,16 @@ class Loop:
         alarms = Alarms(waker)
         self.timers = Timers(alarms, self._fastpath)
         self._cancellation = CanceledReads(self._calls, self.timers)
-        self._crashes = Crashes(native.arch, alarms, self._handle)
-        self.operations = Operations(
-            *(
-                tables,
-                self._fastpath,
-                self.stops,
-                quiescence,
-                self._timed_waits,
-                self._calls,
-                alarms,
-            ),
-            *(self.timers, self._cancellation, self._shortcuts, self._handle, self._resume),
+        self._crashes = Crashes(native.arch, alarms, self.handle)
+        self.movement = Movement(
+            self._calls, quiescence, self.timers, self._cancellation, self.shortcuts
         )
-        self._autojump = Autojump(tables, alarms, quiescence, self.operations, self._shortcuts)
         moving = self._moving = Moving(native, self.stops.next_of)
-        self._attaching = Attaching(native, tables, fastpath, moving, self.stops.next, self._handle)
+        self._attaching = Attaching(native, tables, fastpath, moving, self.stops.next, self.handle)
         self._leaving = tables.leaving
         self.later: deque[Callable[[], None]] = deque()
         """Actions for when no stop is being handled."""
-        self.clocks = Clocks(tables, self._fastpath, self._attaching, self._shortcuts, self.later)
+        self.clocks = Clocks(tables, self._fastpath, self._attaching, self.shortcuts, self.later)
         self.is_done = False
         self._happened_ns = 0  # when what is handled has, if that was a while ago
         births = StopKind.FORK, StopKind.VFORK, StopKind.CLONE
@@ -134,19 +135,20 @@ class Loop:
             int(StopKind.EXITED): self._on_exit,
         }
 
-    def run(self) -> None:
-        """Handle stops until `is_done`."""
+    def run(self, idle: Idle) -> None:
+        """Handle stops until `is_done`; `idle` says how long to wait for the next."""
         while not self.is_done:
             if faults.armed:
                 faults.reach("loop", 0)
             while self.later:
                 self.later.popleft()()
-            stop = self.stops.next(self._autojump.tick())
+            stop = self.stops.next(idle.tick())
             if stop is not None:
-                self._handle(stop)
-                self._autojump.was_active()
+                self.handle(stop)
+                idle.was_active()
 
-    def _handle(self, stop: Stop) -> None:
+    def handle(self, stop: Stop) -> None:
+        """Handle one stop, whatever becomes of it. Raises nothing."""
         try:
             if faults.armed:
                 faults.reach(f"stop {StopKind(stop.kind).name}", stop.tid)
@@ -161,7 +163,7 @@ class Loop:
 
     def _kill_unplaced(self, tid: int) -> None:
         """Kill a child or thread of which the tables do not know whose it is."""
-        if tid and tid not in self._tasks:  # 0: not of this PID namespace
+        if tid and tid not in self.tasks:  # 0: not of this PID namespace
             _kill(tid)
 
     def _blame(self, stop: Stop, error: Exception) -> None:
@@ -170,7 +172,7 @@ class Loop:
         One that has ended is forgotten all the same.
         """
         operation = f"handling a stop ({StopKind(stop.kind).name}) of"
-        task = self._tasks.get(stop.tid)
+        task = self.tasks.get(stop.tid)
         if task is None:
             if stop.kind != StopKind.EXITED:
                 _kill(stop.tid)
@@ -183,7 +185,7 @@ class Loop:
             self._ended(task.process, stop.value)
 
     def _dispatch(self, stop: Stop) -> None:
-        task = self._tasks.get(stop.tid)
+        task = self.tasks.get(stop.tid)
         if task is None:
             if stop.tid in self._leaving:
                 self._attaching.depart(stop)
@@ -201,7 +203,7 @@ class Loop:
         if task.process.world.unsent:
             self.timers.send_unsent(task.process)
             if not task.process.world.stops_at_calls:
-                self._shortcuts.choose()
+                self.shortcuts.choose()
         self._handlers[stop.kind](task, stop)
 
     # --- programs come ---------------------------------------------------------------------------
@@ -211,19 +213,19 @@ class Loop:
         tid = stopped.event_message()
         is_thread = stop.kind == StopKind.CLONE and is_thread_of(task.process.pid, tid)
         self._place(task, tid, TaskState.NEW, is_thread=is_thread)
-        self._resume(task, stopped)
+        self.shortcuts.resume(task, stopped)
         self._start_newborn(tid)
 
     def _news(self) -> None:
         """Take note of what the fast path has seen to already."""
-        self._shortcuts.sleeps_passed()
+        self.shortcuts.sleeps_passed()
         for entry in self._fastpath.entries:
             self._happened_ns = entry.at_ns
             kind = StopKind.EXITED.value if entry.event == END else entry.event
             stop = Stop(entry.tid, kind, entry.what)
             try:
                 if entry.event == END:
-                    self._handle(stop)
+                    self.handle(stop)
                 elif entry.event == CHILD:
                     self._child_came(entry.tid)
                 else:
@@ -236,31 +238,31 @@ class Loop:
                     self._kill_unplaced(entry.what)
         self._happened_ns = 0
         for tid in self._fastpath.readers:
-            if tid in self._tasks:
-                self._tasks[tid].process.has_read_clock = True
+            if tid in self.tasks:
+                self.tasks[tid].process.has_read_clock = True
 
     def _was_seen_to(self, entry: Entry) -> None:
         """Take note of an exec or a birth."""
         if faults.armed:
             faults.reach(f"entry {StopKind(entry.event).name}", entry.tid)
         if entry.event == StopKind.EXEC:
-            if not self._tasks.keys() & {entry.tid, entry.what}:
+            if not self.tasks.keys() & {entry.tid, entry.what}:
                 _kill(entry.tid)  # its parent was, before it could tell whose it is
                 return
-            task = self._tasks.get(entry.tid) or self._leader_reborn(entry.tid, entry.what)
+            task = self.tasks.get(entry.tid) or self._leader_reborn(entry.tid, entry.what)
             if task.state != TaskState.RUNNING:
                 task.move(TaskState.RUNNING)  # a leader that was killed while it was stopped
             self._begin_program(task)
-            self._shortcuts.was_at_exec(task.process, entry.kind, entry.base)
+            self.shortcuts.was_at_exec(task.process, entry.kind, entry.base)
             self._has_begun(task.process, entry.argv)
             return
-        parent = self._tasks.get(entry.tid)
+        parent = self.tasks.get(entry.tid)
         if parent is not None:  # else the recovery finds out whose it is
             self._place(parent, entry.what, TaskState.RUNNING, is_thread=bool(entry.base))
         self._start_newborn(entry.what)
 
     def _place(self, parent: Task, tid: int, state: TaskState, *, is_thread: bool) -> None:
-        if tid in self._tasks:
+        if tid in self.tasks:
             return  # it was placed when its parent's report was overdue
         process = parent.process
         if is_thread:
@@ -268,7 +270,7 @@ class Loop:
             process.world.record(EventKind.THREAD, process.pid, tid, at_ns=self._happened_ns)
         else:
             process = self._adopt(tid, process)
-        self._tasks[tid] = Task(tid, process, state)
+        self.tasks[tid] = Task(tid, process, state)
 
     def _adopt(self, pid: int, parent: Process) -> Process:
         world, process = parent.world, parent.born(pid)
@@ -288,43 +290,30 @@ class Loop:
     def _start_newborn(self, tid: int) -> None:
         stop = self._newborn.pop(tid, None)
         if stop is not None:
-            self._handle(stop)
+            self.handle(stop)
 
     # --- programs run ----------------------------------------------------------------------------
-
-    def _resume(self, task: Task, stopped: Stopped, number: int = 0) -> None:
-        task.move(TaskState.RUNNING)
-        process = task.process
-        if task.began_alone:
-            self._fastpath.to_python(task.tid)
-        sees_exit = (
-            task.at_exit is not None or (self._rewinds_early and task.is_waiting) or task.is_watched
-        )
-        if not sees_exit and not process.traces_calls and not process.world.stops_at_calls:
-            stopped.resume(number)
-        else:
-            stopped.resume_to_syscall(number)
 
     def _leader_reborn(self, tid: int, former: int) -> Task:
         """Return the task of a thread that executed a program after the leader had ended.
 
         It takes the leader's id.
         """
-        task = self._tasks[tid] = Task(tid, self._tasks[former].process, TaskState.RUNNING)
+        task = self.tasks[tid] = Task(tid, self.tasks[former].process, TaskState.RUNNING)
         return task
 
     def _begin_program(self, task: Task) -> None:
         process = task.process
         # Every other thread is gone, without a report (ptrace(2), "execve(2) under ptrace").
         for tid in process.threads - {task.tid}:
-            self._tasks.pop(tid).move(TaskState.GONE)
+            self.tasks.pop(tid).move(TaskState.GONE)
             self._fastpath.forget(tid)
         process.threads = {task.tid}
         process.drop_copy()
         process.execute()
         self.timers.has_ended(process, ("timer",))
         # Of the leader, whose place another may have taken.
-        task.at_exit = task.wait = task.recvmmsg = task.reached_ns = None
+        task.at_exit = task.wait = task.recvmmsg = task.after.reached_ns = None
 
     def _on_exec(self, task: Task, _stop: Stop) -> None:
         stopped, process, argv = Stopped(task.tid), task.process, procfs.argv(task.tid)
@@ -334,16 +323,16 @@ class Loop:
         except RealTime as reason:
             process.is_in_real_time = True
             process.world.warn(process.pid, f"{process.describe()} runs in real time: {reason}")
-            self._shortcuts.choose()
-            self._resume(task, stopped)
+            self.shortcuts.choose()
+            self.shortcuts.resume(task, stopped)
         except ProcessLookupError:
             raise
         except (OSError, UnsupportedProgram) as error:
             process.kill_unsupported(error)
         else:
-            self._shortcuts.know_kinds()
+            self.shortcuts.know_kinds()
             warn_of_reservations(process)
-            self._resume(task, stopped)
+            self.shortcuts.resume(task, stopped)
         self._has_begun(process, argv)
 
     def _has_begun(self, process: Process, argv: bytes | Sequence[str]) -> None:
@@ -361,7 +350,7 @@ class Loop:
         stopped = Stopped(task.tid)
         self._timed_waits.at_stop(task, stopped, goes_on=True)
         self._cancellation.at_stop(task, stopped)
-        self._resume(task, self._takeover.follow_time_namespace(stopped, task.process))
+        self.shortcuts.resume(task, self._takeover.follow_time_namespace(stopped, task.process))
 
     def _on_call(self, task: Task, _stop: Stop) -> None:
         stopped, process = Stopped(task.tid), task.process
@@ -377,13 +366,13 @@ class Loop:
         if task.wait is not None:
             self._fastpath.drop_record(task.tid)
         self._fastpath.to_python(task.tid, task.at_exit is not None or task.wait is not None)
-        self._shortcuts.take_care(process)
+        self.shortcuts.take_care(process)
         if process.world.setting is not None:
-            self.operations.set_wall(process.world)
+            self.movement.set_wall(process.world)
         if process.world.carry_ns:
-            self.operations.carry(process.world)
+            self.movement.carry(process.world)
         if task.held is None:
-            self._resume(task, stopped)
+            self.shortcuts.resume(task, stopped)
         self._revise(process.world)
 
     def _revise(self, world: ClockState) -> None:
@@ -392,7 +381,7 @@ class Loop:
             self.timers.revise(world)
         if world.grace.has_moved:
             world.grace.has_moved = False
-            self.operations.revise(world)
+            self.movement.revise(world)
 
     def _on_loader_failure(self, task: Task, stopped: Stopped, call: SystemCall) -> None:
         process = task.process
@@ -403,14 +392,14 @@ class Loop:
         except (OSError, UnsupportedProgram) as error:
             process.kill_unsupported(error)
         else:
-            self._resume(task, stopped)
+            self.shortcuts.resume(task, stopped)
 
     def _on_syscall(self, task: Task, stop: Stop) -> None:
         stopped = Stopped(task.tid)
         if task.process.traces_calls:
             call = stopped.system_call()
             if call.is_entry and call.counter == task.began_alone:
-                self._resume(task, stopped)
+                self.shortcuts.resume(task, stopped)
                 return
             if call.is_entry:
                 task.first_argument = call.arguments[0]
@@ -423,7 +412,7 @@ class Loop:
                 task.first_argument = call.arguments[0]
                 self._cancellation.at_call(task, call)
                 self._watch(task, call)
-                self._resume(task, stopped)
+                self.shortcuts.resume(task, stopped)
                 return
         if task.began_alone and not restart.is_in_call(stopped.registers(), self._native.arch):
             task.began_alone = 0
@@ -432,26 +421,26 @@ class Loop:
         if at_exit is not None:
             at_exit(stopped)
             self._fastpath.to_python(task.tid, task.is_to_go_on)
-            self._shortcuts.take_care(task.process)
+            self.shortcuts.take_care(task.process)
         if task.process.pid in task.process.world.watchers:
             signals.at_exit(task, stopped, self._native.arch)
             if not task.process.world.stops_at_calls:
-                self._shortcuts.choose()
+                self.shortcuts.choose()
         if self._rewinds_early:
             waits.at_exit(self._timed_waits, task, stopped, is_as_written=at_exit is None)
-        self._resume(task, self._takeover.follow_time_namespace(stopped, task.process))
+        self.shortcuts.resume(task, self._takeover.follow_time_namespace(stopped, task.process))
         self._revise(task.process.world)
 
     def _watch(self, task: Task, call: SystemCall) -> None:
         """Find out whether a task that runs on after its deadline polls for a later time."""
-        if not task.is_watched:
+        if not task.after.is_watched:
             return
         if self._calls.is_poll(call):
-            waits.polls(task)
+            later.polls(task)
             if task.process.world.carry_ns:
-                self.operations.carry(task.process.world)
-        if task.reached_ns is None or not waits.can_be_carried(task):
-            task.is_watched = False
+                self.movement.carry(task.process.world)
+        if task.after.reached_ns is None or not later.can_be_carried(task):
+            task.after.is_watched = False
             self._fastpath.to_python(task.tid, task.is_to_go_on)
 
     def _on_group_stop(self, task: Task, _stop: Stop) -> None:
@@ -481,7 +470,7 @@ class Loop:
                 restart.end_interrupted(stopped, self._native.arch, task.rewound)
             elif task.rewound is None:
                 restart.hide_interrupt(stopped, self._native.arch, number)  # it may be ignored
-        self._resume(task, stopped, number)
+        self.shortcuts.resume(task, stopped, number)
 
     # --- programs go -----------------------------------------------------------------------------
 
@@ -496,7 +485,7 @@ class Loop:
     def _forget(self, task: Task) -> bool:
         """Remove a task that has ended; return whether its process has ended with it."""
         process = task.process
-        self._tasks.pop(task.tid, None)
+        self.tasks.pop(task.tid, None)
         self._fastpath.forget(task.tid)
         process.threads.discard(task.tid)
         # The leader may have ended before the process was attached to.

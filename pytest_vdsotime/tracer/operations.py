@@ -17,53 +17,30 @@ Everything here runs on the tracer thread, between two stops, and handles stops 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
-from typing import NamedTuple
 
 from pytest_vdsotime import faults
 from pytest_vdsotime.errors import ClockClosed
-from pytest_vdsotime.kernel import procfs, ptrace
-from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.kernel import ptrace
 from pytest_vdsotime.kernel.sample import TaskSample
-from pytest_vdsotime.kernel.wait import Stop
 from pytest_vdsotime.timeline import (
     LATEST_NS,
     NS_PER_S,
-    LineName,
     Lines,
     Rate,
     check_range,
     now_ns,
 )
-from pytest_vdsotime.tracer.call import Request, Substitute
-from pytest_vdsotime.tracer.calls import Calls, sockets
-from pytest_vdsotime.tracer.calls.expirations import Timers
-from pytest_vdsotime.tracer.calls.waits import (
-    CARRY_NS,
-    HELD_TOLERANCE_NS,
-    TimedWaits,
-    can_be_carried,
-    in_kernel,
-    is_brief,
-    spend_grace,
-    tell_expired,
-    was_reached,
-)
-from pytest_vdsotime.tracer.cancellation import CanceledReads
-from pytest_vdsotime.tracer.fastpath import FastPath
-from pytest_vdsotime.tracer.quiescence import Quiescence
-from pytest_vdsotime.tracer.state import Busy, ClockState, Tables, Task, TaskState
-from pytest_vdsotime.tracer.stops import Shortcuts, Stops
-from pytest_vdsotime.tracer.waker import Alarms
-from pytest_vdsotime.waits import NEVER_NS, Timer, Wait
+from pytest_vdsotime.tracer.calls.later import CARRY_NS, can_be_carried
+from pytest_vdsotime.tracer.loop import Loop
+from pytest_vdsotime.tracer.movement import Pending
+from pytest_vdsotime.tracer.state import Busy, ClockState, TaskState
+from pytest_vdsotime.waits import Timer
 
 FIRST_NAP_NS, LAST_NAP_NS = 20_000, 2_000_000
 #: How long a sleep is held at its entry for the others to come to rest.
 MAX_HOLD_NS = 300_000
-#: Timers of the kernel and of the tracer are never compared more closely.
-_TOLERANCE_NS = 200_000
 _MAX_ROUNDING_NS = 200_000
 _GRAIN_NS = 10**6
 
@@ -83,59 +60,16 @@ _RENEWED_NS = NS_PER_S
 _STILL = Rate.of(0)
 
 
-class Pending(NamedTuple):
-    """What is to end at a deadline."""
-
-    left_ns: int
-    set_ns: int
-    """Those of one instant end in the order in which they were set."""
-    what: Timer | tuple[Task, Wait]
-
-    @property
-    def is_carried(self) -> bool:
-        """Whether a task waits for what is left."""
-        return not isinstance(self.what, Timer) and self.what[1].is_carried
-
-    def describe(self) -> str:
-        """Return whose it is, in words."""
-        pid = self.what.key[1] if isinstance(self.what, Timer) else self.what[0].process.pid
-        return f"{procfs.command(pid)} (pid {pid}) waits for no time, again and again"
-
-
 class Operations:
     """Moves the lines of clocks; one per tracer, on its thread."""
 
-    def __init__(
-        self,
-        tables: Tables,
-        fastpath: FastPath,
-        stops: Stops,
-        quiescence: Quiescence,
-        timed_waits: TimedWaits,
-        calls: Calls,
-        alarms: Alarms,
-        timers: Timers,
-        cancellation: CanceledReads,
-        shortcuts: Shortcuts,
-        handle: Callable[[Stop], None],
-        resume: Callable[[Task, Stopped], None],
-    ) -> None:
-        """`resume` lets a held task go on."""
-        self._tables = tables
-        self._fastpath = fastpath
-        self._stops = stops
-        self._quiescence = quiescence
-        self._timed_waits = timed_waits
-        self._calls = calls
-        self._handle = handle
-        self._resume = resume
-        self._shortcuts = shortcuts
-        self._alarms = alarms
-        self._timers = timers
-        self._cancellation = cancellation
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self.movement = loop.movement
+        self._quiescence = loop.quiescence
+        self._timers = loop.timers
+        self._shortcuts = loop.shortcuts
         self._long_ns = _long_ns()
-
-    # --- what the test asks for ------------------------------------------------------------------
 
     def advance(
         self, world: ClockState, by_ns: int, timeout_s: float, stride_ns: int | None = None
@@ -147,13 +81,13 @@ class Operations:
             goal_ns = world.passed_ns + by_ns
             seen.append(self._pass(world, goal_ns, timeout_s, samples, stride_ns))
             if world.passed_ns < goal_ns:  # nothing is due any more
-                self._move_on(world, goal_ns - world.passed_ns)
+                self.movement.move_on(world, goal_ns - world.passed_ns)
 
     def advance_to_next(self, world: ClockState, timeout_s: float) -> bool:
         """To the earliest deadline; whether there was one."""
         with self._advancing(world, timeout_s):
             samples = self._stand(world, timeout_s)
-            pending = self.pending(world, samples)
+            pending = self.movement.pending(world, samples)
             left_ns = max(pending[0].left_ns, 0) if pending else 0
             check_range(world.page.lines.wall.at(now_ns()) + left_ns, "the next deadline")
             if pending:
@@ -183,8 +117,10 @@ class Operations:
             self._go_on(world)
             world.is_advancing = False
             self._shortcuts.lines_moved()
-            self.let_in(world)
-            is_to_settle = world.closed is None and self.revise(world, seen[0] if seen else None)
+            self.movement.let_in(world)
+            is_to_settle = world.closed is None and self.movement.revise(
+                world, seen[0] if seen else None
+            )
         if is_to_settle:
             self.settle(world, timeout_s)
 
@@ -194,7 +130,7 @@ class Operations:
         self._timers.suspend(world)  # nobody is in a call about a timer now
         world.own_rates = world.rates
         if any(rate.mult for rate in world.rates):
-            self._at_rates(world, (_STILL, _STILL))
+            self.movement.at_rates(world, (_STILL, _STILL))
         return samples
 
     def _go_on(self, world: ClockState) -> None:
@@ -202,10 +138,7 @@ class Operations:
         rates, world.own_rates, world.flows_since_ns = world.own_rates, None, None
         lines = world.page.lines
         if rates is not None and rates != (lines.wall.rate, lines.monotonic.rate):
-            self._at_rates(world, rates)
-
-    def _at_rates(self, world: ClockState, rates: tuple[Rate, Rate]) -> None:
-        self.change(world, lambda lines, host_ns: lines.at_rates(host_ns, *rates))
+            self.movement.at_rates(world, rates)
 
     def _pass(
         self,
@@ -217,7 +150,7 @@ class Operations:
     ) -> Mapping[int, TaskSample]:
         """Have everything end that is due by when so much has passed, and is carried on then."""
         passed_ns, since_ns = world.passed_ns, now_ns()
-        while pending := self.pending(world, samples):
+        while pending := self.movement.pending(world, samples):
             if world.passed_ns != passed_ns:
                 passed_ns, since_ns = world.passed_ns, now_ns()
             carried = [one.left_ns for one in pending if one.is_carried and one.left_ns < CARRY_NS]
@@ -227,7 +160,7 @@ class Operations:
                 break
             if now_ns() - since_ns > timeout_s * NS_PER_S:
                 raise self._quiescence.not_settled(world, timeout_s, [pending[0].describe()])
-            self.fire(world, step_ns, due)
+            self.movement.fire(world, step_ns, due)
             if stride_ns is None:
                 self._shortcuts.pass_sleeps(world, goal_ns - world.passed_ns, rounding_ns(world))
             self._renew(world, pending)
@@ -265,47 +198,28 @@ class Operations:
             is_timed = wait.host_due_ns < soon_ns and not wait.row.is_of_socket
             if is_timed and task.held is None and not (wait.is_expiring or wait.is_anew):
                 with task.process.answers_for("revising a wait of"):
-                    self._timed_waits.call_anew(task, wait)
+                    self._quiescence.timed_waits.call_anew(task, wait)
 
-    def move(
-        self, world: ClockState, to: Callable[[Lines, int], Lines], *, is_set: bool = False
+    def set(
+        self,
+        world: ClockState,
+        to: Callable[[Lines, int], Lines],
+        timeout_s: float,
+        *,
+        is_set: bool,
     ) -> None:
-        """Set the clock, or its rate."""
-        self._timers.suspend(world)
-        self.change(world, to)
-        sockets.revise(world)
-        self.revise(world, is_set=is_set)
+        """Set the clock, then settle; or its rate. Raises NotSettled, ClockClosed."""
+        self.movement.move(world, to, is_set=is_set)
+        if is_set:
+            world.discipline.wall_was_set(by_program=False)
+            self.rest(world, timeout_s)
 
     def stay(self, world: ClockState) -> None:
         """Neither jump nor stride by itself any more."""
         world.jump_after_ns = None
         self._go_on(world)
-        self.let_in(world)
-        self.revise(world)
-
-    def set_wall(self, world: ClockState) -> None:
-        """Set the wall line as a program has asked."""
-        setting, world.setting = world.setting, None
-        assert setting is not None
-        if setting.tai_by_ns:
-            self._move_tai(world, setting.tai_by_ns)
-        self.move(world, setting.to, is_set=True)
-
-    def _move_tai(self, world: ClockState, by_ns: int) -> None:
-        """Move the points of CLOCK_TAI that waits end at.
-
-        A point of the wall line each, so much sooner.
-        """
-        self._timers.suspend(world)
-        world.page.move_tai(by_ns)
-        waits = [task.wait for task in self._quiescence.tasks(world) if task.wait is not None]
-        ending: list[Wait | Timer] = [*waits, *world.timers.values()]
-        for one in ending:
-            if one.clock_id == time.CLOCK_TAI and one.is_absolute:
-                one.deadlines = tuple(
-                    (name, end_ns - by_ns if name is LineName.WALL else end_ns)
-                    for name, end_ns in one.deadlines
-                )
+        self.movement.let_in(world)
+        self.movement.revise(world)
 
     def settle(
         self, world: ClockState, timeout_s: float, *, is_at_rest: bool = False
@@ -317,14 +231,14 @@ class Operations:
         began_ns, nap_ns = now_ns(), 1 if is_at_rest else FIRST_NAP_NS
         passed_ns, timeout_ns = world.passed_ns, round(timeout_s * NS_PER_S)
         while True:
-            stop = self._stops.next(nap_ns)
-            self._alarms.ring()
+            stop = self._loop.stops.next(nap_ns)
+            self._timers.alarms.ring()
             if world.passed_ns != passed_ns:  # from one deadline to another
                 passed_ns, began_ns = world.passed_ns, now_ns()
             if stop is not None:
-                self._handle(stop)
+                self._loop.handle(stop)
                 nap_ns = FIRST_NAP_NS
-                task = self._tables.tasks.get(stop.tid)
+                task = self._loop.tasks.get(stop.tid)
                 if (task is None or task.held is None) and now_ns() - began_ns < timeout_ns:
                     continue
             if world.closed is not None:
@@ -337,7 +251,7 @@ class Operations:
             self.is_busy(world)
             nap_ns = max(min(2 * nap_ns, LAST_NAP_NS), FIRST_NAP_NS)
             if nap_ns > MAX_HOLD_NS:
-                self.let_in(world)
+                self.movement.let_in(world)
             if now_ns() - began_ns > timeout_ns:
                 raise self._quiescence.not_settled(world, timeout_s)
 
@@ -364,32 +278,26 @@ class Operations:
             if stand and (rates := world.busy_rates) is not None:
                 self._flow(world, rates)
             elif world.is_frozen:
-                self.change(world, lambda lines, host_ns: lines.nudged(host_ns, _NUDGE_NS))
-
-    def carry(self, world: ClockState) -> None:
-        """Carry on a task that polls for a later time."""
-        carry_ns, world.carry_ns = world.carry_ns, 0
-        self._move_on(world, carry_ns)
-        self.revise(world)
+                self.movement.change(world, lambda lines, host_ns: lines.nudged(host_ns, _NUDGE_NS))
 
     def _watch(self, tid: int) -> None:
-        task = self._tables.tasks.get(tid)
-        if task is None or task.reached_ns is None or task.state != TaskState.RUNNING:
+        task = self._loop.tasks.get(tid)
+        if task is None or task.after.reached_ns is None or task.state != TaskState.RUNNING:
             return
-        if not task.is_watched and can_be_carried(task):
-            task.is_watched = True
-            self._fastpath.to_python(tid)
+        if not task.after.is_watched and can_be_carried(task):
+            task.after.is_watched = True
+            self._shortcuts.fastpath.to_python(tid)
             with suppress(ProcessLookupError):
                 ptrace.interrupt(tid)
 
     def _flow(self, world: ClockState, rates: tuple[Rate, Rate]) -> None:
         """Have the lines flow until the programs rest."""
-        self.let_in(world)
+        self.movement.let_in(world)
         own_rates = world.rates
         self._timers.suspend(world)
-        self._at_rates(world, rates)
+        self.movement.at_rates(world, rates)
         world.own_rates, world.flows_since_ns = own_rates, now_ns()
-        self.revise(world)
+        self.movement.revise(world)
 
     def is_at_rest(self, world: ClockState) -> bool:
         """Note that all tasks of a clock are; return whether they still are then.
@@ -409,166 +317,12 @@ class Operations:
             standing = lines.at_rates(host_ns, _STILL, _STILL)
             return standing if lines.wall.rate.mult else standing.stepped(passed_ns)
 
-        self.change(world, to)
+        self.movement.change(world, to)
         world.passed_ns += passed_ns
         world.flows_since_ns = None
         if not world.is_advancing:
             self._go_on(world)
-        return not self.revise(world)
-
-    def waits(
-        self, world: ClockState, samples: Mapping[int, TaskSample] | None = None
-    ) -> Sequence[tuple[int, Task, Wait]]:
-        """Who waits for a deadline, and how far it is, the soonest first.
-
-        Waits that pass in real time are not among them while nobody moves the lines.
-        """
-        if samples is None:
-            samples = self._quiescence.sample(world)
-        lines, host_ns = world.page.lines, now_ns()
-        found = [
-            (wait.left_ns(lines, host_ns), task, wait)
-            for task in self._quiescence.tasks(world)
-            if (wait := self._quiescence.wait_of(task, samples.get(task.tid))) is not None
-            and not wait.is_expiring
-            and not is_brief(wait, world)
-        ]
-        return sorted(found, key=lambda one: one[0])
-
-    def pending(self, world: ClockState, samples: Mapping[int, TaskSample]) -> Sequence[Pending]:
-        """All that a deadline will end, the soonest first."""
-        lines, host_ns = world.page.lines, now_ns()
-        found: list[Pending] = [
-            Pending(left_ns, wait.set_ns, (task, wait))
-            for left_ns, task, wait in self.waits(world, samples)
-        ]
-        found += [
-            Pending(timer.left_ns(lines, host_ns), timer.set_ns, timer)
-            for timer in self._timers.armed(world)
-        ]
-        return sorted(found, key=lambda one: one[:2])
-
-    # --- the lines move ---------------------------------------------------------------------------
-
-    def change(self, world: ClockState, to: Callable[[Lines, int], Lines]) -> None:
-        """Move the lines, and nothing else. Raises as ClockPage.change."""
-        try:
-            world.page.change(lambda host_ns: to(world.page.lines, host_ns))
-        finally:
-            self._shortcuts.lines_moved()
-
-    def _move_on(self, world: ClockState, by_ns: int) -> None:
-        """Time passes."""
-        if world.page.copies or by_ns > NEVER_NS:  # of which the native code knows nothing
-            self.change(world, lambda lines, host_ns: lines.advanced(host_ns, by_ns))
-        else:
-            self._fastpath.move_lines(world.page.address, by_ns)
-            world.page.was_advanced(by_ns)
-            self._shortcuts.lines_moved()
-        world.passed_ns += by_ns
-
-    def fire(self, world: ClockState, step_ns: int, due: Sequence[Pending]) -> None:
-        """Move the lines on, and have what is due then expire, soon."""
-        self._move_on(world, step_ns)
-        self.let_in(world, {one.what[0].tid for one in due if not isinstance(one.what, Timer)})
-        for one in due:
-            if isinstance(one.what, Timer):
-                self._timers.expire(world, one.what)
-                continue
-            task, wait = one.what
-            with task.process.answers_for("ending a wait of"):
-                if faults.armed:
-                    faults.reach("wait", task.process.pid)
-                if task.held is not None:
-                    self._end_held(task, wait)
-                else:
-                    self._timed_waits.expire(task, wait)
-
-    def _end_held(self, task: Task, wait: Wait) -> None:
-        world, request = task.process.world, task.held
-        assert isinstance(request, Request)
-        task.held = task.wait = None
-        tell_expired(task, wait, is_over=True)
-        was_reached(task, wait.length_ns)
-        if task.process.traces_calls or world.stops_at_calls:
-            self._calls.give(request.stopped, wait.row.expired)
-            self._resume(task, request.stopped)
-        else:
-            task.move(TaskState.RUNNING)
-            self._fastpath.to_native(task.tid)
-            self._fastpath.end_call(task.tid, wait.row.expired)
-
-    def let_in(self, world: ClockState, but: Container[int] = ()) -> None:
-        """Sleeps that are held enter the kernel."""
-        for task in self._quiescence.held(world):
-            if task.tid in but:
-                continue
-            request, task.held = task.held, None
-            assert isinstance(request, Request) and task.wait is not None
-            with task.process.answers_for("beginning a wait of"):
-                answer = in_kernel(request, task.wait, HELD_TOLERANCE_NS)
-                if isinstance(answer, Substitute):
-                    task.at_exit = self._calls.substitute(request, answer)
-                self._resume(task, request.stopped)
-
-    def revise(
-        self,
-        world: ClockState,
-        samples: Mapping[int, TaskSample] | None = None,
-        *,
-        is_set: bool = False,
-    ) -> bool:
-        """After the lines were moved: has every wait and timer end when it now should.
-
-        Returns whether some program has to do with it. `looks` at the tasks, if no wait has begun
-        since.
-        """
-        if is_set:
-            self._timers.cancel(world)
-        has_stopped = is_set and world.is_canceled
-        if has_stopped:
-            self._shortcuts.choose()
-            self._cancellation.interrupt(world, self._quiescence.tasks(world))
-        for timer in self._timers.armed(world):
-            self._timers.expire(world, timer)
-        self._timers.revise(world)
-        lines, host_ns = world.page.lines, now_ns()
-        for _, task, wait in self.waits(world, samples):
-            due_ns = wait.due_ns(lines, host_ns)
-            if is_brief(wait, world):
-                due_ns = host_ns + max(wait.left_ns(lines, host_ns), 0)
-            is_later = due_ns > wait.host_due_ns + _TOLERANCE_NS
-            is_sooner = due_ns < wait.host_due_ns - _TOLERANCE_NS
-            with task.process.answers_for("revising a wait of"):
-                if due_ns <= host_ns:
-                    self._timed_waits.expire(task, wait)
-                    has_stopped = True
-                elif wait.row.is_of_socket and is_later:
-                    pass
-                elif is_later or (is_sooner and wait.tells_rest):
-                    self._timed_waits.call_anew(task, wait)
-                    has_stopped = True
-                elif is_sooner:
-                    self._alarms.set(task.tid, due_ns, partial(self._rings, task))
-
-        return has_stopped
-
-    def _rings(self, task: Task) -> None:
-        """End a wait whose own time is up, while the kernel's for it is not."""
-        with task.process.answers_for("ending a wait of"):
-            self._end_if_due(task)
-
-    def _end_if_due(self, task: Task) -> None:
-        wait = self._quiescence.wait_of(task, self._quiescence.sample_of(task))
-        if wait is None or wait.is_expiring:
-            return
-        world, host_ns = task.process.world, now_ns()
-        left_ns = wait.left_ns(world.page.lines, host_ns)
-        if is_brief(wait, world):
-            spend_grace(world, wait)
-        elif left_ns > 0:
-            return
-        self._timed_waits.expire(task, wait)
+        return not self.movement.revise(world)
 
 
 def _worked_ns(world: ClockState) -> int:
@@ -616,19 +370,10 @@ def _rounded(world: ClockState, step_ns: int, most_ns: int) -> int:
 class Autojump:
     """Has the clocks jump; one per tracer, on its thread."""
 
-    def __init__(
-        self,
-        tables: Tables,
-        alarms: Alarms,
-        quiescence: Quiescence,
-        operations: Operations,
-        shortcuts: Shortcuts,
-    ) -> None:
-        self._tables = tables
-        self._alarms = alarms
-        self._quiescence = quiescence
+    def __init__(self, loop: Loop, operations: Operations) -> None:
+        self._loop = loop
         self._operations = operations
-        self._shortcuts = shortcuts
+        self.movement = loop.movement
         self._nap_ns = FIRST_NAP_NS
 
     def tick(self) -> int:
@@ -636,10 +381,10 @@ class Autojump:
 
         Returns how long to wait for the next stop, in nanoseconds; 0: until it comes.
         """
-        self._alarms.ring()
+        self._loop.timers.alarms.ring()
         patiences = [
             self._try_to_jump(world)
-            for world in self._tables.worlds
+            for world in self._loop.worlds
             if world.jump_after_ns is not None and world.closed is None and world.processes
         ]
         return min(filter(None, patiences), default=0)
@@ -661,16 +406,16 @@ class Autojump:
 
     def _jump(self, world: ClockState) -> int:
         operations = self._operations
-        samples = self._quiescence.samples(world)
+        samples = self._loop.quiescence.samples(world)
         if samples is not None and not operations.is_at_rest(world):
             samples = None
         if samples is None:
             operations.is_busy(world)
             self._nap_ns = min(2 * self._nap_ns, LAST_NAP_NS)
             if self._nap_ns > MAX_HOLD_NS:
-                operations.let_in(world)
+                self.movement.let_in(world)
             return self._nap_ns
-        pending = operations.pending(world, samples)
+        pending = self.movement.pending(world, samples)
         if not pending:
             return 0  # a thread that is woken from outside has a stop before it waits
         if world.jump_after_ns:
@@ -683,10 +428,10 @@ class Autojump:
         most_ns = LATEST_NS - world.page.lines.wall.at(now_ns())
         step_ns, due = operations.next_step(world, pending, most_ns, world.stride_ns)
         if not due:
-            operations.let_in(world)
+            self.movement.let_in(world)
             return 0
-        operations.fire(world, step_ns, due)
+        self.movement.fire(world, step_ns, due)
         if not world.jump_after_ns and world.stride_ns is None:
-            self._shortcuts.pass_sleeps(world, most_ns - step_ns, rounding_ns(world))
+            self._loop.shortcuts.pass_sleeps(world, most_ns - step_ns, rounding_ns(world))
         self._nap_ns = FIRST_NAP_NS
         return FIRST_NAP_NS

@@ -30,7 +30,7 @@ class Quiescence:
     ) -> None:
         self._tables = tables
         self._fastpath = fastpath
-        self._timed_waits = timed_waits
+        self.timed_waits = timed_waits
         self._sampler = sampler
         self._sockets = SocketWaits(fastpath)
         self.last_busy = 0
@@ -120,7 +120,7 @@ class Quiescence:
         record = self._fastpath.record_of(task.tid)
         if record is None and (task.wait is None or task.wait.row.is_of_socket):
             return self._sockets.wait_of(task, sample)
-        wait = self._timed_waits.recorded(record) if record is not None else task.wait
+        wait = self.timed_waits.recorded(record) if record is not None else task.wait
         if wait is None:
             return None
         nr = sample.nr

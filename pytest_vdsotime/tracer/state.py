@@ -459,6 +459,20 @@ class Rewound(NamedTuple):
 
 
 @dataclass(slots=True)
+class After:
+    """What a task does after a deadline of its own: it may look for a later time."""
+
+    reached_ns: int | None = None
+    """The length of its wait whose deadline was reached; None once it waits for something else."""
+    polls: int = 0
+    """How often it has waited for no time since."""
+    former: tuple[tuple[int, int], int] = (0, 0), 0
+    """Where it waited the last time, and how long."""
+    is_watched: bool = False
+    """It stops at system calls, as it may poll for a later time."""
+
+
+@dataclass(slots=True)
 class Task:
     """One traced thread. `move` is the only way to change its state."""
 
@@ -477,14 +491,8 @@ class Task:
     """Of the system call that it is in, where it has stopped at its entry."""
     held: HeldCall | None = None
     """At the entry of a sleep, which may pass without the kernel."""
-    reached_ns: int | None = None
-    """The length of its wait whose deadline was reached; None once it waits for something else."""
-    polls: int = 0
-    """How often it has waited for no time since."""
-    former: tuple[tuple[int, int], int] = (0, 0), 0
-    """Where it waited the last time, and how long."""
-    is_watched: bool = False
-    """It stops at system calls, as it may poll for a later time."""
+    after: After = field(default_factory=After)
+    """What it does after a deadline of its own."""
 
     sample: TaskSample | None = None
     """The last at it that found it blocked."""

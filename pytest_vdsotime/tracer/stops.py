@@ -28,7 +28,7 @@ from pytest_vdsotime.kernel import procfs, ptrace, wait
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer.call import CallRow
-from pytest_vdsotime.tracer.calls.waits import was_reached
+from pytest_vdsotime.tracer.calls.later import was_reached
 from pytest_vdsotime.tracer.fastpath import KINDS, FastPath
 from pytest_vdsotime.tracer.state import ClockState, Process, Tables, Task, TaskState
 from pytest_vdsotime.tracer.takeover.exec import Takeover
@@ -347,6 +347,25 @@ class Shortcuts:
         self.fastpath.take_over_with(blocks)
         self.fastpath.answer_reads(*reader)
         self.fastpath.let_waits_begin(ahead_ns)
+
+    def resume(self, task: Task, stopped: Stopped, number: int = 0) -> None:
+        """Let a stopped task go on, with a signal if there is one.
+
+        To the exit of its system call where that is to be seen.
+        """
+        task.move(TaskState.RUNNING)
+        process = task.process
+        if task.began_alone:
+            self.fastpath.to_python(task.tid)
+        sees_exit = (
+            task.at_exit is not None
+            or (self.native.arch.rewinds_early and task.is_waiting)
+            or task.after.is_watched
+        )
+        if not sees_exit and not process.traces_calls and not process.world.stops_at_calls:
+            stopped.resume(number)
+        else:
+            stopped.resume_to_syscall(number)
 
     def lines_moved(self) -> None:
         """Tell the fast path that the lines of some clock have changed, or what moves them."""

@@ -22,6 +22,7 @@ from pytest_vdsotime.availability import known_obstacle
 from pytest_vdsotime.errors import ClockClosed, TracingUnavailable, VdsoTimeError
 from pytest_vdsotime.kernel.spawn import PendingSpawns, Spawn
 from pytest_vdsotime.tracer.loop import Loop
+from pytest_vdsotime.tracer.operations import Autojump, Operations
 from pytest_vdsotime.tracer.state import Future
 from pytest_vdsotime.tracer.takeover.native import NativeObjects
 from pytest_vdsotime.tracer.waker import CHILD_COMES, INTERRUPT, Waker, watch
@@ -52,6 +53,7 @@ class Tracer:
         self._unanswered: set[Future[Any]] = set()
         self._ended = threading.Event()
         self._failure: BaseException | None = None
+        self._operations: Operations
 
     def load(self) -> NativeObjects:
         """Read the native objects, checked against this machine.
@@ -167,6 +169,10 @@ class Tracer:
         finally:
             self.forget(future)
 
+    def operate(self, operation: Callable[[Operations], T]) -> T:
+        """Run `operation` on the tracer thread, once no stop is being handled."""
+        return self.call_later(lambda _loop: operation(self._operations))
+
     def forget(self, future: Future[Any]) -> None:
         """Nobody waits for `reply` any more."""
         self._unanswered.discard(future)
@@ -216,9 +222,10 @@ class Tracer:
             watcher.join()
             ready.fail(error)
             return
+        self._operations = Operations(loop)
         ready.give(None)
         try:
-            loop.run()
+            loop.run(Autojump(loop, self._operations))
         except BaseException as error:
             self._failure = error
         # When this thread ends, every tracee is killed (PTRACE_O_EXITKILL), but not reaped.

@@ -34,10 +34,11 @@ ROWS = (
     ("report",),
     ("processes", "spawning"),
     ("tracer.thread",),
-    ("tracer.loop",),
     ("tracer.operations",),
+    ("tracer.loop",),
+    ("tracer.movement",),
     ("tracer.stops",),
-    ("tracer.cancellation", "tracer.crashes", "tracer.quiescence", "tracer.takeover"),
+    ("tracer.crashes", "tracer.quiescence", "tracer.takeover"),
     ("tracer.calls",),
     ("tracer.call", "tracer.restart"),
     ("tracer.state",),
@@ -81,10 +82,10 @@ PARAMETERS, FIELDS, METHODS = 7, 12, 20
 #: Functions with more parameters, and whose they are.
 WIDE_FUNCTIONS = {
     "aio.make_transport": "asyncio's own",
+    "clock.FrozenClock.__init__": "the parameters of a clock",
     "image.loader_parameters": "the fields of a C struct",
     "kernel.spawn.Spawn.prepare": "_posixsubprocess.fork_exec's own",
     "popen.FrozenPopen._execute_child": "subprocess's own",
-    "tracer.operations.Operations.__init__": "until the engine of deadlines is one",
 }
 #: Records that change with more fields, and classes with more methods.
 WIDE_CLASSES = {
@@ -98,7 +99,6 @@ WIDE_CLASSES = {
 POSTMEN = {
     "ntp.Discipline": "a clock that is read",
     "tracer.loop.Loop": "made by thread.py",
-    "tracer.operations.Operations": "until the engine of deadlines is one",
     "tracer.stops.Recovery": "until the engine of deadlines is one",
     "tracer.stops.Stops": "until the engine of deadlines is one",
     "tracer.takeover.exec.Takeover": "a stop of one task is waited for in the midst of a takeover",

@@ -36,6 +36,7 @@ from pytest_vdsotime.page import PAGE_SIZE
 from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, LineName, now_ns
 from pytest_vdsotime.tracer import restart
 from pytest_vdsotime.tracer.call import Answer, CallRow, Refused, Request, Substitute
+from pytest_vdsotime.tracer.calls import later
 from pytest_vdsotime.tracer.fastpath import FastPath, Record
 from pytest_vdsotime.tracer.restart import (
     ERESTARTNOHAND,
@@ -56,14 +57,6 @@ _BLOCK = struct.Struct("<5I")  # that of select(2)
 #: How much longer than it says a wait may last for its own timeout to be left to the kernel, and
 #: one that was held while the test had the clock advance.
 _TOLERANCE_NS, HELD_TOLERANCE_NS = 200_000, 500_000
-#: A program that waits for what is left of a wait, which is less than this, is carried on.
-CARRY_NS = 10**6
-#: How much later than its deadline a program finds the time to be that waits for no time again and
-#: again: no kernel wakes a sleeper at the very instant, and programs count by coarser units.
-_STEPS_NS = (0, 0, 0, 1, 999, 9_000, 90_000, 900_000)
-#: How much of `grace` the monotonic line passes for programs that wait again and again, and how
-#: much longer a back-off may be than its last step.
-_MAX_GRACES, _MAX_GROWTH = 5, 4
 #: The errors with which a stop ends a wait that has them.
 _FINAL = errno.EINTR, errno.EFAULT
 
@@ -96,7 +89,7 @@ def begin(row: WaitRow, request: Request) -> Answer:
         return None
     wait.is_anew = False
     if is_new:
-        _relate(task, wait)
+        later.relate(task, wait)
     if world.follows:
         task.wait = wait
         if row.is_sleep and world.is_passing:
@@ -122,7 +115,7 @@ def _new(row: WaitRow, request: Request) -> Wait | None:
     if timeout_ns is None or timeout_ns < 0:
         return None
     if timeout_ns == 0 and not row.is_sleep:
-        polls(request.task)
+        later.polls(request.task)
         return None
     clock_id, is_absolute = basis
     host_ns, name, left_ns = now_ns(), CLOCKS[clock_id].line, timeout_ns
@@ -139,57 +132,6 @@ def _new(row: WaitRow, request: Request) -> Wait | None:
     )
 
 
-def _relate(task: Task, wait: Wait) -> None:
-    """Relate a new wait to the one before: perhaps it is for what was left."""
-    left_ns, was_reached_ns = wait.length_ns, task.reached_ns
-    place, former_ns = task.former
-    wait.has_grown = (
-        place == wait.place
-        and former_ns <= task.process.world.grace_ns
-        and wait.length_ns <= _MAX_GROWTH * former_ns
-    )
-    task.former = wait.place, left_ns
-    if was_reached_ns is None:
-        task.polls = 0
-        return
-    if left_ns >= CARRY_NS:
-        task.reached_ns, task.polls = None, 0
-    elif left_ns > 0:
-        wait.is_carried = left_ns < was_reached_ns
-    else:
-        step_ns = _next_step_ns(task)
-        wait.is_carried = step_ns > 0
-        wait.deadlines = tuple(
-            [(name, at_ns - left_ns + step_ns) for name, at_ns in wait.deadlines]
-        )
-
-
-def polls(task: Task) -> None:
-    """Note that a task has polled with a timeout of 0: it may look for a later time."""
-    world = task.process.world
-    if task.reached_ns is not None:
-        world.carry_ns = _next_step_ns(task)
-    elif world.has_grace:
-        _pass_grace(world, _next_step_ns(task))
-
-
-def can_be_carried(task: Task) -> bool:
-    """Whether it would find a later time if it polled again."""
-    return task.polls < len(_STEPS_NS)
-
-
-def _next_step_ns(task: Task) -> int:
-    task.polls += 1
-    return _STEPS_NS[task.polls - 1] if task.polls <= len(_STEPS_NS) else 0
-
-
-def was_reached(task: Task, length_ns: int) -> None:
-    """Note that the deadline of its wait was, which was of this length."""
-    task.reached_ns = length_ns
-    if length_ns >= CARRY_NS:
-        task.polls = 0
-
-
 def in_kernel(request: Request, wait: Wait, tolerance_ns: int = _TOLERANCE_NS) -> Answer:
     """How the kernel is to time it."""
     is_new, wait.is_continued = not wait.is_continued, False
@@ -197,7 +139,7 @@ def in_kernel(request: Request, wait: Wait, tolerance_ns: int = _TOLERANCE_NS) -
     as_written_ns = host_ns + wait.timeout_ns
     if wait.is_absolute:
         as_written_ns -= request.kernels_ns(wait.clock_id)
-    wait.has_grace = is_brief(wait, world)
+    wait.has_grace = later.is_brief(wait, world)
     if wait.has_grace:
         wait.host_due_ns = host_ns + wait.left_ns(lines, host_ns)
         return _substitute(request, wait, host_ns)
@@ -232,36 +174,6 @@ def _substitute(request: Request, wait: Wait, host_ns: int) -> Substitute:
     return Substitute(row.argument, data, on_exit=on_exit)
 
 
-def is_brief(wait: Wait, world: ClockState) -> bool:
-    """Whether it passes in real time on a frozen monotonic line (`grace`)."""
-    return (
-        world.has_grace
-        and (wait.length_ns <= world.grace_ns or wait.has_grown)
-        and wait.deadlines[-1][0] is LineName.MONOTONIC
-    )
-
-
-def spend_grace(world: ClockState, wait: Wait) -> None:
-    """Its time has passed, which was real: the monotonic line goes on to its end, and it alone."""
-    world.grace.waited_ns += wait.length_ns
-    _pass_grace(world, wait.deadlines[-1][1] - world.page.lines.monotonic.at(now_ns()))
-
-
-def _pass_grace(world: ClockState, by_ns: int) -> None:
-    """Move the monotonic line on, until that adds up to some times `grace`.
-
-    So a program that polls for ever does not carry the clock away.
-    """
-    step_ns = min(by_ns, _MAX_GRACES * world.grace_ns - world.grace.spent_ns)
-    if step_ns <= 0:
-        return
-    world.page.change(lambda host_ns: world.page.lines.nudged(host_ns, step_ns))
-    graces = world.grace.spent_ns // world.grace_ns
-    world.grace.spent_ns += step_ns
-    # What waits for longer is looked after now and then alone.
-    world.grace.has_moved |= world.grace.spent_ns // world.grace_ns != graces
-
-
 # --- it ends -------------------------------------------------------------------------------------
 
 
@@ -287,8 +199,8 @@ def finish(task: Task, wait: Wait, stopped: Stopped, result: int) -> int:
     )
     if not is_interrupted:
         if wait.has_grace and result == row.expired:
-            spend_grace(task.process.world, wait)
-            was_reached(task, wait.length_ns)
+            later.spend_grace(task.process.world, wait)
+            later.was_reached(task, wait.length_ns)
         # A signal may show yet that it was (at_signal).
         task.wait = wait if is_fault and row.tells_events else None
         is_late = not (is_fault or result == -errno.EINVAL) or not is_mask_refused(wait, stopped)
@@ -356,7 +268,7 @@ class TimedWaits:
     def expire(self, task: Task, wait: Wait) -> None:
         """Its time is up: ends it, soon."""
         tell_expired(task, wait)
-        was_reached(task, wait.length_ns)
+        later.was_reached(task, wait.length_ns)
         wait.is_expiring = True
         self._interrupt(task, wait)
 

@@ -1,0 +1,103 @@
+"""Later after a wait: what short waits and polls come to, while nobody but they moves the lines.
+
+No kernel wakes a sleeper at the very instant, and programs rely on it: after a deadline they wait
+again for what is left, which is nothing, or they poll. Such a task is carried on to the end of that
+wait. And on a frozen monotonic line, while the test does not move it, waits of at most `grace` pass
+in real time, and the line goes on with them.
+"""
+
+from __future__ import annotations
+
+from pytest_vdsotime.timeline import LineName, now_ns
+from pytest_vdsotime.tracer.state import ClockState, Task
+from pytest_vdsotime.waits import Wait
+
+#: A program that waits for what is left of a wait, which is less than this, is carried on.
+CARRY_NS = 10**6
+#: How much later than its deadline a program finds the time to be that waits for no time again and
+#: again: no kernel wakes a sleeper at the very instant, and programs count by coarser units.
+_STEPS_NS = (0, 0, 0, 1, 999, 9_000, 90_000, 900_000)
+#: How much of `grace` the monotonic line passes for programs that wait again and again, and how
+#: much longer a back-off may be than its last step.
+_MAX_GRACES, _MAX_GROWTH = 5, 4
+
+
+def relate(task: Task, wait: Wait) -> None:
+    """Relate a new wait to the one before: perhaps it is for what was left."""
+    left_ns, was_reached_ns = wait.length_ns, task.after.reached_ns
+    place, former_ns = task.after.former
+    wait.has_grown = (
+        place == wait.place
+        and former_ns <= task.process.world.grace_ns
+        and wait.length_ns <= _MAX_GROWTH * former_ns
+    )
+    task.after.former = wait.place, left_ns
+    if was_reached_ns is None:
+        task.after.polls = 0
+        return
+    if left_ns >= CARRY_NS:
+        task.after.reached_ns, task.after.polls = None, 0
+    elif left_ns > 0:
+        wait.is_carried = left_ns < was_reached_ns
+    else:
+        step_ns = _next_step_ns(task)
+        wait.is_carried = step_ns > 0
+        wait.deadlines = tuple(
+            [(name, at_ns - left_ns + step_ns) for name, at_ns in wait.deadlines]
+        )
+
+
+def polls(task: Task) -> None:
+    """Note that a task has polled with a timeout of 0: it may look for a later time."""
+    world = task.process.world
+    if task.after.reached_ns is not None:
+        world.carry_ns = _next_step_ns(task)
+    elif world.has_grace:
+        _pass_grace(world, _next_step_ns(task))
+
+
+def can_be_carried(task: Task) -> bool:
+    """Whether it would find a later time if it polled again."""
+    return task.after.polls < len(_STEPS_NS)
+
+
+def _next_step_ns(task: Task) -> int:
+    task.after.polls += 1
+    return _STEPS_NS[task.after.polls - 1] if task.after.polls <= len(_STEPS_NS) else 0
+
+
+def was_reached(task: Task, length_ns: int) -> None:
+    """Note that the deadline of its wait was, which was of this length."""
+    task.after.reached_ns = length_ns
+    if length_ns >= CARRY_NS:
+        task.after.polls = 0
+
+
+def is_brief(wait: Wait, world: ClockState) -> bool:
+    """Whether it passes in real time on a frozen monotonic line (`grace`)."""
+    return (
+        world.has_grace
+        and (wait.length_ns <= world.grace_ns or wait.has_grown)
+        and wait.deadlines[-1][0] is LineName.MONOTONIC
+    )
+
+
+def spend_grace(world: ClockState, wait: Wait) -> None:
+    """Its time has passed, which was real: the monotonic line goes on to its end, and it alone."""
+    world.grace.waited_ns += wait.length_ns
+    _pass_grace(world, wait.deadlines[-1][1] - world.page.lines.monotonic.at(now_ns()))
+
+
+def _pass_grace(world: ClockState, by_ns: int) -> None:
+    """Move the monotonic line on, until that adds up to some times `grace`.
+
+    So a program that polls for ever does not carry the clock away.
+    """
+    step_ns = min(by_ns, _MAX_GRACES * world.grace_ns - world.grace.spent_ns)
+    if step_ns <= 0:
+        return
+    world.page.change(lambda host_ns: world.page.lines.nudged(host_ns, step_ns))
+    graces = world.grace.spent_ns // world.grace_ns
+    world.grace.spent_ns += step_ns
+    # What waits for longer is looked after now and then alone.
+    world.grace.has_moved |= world.grace.spent_ns // world.grace_ns != graces
