@@ -7,10 +7,10 @@ test asks for (`operations`) runs on the tracer thread between two stops.
 
 The loop. `loop` waits for the next stop, looks up its handler, and lets the handler resume the
 task; nothing else. What moves the lines of a clock for a program, and what a test asks for, are
-apart: `movement` below the loop, `operations` above it. `stops` is where stops come from: the native fast path (`fastpath`), which waits
-and answers by itself what needs no thought, and recovery, which finds the stops that another thread
-of this process has taken away with os.wait(). A wait for the next stop of one task is there too,
-and keeps the stops of other tasks for later.
+apart: `movement` below the loop, `operations` above it. `stops` is where stops come from: the
+native fast path (`fastpath`), which waits and answers by itself what needs no thought, and
+recovery, which finds the stops that another thread of this process has taken away with os.wait(). A
+wait for the next stop of one task is there too, and keeps the stops of other tasks for later.
 
 The way of a stop. A task makes a system call about time: the seccomp filter stops it at the entry.
 `calls` finds the row of the call, and the row's function answers: a result, another argument, or

@@ -350,6 +350,7 @@ class Loop:
         stopped = Stopped(task.tid)
         self._timed_waits.at_stop(task, stopped, goes_on=True)
         self._cancellation.at_stop(task, stopped)
+        self._has_stopped(task, stopped)
         self.shortcuts.resume(task, self._takeover.follow_time_namespace(stopped, task.process))
 
     def _on_call(self, task: Task, _stop: Stop) -> None:
@@ -418,6 +419,9 @@ class Loop:
             task.began_alone = 0
             self._fastpath.to_native(task.tid)
         at_exit, task.at_exit, task.rewound = task.at_exit, None, None
+        if at_exit is None and not self._rewinds_early:
+            self._timed_waits.at_stop(task, stopped)  # an exit takes the place of a trap
+        self._has_stopped(task, stopped)
         if at_exit is not None:
             at_exit(stopped)
             self._fastpath.to_python(task.tid, task.is_to_go_on)
@@ -431,12 +435,21 @@ class Loop:
         self.shortcuts.resume(task, self._takeover.follow_time_namespace(stopped, task.process))
         self._revise(task.process.world)
 
+    def _has_stopped(self, task: Task, stopped: Stopped) -> None:
+        """At a trap or an exit, of which one takes the place of the other (ptrace_stop).
+
+        A task that was interrupted may have been in a wait, or have begun one meanwhile.
+        """
+        if task.after.is_interrupted:
+            task.after.is_interrupted = False
+            restart.hide_interrupt(stopped, self._native.arch)
+
     def _watch(self, task: Task, call: SystemCall) -> None:
         """Find out whether a task that runs on after its deadline polls for a later time."""
         if not task.after.is_watched:
             return
         if self._calls.is_poll(call):
-            later.polls(task)
+            later.polls(task, (call.stack, call.counter))
             if task.process.world.carry_ns:
                 self.movement.carry(task.process.world)
         if task.after.reached_ns is None or not later.can_be_carried(task):
@@ -458,6 +471,7 @@ class Loop:
         ):
             number = 0
         else:
+            task.after.is_interrupted = False
             self._timed_waits.at_signal(task, stopped, number)
             info = stopped.signal()
             if crashes.is_of_namespace_init(process, number, info.si_code):

@@ -22,7 +22,6 @@ from contextlib import contextmanager, suppress
 
 from pytest_vdsotime import faults
 from pytest_vdsotime.errors import ClockClosed
-from pytest_vdsotime.kernel import ptrace
 from pytest_vdsotime.kernel.sample import TaskSample
 from pytest_vdsotime.timeline import (
     LATEST_NS,
@@ -282,13 +281,13 @@ class Operations:
 
     def _watch(self, tid: int) -> None:
         task = self._loop.tasks.get(tid)
-        if task is None or task.after.reached_ns is None or task.state != TaskState.RUNNING:
+        if task is None or task.state != TaskState.RUNNING:
             return
-        if not task.after.is_watched and can_be_carried(task):
-            task.after.is_watched = True
+        after = task.after
+        if after.reached_ns is not None and not after.is_watched and can_be_carried(task):
+            after.is_watched = True
             self._shortcuts.fastpath.to_python(tid)
-            with suppress(ProcessLookupError):
-                ptrace.interrupt(tid)
+            task.interrupt()
 
     def _flow(self, world: ClockState, rates: tuple[Rate, Rate]) -> None:
         """Have the lines flow until the programs rest."""

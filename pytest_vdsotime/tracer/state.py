@@ -19,7 +19,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from pytest_vdsotime.errors import UnsupportedProgram
 from pytest_vdsotime.events import EventKind, History, new_history
 from pytest_vdsotime.image import HostVdso
-from pytest_vdsotime.kernel import memory, procfs
+from pytest_vdsotime.kernel import memory, procfs, ptrace
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.sample import TaskSample
 from pytest_vdsotime.kernel.wait import Stop
@@ -465,11 +465,15 @@ class After:
     reached_ns: int | None = None
     """The length of its wait whose deadline was reached; None once it waits for something else."""
     polls: int = 0
-    """How often it has waited for no time since."""
+    """How often it has waited for no time since,"""
+    polls_at: tuple[int, int] = 0, 0
+    """and at which stack pointer and program counter."""
     former: tuple[tuple[int, int], int] = (0, 0), 0
     """Where it waited the last time, and how long."""
     is_watched: bool = False
     """It stops at system calls, as it may poll for a later time."""
+    is_interrupted: bool = False
+    """It was interrupted so that it does, and not to end a wait."""
 
 
 @dataclass(slots=True)
@@ -508,6 +512,12 @@ class Task:
     def is_waiting(self) -> bool:
         """Whether it is in, or enters, a wait that follows the clock."""
         return self.wait is not None and not self.wait.is_continued
+
+    def interrupt(self) -> None:
+        """Make it stop, without an end to a wait that it is in. Nothing if it has just ended."""
+        self.after.is_interrupted = True
+        with suppress(ProcessLookupError):
+            ptrace.interrupt(self.tid)
 
     def move(self, state: TaskState) -> None:
         """Change the state, by MOVES."""

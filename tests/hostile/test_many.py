@@ -212,7 +212,7 @@ def test_the_tracer_is_long_about_one_program() -> None:
             assert ring.tid == doorbell.pid
             loop.stops._postponed.append(ring)
             stopping.start()
-            loop._handle(loop.stops.next_of(program.pid))
+            loop.handle(loop.stops.next_of(program.pid))
 
         tracer.call_later(take_long)
         stopping.join()

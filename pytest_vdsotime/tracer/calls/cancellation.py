@@ -7,10 +7,8 @@ of its clock stop at their system calls.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
-from pytest_vdsotime.kernel import ptrace
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.tracer.calls import Calls
 from pytest_vdsotime.tracer.calls.expirations import Timers
@@ -44,10 +42,10 @@ class CanceledReads:
 
         For a canceled timer.
         """
-        world.to_stop = {task.tid for task in tasks if task.state == TaskState.RUNNING}
-        for tid in tuple(world.to_stop):
-            with suppress(ProcessLookupError):
-                ptrace.interrupt(tid)
+        running = [task for task in tasks if task.state == TaskState.RUNNING]
+        world.to_stop = {task.tid for task in running}
+        for task in running:
+            task.interrupt()
         self._wake(world)
 
     def has_stopped(self, task: Task) -> None:

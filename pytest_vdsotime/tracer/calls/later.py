@@ -16,7 +16,7 @@ from pytest_vdsotime.waits import Wait
 CARRY_NS = 10**6
 #: How much later than its deadline a program finds the time to be that waits for no time again and
 #: again: no kernel wakes a sleeper at the very instant, and programs count by coarser units.
-_STEPS_NS = (0, 0, 0, 1, 999, 9_000, 90_000, 900_000)
+_STEPS_NS = (*[0] * 16, 1, 999, 9_000, 90_000, 900_000)
 #: How much of `grace` the monotonic line passes for programs that wait again and again, and how
 #: much longer a back-off may be than its last step.
 _MAX_GRACES, _MAX_GROWTH = 5, 4
@@ -47,9 +47,11 @@ def relate(task: Task, wait: Wait) -> None:
         )
 
 
-def polls(task: Task) -> None:
+def polls(task: Task, place: tuple[int, int]) -> None:
     """Note that a task has polled with a timeout of 0: it may look for a later time."""
     world = task.process.world
+    if task.after.polls_at != place:
+        task.after.polls, task.after.polls_at = 0, place
     if task.after.reached_ns is not None:
         world.carry_ns = _next_step_ns(task)
     elif world.has_grace:

@@ -115,7 +115,7 @@ def _new(row: WaitRow, request: Request) -> Wait | None:
     if timeout_ns is None or timeout_ns < 0:
         return None
     if timeout_ns == 0 and not row.is_sleep:
-        later.polls(request.task)
+        later.polls(request.task, request.place)
         return None
     clock_id, is_absolute = basis
     host_ns, name, left_ns = now_ns(), CLOCKS[clock_id].line, timeout_ns
