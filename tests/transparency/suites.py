@@ -568,13 +568,32 @@ TRACED_ALREADY = (
     "they look with strace or gdb, and skip themselves where those do not work: a program on a "
     "clock is traced already ([limits.md](limits.md))"
 )
+AT_ONCE = (
+    "two things happen at once in them (a signal and the end of a process or of a sleep), and "
+    "which is first or how often is up to the machine: on a clock a stop more lies between them"
+)
 COREUTILS_TRACING = (
     *("dd: *nocache_eof.sh", "ls: *stat-free-symlinks.sh", "mv: *atomic*.sh"),
     *("tail-2: *inotify-only-regular.sh", "tail-2: *inotify-rotate-resources.sh"),
 )
 
 SUITES = {
-    "posix": Suite("Open POSIX Test Suite", prepare_posix, ("gcc",), apart=True, batch=50),
+    "posix": Suite(
+        *("Open POSIX Test Suite", prepare_posix, ("gcc",)),
+        apart=True,
+        batch=50,
+        reasons={
+            "mq_receive/13-1": AT_ONCE,
+            "mq_timedreceive/5-3": AT_ONCE,
+            "pthread_cond_init/1-3": AT_ONCE,
+            "sigaction/10-1": AT_ONCE,
+            "sigqueue/9-1": "it queues as many signals as its user may have, of which others of "
+            "that user have some",
+            "timer_getoverrun/1-1": AT_ONCE,
+            "timer_getoverrun/2-3": "its timer's signal is ignored: the kernel counts on, the "
+            "tracer begins anew with each ([limits.md](limits.md))",
+        },
+    ),
     "coreutils": Suite(
         *("GNU coreutils", prepare_coreutils, ("gcc", "make")),
         apart=True,
