@@ -4,6 +4,7 @@
 # make transparency  others' test suites, bare and on a clock: the table of docs/transparency.md;
 #              SUITES="cpython go" some of them
 # make test-arm64  the tests on an emulated 64-bit Arm machine; PYTEST_ARGS=--short some of them, or as there
+# make stress  what is to be the same in every run of it, 300 times; RUNS=20 fewer
 # make docs    the pages of pytest_vdsotime/docs as HTML; any warning fails
 # make lint    ruff and mypy alone
 # make clean   removes what the others made
@@ -16,7 +17,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: demo test set-up real-programs test-arm64 bench transparency docs lint clean
+.PHONY: demo test set-up real-programs test-arm64 bench transparency stress docs lint clean
 
 PYTHON ?= python3
 version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2] * (sys.version_info >= (3, 11)))')
@@ -79,6 +80,11 @@ bench: $(installed) $(checkout)/made
 transparency: $(installed) $(checkout)/made
 	@cd $(checkout) && $(bin) python tests/transparency/lane.py --work $(WORK)/transparency \
 	    --page $(CURDIR)/pytest_vdsotime/docs/transparency.md --jobs $(or $(JOBS),2) $(SUITES)
+
+# Other programs may run meanwhile: the more there are, the more it shows.
+stress: $(installed) $(checkout)/made
+	@cd $(checkout) && VDSOTIME_STRESS=$(or $(RUNS),300) $(bin) pytest tests/real/test_order_of_deadlines.py \
+	    -p no:randomly -q $(PYTEST_ARGS)
 
 docs: $(installed) $(sphinx)
 	@$(venv)/bin/sphinx-build -q -W --keep-going -c .ci/docs -d $(WORK)/doctrees \
