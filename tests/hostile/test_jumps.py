@@ -1,4 +1,4 @@
-"""Strides and jumps: what is due within one comes once, at its end, and whatever a program or a test
+"""Strides and jumps: what is due within one comes once, at its end. Whatever a program or a test
 does meanwhile, the clock stays usable."""
 
 from __future__ import annotations
@@ -279,7 +279,7 @@ def test_a_jump_that_cannot_be(delta: Any, error: type[Exception]) -> None:
         with pytest.raises(TypeError):
             clock.jump(1, hours=1)
         with pytest.raises(TypeError):
-            clock.jump(1, stride="1h")  # type: ignore[call-arg]
+            clock.jump(1, stride="1h")  # type: ignore[arg-type]
         assert clock.time_ns() == 0
         assert sleep.poll() is None
 
