@@ -29,13 +29,16 @@ Instant: TypeAlias = str | datetime | date | int | float | timedelta | None
 #: What `advance`, `jump` and `stride` take.
 Span: TypeAlias = str | timedelta | float
 
-ACCEPTED_INSTANTS = (
-    "an ISO 8601 string ('2038-01-19T03:14:07Z', '1970-01-01'), '@SECONDS' since the epoch, "
-    "a span from now ('-15d', '+1h30m', '2 days ago', 'in 3 weeks'), "
-    "a datetime (naive is UTC), a date, an int or float of seconds since the epoch, "
-    "a timedelta from now, or None for now"
+_TEXTS = (
+    "ISO 8601 ('2038-01-19T03:14:07Z', '1970-01-01'), '@SECONDS' since the epoch, or a span from "
+    "now ('-15d', '+1h30m', '2 days ago', 'in 3 weeks')"
 )
-ACCEPTED_SPANS = "seconds, a timedelta, or a span such as '1h30m', '90s' or '2 days'"
+ACCEPTED_INSTANTS = (
+    f"a string in {_TEXTS}, a datetime (naive is UTC), a date, an int or float of seconds since "
+    "the epoch, a timedelta from now, or None for now"
+)
+_SPAN_TEXTS = "a span such as '1h30m', '90s' or '2 days', or seconds"
+ACCEPTED_SPANS = f"{_SPAN_TEXTS}, or a timedelta"
 
 _NS_PER_DAY = 86_400 * NS_PER_S
 _UNITS = {
@@ -115,14 +118,14 @@ def _parse_text(text: str, now_ns: int | None) -> int:
         try:
             return round(Fraction(text[1:]) * NS_PER_S)
         except (ValueError, ZeroDivisionError):
-            raise ValueError(f"{text!r} is not an instant; use {ACCEPTED_INSTANTS}") from None
+            raise ValueError(f"{text!r} is not an instant; use {_TEXTS}") from None
     span_ns = parse_span(text)
     if span_ns is not None:
         return span_ns + (host_wall_ns() if now_ns is None else now_ns)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise ValueError(f"{text!r} is not an instant ({error}); use {ACCEPTED_INSTANTS}") from None
+        raise ValueError(f"{text!r} is not an instant ({error}); use {_TEXTS}") from None
     return _since_epoch_ns(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 
@@ -190,7 +193,7 @@ def span_to_ns(span: Span, what: str) -> int:
             try:
                 span_ns = seconds_to_ns(float(span), what)
             except ValueError:
-                raise ValueError(f"{what} is {ACCEPTED_SPANS}, not {span!r}") from None
+                raise ValueError(f"{what} is {_SPAN_TEXTS}, not {span!r}") from None
     elif _is_number(span):
         span_ns = seconds_to_ns(span, what)
     if span_ns is None:

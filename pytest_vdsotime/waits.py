@@ -303,6 +303,8 @@ class Timer(Deadlines):
     deadlines: tuple[tuple[LineName, int], ...] = ()
     """Empty: it is not armed."""
     interval_ns: int = 0
+    length_ns: int = 0
+    """How far its next expiration was when it was set, or had expired last."""
     set_ns: int = 0
     """When it was set, or has expired last, by the host's CLOCK_MONOTONIC."""
     is_absolute: bool = False
@@ -338,6 +340,7 @@ class Timer(Deadlines):
             self.deadlines = ()
             return 1
         count, self.set_ns = 1 + over_ns // self.interval_ns, host_ns
+        self.length_ns = self.interval_ns
         way_ns = count * self.interval_ns
         self.deadlines = tuple([(name, end_ns + way_ns) for name, end_ns in self.deadlines])
         return count

@@ -100,6 +100,8 @@ int begins_wait(struct wait_table *table, uint64_t tid, const struct syscall_inf
         struct span there = {(void *)info->args[kind - WAIT_BY_POINTER], sizeof wait.timeout};
         if (syscall6(NR_process_vm_readv, tid, (long)&here, 1, (long)&there, 1, 0) != sizeof wait.timeout)
             return 0;
+        if (!wait.timeout[0] && !wait.timeout[1])
+            return 0; /* a poll, after which the program may be looking for a later time */
     }
     uint64_t rest = info->nr == NR_nanosleep ? info->args[1] : info->nr == NR_clock_nanosleep ? info->args[3] : 0;
     if (rest) {

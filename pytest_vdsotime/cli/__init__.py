@@ -79,6 +79,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if obstacle is not None:
         fail(EXIT_OWN_ERROR, str(TracingUnavailable(*obstacle)))
     options.parameters = {one.name: getattr(options, one.name) for one in PARAMETERS if one.flag}
+    for one in PARAMETERS:
+        try:
+            if one.flag:
+                one.check(options.parameters[one.name])
+        except (TypeError, ValueError) as error:
+            parser.error(f"{one.flag}: {error}")
     try:
         validate_options(**options.parameters)
     except (TypeError, ValueError) as error:

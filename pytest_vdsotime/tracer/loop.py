@@ -378,11 +378,9 @@ class Loop:
 
     def _revise(self, world: ClockState) -> None:
         """After a call that may have changed timers, or passed a little time."""
-        if world.timers_changed:
-            self.timers.revise(world)
-        if world.grace.has_moved:
-            world.grace.has_moved = False
-            self.movement.revise(world)
+        if world.changed_timers:
+            self.timers.revise_changed(world)
+        self.movement.follow_grace(world)
 
     def _on_loader_failure(self, task: Task, stopped: Stopped, call: SystemCall) -> None:
         process = task.process
@@ -446,14 +444,19 @@ class Loop:
 
     def _watch(self, task: Task, call: SystemCall) -> None:
         """Find out whether a task that runs on after its deadline polls for a later time."""
-        if not task.after.is_watched:
+        after = task.after
+        if not after.watched_calls:
             return
         if self._calls.is_poll(call):
             later.polls(task, (call.stack, call.counter))
             if task.process.world.carry_ns:
                 self.movement.carry(task.process.world)
-        if task.after.reached_ns is None or not later.can_be_carried(task):
-            task.after.is_watched = False
+        else:
+            after.watched_calls -= 1
+            if not after.watched_calls:
+                after.reached_ns = None  # it does something else
+        if after.reached_ns is None or not later.can_be_carried(task):
+            after.watched_calls = 0
             self._fastpath.to_python(task.tid, task.is_to_go_on)
 
     def _on_group_stop(self, task: Task, _stop: Stop) -> None:

@@ -28,6 +28,8 @@ from pytest_vdsotime.waits import NEVER_NS, Timer, Wait
 
 #: Timers of the kernel and of the tracer are never compared more closely.
 _TOLERANCE_NS = 200_000
+#: For how long others may be busy for sleeps that are due to end in their order.
+_MAX_ORDER_NS = 50 * 10**6
 
 
 class Pending(NamedTuple):
@@ -104,6 +106,12 @@ class Movement:
         carry_ns, world.carry_ns = world.carry_ns, 0
         self.move_on(world, carry_ns)
         self.revise(world)
+
+    def follow_grace(self, world: ClockState) -> None:
+        """After short waits: see to what waits for longer, now and then."""
+        if world.grace.has_moved:
+            world.grace.has_moved = False
+            self.revise(world)
 
     def waits(
         self, world: ClockState, samples: Mapping[int, TaskSample] | None = None
@@ -190,12 +198,17 @@ class Movement:
             self._shortcuts.fastpath.end_call(task.tid, wait.row.expired)
 
     def let_in(self, world: ClockState, but: Container[int] = ()) -> None:
-        """Sleeps that are held enter the kernel."""
+        """Sleeps that are held enter the kernel.
+
+        But those that are due, for a while: it is for the clock to say which of them ends first.
+        """
+        lines, host_ns = world.page.lines, now_ns()
+        is_orderly = world.is_passing and host_ns - world.busy.since_ns < _MAX_ORDER_NS
         for task in self._quiescence.held(world):
-            if task.tid in but:
+            assert isinstance(task.held, Request) and task.wait is not None
+            if task.tid in but or (is_orderly and task.wait.left_ns(lines, host_ns) <= 0):
                 continue
             request, task.held = task.held, None
-            assert isinstance(request, Request) and task.wait is not None
             with task.process.answers_for("beginning a wait of"):
                 answer = in_kernel(request, task.wait, HELD_TOLERANCE_NS)
                 if isinstance(answer, Substitute):

@@ -47,7 +47,9 @@ _GRAIN_NS = 10**6
 #: looks at tasks would be needed for that.
 _MAX_LOOKS = 20_000
 #: A task that runs for so long after its deadline is watched: it may poll for a later time.
-_SUSPICIOUS_NS = 10**6
+_SUSPICIOUS_NS = 3 * 10**6
+#: At so many calls that are no such polls.
+_WATCHED_CALLS = 16
 #: Programs that are busy for longer find that work takes time, where the lines stand: for at least
 #: so long, and on a slow machine (an emulated one) as long as it takes to count to `_COUNT` often.
 _LONG_NS, _LONG_COUNTS = 100 * 10**6, 2000
@@ -149,12 +151,14 @@ class Operations:
     ) -> Mapping[int, TaskSample]:
         """Have everything end that is due by when so much has passed, and is carried on then."""
         passed_ns, since_ns = world.passed_ns, now_ns()
+        began_ns = passed_ns
         while pending := self.movement.pending(world, samples):
             if world.passed_ns != passed_ns:
                 passed_ns, since_ns = world.passed_ns, now_ns()
             carried = [one.left_ns for one in pending if one.is_carried and one.left_ns < CARRY_NS]
             goal_ns = max(goal_ns, passed_ns + max(carried, default=0))
-            step_ns, due = self.next_step(world, pending, goal_ns - passed_ns, stride_ns)
+            stride = None if stride_ns is None else (stride_ns, passed_ns - began_ns)
+            step_ns, due = self.next_step(world, pending, goal_ns - passed_ns, stride)
             if not due:
                 break
             if now_ns() - since_ns > timeout_s * NS_PER_S:
@@ -162,22 +166,29 @@ class Operations:
             self.movement.fire(world, step_ns, due)
             if stride_ns is None:
                 self._shortcuts.pass_sleeps(world, goal_ns - world.passed_ns, rounding_ns(world))
-            self._renew(world, pending)
+            self._renew(world, [one for one in pending if one not in due])
             samples = self.settle(world, timeout_s)
         return samples
 
     def next_step(
-        self, world: ClockState, pending: Sequence[Pending], most_ns: int, stride_ns: int | None
+        self,
+        world: ClockState,
+        pending: Sequence[Pending],
+        most_ns: int,
+        stride: tuple[int, int] | None,
     ) -> tuple[int, Sequence[Pending]]:
         """Return how far the lines go next, and what ends there; nothing is due within `most_ns`.
 
-        In strides all that is due within one ends with it.
+        In strides (how long, how far the lines have gone since the first began) all that is due
+        within one ends with it; but what is over already, or for what was left, ends at once.
         """
         left_ns = max(pending[0].left_ns, 0)
         if left_ns > most_ns:
             return 0, ()
-        if stride_ns is not None:
-            step_ns = min(max(-(-left_ns // stride_ns), 1) * stride_ns, most_ns)
+        is_over = not left_ns or (pending[0].is_carried and left_ns < CARRY_NS)
+        if stride is not None and not is_over:
+            stride_ns, gone_ns = stride
+            step_ns = min(-(-(gone_ns + left_ns) // stride_ns) * stride_ns - gone_ns, most_ns)
             return step_ns, [one for one in pending if one.left_ns <= step_ns]
         step_ns = _rounded(world, left_ns, most_ns)
         due = [one for one in pending if one.left_ns <= step_ns]
@@ -236,9 +247,10 @@ class Operations:
                 passed_ns, began_ns = world.passed_ns, now_ns()
             if stop is not None:
                 self._loop.handle(stop)
-                nap_ns = FIRST_NAP_NS
                 task = self._loop.tasks.get(stop.tid)
-                if (task is None or task.held is None) and now_ns() - began_ns < timeout_ns:
+                is_held = task is not None and task.held is not None
+                nap_ns = 1 if is_held else FIRST_NAP_NS  # perhaps all are at rest now
+                if now_ns() - began_ns < timeout_ns:
                     continue
             if world.closed is not None:
                 raise ClockClosed("the clock is closed")
@@ -284,8 +296,8 @@ class Operations:
         if task is None or task.state != TaskState.RUNNING:
             return
         after = task.after
-        if after.reached_ns is not None and not after.is_watched and can_be_carried(task):
-            after.is_watched = True
+        if after.reached_ns is not None and not after.watched_calls and can_be_carried(task):
+            after.watched_calls = _WATCHED_CALLS
             self._shortcuts.fastpath.to_python(tid)
             task.interrupt()
 
@@ -381,6 +393,8 @@ class Autojump:
         Returns how long to wait for the next stop, in nanoseconds; 0: until it comes.
         """
         self._loop.timers.alarms.ring()
+        for world in self._loop.worlds:
+            self.movement.follow_grace(world)
         patiences = [
             self._try_to_jump(world)
             for world in self._loop.worlds
@@ -425,7 +439,8 @@ class Autojump:
             if idle_ns < world.jump_after_ns:
                 return max(world.jump_after_ns - idle_ns, FIRST_NAP_NS)
         most_ns = LATEST_NS - world.page.lines.wall.at(now_ns())
-        step_ns, due = operations.next_step(world, pending, most_ns, world.stride_ns)
+        stride = None if world.stride_ns is None else (world.stride_ns, world.passed_ns)
+        step_ns, due = operations.next_step(world, pending, most_ns, stride)
         if not due:
             self.movement.let_in(world)
             return 0

@@ -80,11 +80,20 @@ class Quiescence:
             self.last_busy = next(sample.tid for sample in samples if sample.is_busy)
             return None
         if any(
-            sample.state in ENDED and not _leads_others(task)
+            # What waits for its end has yet to hear of it.
+            (sample.state in ENDED and not _leads_others(task))
+            # It sleeps for less than a timer's slack (futex(2) with a timeout of 0).
+            or (task.after.poll is not None and self._polls(task, sample))
             for task, sample in zip(to_see, samples, strict=True)
         ):
-            return None  # what waits for its end has yet to hear of it
+            return None
         return {sample.tid: sample for sample in samples}
+
+    def _polls(self, task: Task, sample: TaskSample) -> bool:
+        """Whether it is in a wait for no time."""
+        is_same = task.after.poll == (sample.nr, tuple(sample.arguments))
+        is_there = task.after.polls_at == (sample.stack, sample.counter)
+        return is_same and is_there and self._fastpath.record_of(task.tid) is None
 
     def _are_brief(self, tasks: Sequence[Task], samples: Sequence[TaskSample]) -> bool:
         """Whether each thread that has run is now in a wait no longer than `grace`.

@@ -177,7 +177,8 @@ class ClockState:
     timers: dict[TimerKey, Timer] = field(default_factory=dict)
     sockets: dict[int, SocketTimeouts] = field(default_factory=dict)
     """By their number (inode)."""
-    timers_changed: bool = False
+    changed_timers: list[Timer] = field(default_factory=list)
+    """By calls of programs that have just been answered."""
     unsent: set[TimerKey] = field(default_factory=set)
     """Timers whose signals could not be queued yet."""
     watchers: set[int] = field(default_factory=set)
@@ -468,10 +469,12 @@ class After:
     """How often it has waited for no time since,"""
     polls_at: tuple[int, int] = 0, 0
     """and at which stack pointer and program counter."""
+    poll: tuple[int, tuple[int, ...]] | None = None
+    """The number and the arguments of the last of these calls."""
     former: tuple[tuple[int, int], int] = (0, 0), 0
     """Where it waited the last time, and how long."""
-    is_watched: bool = False
-    """It stops at system calls, as it may poll for a later time."""
+    watched_calls: int = 0
+    """At how many system calls more it stops, as it may poll for a later time."""
     is_interrupted: bool = False
     """It was interrupted so that it does, and not to end a wait."""
 

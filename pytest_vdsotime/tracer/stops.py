@@ -360,7 +360,7 @@ class Shortcuts:
         sees_exit = (
             task.at_exit is not None
             or (self.native.arch.rewinds_early and task.is_waiting)
-            or task.after.is_watched
+            or task.after.watched_calls > 0
         )
         if not sees_exit and not process.traces_calls and not process.world.stops_at_calls:
             stopped.resume(number)

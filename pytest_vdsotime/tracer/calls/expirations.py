@@ -25,6 +25,7 @@ from pytest_vdsotime import faults
 from pytest_vdsotime.abi import constant
 from pytest_vdsotime.kernel import descriptors, procfs, ptrace, signals
 from pytest_vdsotime.timeline import NS_PER_S, now_ns
+from pytest_vdsotime.tracer.calls.later import is_brief, spend_grace
 from pytest_vdsotime.tracer.calls.waits import deadline_of, owner_of, tell_fired
 from pytest_vdsotime.tracer.fastpath import FastPath
 from pytest_vdsotime.tracer.state import ClockState, Process, Task
@@ -117,14 +118,22 @@ class Timers:
                     yield timer
 
     def revise(self, world: ClockState) -> None:
-        """After a change of the timers, or of the lines: sets their alarms."""
-        world.timers_changed = False
+        """After a change of the lines: set the alarms of its timers."""
+        world.changed_timers.clear()
+        self._set_alarms(world, tuple(world.timers.values()))
+
+    def revise_changed(self, world: ClockState) -> None:
+        """After a call that has set some of its timers: set their alarms."""
+        changed, world.changed_timers = world.changed_timers, []
+        self._set_alarms(world, changed)
+
+    def _set_alarms(self, world: ClockState, timers: Sequence[Timer]) -> None:
         if world.is_advancing and world.flows_since_ns is None:  # they expire as the lines move
-            for timer in world.timers.values():
+            for timer in timers:
                 self.alarms.cancel(timer)
             return
         host_ns = now_ns()
-        for timer in tuple(world.timers.values()):
+        for timer in timers:
             with self._answers_for(world, timer):
                 self._revise(world, timer, host_ns)
 
@@ -138,6 +147,8 @@ class Timers:
         due_ns = timer.due_ns(world.page.lines, host_ns) if timer.deadlines else NEVER_NS
         if timer.is_running:
             return
+        if is_brief(timer, world):
+            due_ns = host_ns + max(timer.left_ns(world.page.lines, host_ns), 0)
         if due_ns >= NEVER_NS:
             self.alarms.cancel(timer)
         elif timer.copy >= 0 and kernel_may_run(world):
@@ -183,9 +194,14 @@ class Timers:
             timer.deadlines = tuple([(name, end + way_ns) for name, end in timer.deadlines])
 
     def _rings(self, world: ClockState, timer: Timer) -> None:
-        if world.closed is None and world.timers.get(timer.key) is timer:
-            self.expire(world, timer)
-            self.revise(world)
+        if world.closed is not None or world.timers.get(timer.key) is not timer:
+            return
+        if is_brief(timer, world):
+            spend_grace(world, timer)
+            left_ns = max(timer.left_ns(world.page.lines, now_ns()), 0)
+            timer.deadlines = tuple([(name, end - left_ns) for name, end in timer.deadlines])
+        self.expire(world, timer)
+        self._set_alarms(world, (timer,))
 
     def expire(self, world: ClockState, timer: Timer) -> None:
         """Have what is due by now expire."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pytest_vdsotime.timeline import LineName, now_ns
 from pytest_vdsotime.tracer.state import ClockState, Task
-from pytest_vdsotime.waits import Wait
+from pytest_vdsotime.waits import Timer, Wait
 
 #: A program that waits for what is left of a wait, which is less than this, is carried on.
 CARRY_NS = 10**6
@@ -25,6 +25,7 @@ _MAX_GRACES, _MAX_GROWTH = 5, 4
 def relate(task: Task, wait: Wait) -> None:
     """Relate a new wait to the one before: perhaps it is for what was left."""
     left_ns, was_reached_ns = wait.length_ns, task.after.reached_ns
+    task.after.poll = None
     place, former_ns = task.after.former
     wait.has_grown = (
         place == wait.place
@@ -47,15 +48,20 @@ def relate(task: Task, wait: Wait) -> None:
         )
 
 
-def polls(task: Task, place: tuple[int, int]) -> None:
-    """Note that a task has polled with a timeout of 0: it may look for a later time."""
-    world = task.process.world
+def polls(
+    task: Task, place: tuple[int, int], call: tuple[int, tuple[int, ...]] | None = None
+) -> None:
+    """Note that a task has polled with a timeout of 0: it may look for a later time.
+
+    `call`: its number and arguments, if the kernel may have it sleep for a moment all the same.
+    """
+    world, task.after.poll = task.process.world, call
     if task.after.polls_at != place:
         task.after.polls, task.after.polls_at = 0, place
-    if task.after.reached_ns is not None:
+    if world.has_grace:
+        pass_grace(world, _next_step_ns(task))
+    elif task.after.reached_ns is not None:
         world.carry_ns = _next_step_ns(task)
-    elif world.has_grace:
-        _pass_grace(world, _next_step_ns(task))
 
 
 def can_be_carried(task: Task) -> bool:
@@ -75,22 +81,23 @@ def was_reached(task: Task, length_ns: int) -> None:
         task.after.polls = 0
 
 
-def is_brief(wait: Wait, world: ClockState) -> bool:
+def is_brief(what: Wait | Timer, world: ClockState) -> bool:
     """Whether it passes in real time on a frozen monotonic line (`grace`)."""
     return (
         world.has_grace
-        and (wait.length_ns <= world.grace_ns or wait.has_grown)
-        and wait.deadlines[-1][0] is LineName.MONOTONIC
+        and (what.length_ns <= world.grace_ns or (isinstance(what, Wait) and what.has_grown))
+        and bool(what.deadlines)
+        and what.deadlines[-1][0] is LineName.MONOTONIC
     )
 
 
-def spend_grace(world: ClockState, wait: Wait) -> None:
+def spend_grace(world: ClockState, what: Wait | Timer) -> None:
     """Its time has passed, which was real: the monotonic line goes on to its end, and it alone."""
-    world.grace.waited_ns += wait.length_ns
-    _pass_grace(world, wait.deadlines[-1][1] - world.page.lines.monotonic.at(now_ns()))
+    world.grace.waited_ns += what.length_ns
+    pass_grace(world, what.deadlines[-1][1] - world.page.lines.monotonic.at(now_ns()))
 
 
-def _pass_grace(world: ClockState, by_ns: int) -> None:
+def pass_grace(world: ClockState, by_ns: int) -> None:
     """Move the monotonic line on, until that adds up to some times `grace`.
 
     So a program that polls for ever does not carry the clock away.

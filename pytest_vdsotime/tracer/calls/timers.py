@@ -44,8 +44,8 @@ def _follows(request: Request) -> bool:
     return request.process.world.follows
 
 
-def _changed(request: Request) -> None:
-    request.process.world.timers_changed = True
+def _changed(request: Request, timer: Timer) -> None:
+    request.process.world.changed_timers.append(timer)
 
 
 def _left(timer: Timer | None, request: Request) -> tuple[int, int]:
@@ -72,11 +72,11 @@ def _arm(
         host_ns = now_ns()
         left_ns = request.left_ns(timer.clock_id, value_ns, host_ns) if is_absolute else value_ns
         line = CLOCKS[timer.clock_id if is_absolute else 1].line
-        timer.set_ns = host_ns
+        timer.set_ns, timer.length_ns = host_ns, left_ns
         timer.deadlines = deadlines(
             world.page.lines, host_ns, line, left_ns, ends_early=world.ends_early
         )
-    _changed(request)
+    _changed(request, timer)
 
 
 # --- setitimer(2), alarm(2) ----------------------------------------------------------------------
@@ -163,6 +163,8 @@ def _timerfd_settime(request: Request) -> Answer:
         try:
             descriptors.check_ticks()
             timer.copy = descriptors.copy_of(request.stopped.tid, request.number(0))
+        except ProcessLookupError:
+            return None  # it dies
         except OSError as error:
             world.warn(
                 request.process.pid,
@@ -188,7 +190,7 @@ def _timerfd_settime(request: Request) -> Answer:
         # fs/timerfd.c). The new one has been read, or stands where the kernel can read it.
         if result not in (0, -errno.EFAULT):
             timer.deadlines = before
-            _changed(request)
+            _changed(request, timer)
         else:
             timer.is_canceled = False
             timer.is_canceled_when_set = flags & 3 == 3 and timer.clock_id in (0, 8)
@@ -328,7 +330,7 @@ def _timer_delete(request: Request) -> Answer:
     timer = _posix_timer(request)
     if timer is not None:
         forget(request.process.world, timer)
-        _changed(request)
+        _changed(request, timer)
     return None
 
 

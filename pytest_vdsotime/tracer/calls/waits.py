@@ -115,7 +115,7 @@ def _new(row: WaitRow, request: Request) -> Wait | None:
     if timeout_ns is None or timeout_ns < 0:
         return None
     if timeout_ns == 0 and not row.is_sleep:
-        later.polls(request.task, request.place)
+        later.polls(request.task, request.place, (request.nr, request.arguments))
         return None
     clock_id, is_absolute = basis
     host_ns, name, left_ns = now_ns(), CLOCKS[clock_id].line, timeout_ns
@@ -200,7 +200,6 @@ def finish(task: Task, wait: Wait, stopped: Stopped, result: int) -> int:
     if not is_interrupted:
         if wait.has_grace and result == row.expired:
             later.spend_grace(task.process.world, wait)
-            later.was_reached(task, wait.length_ns)
         # A signal may show yet that it was (at_signal).
         task.wait = wait if is_fault and row.tells_events else None
         is_late = not (is_fault or result == -errno.EINVAL) or not is_mask_refused(wait, stopped)
