@@ -62,9 +62,9 @@ test:
 set-up: real-programs $(just) $(suite) $(programs)/made $(installed) lint
 
 real-programs:
-	@.ci/programs busybox chromium cron curl git javac nginx node openssl perl \
-	    qemu-riscv64 redis-cli redis-server setpriv strace stress-ng '/usr/lib/postgresql/*/bin/postgres' \
-	    /usr/lib/python3.11/test/test_time.py /lib/ld-linux.so.2 /lib32/libgcc_s.so.1
+	@.ci/programs beanstalkd busybox chromium cron curl erl git javac nginx node openssl perl puma \
+	    qemu-riscv64 redis-cli redis-server ruby setpriv strace stress-ng \
+	    '/usr/lib/postgresql/*/bin/postgres' /usr/sbin/mariadbd /usr/lib/python3.11/test/test_time.py /lib/ld-linux.so.2 /lib32/libgcc_s.so.1
 
 # As root on an x86_64 Debian: it installs the emulator if that is missing.
 test-arm64: $(installed)
