@@ -33,15 +33,12 @@ def relate(task: Task, wait: Wait) -> None:
         and wait.length_ns <= _MAX_GROWTH * former_ns
     )
     task.after.former = wait.place, left_ns
-    if was_reached_ns is None:
-        task.after.polls = 0
-        return
-    if left_ns >= CARRY_NS:
-        task.after.reached_ns, task.after.polls = None, 0
-    elif left_ns > 0:
-        wait.is_carried = left_ns < was_reached_ns
-    else:
-        step_ns = _next_step_ns(task)
+    if left_ns > 0:
+        wait.is_carried = was_reached_ns is not None and left_ns < min(was_reached_ns, CARRY_NS)
+        if not wait.is_carried:
+            task.after.reached_ns, task.after.polls = None, 0
+    elif was_reached_ns is not None or task.process.world.has_grace:
+        step_ns = _next_step_ns(task, wait.place)
         wait.is_carried = step_ns > 0
         wait.deadlines = tuple(
             [(name, at_ns - left_ns + step_ns) for name, at_ns in wait.deadlines]
@@ -56,12 +53,10 @@ def polls(
     `call`: its number and arguments, if the kernel may have it sleep for a moment all the same.
     """
     world, task.after.poll = task.process.world, call
-    if task.after.polls_at != place:
-        task.after.polls, task.after.polls_at = 0, place
     if world.has_grace:
-        pass_grace(world, _next_step_ns(task))
+        pass_grace(world, _next_step_ns(task, place))
     elif task.after.reached_ns is not None:
-        world.carry_ns = _next_step_ns(task)
+        world.carry_ns = _next_step_ns(task, place)
 
 
 def can_be_carried(task: Task) -> bool:
@@ -69,7 +64,9 @@ def can_be_carried(task: Task) -> bool:
     return task.after.polls < len(_STEPS_NS)
 
 
-def _next_step_ns(task: Task) -> int:
+def _next_step_ns(task: Task, place: tuple[int, int]) -> int:
+    if task.after.polls_at != place:
+        task.after.polls, task.after.polls_at = 0, place
     task.after.polls += 1
     return _STEPS_NS[task.after.polls - 1] if task.after.polls <= len(_STEPS_NS) else 0
 
