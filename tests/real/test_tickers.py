@@ -224,3 +224,48 @@ def test_strides(name: str, clock: FrozenClock, ticker: Program) -> None:
     late = ticks(ticker)
     clock.advance(minutes=2, seconds=5)
     assert (late, ticks(ticker)) == TICKERS[name][1]
+
+
+# Debian's cron, in a mount namespace of its own, where it does not find this machine's jobs.
+CRON = "mount --bind crontab /etc/crontab; for place in /etc/cron.d /var/spool/cron/crontabs /run; "
+CRON += "do mount --bind empty $place; done; exec cron -f"
+CRONTAB = """\
+* * * * *   root  date -u "+minute \\%F \\%R" >>{0}
+20 4 * * *  root  date -u "+at 04:20, \\%F \\%R" >>{0}
+"""
+CRON_JOBS: dict[str, tuple[Callable[[FrozenClock], None], list[str]]] = {
+    "a few minutes": (
+        lambda clock: clock.jump(minutes=4),
+        ["minute 2028-02-01 04:05"] * 4,
+    ),
+    "an hour": (
+        lambda clock: clock.jump(hours=1),
+        ["minute 2028-02-01 05:01", "at 04:20, 2028-02-01 05:01"],
+    ),
+    "a month": (lambda clock: clock.jump(days=30), ["minute 2028-03-02 04:01"]),
+    "strides": (
+        lambda clock: clock.advance(minutes=30, stride="10m"),
+        [
+            *(f"minute 2028-02-01 04:{minute}" for minute in (11, 21, 31)),
+            "at 04:20, 2028-02-01 04:21",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CRON_JOBS)
+def test_cron(name: str, as_root: None, tmp_path: Path) -> None:
+    """It knows what to make up for after a suspend, and that nobody wants a month of it."""
+    move, jobs = CRON_JOBS[name]
+    log = tmp_path / "log"
+    (tmp_path / "crontab").write_text(CRONTAB.format(log))
+    (tmp_path / "empty").mkdir()
+    with FrozenClock("2028-02-01T04:00:30", monotonic="freeze") as clock:
+        command = ["unshare", "--mount", "sh", "-ec", CRON]
+        cron = clock.popen(command, cwd=tmp_path, env={**os.environ, "TZ": "UTC"})
+        clock.advance(60)
+        log.write_text("")
+        move(clock)
+        assert sorted(log.read_text().splitlines()) == sorted(jobs)
+        cron.terminate()
+        cron.wait()
