@@ -26,6 +26,7 @@
 #include <linux/ptrace.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
+#include <linux/tcp.h>
 #include <linux/time.h>
 #include <linux/timerfd.h>
 #include <linux/timex.h>
@@ -37,6 +38,9 @@
 #include "tracer/fastpath.h"
 #include "tracer/sample.h"
 #include "tracer/spawn.h"
+
+/* Where TCP_INFO (tcp(7)) says how much is yet to be sent. */
+#define TCP_NOTSENT_BYTES __builtin_offsetof(struct tcp_info, tcpi_notsent_bytes)
 
 /* The value as text in the compiler's output, as in the kernel's own asm-offsets.h (include/linux/kbuild.h). */
 #define CONSTANT(name) __asm__("\n.ascii \"constant " #name " %c0\"" : : "i"((long)(name)));
@@ -222,6 +226,7 @@ void constants(void)
     CONSTANT(VDSO_MOVING)
     CONSTANT(VDSO_PAGE_SIZE)
     CONSTANT(VDSO_PRIVATE)
+    CONSTANT(TCP_NOTSENT_BYTES)
     CONSTANT(VDSO_TICKING)
     CONSTANT(WAIT_BY_POINTER)
     CONSTANT(WAIT_BY_VALUE)

@@ -20,7 +20,7 @@ from pytest_vdsotime.tracer.calls import Calls, sockets
 from pytest_vdsotime.tracer.calls.cancellation import CanceledReads
 from pytest_vdsotime.tracer.calls.expirations import Timers
 from pytest_vdsotime.tracer.calls.later import is_brief, spend_grace, was_reached
-from pytest_vdsotime.tracer.calls.waits import HELD_TOLERANCE_NS, in_kernel, tell_expired
+from pytest_vdsotime.tracer.calls.waits import HELD_TOLERANCE_NS, in_kernel, owner_of, tell_expired
 from pytest_vdsotime.tracer.quiescence import Quiescence
 from pytest_vdsotime.tracer.state import ClockState, Task, TaskState
 from pytest_vdsotime.tracer.stops import Shortcuts
@@ -106,6 +106,11 @@ class Movement:
         carry_ns, world.carry_ns = world.carry_ns, 0
         self.move_on(world, carry_ns)
         self.revise(world)
+
+    def owner_of(self, world: ClockState, pending: Pending) -> int:
+        """Return the process that is to go on."""
+        what = pending.what
+        return owner_of(world, what) if isinstance(what, Timer) else what[0].process.pid
 
     def follow_grace(self, world: ClockState) -> None:
         """After short waits: see to what waits for longer, now and then."""
@@ -244,7 +249,11 @@ class Movement:
             is_later = due_ns > wait.host_due_ns + _TOLERANCE_NS
             is_sooner = due_ns < wait.host_due_ns - _TOLERANCE_NS
             with task.process.answers_for("revising a wait of"):
-                if due_ns <= host_ns:
+                if task.held is not None:  # when it goes on is for those who hold it
+                    if due_ns <= host_ns:
+                        self._end_held(task, wait)
+                        has_stopped = True
+                elif due_ns <= host_ns:
                     self._quiescence.timed_waits.expire(task, wait)
                     has_stopped = True
                 elif wait.row.is_of_socket and is_later:

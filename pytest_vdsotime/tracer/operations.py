@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 
 from pytest_vdsotime import faults
 from pytest_vdsotime.errors import ClockClosed
+from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.sample import TaskSample
 from pytest_vdsotime.timeline import (
     LATEST_NS,
@@ -31,6 +32,7 @@ from pytest_vdsotime.timeline import (
     check_range,
     now_ns,
 )
+from pytest_vdsotime.tracer.calls import sockets
 from pytest_vdsotime.tracer.calls.later import CARRY_NS, can_be_carried
 from pytest_vdsotime.tracer.loop import Loop
 from pytest_vdsotime.tracer.movement import Pending
@@ -59,6 +61,8 @@ _NUDGE_NS = 1000
 #: The kernel does not end a wait within this while the lines stand.
 _RENEWED_NS = NS_PER_S
 _STILL = Rate.of(0)
+#: Before a jump this long, data on its way through the kernel is waited for, so long at most.
+_LONG_STEP_NS, _MAX_NETWORK_NS, _NETWORK_NAP_NS = NS_PER_S, 250 * 10**6, 10**7
 
 
 class Operations:
@@ -225,10 +229,13 @@ class Operations:
             self.rest(world, timeout_s)
 
     def stay(self, world: ClockState) -> None:
-        """Neither jump nor stride by itself any more."""
-        world.jump_after_ns = None
-        self._go_on(world)
+        """Neither jump nor stride by itself any more: waiting takes time again."""
+        if world.jump_after_ns is None:
+            return
+        world.jump_after_ns = world.flows_since_ns = None
+        world.own_rates = Rate.of(1), Rate.of(1)
         self.movement.let_in(world)
+        self._go_on(world)
         self.movement.revise(world)
 
     def settle(
@@ -278,6 +285,9 @@ class Operations:
         busy_ns = now_ns() - busy.since_ns
         if busy_ns > _SUSPICIOUS_NS:
             self._watch(self._quiescence.last_busy)
+        if world.jump_after_ns is not None and self._keeps_waiting(world, busy_ns):
+            busy.was_seen_to = True
+            self._flow(world, (Rate.of(1), Rate.of(1)))
         if busy_ns < self._long_ns // 2:
             return
         if busy.worked_ns is None:
@@ -290,6 +300,19 @@ class Operations:
                 self._flow(world, rates)
             elif world.is_frozen:
                 self.movement.change(world, lambda lines, host_ns: lines.nudged(host_ns, _NUDGE_NS))
+
+    def _keeps_waiting(self, world: ClockState, busy_ns: int) -> bool:
+        """Whether some task waits for less than others have been busy; it may be for them.
+
+        So in a jumping world a short sleep beside a spinning thread ends, and no time passes faster
+        than in the real one.
+        """
+        busy = world.busy
+        if busy.was_seen_to or busy_ns < busy.next_look_ns:
+            return False
+        busy.next_look_ns = 2 * busy_ns
+        waits = self.movement.waits(world)
+        return bool(waits) and waits[0][0] <= min(busy_ns, CARRY_NS)
 
     def _watch(self, tid: int) -> None:
         task = self._loop.tasks.get(tid)
@@ -417,6 +440,19 @@ class Autojump:
                 process.kill_unsupported(error, "moving the clock of")
             return FIRST_NAP_NS
 
+    def _awaits_network(self, world: ClockState, due: Sequence[Pending]) -> bool:
+        """Whether what is due may wait for data that the kernel has yet to send; not for ever.
+
+        TCP holds a short segment back for an acknowledgement, which comes some 40 ms later
+        (tcp_nagle_check, net/ipv4/tcp_output.c).
+        """
+        pids = {self.movement.owner_of(world, one) for one in due}
+        if not any(map(procfs.has_socket, pids)) or not sockets.has_unsent(world):
+            was_unsent, world.unsent_since_ns = world.unsent_since_ns > 0, 0
+            return was_unsent  # a task may have been woken since it was looked at
+        world.unsent_since_ns = world.unsent_since_ns or now_ns()
+        return now_ns() - world.unsent_since_ns < _MAX_NETWORK_NS
+
     def _jump(self, world: ClockState) -> int:
         operations = self._operations
         samples = self._loop.quiescence.samples(world)
@@ -444,6 +480,8 @@ class Autojump:
         if not due:
             self.movement.let_in(world)
             return 0
+        if step_ns >= _LONG_STEP_NS and self._awaits_network(world, due):
+            return _NETWORK_NAP_NS
         self.movement.fire(world, step_ns, due)
         if not world.jump_after_ns and world.stride_ns is None:
             self._loop.shortcuts.pass_sleeps(world, most_ns - step_ns, rounding_ns(world))

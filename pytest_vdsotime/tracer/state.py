@@ -150,6 +150,8 @@ class Busy:
     """Their processor time when they had not been for a while."""
     was_seen_to: bool = False
     """Time has passed for them."""
+    next_look_ns: int = 10**6
+    """After how long it is looked next whether some task waits for them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -202,6 +204,8 @@ class ClockState:
     """When, by the host's CLOCK_MONOTONIC, they began to flow for a busy program."""
     busy: Busy = field(default_factory=Busy)
     """Since when its programs have not been at rest."""
+    unsent_since_ns: int = 0
+    """Since when the kernel has had data of its sockets to send while its programs rest; or 0."""
     carry_ns: int = 0
     """How far a program that looks for a later time is to be carried on."""
     passed_ns: int = 0

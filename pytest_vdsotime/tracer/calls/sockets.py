@@ -295,6 +295,33 @@ def _begun_now(
     return wait
 
 
+# --- data on its way -----------------------------------------------------------------------------
+
+_NOTSENT_BYTES = constant("TCP_NOTSENT_BYTES")
+
+
+def has_unsent(world: ClockState) -> bool:
+    """Whether the kernel holds back data of a program on the clock, for a moment.
+
+    Not for a receiver that has no room.
+    """
+    sending = {inode for pid in world.processes for inode in procfs.sending_sockets(pid)}
+    return bool(sending) and any(
+        _is_unsent(pid, descriptor)
+        for pid in world.processes
+        for descriptor, inode in procfs.sockets(pid)
+        if inode in sending
+    )
+
+
+def _is_unsent(pid: int, descriptor: int) -> bool:
+    with _copy(pid, descriptor) as copy:
+        if copy is None:
+            return False
+        info = copy.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _NOTSENT_BYTES + 4)
+        return any(info[_NOTSENT_BYTES:])
+
+
 # --- recvmmsg ------------------------------------------------------------------------------------
 
 _MESSAGES, _COUNT, _FLAGS, _TIMEOUT = 1, 2, 3, 4
