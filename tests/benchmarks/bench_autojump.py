@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 ROUNDS = 3
 LIMIT_S = 300
 NEVER_SLOWER = 2.0
+START_S = 0.5
 AUTOJUMP = [sys.executable, "-m", "pytest_vdsotime", "--autojump", "--"]
 
 #: Modules of test_asyncio that wait; the others compute.
@@ -101,8 +102,11 @@ class Suite:
             assert bare.outcomes, bare.output
             assert (ours.status, ours.outcomes) == (bare.status, bare.outcomes), ours.output
         bare_s, our_s = (median(run.took_s for run in runs) for runs in (bare_runs, our_runs))
-        figures = f"{our_s:.1f} / {bare_s:.1f} s"
-        table.check(f"{name} under autojump, against bare", figures, our_s / bare_s, bar)
+        what, figures = f"{name} under autojump, against bare", f"{our_s:.1f} / {bare_s:.1f} s"
+        if bare_s < START_S:  # it is the start of vdsotime itself that is seen
+            table.add(what, figures, our_s / bare_s)
+        else:
+            table.check(what, figures, our_s / bare_s, bar)
 
 
 pytestmark = pytest.mark.timeout(2 * ROUNDS * LIMIT_S)
