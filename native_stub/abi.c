@@ -39,7 +39,8 @@
 #include "tracer/sample.h"
 #include "tracer/spawn.h"
 
-/* Where TCP_INFO (tcp(7)) says how much is yet to be sent. */
+/* Where TCP_INFO (tcp(7)) says how much is not acknowledged, and how much is yet to be sent. */
+#define TCP_UNACKED __builtin_offsetof(struct tcp_info, tcpi_unacked)
 #define TCP_NOTSENT_BYTES __builtin_offsetof(struct tcp_info, tcpi_notsent_bytes)
 
 /* The value as text in the compiler's output, as in the kernel's own asm-offsets.h (include/linux/kbuild.h). */
@@ -227,6 +228,7 @@ void constants(void)
     CONSTANT(VDSO_PAGE_SIZE)
     CONSTANT(VDSO_PRIVATE)
     CONSTANT(TCP_NOTSENT_BYTES)
+    CONSTANT(TCP_UNACKED)
     CONSTANT(VDSO_TICKING)
     CONSTANT(WAIT_BY_POINTER)
     CONSTANT(WAIT_BY_VALUE)

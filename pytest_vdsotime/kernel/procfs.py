@@ -311,11 +311,6 @@ def timerfds(pid: int) -> list[int]:
     return found
 
 
-def has_socket(pid: int) -> bool:
-    """Whether a process has one among its descriptors."""
-    return any(True for _ in sockets(pid))
-
-
 def sockets(pid: int) -> Iterator[tuple[int, int]]:
     """Yield the descriptors of a process that are sockets, each with its number (inode)."""
     with suppress(OSError):  # it, or one of them, is gone
@@ -323,24 +318,6 @@ def sockets(pid: int) -> Iterator[tuple[int, int]]:
             inode = socket_inode(pid, int(name))
             if inode is not None:
                 yield int(name), inode
-
-
-#: In /proc/net/tcp: the retransmission timer runs; bytes that are not acknowledged.
-_RETRANSMITS, _NONE = "01:", "00000000:"
-
-
-def sending_sockets(pid: int) -> set[int]:
-    """Return the numbers of the TCP sockets that wait for an acknowledgement.
-
-    Of all in the network namespace of a process (proc_net_tcp.rst, Documentation/networking).
-    """
-    found = set()
-    for name in ("tcp", "tcp6"):
-        for line in read_text(f"/proc/{pid}/net/{name}").splitlines()[1:]:
-            fields = line.split()
-            if fields[5].startswith(_RETRANSMITS) and not fields[4].startswith(_NONE):
-                found.add(int(fields[9]))
-    return found
 
 
 def socket_inode(tid: int, descriptor: int) -> int | None:

@@ -22,7 +22,6 @@ from contextlib import contextmanager, suppress
 
 from pytest_vdsotime import faults
 from pytest_vdsotime.errors import ClockClosed
-from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.sample import TaskSample
 from pytest_vdsotime.timeline import (
     LATEST_NS,
@@ -61,8 +60,8 @@ _NUDGE_NS = 1000
 #: The kernel does not end a wait within this while the lines stand.
 _RENEWED_NS = NS_PER_S
 _STILL = Rate.of(0)
-#: Before a jump this long, data on its way through the kernel is waited for, so long at most.
-_LONG_STEP_NS, _MAX_NETWORK_NS, _NETWORK_NAP_NS = NS_PER_S, 250 * 10**6, 10**7
+#: Before a step this long, data on its way through the kernel is waited for, so long at most.
+_LONG_STEP_NS, _MAX_NETWORK_NS, _NETWORK_NAP_NS = 20 * 10**6, 250 * 10**6, 5 * 10**6
 
 
 class Operations:
@@ -131,7 +130,7 @@ class Operations:
 
     def _stand(self, world: ClockState, timeout_s: float) -> Mapping[int, TaskSample]:
         """Let the programs settle, and have both lines stand still, until `_go_on`."""
-        samples = self.settle(world, timeout_s, is_at_rest=True)
+        samples = self.settle(world, timeout_s, nap_ns=1)
         self._timers.suspend(world)  # nobody is in a call about a timer now
         world.own_rates = world.rates
         if any(rate.mult for rate in world.rates):
@@ -167,6 +166,9 @@ class Operations:
                 break
             if now_ns() - since_ns > timeout_s * NS_PER_S:
                 raise self._quiescence.not_settled(world, timeout_s, [pending[0].describe()])
+            if self.awaits_network(world, step_ns):
+                samples = self.settle(world, timeout_s, nap_ns=_NETWORK_NAP_NS)
+                continue
             self.movement.fire(world, step_ns, due)
             if stride_ns is None:
                 self._shortcuts.pass_sleeps(world, goal_ns - world.passed_ns, rounding_ns(world))
@@ -198,6 +200,23 @@ class Operations:
         due = [one for one in pending if one.left_ns <= step_ns]
         is_orderly = len(due) * len(pending) <= _MAX_LOOKS
         return step_ns, due[:1] if is_orderly else due
+
+    def awaits_network(self, world: ClockState, step_ns: int) -> bool:
+        """Whether data of the programs may still be on its way before a long step; not for ever.
+
+        It is looked for now and then, and before each step of a second.
+        TCP holds a short segment back for an acknowledgement, which comes some 40 ms later
+        (tcp_nagle_check, net/ipv4/tcp_output.c).
+        """
+        former, host_ns = world.unsent_since, now_ns()
+        is_recent = host_ns - world.looked_for_unsent_ns < _NETWORK_NAP_NS
+        if step_ns < _LONG_STEP_NS or (is_recent and step_ns < NS_PER_S and not former):
+            return False
+        world.looked_for_unsent_ns, unsent = host_ns, sockets.unsent(world)
+        world.unsent_since = {inode: former.get(inode, host_ns) for inode in unsent}
+        # Where some has gone a task may have been woken since it was looked at.
+        since_ns = {**dict.fromkeys(unsent, host_ns), **former}.values()
+        return any(one > host_ns - _MAX_NETWORK_NS for one in since_ns)
 
     def _renew(self, world: ClockState, pending: Sequence[Pending]) -> None:
         """Have waits that began before the lines stood be timed by them.
@@ -239,13 +258,13 @@ class Operations:
         self.movement.revise(world)
 
     def settle(
-        self, world: ClockState, timeout_s: float, *, is_at_rest: bool = False
+        self, world: ClockState, timeout_s: float, *, nap_ns: int = FIRST_NAP_NS
     ) -> Mapping[int, TaskSample]:
-        """Return when every task of a clock is blocked; perhaps, `is_at_rest`, they all are.
+        """Return when every task of a clock is blocked, after a wait of `nap_ns` for the next stop.
 
         Raises NotSettled, ClockClosed.
         """
-        began_ns, nap_ns = now_ns(), 1 if is_at_rest else FIRST_NAP_NS
+        began_ns = now_ns()
         passed_ns, timeout_ns = world.passed_ns, round(timeout_s * NS_PER_S)
         while True:
             stop = self._loop.stops.next(nap_ns)
@@ -440,19 +459,6 @@ class Autojump:
                 process.kill_unsupported(error, "moving the clock of")
             return FIRST_NAP_NS
 
-    def _awaits_network(self, world: ClockState, due: Sequence[Pending]) -> bool:
-        """Whether what is due may wait for data that the kernel has yet to send; not for ever.
-
-        TCP holds a short segment back for an acknowledgement, which comes some 40 ms later
-        (tcp_nagle_check, net/ipv4/tcp_output.c).
-        """
-        pids = {self.movement.owner_of(world, one) for one in due}
-        if not any(map(procfs.has_socket, pids)) or not sockets.has_unsent(world):
-            was_unsent, world.unsent_since_ns = world.unsent_since_ns > 0, 0
-            return was_unsent  # a task may have been woken since it was looked at
-        world.unsent_since_ns = world.unsent_since_ns or now_ns()
-        return now_ns() - world.unsent_since_ns < _MAX_NETWORK_NS
-
     def _jump(self, world: ClockState) -> int:
         operations = self._operations
         samples = self._loop.quiescence.samples(world)
@@ -480,7 +486,7 @@ class Autojump:
         if not due:
             self.movement.let_in(world)
             return 0
-        if step_ns >= _LONG_STEP_NS and self._awaits_network(world, due):
+        if operations.awaits_network(world, step_ns):
             return _NETWORK_NAP_NS
         self.movement.fire(world, step_ns, due)
         if not world.jump_after_ns and world.stride_ns is None:

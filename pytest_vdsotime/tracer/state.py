@@ -204,8 +204,10 @@ class ClockState:
     """When, by the host's CLOCK_MONOTONIC, they began to flow for a busy program."""
     busy: Busy = field(default_factory=Busy)
     """Since when its programs have not been at rest."""
-    unsent_since_ns: int = 0
-    """Since when the kernel has had data of its sockets to send while its programs rest; or 0."""
+    unsent_since: dict[int, int] = field(default_factory=dict)
+    """Since when the kernel has had data of theirs to send while they rest, by socket number."""
+    looked_for_unsent_ns: int = 0
+    """When that was found out last."""
     carry_ns: int = 0
     """How far a program that looks for a later time is to be carried on."""
     passed_ns: int = 0

@@ -230,3 +230,67 @@ def test_command_without_a_shell() -> None:
     command = [*VDSOTIME, "--at", START, "--autojump", "--", "sleep", "100000"]
     done = subprocess.run(command, capture_output=True, timeout=CEILING_S)
     assert (done.stdout, done.stderr, done.returncode) == (b"", b"", 0)
+
+
+# Programs that hung, or were told wrong times.
+
+HELD_LATE = """
+import time
+for _ in range(3):
+    end = time.thread_time() + 0.15
+    while time.thread_time() < end: pass
+    time.sleep(0)
+    time.sleep(1e-6)
+print("done")
+"""
+MANY_CALLS = """
+import os, select
+select.select([], [], [], 0.5)
+for _ in range(60_000): os.getppid()
+print("done")
+"""
+SPINS = """
+import threading, time
+count, seen = 0, threading.Event()
+def sleeper():
+    global count
+    for _ in range(20):
+        time.sleep(0.00002)
+        count += 1
+        seen.wait()
+        seen.clear()
+threading.Thread(target=sleeper).start()
+for i in range(20):
+    while count == i: pass
+    seen.set()
+print("done")
+"""
+# Nagle's algorithm holds the second write until the first is acknowledged, some 40 ms later.
+HELD_BACK = """
+import socket, time
+with socket.create_server(("127.0.0.1", 0)) as server:
+    a = socket.create_connection(server.getsockname())
+    b, _ = server.accept()
+a.settimeout(30)
+for _ in range(4):
+    a.send(b"x" * 500), b.recv(999), b.send(b"y" * 500), a.recv(999)
+b.send(b"z"), b.send(b"z" * 10), b.send(b"end")
+begun, got = time.monotonic(), b""
+while len(got) < 14: got += a.recv(999)
+print("done" if time.monotonic() - begun < 1 else "late")
+"""
+
+
+@pytest.mark.parametrize("script", [HELD_LATE, MANY_CALLS, SPINS, HELD_BACK], ids=lambda _: "")
+def test_waits_beside_work(script: str) -> None:
+    with FrozenClock(START, autojump=True) as clock:
+        output = clock.check_output([sys.executable, "-c", script], text=True, timeout=CEILING_S)
+        assert output == "done\n"
+
+
+def test_what_is_left_behind_ends() -> None:
+    """Nothing jumps for it any more, but waiting takes time again."""
+    script = "(sleep 0.5; echo behind) & echo ahead"
+    command = [*VDSOTIME, "--autojump", "--", "bash", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=CEILING_S)
+    assert done.stdout == "ahead\nbehind\n"

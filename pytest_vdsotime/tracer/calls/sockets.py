@@ -297,29 +297,31 @@ def _begun_now(
 
 # --- data on its way -----------------------------------------------------------------------------
 
-_NOTSENT_BYTES = constant("TCP_NOTSENT_BYTES")
+_UNACKED, _NOTSENT_BYTES = constant("TCP_UNACKED"), constant("TCP_NOTSENT_BYTES")
+_STREAM = socket.AF_INET, socket.AF_INET6
 
 
-def has_unsent(world: ClockState) -> bool:
-    """Whether the kernel holds back data of a program on the clock, for a moment.
-
-    Not for a receiver that has no room.
-    """
-    sending = {inode for pid in world.processes for inode in procfs.sending_sockets(pid)}
-    return bool(sending) and any(
-        _is_unsent(pid, descriptor)
+def unsent(world: ClockState) -> set[int]:
+    """Return the numbers of sockets of which the kernel holds back data for a moment."""
+    return {
+        inode
         for pid in world.processes
         for descriptor, inode in procfs.sockets(pid)
-        if inode in sending
-    )
+        if _is_held_back(pid, descriptor)
+    }
 
 
-def _is_unsent(pid: int, descriptor: int) -> bool:
+def _is_held_back(pid: int, descriptor: int) -> bool:
+    """Whether data is to be sent after an acknowledgement; not where the receiver has no room."""
     with _copy(pid, descriptor) as copy:
-        if copy is None:
+        if copy is None or copy.family not in _STREAM or copy.type != socket.SOCK_STREAM:
             return False
-        info = copy.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _NOTSENT_BYTES + 4)
-        return any(info[_NOTSENT_BYTES:])
+        try:
+            info = copy.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _NOTSENT_BYTES + 4)
+        except OSError:
+            return False  # another protocol
+        unacked, left = info[_UNACKED : _UNACKED + 4], info[_NOTSENT_BYTES : _NOTSENT_BYTES + 4]
+        return any(unacked) and any(left)
 
 
 # --- recvmmsg ------------------------------------------------------------------------------------
