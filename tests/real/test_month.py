@@ -217,15 +217,14 @@ def tell(
     }
 
 
-# Where the wall stands and the monotonic line flows, Erlang's own time goes a hundredth slower than
-# the machine's, or faster, until it is right again: it learns of a month when that has passed.
-ABOUT = {"flow": {"erlang": timedelta(days=2 * DAYS) / 100}, "freeze": {}}
+# Where the lines have drifted apart (the wall stands while the monotonic one flows, or goes on by
+# `grace`), Erlang's own time goes a hundredth slower than the machine's, or faster, until it is
+# right again: it learns of a month when that has passed.
+ABOUT = {"erlang": timedelta(days=2 * DAYS) / 100}
 
 
 @pytest.fixture
-def check(
-    monotonic: str, clock: FrozenClock, tell: dict[str, Tell], redis: BinaryIO
-) -> Callable[[int], None]:
+def check(clock: FrozenClock, tell: dict[str, Tell], redis: BinaryIO) -> Callable[[int], None]:
     """`check(days)`: so many have passed, and each server knows that."""
     assert ask(redis, f"SET longer v EX {(DAYS + 1) * DAY_S}") == b"+OK"
     assert ask(redis, f"SET shorter v EX {(DAYS - 1) * DAY_S}") == b"+OK"
@@ -234,7 +233,7 @@ def check(
         passed = timedelta(days=days)
         assert START + passed <= clock.now < START + passed + MILLISECOND
         for name, now in tell.items():
-            assert abs(now() - clock.now) <= ABOUT[monotonic].get(name, MILLISECOND), name
+            assert abs(now() - clock.now) <= ABOUT.get(name, MILLISECOND), name
         left = (DAYS + 1 - days) * DAY_S
         assert ask(redis, "TTL longer") == b":%d" % (left if left > 0 else -2)
         assert (ask(redis, "TTL shorter") == b":-2") == (days >= DAYS)
@@ -252,7 +251,7 @@ def test_a_month_in_a_jump(clock: FrozenClock, check: Callable[[int], None]) -> 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("monotonic", ["flow"])
 def test_a_month_in_strides(clock: FrozenClock, check: Callable[[int], None]) -> None:
-    clock.advance(days=DAYS, stride="1h")
+    clock.advance(days=DAYS, stride="6h")
     check(DAYS)
 
 
@@ -264,7 +263,7 @@ def test_a_month_in_strides(clock: FrozenClock, check: Callable[[int], None]) ->
 def test_hours_of_mariadb(clock: FrozenClock, mariadb: MariaDB) -> None:
     """Its threads wait until a point of the wall line, and for what is left of that."""
     passed = timedelta()
-    for delta in timedelta(hours=5), timedelta(minutes=1), timedelta(hours=1):
+    for delta in timedelta(hours=1), timedelta(minutes=1), timedelta(minutes=5):
         clock.advance(delta)
         passed += delta
         assert START + passed <= clock.now < START + passed + 3 * MILLISECOND
