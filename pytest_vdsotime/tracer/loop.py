@@ -56,6 +56,11 @@ from pytest_vdsotime.tracer.waker import Alarms, Waker
 _BIRTHS = StopKind.FORK, StopKind.VFORK, StopKind.CLONE
 
 
+def _was_interrupted(task: Task) -> bool:
+    was_interrupted, task.after.is_interrupted = task.after.is_interrupted, False
+    return was_interrupted
+
+
 def _kill(tid: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(tid, signal.SIGKILL)
@@ -348,9 +353,9 @@ class Loop:
 
     def _on_trap(self, task: Task, _stop: Stop) -> None:
         stopped = Stopped(task.tid)
-        self._timed_waits.at_stop(task, stopped, goes_on=True)
+        is_interrupted = _was_interrupted(task)
+        self._timed_waits.at_stop(task, stopped, goes_on=True, is_interrupted=is_interrupted)
         self._cancellation.at_stop(task, stopped)
-        self._has_stopped(task, stopped)
         self.shortcuts.resume(task, self._takeover.follow_time_namespace(stopped, task.process))
 
     def _on_call(self, task: Task, _stop: Stop) -> None:
@@ -417,9 +422,12 @@ class Loop:
             task.began_alone = 0
             self._fastpath.to_native(task.tid)
         at_exit, task.at_exit, task.rewound = task.at_exit, None, None
+        # An exit takes the place of a trap (ptrace_stop, kernel/signal.c).
+        is_interrupted = _was_interrupted(task)
         if at_exit is None and not self._rewinds_early:
-            self._timed_waits.at_stop(task, stopped)  # an exit takes the place of a trap
-        self._has_stopped(task, stopped)
+            self._timed_waits.at_stop(task, stopped, is_interrupted=is_interrupted)
+        elif is_interrupted and task.wait is not None and not task.wait.is_expiring:
+            task.wait.is_anew = True
         if at_exit is not None:
             at_exit(stopped)
             self._fastpath.to_python(task.tid, task.is_to_go_on)
@@ -433,15 +441,6 @@ class Loop:
         self.shortcuts.resume(task, self._takeover.follow_time_namespace(stopped, task.process))
         self._revise(task.process.world)
 
-    def _has_stopped(self, task: Task, stopped: Stopped) -> None:
-        """At a trap or an exit, of which one takes the place of the other (ptrace_stop).
-
-        A task that was interrupted may have been in a wait, or have begun one meanwhile.
-        """
-        if task.after.is_interrupted:
-            task.after.is_interrupted = False
-            restart.hide_interrupt(stopped, self._native.arch)
-
     def _watch(self, task: Task, call: SystemCall) -> None:
         """Find out whether a task that runs on after its deadline polls for a later time."""
         after = task.after
@@ -451,7 +450,7 @@ class Loop:
             later.polls(task, (call.stack, call.counter))
             if task.process.world.carry_ns:
                 self.movement.carry(task.process.world)
-        else:
+        elif not self._calls.sees(call):
             after.watched_calls -= 1
             if not after.watched_calls:
                 after.reached_ns = None  # it does something else

@@ -172,7 +172,7 @@ class Operations:
             self.movement.fire(world, step_ns, due)
             if stride_ns is None:
                 self._shortcuts.pass_sleeps(world, goal_ns - world.passed_ns, rounding_ns(world))
-            self._renew(world, [one for one in pending if one not in due])
+            self._renew(world, pending[len(due) :])
             samples = self.settle(world, timeout_s)
         return samples
 
@@ -330,8 +330,15 @@ class Operations:
         if busy.was_seen_to or busy_ns < busy.next_look_ns:
             return False
         busy.next_look_ns = 2 * busy_ns
-        waits = self.movement.waits(world)
-        return bool(waits) and waits[0][0] <= min(busy_ns, CARRY_NS)
+        if busy.worked_ns is None:
+            busy.worked_ns = _worked_ns(world)
+            return False
+        is_working = _worked_ns(world) - busy.worked_ns > busy_ns // 4
+        most_ns = min(busy_ns, CARRY_NS)
+        return is_working and any(
+            0 < left_ns <= most_ns and wait.length_ns <= CARRY_NS
+            for left_ns, _, wait in self.movement.waits(world)
+        )
 
     def _watch(self, tid: int) -> None:
         task = self._loop.tasks.get(tid)

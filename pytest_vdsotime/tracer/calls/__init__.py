@@ -191,6 +191,10 @@ class Calls:
             answer = None
         return answer if isinstance(answer, int) else result
 
+    def sees(self, call: SystemCall) -> bool:
+        """Whether it may stop by itself."""
+        return call.nr in self._rows[call.arch][1]
+
     def is_poll(self, call: SystemCall) -> bool:
         """Whether it looks for events with a timeout of 0, at which it does not stop by itself."""
         argument = self._polls.get(call.arch, {}).get(call.nr)

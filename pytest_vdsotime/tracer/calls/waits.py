@@ -282,10 +282,18 @@ class TimedWaits:
         self.fastpath.to_python(task.tid)
         ptrace.interrupt(task.tid)
 
-    def at_stop(self, task: Task, stopped: Stopped, *, goes_on: bool = False) -> None:
+    def at_stop(
+        self,
+        task: Task,
+        stopped: Stopped,
+        *,
+        goes_on: bool = False,
+        is_interrupted: bool = False,
+    ) -> None:
         """At a stop other than the exit of its call: does what is due to a wait.
 
         `goes_on`: its process may have been stopped, and the lines have moved meanwhile.
+        `is_interrupted`: the tracer has, and not to end a wait (Task.interrupt).
 
         Requires: the task is at a trap, at a group stop, or about to get a signal.
         Leaves: it there.
@@ -295,7 +303,10 @@ class TimedWaits:
         if record is not None:
             wait = self.recorded(record)
         if wait is None:
+            if is_interrupted:
+                hide_interrupt(stopped, self.arch)
             return
+        wait.is_anew |= is_interrupted and not wait.is_expiring
         if task.rewound is None:
             task.rewound = find_rewound(stopped, self.arch, wait)
         registers = call_registers(stopped, self.arch, task.rewound)
