@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from conftest import Builder
 
 CEILING_S = 30
-RUNS = int(os.environ.get("VDSOTIME_STRESS", "5"))
+RUNS = int(os.environ.get("VDSOTIME_STRESS", "3"))
 LONG_RUNS_S = 60 + 10 * RUNS
 
 
