@@ -130,6 +130,9 @@ static void sleeps(void)
     CHECK(nanosleep(&whole, &rest) == 0);
     CHECK(clock_ns(CLOCK_MONOTONIC) - before >= in_ns(whole));
     handle(SIGALRM, SA_RESTART);
+    /* Not too soon: on a busy machine it could come before the sleep begins. */
+    soon.it_value.tv_usec = 200000;
+    whole = (struct timespec){2, 0};
     CHECK(setitimer(ITIMER_REAL, &soon, NULL) == 0);
     before = clock_ns(CLOCK_MONOTONIC);
     CHECK(nanosleep(&whole, &rest) == -1 && errno == EINTR && caught == 1);
