@@ -143,6 +143,8 @@ def hide_interrupt(stopped: Stopped, arch: Arch, number: int = 0) -> None:
     """
     registers = stopped.registers()
     error, nr = error_of(registers, arch), getattr(registers, arch.interrupted_syscall)
+    if nr == _WORD - 1:
+        return  # it is in no call
     kinds = (arch, *arch.runs_too)
     numbers = next((one for one in kinds if one.runs_in(registers)), arch).abis[0].syscalls
     is_failing = error == errno.EFAULT and nr in {numbers.get(name) for name in _FAILING}

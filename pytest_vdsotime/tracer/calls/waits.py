@@ -330,8 +330,10 @@ class TimedWaits:
         if wait.is_continued:
             self.fastpath.to_python(task.tid)  # to whom it would be a new one
         setattr(registers, self.arch.syscall_result, result % 2**64)
-        # not restart_syscall, by which the kernel goes on as it was told before
-        setattr(registers, self.arch.interrupted_syscall, wait.nr)
+        # Not restart_syscall, by which the kernel goes on as it was told before; and what is over
+        # is not to be taken for a call that was interrupted, at another trap before it goes on.
+        is_over = not wait.is_continued and not self.arch.rewinds_early
+        setattr(registers, self.arch.interrupted_syscall, 2**64 - 1 if is_over else wait.nr)
         set_call_registers(stopped, self.arch, task.rewound, registers)
 
     def at_signal(self, task: Task, stopped: Stopped, number: int) -> None:
