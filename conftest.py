@@ -231,7 +231,7 @@ class Builder:
 def build(tmp_path_factory: pytest.TempPathFactory) -> Builder:
     """The builder of test programs. VDSOTIME_PROGRAMS names a directory that holds some already:
     those that `make test` has compiled in advance, or on a machine without compilers."""
-    if "VDSOTIME_PROGRAMS" in os.environ:
+    if os.environ.get("VDSOTIME_PROGRAMS"):
         directory = Path(os.environ["VDSOTIME_PROGRAMS"])
         return Builder(directory, directory)
     run = tmp_path_factory.getbasetemp()
