@@ -258,9 +258,10 @@ def test_cpython(name: str, both_ways: Runner, real_program: Find) -> None:
 
 @needs_more_time
 def test_go(go_package: str, both_ways: Runner, build: Builder) -> None:
-    """The standard library's own tests, started where `go test` starts them."""
+    """The standard library's own tests, started where `go test` starts them; `make transparency`
+    runs the long ones too."""
     root = subprocess.check_output([build.go_tool(), "env", "GOROOT"], text=True).strip()
-    command = [build.go_tests(go_package), "-test.v"]
+    command = [build.go_tests(go_package), "-test.v", "-test.short"]
     bare, traced = both_ways(command, cwd=Path(root, "src", go_package))
     compare_suites(bare, traced, outcomes.read_go)
 
