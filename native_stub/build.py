@@ -97,7 +97,8 @@ TRACER = [
     "-fno-asynchronous-unwind-tables",
 ]
 TRACER_SOURCES = [
-    f"tracer/{name}.c" for name in ("takeover", "fastpath", "waits", "sleeper", "sample", "spawn")
+    f"tracer/{name}.c"
+    for name in ("takeover", "fastpath", "engine", "ready", "waits", "sample", "spawn")
 ]
 WAKER = ["-Os", "-static", "-fno-pie", "-fno-asynchronous-unwind-tables"]
 

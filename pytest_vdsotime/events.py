@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import Any, NamedTuple
 
-from pytest_vdsotime.timeline import NS_PER_S, Lines, format_instant, now_ns
+from pytest_vdsotime.timeline import Lines, format_instant, now_ns
 
 _MAX_REMEMBERED = 1000
 _MAX_ARGUMENTS = 100
@@ -47,8 +47,6 @@ class EventKind(Enum):
     """It has ended, by whatever. During a recording alone."""
     EXPIRED = "expired"
     """The clock ends a thread's wait: its Deadline."""
-    PASSED = "passed"
-    """Sleeps of a program that is alone, at once: for how long in all, in nanoseconds."""
     FIRED = "fired"
     """A timer expires: its Deadline."""
     SET = "set"
@@ -258,8 +256,6 @@ def describe(event: Event, name: str) -> str:
             return f"{who} goes on"
         case EventKind.EXPIRED:
             return f"{who}: its {what.name} is over, as its time has come"
-        case EventKind.PASSED:
-            return f"{who}: sleeps pass, {what / NS_PER_S:.12g} s in all"
         case EventKind.FIRED:
             return f"{who}: its {what.name} fires"
         case EventKind.SET:

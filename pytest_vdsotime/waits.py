@@ -336,14 +336,18 @@ class Timer(Deadlines):
         over_ns = -self.left_ns(lines, host_ns) if self.deadlines else -1
         if over_ns < 0:
             return 0
+        count = 1 + over_ns // self.interval_ns if self.interval_ns else 1
+        self.has_expired(count, host_ns)
+        return count
+
+    def has_expired(self, count: int, host_ns: int) -> None:
+        """Its next time is set, if there is one."""
         if not self.interval_ns:
             self.deadlines = ()
-            return 1
-        count, self.set_ns = 1 + over_ns // self.interval_ns, host_ns
-        self.length_ns = self.interval_ns
+            return
+        self.set_ns, self.length_ns = host_ns, self.interval_ns
         way_ns = count * self.interval_ns
         self.deadlines = tuple([(name, end_ns + way_ns) for name, end_ns in self.deadlines])
-        return count
 
 
 @dataclass(slots=True, eq=False)
@@ -371,6 +375,8 @@ class Wait(Deadlines):
     """Its task waits for what is left, and is carried on."""
     has_grown: bool = False
     """The last step of this back-off was within `grace`."""
+    is_kept: bool = False
+    """The native code has begun it, and the kernel knows of no timeout."""
     has_grace: bool = False
     """The kernel times it, by real time on a frozen monotonic line."""
     host_due_ns: int = NEVER_NS

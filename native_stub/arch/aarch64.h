@@ -11,14 +11,18 @@
 #define __vdso_getrandom __kernel_getrandom
 
 /* include/uapi/asm-generic/unistd.h */
+#define NR_epoll_pwait 22
 #define NR_dup 23
 #define NR_dup3 24
 #define NR_fcntl 25
+#define NR_ioctl 29
 #define NR_chdir 49
 #define NR_openat 56
 #define NR_close 57
 #define NR_pread64 67
 #define NR_pwrite64 68
+#define NR_pselect6 72
+#define NR_ppoll 73
 #define NR_exit_group 94
 #define NR_waitid 95
 #define NR_futex 98
@@ -29,6 +33,7 @@
 #define NR_ptrace 117
 #define NR_sched_yield 124
 #define NR_kill 129
+#define NR_restart_syscall 128
 #define NR_rt_sigaction 134
 #define NR_rt_sigprocmask 135
 #define NR_rt_sigtimedwait 137
@@ -52,11 +57,15 @@
 #define NR_wait4 260
 #define NR_process_vm_readv 270
 #define NR_process_vm_writev 271
+#define NR_kcmp 272
 #define NR_seccomp 277
 #define NR_statx 291
 #define NR_io_pgetevents 292
+#define NR_pidfd_open 434
 #define NR_clone3 435
 #define NR_close_range 436
+#define NR_pidfd_getfd 438
+#define NR_epoll_pwait2 441
 
 /* Loads before it are done before those behind it (Arm ARM, B2.3). */
 #define read_barrier() __asm__ volatile("dmb ishld" ::: "memory")
@@ -176,6 +185,12 @@ static inline long set_registers(long tid, struct registers *registers)
     struct register_set call = {&number, sizeof number};
     long error = syscall4(NR_ptrace, PTRACE_SETREGSET, tid, NT_PRSTATUS, &all);
     return error < 0 ? error : syscall4(NR_ptrace, PTRACE_SETREGSET, tid, NT_ARM_SYSTEM_CALL, &call);
+}
+
+/* Of the system call that it is in, by its place. */
+static inline uint64_t *argument_of(struct registers *registers, int place)
+{
+    return &registers->x[place];
 }
 
 /* The first instructions of a static program: hand the initial stack to a function. */

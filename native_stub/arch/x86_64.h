@@ -9,14 +9,17 @@
 
 /* arch/x86/entry/syscalls/syscall_64.tbl */
 #define NR_close 3
+#define NR_poll 7
 #define NR_mmap 9
 #define MMAP_UNIT VDSO_PAGE_SIZE /* of its offset: bytes */
 #define NR_mprotect 10
 #define NR_munmap 11
 #define NR_rt_sigaction 13
 #define NR_rt_sigprocmask 14
+#define NR_ioctl 16
 #define NR_pread64 17
 #define NR_pwrite64 18
+#define NR_select 23
 #define NR_sched_yield 24
 #define NR_dup 32
 #define NR_nanosleep 35
@@ -42,20 +45,29 @@
 #define NR_prctl 157
 #define NR_gettimeofday 96
 #define NR_futex 202
+#define NR_restart_syscall 219
 #define NR_clock_gettime 228
 #define NR_clock_getres 229
 #define NR_clock_nanosleep 230
 #define NR_exit_group 231
+#define NR_epoll_wait 232
 #define NR_openat 257
+#define NR_pselect6 270
+#define NR_ppoll 271
+#define NR_epoll_pwait 281
 #define NR_dup3 292
 #define NR_getcpu 309
 #define NR_process_vm_readv 310
 #define NR_process_vm_writev 311
+#define NR_kcmp 312
 #define NR_seccomp 317
 #define NR_statx 332
 #define NR_io_pgetevents 333
+#define NR_pidfd_open 434
 #define NR_clone3 435
 #define NR_close_range 436
+#define NR_pidfd_getfd 438
+#define NR_epoll_pwait2 441
 
 /* Loads are not reordered with loads (Intel SDM vol. 3, 9.2): the compiler alone must be held. */
 #define read_barrier() __asm__ volatile("" ::: "memory")
@@ -121,6 +133,13 @@ struct registers {
 #define PTRACE_SETREGS 13
 #define get_registers(tid, registers) syscall4(NR_ptrace, PTRACE_GETREGS, tid, 0, registers)
 #define set_registers(tid, registers) syscall4(NR_ptrace, PTRACE_SETREGS, tid, 0, registers)
+
+/* Of the system call that it is in, by its place. */
+static inline uint64_t *argument_of(struct registers *registers, int place)
+{
+    uint64_t *all[] = {&registers->rdi, &registers->rsi, &registers->rdx, &registers->r10, &registers->r8, &registers->r9};
+    return all[place];
+}
 
 /* The first instructions of a static program: hand the initial stack to a function. */
 #define START_WITH_STACK(function)                   \

@@ -184,14 +184,14 @@ static int sees_call(struct fastpath *fastpath, uint64_t tid)
     struct syscall_info info;
     if (syscall4(NR_ptrace, PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) < 0)
         return 0;
-    if (passes_sleep(&fastpath->sleeper, tid, &info))
-        return end_call(tid, 0) == 0;
     if (is_plain_clone3(tid, &info)) {
         go_on(tid, 0);
         return 1;
     }
     if (takes_unblocked(tid, &info))
         return 0;
+    if (fastpath->engine && keeps_wait(fastpath, tid, &info))
+        return 1;
     if (begins_endless(fastpath, &info) || begins_wait(&fastpath->waits, tid, &info)) {
         go_through(tid);
         return 1;
@@ -228,6 +228,14 @@ static int is_interrupted(const struct fastpath *fastpath, uint64_t tid)
 /* At the exit of a call of a task that has a filter: one that was followed to there. */
 static int lets_wait_end(struct fastpath *fastpath, uint64_t tid)
 {
+    struct wait_record *wait = find_record(&fastpath->waits, tid);
+    if (wait && wait->keeper == KEPT_ENDLESS) {
+        if (fastpath->hands_over_all || !lets_kept_end(&fastpath->waits, tid, wait))
+            return 0;
+        drop_record(&fastpath->waits, tid);
+        go_on(tid, 0);
+        return 1;
+    }
 #ifdef REWINDS_EARLY
     struct syscall_info info;
     if (fastpath->hands_over_all || is_interrupted(fastpath, tid))
@@ -284,7 +292,6 @@ static uint64_t now_ns(void)
 
 static void record(struct fastpath *fastpath, uint64_t event, uint64_t tid, uint64_t what, uint64_t base)
 {
-    fastpath->sleeper.tid = 0;
     struct fastpath_entry *entry = &fastpath->entries[fastpath->entry_count++];
     entry->event = event;
     entry->tid = tid;
@@ -598,11 +605,16 @@ static long take_reports(struct fastpath *fastpath, int spins)
     return count;
 }
 
-static long wait_for_news(struct fastpath *fastpath)
+void begin_news(struct fastpath *fastpath)
+{
+    fastpath->entry_count = fastpath->reader_count = 0;
+}
+
+/* While the engine moves the lines it ends as soon as there is nothing to be done, or something has been. */
+long wait_for_news(struct fastpath *fastpath)
 {
     int spins = 0;
-    fastpath->sleeper.passed_ns = 0;
-    fastpath->entry_count = fastpath->reader_count = fastpath->report_count = 0;
+    fastpath->report_count = 0;
     for (;;) {
         long count = take_reports(fastpath, spins);
         int has_news = 0, is_in_call = 0;
@@ -630,6 +642,8 @@ static long wait_for_news(struct fastpath *fastpath)
             return STOP;
         if (has_news)
             return NEWS;
+        if (fastpath->engine)
+            return NOTHING;
         spins = is_in_call ? SPINS : 0;
     }
 }
@@ -639,7 +653,6 @@ static long wait_for_news(struct fastpath *fastpath)
 __attribute__((visibility("default")))
 long fastpath(struct fastpath *fastpath)
 {
-    long result = wait_for_news(fastpath);
-    fastpath->sleeper.tid = 0;
-    return result;
+    begin_news(fastpath);
+    return wait_for_news(fastpath);
 }

@@ -2,7 +2,7 @@
 #ifndef VDSOTIME_FASTPATH_H
 #define VDSOTIME_FASTPATH_H
 
-#include "sleeper.h"
+#include "engine.h"
 #include "takeover.h"
 #include "waits.h"
 
@@ -48,7 +48,6 @@ struct fastpath {
     uint64_t looks_first;    /* an end is for the tracer to take, or to leave */
     uint64_t overlooks_ends; /* as one that it has left is always there */
     volatile uint64_t *spawns; /* FASTPATH_LIST addresses of a struct spawn (spawn.h), or 0; other threads write them at any time */
-    struct sleeper sleeper;  /* of this wait alone, and until anything but a sleep happens */
     /* Told by the fastpath. */
     uint64_t report_count;   /* the tracer's to handle: the first, and what came with it */
     struct fastpath_report reports[FASTPATH_BATCH];
@@ -58,6 +57,7 @@ struct fastpath {
     uint64_t readers[FASTPATH_LIST]; /* tasks that it has answered */
     uint64_t is_not_taken;   /* the last report, of an end */
     /* The fast path's own. */
+    uint64_t engine; /* the struct engine that moves the lines now, or 0 */
     uint64_t expected_count;
     uint64_t expected[FASTPATH_LIST]; /* tasks that were born and have yet to have their first stop */
     uint64_t early_count;
@@ -65,5 +65,9 @@ struct fastpath {
     uint8_t interests[CALL_NUMBERS];
     struct wait_table waits; /* no records: every timed wait is the tracer's */
 };
+
+void begin_news(struct fastpath *fastpath);
+long wait_for_news(struct fastpath *fastpath);
+long end_call(uint64_t tid, long result);
 
 #endif

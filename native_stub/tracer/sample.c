@@ -4,26 +4,70 @@
 #include "tracer.h"
 
 #define O_CLOEXEC 02000000 /* asm-generic/fcntl.h */
+#define ENOENT 2
+#define ESRCH 3
 #define BUFFER 512
 #define CLONE_VFORK 0x4000 /* linux/sched.h; that of clone3(2) stands in memory */
 
-/* By its place among the threads of its process: /proc/TID/stat would add up the times of all of them. */
-static void thread_path(char *path, uint64_t tid, const char *name)
+static const char NAMES[SAMPLE_FILES][12] = {"/syscall", "/schedstat", "/stat"}; /* no pointers: they need a linker */
+
+/* To read a file of /proc through a kept descriptor takes less than half of the time. */
+static uint64_t kept_count, most_kept;
+
+/* How many descriptors may be kept: what a user may open is left to the user. */
+__attribute__((visibility("default")))
+void keep_files(uint64_t most)
 {
-    path = put_number(put_text(path, "/proc/"), tid);
-    path = put_number(put_text(path, "/task/"), tid);
-    *put_text(path, name) = 0;
+    most_kept = most;
 }
 
-static long read_file(uint64_t tid, const char *name, char *buffer)
+static void forget_file(struct sample *sample, int file)
 {
-    char path[PROCESS_PATH];
-    thread_path(path, tid, name);
-    long fd = syscall4(NR_openat, AT_FDCWD, path, O_CLOEXEC, 0);
-    if (fd < 0)
-        return fd;
-    long size = syscall4(NR_pread64, fd, buffer, BUFFER - 1, 0);
-    syscall1(NR_close, fd);
+    if (sample->files[file]) {
+        syscall1(NR_close, sample->files[file] - 1);
+        __atomic_fetch_sub(&kept_count, 1, __ATOMIC_RELAXED); /* on any thread, as that of a test */
+    }
+    sample->files[file] = 0;
+}
+
+/* A task that has ended. */
+__attribute__((visibility("default")))
+void forget_files(struct sample *sample)
+{
+    for (int file = 0; file < SAMPLE_FILES; file++)
+        forget_file(sample, file);
+}
+
+/* By its place among the threads of its process: /proc/TID/stat would add up the times of all of them. */
+static long open_file(uint64_t tid, const char *name)
+{
+    char path[PROCESS_PATH + 16];
+    char *end = put_number(put_text(path, "/proc/"), tid);
+    end = put_number(put_text(end, "/task/"), tid);
+    *put_text(end, name) = 0;
+    return syscall4(NR_openat, AT_FDCWD, path, O_CLOEXEC, 0);
+}
+
+static long read_file(struct sample *sample, int file, char *buffer)
+{
+    long size = 0, fd;
+    if (sample->files[file]) {
+        size = syscall4(NR_pread64, sample->files[file] - 1, buffer, BUFFER - 1, 0);
+        if (size <= 0)
+            forget_file(sample, file); /* perhaps another task has its id now */
+    }
+    if (size <= 0) {
+        fd = open_file(sample->tid, NAMES[file]);
+        if (fd < 0)
+            return fd;
+        size = syscall4(NR_pread64, fd, buffer, BUFFER - 1, 0);
+        if (size > 0 && kept_count < most_kept) {
+            sample->files[file] = fd + 1;
+            __atomic_fetch_add(&kept_count, 1, __ATOMIC_RELAXED);
+        } else {
+            syscall1(NR_close, fd);
+        }
+    }
     buffer[size > 0 ? size : 0] = 0;
     return size;
 }
@@ -45,25 +89,26 @@ static const char *number(const char *text, uint64_t *value)
 }
 
 /* The letter behind the command name, which stands in parentheses and may itself hold any; 'X' when it is gone. */
-static uint64_t state_of(uint64_t tid)
+static uint64_t state_of(struct sample *sample)
 {
     char buffer[BUFFER];
     const char *letter = 0;
-    if (read_file(tid, "/stat", buffer) <= 0)
-        return 'X';
-    for (const char *at = buffer; *at; at++)
+    long size = read_file(sample, FILE_STAT, buffer);
+    if (size < 0 && size != -ENOENT && size != -ESRCH)
+        return 'R'; /* there is no descriptor to read it by: it is not known to be blocked */
+    for (const char *at = buffer; size > 0 && *at; at++)
         if (at[0] == ')' && at[1] == ' ')
             letter = at + 2;
     return letter ? *letter : 'X';
 }
 
 /* How often it has been given a processor (Documentation/scheduler/sched-stats.rst). */
-static uint64_t runs_of(uint64_t tid)
+static uint64_t runs_of(struct sample *sample)
 {
     char buffer[BUFFER];
     uint64_t values[3] = {0, 0, 0};
     const char *text = buffer;
-    if (read_file(tid, "/schedstat", buffer) <= 0)
+    if (read_file(sample, FILE_SCHEDSTAT, buffer) <= 0)
         return 0;
     for (int i = 0; i < 3; i++)
         text = number(text, &values[i]);
@@ -76,7 +121,7 @@ static void see_call(struct sample *sample)
     char buffer[BUFFER];
     const char *text = buffer;
     sample->nr = -1;
-    if (read_file(sample->tid, "/syscall", buffer) <= 0)
+    if (read_file(sample, FILE_SYSCALL, buffer) <= 0)
         return; /* closed to an ordinary user, or gone */
     if (*text == 'r') {
         sample->state = 'R';
@@ -107,40 +152,54 @@ static int is_blocked(const struct sample *sample)
     return 0;
 }
 
+static void look_again(struct sample *sample)
+{
+    uint64_t was_running = sample->state == 'R', runs;
+    sample->state = state_of(sample);
+    runs = runs_of(sample);
+    sample->has_run = was_running || runs != sample->runs;
+    sample->runs = runs;
+    if (sample->has_run)
+        see_call(sample); /* it may be in another */
+    sample->is_busy = sample->has_run || !is_blocked(sample);
+    sample->is_known = !sample->is_busy && sample->state != 'Z' && sample->state != 'X';
+}
+
 /* Looks at every task twice. One that is blocked both times and has not run in between was blocked all the time: so
- * if all are, there was a moment when they all were, the one between the two rounds. What /proc/PID/stat says of a task
- * does not suffice the first time: one that is about to sleep, and is woken before it does, is in state S without ever
- * leaving its processor, whereas /proc/PID/syscall waits until it has. Returns how many were not blocked; with `is_brief` it
- * ends at the first that has not come to sleep, and returns -1 less its place: the first of all is the likeliest.
+ * if all are, there was a moment when they all were, the one between the two rounds. One file does not suffice. By
+ * /proc/PID/stat one that is about to sleep, and is woken before it does, is in state S without ever leaving its processor; by
+ * /proc/PID/syscall, which waits until it has, one is still blocked that is being woken for another processor (TASK_WAKING).
+ * Returns how many were not blocked; with `is_brief` it ends at the first that has not come to sleep, and returns -1 less its
+ * place: the first of all is the likeliest.
  *
- * One that was blocked at an earlier look and has not run since has been blocked ever since: one round suffices. */
+ * Of one that was blocked at an earlier look one round suffices: it has been blocked ever since, or it has run. Those that the
+ * engine holds are left out. */
 __attribute__((visibility("default")))
-long sample_tasks(struct sample *samples, uint64_t count, uint64_t is_brief)
+long look(struct sample **samples, uint64_t count, uint64_t is_brief)
 {
     long busy = 0;
-    if (is_brief && count > 1 && state_of(samples[0].tid) == 't') /* it has a stop, which is yet to be handled */
+    if (is_brief && count > 1 && state_of(samples[0]) == 't') /* it has a stop, which is yet to be handled */
         return -1;
     for (uint64_t i = 0; i < count; i++) {
-        if (samples[i].is_known)
+        struct sample *sample = samples[i];
+        if (sample->is_known || sample->is_held)
             continue;
-        samples[i].runs = runs_of(samples[i].tid);
-        samples[i].state = 0;
-        see_call(&samples[i]);
-        if (is_brief && samples[i].state == 'R')
+        sample->runs = runs_of(sample);
+        sample->state = 0;
+        see_call(sample);
+        if (is_brief && sample->state == 'R')
             return -1 - (long)i;
     }
     for (uint64_t i = 0; i < count; i++) {
-        uint64_t was_running = samples[i].state == 'R' && !samples[i].is_known, runs;
-        samples[i].state = state_of(samples[i].tid);
-        runs = runs_of(samples[i].tid);
-        samples[i].has_run = was_running || runs != samples[i].runs;
-        samples[i].runs = runs;
-        if (samples[i].has_run)
-            see_call(&samples[i]); /* it may be in another */
-        samples[i].is_busy = samples[i].has_run || !is_blocked(&samples[i]);
-        samples[i].is_known = !samples[i].is_busy;
-        busy += samples[i].is_busy;
-        if (is_brief && samples[i].is_busy && samples[i].state != 'S')
+        struct sample *sample = samples[i];
+        sample->is_busy = sample->has_run = 0;
+        if (sample->is_held)
+            continue;
+        if (sample->is_known && state_of(sample) == sample->state && runs_of(sample) == sample->runs)
+            continue;
+        look_again(sample);
+        busy += sample->is_busy;
+        if (is_brief && sample->is_busy && sample->state != 'S')
             return -1 - (long)i;
     }
     return busy;

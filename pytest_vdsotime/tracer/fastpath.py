@@ -23,7 +23,7 @@ from pytest_vdsotime.kernel.wait import Stop, StopKind, decode, has_left_status,
 #: How many kinds of programs a kernel may run, as far as the fast path is concerned.
 KINDS = constant("FASTPATH_KINDS")
 _LIST = constant("FASTPATH_LIST")
-_NEWS, _NOTHING = constant("NEWS"), constant("NOTHING")
+_STOP, _NEWS, _NOTHING = 0, constant("NEWS"), constant("NOTHING")
 _RECORDS = 1 << 14
 _MAX_NS = 2**63 - 1
 
@@ -87,6 +87,12 @@ class FastPath:
         self._find_record, self._drop_record = quick.find_record, quick.drop_record
         self._end_call = quick.end_call
         self._end_call.argtypes = ctypes.c_uint64, ctypes.c_long
+        self._put_record = quick.put_record
+        self._put_record.argtypes = ctypes.POINTER(structure("wait_table")), ctypes.POINTER(Record)
+        self._put_record.restype = None
+        self._pass = library.pass_deadlines
+        self._pass.argtypes = ctypes.POINTER(_FastPathStruct), ctypes.POINTER(structure("engine"))
+        self._pass.restype = ctypes.c_long
         self._move_lines = quick.move_lines
         self._move_lines.argtypes = ctypes.c_uint64, ctypes.c_uint64
         self._move_lines.restype = None
@@ -181,17 +187,21 @@ class FastPath:
         for number, interest in interests.items():
             self.structure.interests[number] = interest
 
-    def record_waits(self, kinds: Mapping[int, int], clocks: int) -> None:
+    def record_waits(
+        self, kinds: Mapping[int, int], expired: Mapping[int, int], clocks: int
+    ) -> None:
         """From now on the fast path lets timed waits begin, by system call number.
 
-        1 where the timeout stands in the call, 2 and more where argument 0 and so on leads to it.
-        `clocks`: a bit per clock id.
+        `kinds`: enum wait_kind of native_stub/tracer/waits.h; `expired`: their results when their
+        time is up; `clocks`: a bit per clock id.
         """
         self._records = (Record * _RECORDS)()
         self._waits.mask, self._waits.clocks = _RECORDS - 1, clocks
         self._waits.records = ctypes.addressof(self._records)
         for number, kind in kinds.items():
             self._waits.kinds[number] = kind
+        for number, result in expired.items():
+            self._waits.expired[number] = result
 
     def let_waits_begin(self, ahead_ns: int | None) -> None:
         """Whether it does, with the monotonic line this far ahead of the host's.
@@ -204,23 +214,6 @@ class FastPath:
     def move_lines(self, page: int, by_ns: int) -> None:
         """Time passes on the page at this address in this process."""
         self._move_lines(page, by_ns)
-
-    def pass_sleeps(self, tid: int, page: int, most_ns: int, rounds_ns: int) -> None:
-        """Have the sleeps of a task pass at once while the next wait lasts.
-
-        And no task is born, executes or ends. The lines of the page at this address in this process
-        go on, by `most_ns` in all. `rounds_ns`: how much longer than it says a sleep may be for the
-        wall line, which is frozen, to read a whole millisecond.
-        """
-        sleeper = self.structure.sleeper
-        sleeper.page, sleeper.most_ns, sleeper.rounds_ns = page, most_ns, rounds_ns
-        sleeper.tid = tid
-
-    @property
-    def passed_ns(self) -> int:
-        """How far the lines have gone so in the last wait."""
-        passed_ns: int = self.structure.sleeper.passed_ns
-        return passed_ns
 
     def record_of(self, tid: int) -> Record | None:
         """Return the wait that a task began last, if it was not the tracer's."""
@@ -236,6 +229,14 @@ class FastPath:
         if error:
             raise OSError(-error, f"ending a system call of {tid}: {os.strerror(-error)}")
 
+    def knows_wait(self, nr: int) -> bool:
+        """Whether waits in a system call may be kept natively."""
+        return nr < len(self._waits.kinds) and self._waits.kinds[nr] != 0
+
+    def put_record(self, record: Record) -> None:
+        """Have the wait that a task is in kept natively."""
+        self._put_record(self._waits, record)
+
     def drop_record(self, tid: int) -> None:
         """Drop the record of a wait of which the tracer has its own."""
         self._drop_record(self._waits, tid)
@@ -248,12 +249,23 @@ class FastPath:
 
         Raises ChildProcessError when there is no tracee.
         """
+        self.structure.patience_ns = min(patience_ns, _MAX_NS)
+        self._prepare()
+        return self._stops(self._function(self.structure))
+
+    def pass_deadlines(self, engine: ctypes.Structure) -> Sequence[Stop]:
+        """Have time pass (tracer/engine.py); return the next stops. Raises as `wait`."""
+        self._prepare()
+        return self._stops(min(self._pass(self.structure, engine), _STOP))
+
+    def _prepare(self) -> None:
         structure = self.structure
         structure.hands_over_all = self.hands_over_all or self._is_full()
         structure.lets_calls_go = self.lets_calls_go and not self._is_full()
-        structure.patience_ns = min(patience_ns, _MAX_NS)
         self._spare()
-        result: int = self._function(structure)
+
+    def _stops(self, result: int) -> Sequence[Stop]:
+        structure = self.structure
         self.was_interrupted = result == -errno.EINTR
         if self.was_interrupted or result in (_NEWS, _NOTHING):
             return ()

@@ -32,6 +32,7 @@ from pytest_vdsotime.tracer.calls.cancellation import CanceledReads
 from pytest_vdsotime.tracer.calls.expirations import Timers
 from pytest_vdsotime.tracer.calls.waits import TimedWaits, follow_wait
 from pytest_vdsotime.tracer.crashes import Crashes
+from pytest_vdsotime.tracer.engine import Engine
 from pytest_vdsotime.tracer.fastpath import CHILD, END, Entry, FastPath
 from pytest_vdsotime.tracer.movement import Movement
 from pytest_vdsotime.tracer.quiescence import Quiescence
@@ -54,6 +55,7 @@ from pytest_vdsotime.tracer.takeover.start import Launching
 from pytest_vdsotime.tracer.waker import Alarms, Waker
 
 _BIRTHS = StopKind.FORK, StopKind.VFORK, StopKind.CLONE
+_IN_CALLS = StopKind.SYSCALL, StopKind.TRAP, StopKind.GROUP_STOP, StopKind.SIGNAL
 
 
 def _was_interrupted(task: Task) -> bool:
@@ -119,6 +121,10 @@ class Loop:
         self._crashes = Crashes(native.arch, alarms, self.handle)
         self.movement = Movement(
             self._calls, quiescence, self.timers, self._cancellation, self.shortcuts
+        )
+        self.engine = Engine(
+            *(tables, fastpath, self._timed_waits, self.timers),
+            *(self._calls, self.shortcuts, self.stops),
         )
         moving = self._moving = Moving(native, self.stops.next_of)
         self._attaching = Attaching(native, tables, fastpath, moving, self.stops.next, self.handle)
@@ -205,6 +211,8 @@ class Loop:
                 return
         task.move(TaskState.GONE if stop.kind == StopKind.EXITED else TaskState.STOPPED)
         self._cancellation.has_stopped(task)
+        if stop.kind in _IN_CALLS:
+            self._timed_waits.take_kept(task)
         if task.process.world.unsent:
             self.timers.send_unsent(task.process)
             if not task.process.world.stops_at_calls:
@@ -223,7 +231,6 @@ class Loop:
 
     def _news(self) -> None:
         """Take note of what the fast path has seen to already."""
-        self.shortcuts.sleeps_passed()
         for entry in self._fastpath.entries:
             self._happened_ns = entry.at_ns
             kind = StopKind.EXITED.value if entry.event == END else entry.event

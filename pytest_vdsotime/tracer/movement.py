@@ -208,7 +208,8 @@ class Movement:
         But those that are due, for a while: it is for the clock to say which of them ends first.
         """
         lines, host_ns = world.page.lines, now_ns()
-        is_orderly = world.is_passing and host_ns - world.busy.since_ns < _MAX_ORDER_NS
+        since_ns = world.busy.since_ns or host_ns
+        is_orderly = world.is_passing and host_ns - since_ns < _MAX_ORDER_NS
         for task in self._quiescence.held(world):
             assert isinstance(task.held, Request) and task.wait is not None
             if task.tid in but or (is_orderly and task.wait.left_ns(lines, host_ns) <= 0):

@@ -73,6 +73,7 @@ class Operations:
         self._quiescence = loop.quiescence
         self._timers = loop.timers
         self._shortcuts = loop.shortcuts
+        self._engine = loop.engine
         self._long_ns = _long_ns()
 
     def advance(
@@ -155,7 +156,13 @@ class Operations:
         """Have everything end that is due by when so much has passed, and is carried on then."""
         passed_ns, since_ns = world.passed_ns, now_ns()
         began_ns = passed_ns
-        while pending := self.movement.pending(world, samples):
+        while True:
+            if stride_ns is None and self._engine.run(
+                world, goal_ns - world.passed_ns, rounding_ns(world)
+            ):
+                samples = self.settle(world, timeout_s, nap_ns=1)
+            if not (pending := self.movement.pending(world, samples)):
+                break
             if world.passed_ns != passed_ns:
                 passed_ns, since_ns = world.passed_ns, now_ns()
             carried = [one.left_ns for one in pending if one.is_carried and one.left_ns < CARRY_NS]
@@ -170,8 +177,6 @@ class Operations:
                 samples = self.settle(world, timeout_s, nap_ns=_NETWORK_NAP_NS)
                 continue
             self.movement.fire(world, step_ns, due)
-            if stride_ns is None:
-                self._shortcuts.pass_sleeps(world, goal_ns - world.passed_ns, rounding_ns(world))
             self._renew(world, pending[len(due) :])
             samples = self.settle(world, timeout_s)
         return samples
@@ -488,6 +493,15 @@ class Autojump:
             if idle_ns < world.jump_after_ns:
                 return max(world.jump_after_ns - idle_ns, FIRST_NAP_NS)
         most_ns = LATEST_NS - world.page.lines.wall.at(now_ns())
+        is_fine = not world.jump_after_ns and world.stride_ns is None
+        if is_fine and self._loop.engine.run(world, most_ns, rounding_ns(world)):
+            samples = self._loop.quiescence.samples(world)
+            if samples is None:
+                return FIRST_NAP_NS
+            pending = self.movement.pending(world, samples)
+            most_ns = LATEST_NS - world.page.lines.wall.at(now_ns())
+            if not pending:
+                return 0
         stride = None if world.stride_ns is None else (world.stride_ns, world.passed_ns)
         step_ns, due = operations.next_step(world, pending, most_ns, stride)
         if not due:
@@ -496,7 +510,5 @@ class Autojump:
         if operations.awaits_network(world, step_ns):
             return _NETWORK_NAP_NS
         self.movement.fire(world, step_ns, due)
-        if not world.jump_after_ns and world.stride_ns is None:
-            self._loop.shortcuts.pass_sleeps(world, most_ns - step_ns, rounding_ns(world))
         self._nap_ns = FIRST_NAP_NS
         return FIRST_NAP_NS

@@ -17,7 +17,7 @@ from pytest_vdsotime.waits import Wait
 ENDED = frozenset(b"ZX")
 
 
-def _leads_others(task: Task) -> bool:
+def leads_others(task: Task) -> bool:
     """Whether it is a process's first thread, whose end is told after that of the others."""
     return task.tid == task.process.pid and len(task.process.threads) > 1
 
@@ -68,57 +68,56 @@ class Quiescence:
                 to_see.append(task)
         if not to_see:
             return {}
-        busy, samples = self._sampler(
-            [task.tid for task in to_see], is_brief=True, before=[task.sample for task in to_see]
-        )
-        for task, sample in zip(to_see, samples, strict=True):
-            task.sample = sample if sample.is_known else None
+        busy = self._sampler([task.sample for task in to_see], is_brief=True)
         if busy < 0:
             self.last_busy = to_see[-1 - busy].tid
             return None
-        if busy and not self._are_brief(to_see, samples):
-            self.last_busy = next(sample.tid for sample in samples if sample.is_busy)
+        if busy and not self._are_brief(to_see):
+            self.last_busy = next(task.tid for task in to_see if task.sample.is_busy)
             return None
         if any(
             # What waits for its end has yet to hear of it.
-            (sample.state in ENDED and not _leads_others(task))
+            (task.sample.state in ENDED and not leads_others(task))
             # It sleeps for less than a timer's slack (futex(2) with a timeout of 0).
-            or (task.after.poll is not None and self._polls(task, sample))
-            for task, sample in zip(to_see, samples, strict=True)
+            or (task.after.poll is not None and self._polls(task))
+            for task in to_see
         ):
             return None
-        return {sample.tid: sample for sample in samples}
+        return {task.tid: task.sample for task in to_see}
 
-    def _polls(self, task: Task, sample: TaskSample) -> bool:
+    def _polls(self, task: Task) -> bool:
         """Whether it is in a wait for no time."""
+        sample = task.sample
         is_same = task.after.poll == (sample.nr, tuple(sample.arguments))
         is_there = task.after.polls_at == (sample.stack, sample.counter)
         return is_same and is_there and self._fastpath.record_of(task.tid) is None
 
-    def _are_brief(self, tasks: Sequence[Task], samples: Sequence[TaskSample]) -> bool:
+    def _are_brief(self, tasks: Sequence[Task]) -> bool:
         """Whether each thread that has run is now in a wait no longer than `grace`.
 
         Such a thread counts as blocked; otherwise a spin-wait would never settle.
         """
         return all(
-            sample.has_run
-            and sample.state == ord("S")
-            and (wait := self.wait_of(task, sample)) is not None
+            task.sample.has_run
+            and task.sample.state == ord("S")
+            and (wait := self.wait_of(task, task.sample)) is not None
             and wait.length_ns <= task.process.world.grace_ns
-            for task, sample in zip(tasks, samples, strict=True)
-            if sample.is_busy
+            for task in tasks
+            if task.sample.is_busy
         )
 
     def sample(self, world: ClockState) -> Mapping[int, TaskSample]:
         """At each of its tasks, whatever they do."""
-        tids = [task.tid for task in self.tasks(world) if task.state == TaskState.RUNNING]
-        return {sample.tid: sample for sample in self._sampler(tids, is_brief=False)[1]}
+        tasks = [task for task in self.tasks(world) if task.state == TaskState.RUNNING]
+        self._sampler([task.sample for task in tasks], is_brief=False)
+        return {task.tid: task.sample for task in tasks}
 
     def sample_of(self, task: Task) -> TaskSample | None:
         """At one task."""
         if task.state != TaskState.RUNNING:
             return None
-        return self._sampler([task.tid], is_brief=False)[1][0]
+        self._sampler([task.sample], is_brief=False)
+        return task.sample
 
     def wait_of(self, task: Task, sample: TaskSample | None) -> Wait | None:
         """Return the timed wait that a task is in."""
@@ -130,8 +129,8 @@ class Quiescence:
         if record is None and (task.wait is None or task.wait.row.is_of_socket):
             return self._sockets.wait_of(task, sample)
         wait = self.timed_waits.recorded(record) if record is not None else task.wait
-        if wait is None:
-            return None
+        if wait is None or wait.is_kept:
+            return wait  # which stops at its exit
         nr = sample.nr
         if nr == wait.abi.syscalls["restart_syscall"]:
             nr = wait.nr

@@ -507,10 +507,13 @@ class Task:
     after: After = field(default_factory=After)
     """What it does after a deadline of its own."""
 
-    sample: TaskSample | None = None
-    """The last at it that found it blocked."""
+    sample: TaskSample = field(init=False)
+    """The last look at it."""
     recvmmsg: RecvmmsgState | None = None
     """The call that it makes again for the rest (tracer/calls/sockets.py)."""
+
+    def __post_init__(self) -> None:
+        self.sample = TaskSample(self.tid, self.process.pid)
 
     @property
     def is_to_go_on(self) -> bool:
@@ -533,6 +536,8 @@ class Task:
         if state not in MOVES[self.state]:
             raise RuntimeError(f"task {self.tid} cannot go from {self.state.name} to {state.name}")
         self.state = state
+        if state is TaskState.GONE:
+            self.sample.close()
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ out of the ordinary, nearly everything.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import signal
@@ -23,12 +24,10 @@ from dataclasses import dataclass
 
 from pytest_vdsotime.abi import constant
 from pytest_vdsotime.arch import Abi
-from pytest_vdsotime.events import EventKind
 from pytest_vdsotime.kernel import procfs, ptrace, wait
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer.call import CallRow
-from pytest_vdsotime.tracer.calls.later import was_reached
 from pytest_vdsotime.tracer.fastpath import KINDS, FastPath
 from pytest_vdsotime.tracer.state import ClockState, Process, Tables, Task, TaskState
 from pytest_vdsotime.tracer.takeover.exec import Takeover
@@ -81,6 +80,15 @@ class Stops:
             if _has_executed_since(stop):
                 return None
         return None if self._was_waker(stop) else stop
+
+    def pass_deadlines(self, engine: ctypes.Structure, leave: Callable[[], None]) -> None:
+        """Have time pass natively; `leave` takes note of what has, before the next stops do."""
+        stops = self._fastpath.pass_deadlines(engine)
+        leave()
+        self._postponed.extend(stops)
+        self._news()
+        if self._fastpath.was_interrupted:
+            self._was_waker(None)
 
     def next_of(self, tid: int) -> Stop:
         """Return the next stop of one task.
@@ -260,7 +268,6 @@ def is_thread_of(pid: int, tid: int) -> bool:
 
 # --- what the native code answers alone ----------------------------------------------------------
 
-_BY_VALUE, _BY_POINTER = constant("WAIT_BY_VALUE"), constant("WAIT_BY_POINTER")
 _ALL, _NOT_NULL = constant("INTEREST"), constant("INTEREST_BY_POINTER")
 #: Calls that wait for a time or until a point, which the fast path can tell.
 _TOLD_APART = "futex", "clock_nanosleep"
@@ -272,13 +279,23 @@ def own_rows(abi: Abi) -> Mapping[int, WaitRow]:
 
 
 def tell_of_waits(fastpath: FastPath, rows: Mapping[int, WaitRow]) -> None:
-    """Which waits the fast path may let begin, as long as they last what they say."""
-    kinds = {
-        nr: _BY_VALUE if row.unit is Unit.MILLISECONDS else _BY_POINTER + row.argument
-        for nr, row in rows.items()
-        if not row.points or row.name in _TOLD_APART
+    """Which waits the fast path may let begin, and how they end."""
+    own = {nr: row for nr, row in rows.items() if not row.points or row.name in _TOLD_APART}
+    kinds = {nr: _kind(row) for nr, row in own.items()}
+    expired = {nr: row.expired for nr, row in own.items()}
+    fastpath.record_waits(kinds, expired, sum(1 << clock_id for clock_id in CLOCKS_TO_SLEEP_BY))
+
+
+def _kind(row: WaitRow) -> int:
+    flags = {
+        "WAIT_BY_VALUE": row.unit is Unit.MILLISECONDS,
+        "WAIT_FD_SETS": bool(row.fd_sets),
+        "WAIT_SLEEP": row.is_sleep,
+        "WAIT_TIMEVAL": row.unit is Unit.TIMEVAL,
+        "WAIT_WRITES_BACK": row.writes_back,
     }
-    fastpath.record_waits(kinds, sum(1 << clock_id for clock_id in CLOCKS_TO_SLEEP_BY))
+    is_so = [constant(name) for name, holds in flags.items() if holds]
+    return sum(is_so, constant("WAIT_KNOWN") + row.argument)
 
 
 def tell_of_calls(fastpath: FastPath, rows: Mapping[int, CallRow]) -> None:
@@ -372,40 +389,6 @@ class Shortcuts:
         worlds = self.tables.worlds
         is_alone = len(worlds) == 1 and self.is_native and not self.needs_care
         self.fastpath.let_waits_begin(_ahead_ns(worlds[0]) if is_alone else None)
-
-    def pass_sleeps(self, world: ClockState, most_ns: int, rounds_ns: int) -> None:
-        """Have the sleeps of a program that is alone pass at once.
-
-        Until its next stop of any other kind. `rounds_ns`: see FastPath.pass_sleeps.
-        """
-        tables = self.tables
-        is_lone = len(tables.worlds) == len(tables.tasks) == len(world.processes) == 1
-        if not is_lone or self.needs_care or self.fastpath.hands_over_all or tables.postponed:
-            return
-        (task,) = tables.tasks.values()
-        is_plain = (
-            task.state == TaskState.RUNNING
-            and not task.process.traces_calls
-            and not world.page.copies
-            and not world.page.lines.wall.rate.mult
-            and not any(timer.deadlines for timer in world.timers.values())
-        )
-        if is_plain:
-            longest_ns = min(most_ns, NEVER_NS)
-            self.fastpath.pass_sleeps(task.tid, world.page.address, longest_ns, rounds_ns)
-
-    def sleeps_passed(self) -> None:
-        """After each wait of the fast path: some may have."""
-        passed_ns = self.fastpath.passed_ns
-        if passed_ns:
-            (world,) = self.tables.worlds
-            world.page.was_advanced(passed_ns)
-            world.passed_ns += passed_ns
-            for pid in world.processes:
-                world.record(EventKind.PASSED, pid, passed_ns)
-            for task in self.tables.tasks.values():
-                was_reached(task, passed_ns)
-            self.lines_moved()
 
 
 def _ahead_ns(world: ClockState) -> int | None:

@@ -40,7 +40,7 @@ from pytest_vdsotime.tracer.calls.timers import TIMER_CALLS
 from pytest_vdsotime.tracer.calls.waits import followed
 from pytest_vdsotime.tracer.restart import GOES_ON, error_of, rewind
 from pytest_vdsotime.tracer.state import Process, Rewound, Task
-from pytest_vdsotime.waits import WAITS, Unit
+from pytest_vdsotime.waits import WAITS, Unit, Wait
 
 _SIGNAL_WAITS = tuple(signals.row_of(row) for row in WAITS if row.takes_signals)
 WAIT_CALLS = tuple(
@@ -182,6 +182,13 @@ class Calls:
             return self.at_exit(answer, request)
         self.give(stopped, answer)
         return None
+
+    def request_of(self, task: Task, stopped: Stopped, wait: Wait) -> Request:
+        """Return the call at whose entry a task is stopped, which begins this wait."""
+        arguments, is_time64 = wait.arguments, wait.row.time64
+        return Request(
+            *(task, stopped, wait.nr, wait.place, wait.abi, is_time64, arguments, self._timezone)
+        )
 
     def _again(self, row: CallRow, request: Request, result: int) -> int:
         """Return the kernel's own answer has had the memory provided that the clock's goes to."""

@@ -18,9 +18,9 @@ their exit (restart.at_exit); a call whose only timeout is that of its socket is
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import struct
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -52,6 +52,8 @@ from pytest_vdsotime.tracer.restart import (
 from pytest_vdsotime.tracer.state import ClockState, Task
 from pytest_vdsotime.waits import NEVER_NS, Timer, Unit, Wait, WaitRow, deadlines
 
+_BY_KERNEL, _ENDLESS = constant("KEPT_BY_KERNEL"), constant("KEPT_ENDLESS")
+_WALL_ALONE = constant("WALL_LINE")
 _MAX_S = _MAX_MS = 2**31 - 1
 _BLOCK = struct.Struct("<5I")  # that of select(2)
 #: How much longer than it says a wait may last for its own timeout to be left to the kernel, and
@@ -238,31 +240,91 @@ class TimedWaits:
     rows: Mapping[int, WaitRow]
     """Of the host's own system calls, by number."""
 
-    def recorded(self, record: Record) -> Wait | None:
-        """Return the wait that the fast path has recorded.
-
-        The kernel times it as it is written.
-        """
+    def recorded(self, record: Record) -> Wait:
+        """Return the wait that the native code has recorded."""
         nr, arguments, abi = record.nr, tuple(record.arguments), self.arch.abis[0]
-        row = self.rows[nr]
-        timeout_ns: int | None = (arguments[row.argument] & 0xFFFFFFFF) * Unit.MILLISECONDS
-        if row.unit is not Unit.MILLISECONDS:
+        row, keeper = self.rows[nr], record.keeper
+        if row.unit is Unit.MILLISECONDS:
+            timeout_ns: int | None = (arguments[row.argument] & 0xFFFFFFFF) * Unit.MILLISECONDS
+        else:
             timeout_ns = row.timeout_ns(*abi.pair(True).unpack(bytes(record.timeout)))
-        if not timeout_ns:
-            return None
-        deadline_ns, due_ns = timeout_ns, timeout_ns
-        if not record.is_absolute:
-            due_ns += record.began_ns
-            deadline_ns += record.began_ns + record.ahead_ns
         return Wait(
             row,
             *(nr, arguments, (record.stack, record.counter), abi),
-            *(time.CLOCK_MONOTONIC, bool(record.is_absolute), timeout_ns, due_ns - record.began_ns),
-            ((LineName.MONOTONIC, deadline_ns),),
+            *(record.clock, bool(record.is_absolute), timeout_ns or 0, record.length_ns),
+            ((LineName.MONOTONIC, record.due_ns),),
             set_ns=record.began_ns,
-            host_due_ns=due_ns,
+            host_due_ns=record.due_ns - record.ahead_ns if keeper == _BY_KERNEL else NEVER_NS,
+            is_kept=keeper == _ENDLESS,
+            is_expiring=bool(record.is_expiring),
             rest_was=bytes(record.rest) if record.has_rest else b"",
         )
+
+    def knows(self, wait: Wait) -> bool:
+        """Whether the native code may keep it."""
+        return wait.abi is self.arch.abis[0] and self.fastpath.knows_wait(wait.nr)
+
+    def record(self, tid: int, wait: Wait, due_ns: int, line: int) -> Record:
+        """Return what the native code is to know of a wait that the kernel times as it is written.
+
+        `due_ns`, `line`: see native_stub/tracer/waits.h.
+        """
+        record = Record(tid, wait.nr)
+        record.arguments[:] = wait.arguments
+        record.stack, record.counter = wait.place
+        record.clock, record.line, record.due_ns = wait.clock_id, line, due_ns
+        record.is_absolute = wait.is_absolute
+        record.began_ns, record.length_ns = wait.set_ns, wait.length_ns
+        record.ahead_ns = due_ns - min(wait.host_due_ns, NEVER_NS)
+        if wait.row.unit is not Unit.MILLISECONDS:
+            timeout = divmod(wait.timeout_ns, NS_PER_S)
+            record.timeout[:] = timeout[0], timeout[1] // wait.row.unit
+        if len(wait.rest_was) == ctypes.sizeof(record.rest):
+            record.has_rest = 1
+            ctypes.memmove(record.rest, wait.rest_was, len(wait.rest_was))
+        return record
+
+    def take(self, task: Task) -> Wait:
+        """Take over the wait that the native code has recorded of a task."""
+        record = self.fastpath.record_of(task.tid)
+        assert record is not None
+        wait = self.recorded(record)
+        line = record.line
+        if line:
+            lines, host_ns = task.process.world.page.lines, now_ns()
+            left_ns = wait.left_ns(lines, host_ns)
+            wait.deadlines = deadlines(
+                lines, host_ns, LineName.WALL, left_ns, ends_early=line != _WALL_ALONE
+            )
+        self._hold_on(task, wait)
+        return wait
+
+    def take_kept(self, task: Task, *, is_by_wall: bool = False) -> None:
+        """Take over its wait if it is kept natively, and if it `is_by_wall` alone.
+
+        That is known there as long as both lines go equally far.
+        """
+        record = self.fastpath.record_of(task.tid)
+        if record is not None and record.keeper == _ENDLESS and (record.line or not is_by_wall):
+            self.take(task)
+
+    def _hold_on(self, task: Task, wait: Wait) -> None:
+        task.wait = wait
+        self.fastpath.drop_record(task.tid)
+        self.fastpath.to_python(task.tid)
+        if wait.is_kept and task.at_exit is None:
+            task.at_exit = partial(self._put_back, task, wait)
+
+    def _put_back(self, task: Task, wait: Wait, stopped: Stopped) -> None:
+        """At the exit of a call that was endless to the kernel."""
+        registers, argument = stopped.registers(), wait.row.argument
+        setattr(registers, wait.abi.arguments[argument], wait.arguments[argument])
+        result = getattr(registers, self.arch.syscall_result)
+        if task.wait is wait:
+            result = result - 2**64 if result >= 2**63 else result
+            result = finish(task, wait, stopped, result)
+        setattr(registers, self.arch.syscall_result, result % 2**64)
+        stopped.set_registers(registers)
 
     def expire(self, task: Task, wait: Wait) -> None:
         """Its time is up: ends it, soon."""
@@ -277,9 +339,7 @@ class TimedWaits:
         self._interrupt(task, wait)
 
     def _interrupt(self, task: Task, wait: Wait) -> None:
-        task.wait = wait
-        self.fastpath.drop_record(task.tid)
-        self.fastpath.to_python(task.tid)
+        self._hold_on(task, wait)
         ptrace.interrupt(task.tid)
 
     def at_stop(

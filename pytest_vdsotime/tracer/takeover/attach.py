@@ -253,7 +253,9 @@ class Attaching:
 
     def _detach(self, process: Process, stops: Mapping[int, Stop]) -> None:
         for tid in tuple(process.threads):
-            self.tables.tasks.pop(tid, None)
+            task = self.tables.tasks.pop(tid, None)
+            if task is not None:
+                task.sample.close()
             stop = stops.get(tid)
             if stop is None:
                 self.tables.leaving.add(tid)

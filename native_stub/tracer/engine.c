@@ -1,0 +1,428 @@
+/* The engine: the earliest deadline, the lines move, what is due ends, the programs come to rest; again. */
+#include "engine.h"
+
+#include "fastpath.h"
+#include "program/page.h"
+#include "tracer.h"
+
+#define NSEC_PER_SEC 1000000000U
+#define GRAIN_NS 1000000U
+#define MAX_NS INT64_MAX
+#define EINTR 4
+#define EFAULT 14
+#define EINVAL 22
+/* include/linux/errno.h */
+#define ERESTARTSYS 512
+#define ERESTART_RESTARTBLOCK 516
+/* linux/time.h */
+#define CLOCK_REALTIME 0
+#define CLOCK_MONOTONIC 1
+/* linux/ptrace.h */
+#define PTRACE_SYSCALL 24
+#define PTRACE_INTERRUPT 0x4207
+#define PTRACE_PEEKSIGINFO 0x4209
+#define PEEKSIGINFO_SHARED 1
+#define KCMP_FILE 0 /* linux/kcmp.h */
+#define TFD_IOC_SET_TICKS 0x40085400 /* linux/timerfd.h */
+#define POLLIN 1
+#define FD_SET_WORDS 1 /* of a set of descriptors that every process has room for (NR_OPEN_DEFAULT, linux/fdtable.h) */
+
+#define CARRY_NS 1000000U  /* as in tracer/calls/later.py */
+#define MAX_LOOKS 20000    /* as in tracer/operations.py, */
+#define RENEWED_NS NSEC_PER_SEC
+#define LONG_STEP_NS 20000000U
+#define NETWORK_NAP_NS 5000000U
+#define BUSY_NS 1000000U   /* programs that are not at rest for so long are Python's to look after */
+#define LONG_NS 20000000U  /* and other things once in a while */
+#define PATIENCE_NS 20000U
+
+static uint64_t host_ns(void)
+{
+    struct timespec now;
+    syscall2(NR_clock_gettime, CLOCK_MONOTONIC, &now);
+    return now.sec * (uint64_t)NSEC_PER_SEC + now.nsec;
+}
+
+/* Whether signals wait for a stopped task or for its process, which its sleep is to notice. */
+static int has_signals(uint64_t tid)
+{
+    struct { uint64_t offset; uint32_t flags; int32_t count; } which = {0, 0, 1};
+    char info[128];
+    for (which.flags = 0; which.flags <= PEEKSIGINFO_SHARED; which.flags++)
+        if (syscall4(NR_ptrace, PTRACE_PEEKSIGINFO, tid, &which, info) != 0)
+            return 1;
+    return 0;
+}
+
+static int writes(uint64_t tid, uint64_t address, void *data, uint64_t size)
+{
+    struct span here = {data, size}, there = {(void *)address, size};
+    return !address || syscall6(NR_process_vm_writev, tid, (long)&here, 1, (long)&there, 1, 0) == (long)size;
+}
+
+/* Time passes: all clocks that are read from the page go on. */
+__attribute__((visibility("default")))
+void move_lines(struct vdso_page *page, uint64_t by_ns)
+{
+    __atomic_store_n(&page->seq, page->seq + 1, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    for (int id = 0; id < VDSO_CLOCK_IDS; id++)
+        if (page->served >> id & 1) {
+            uint64_t nsec = page->clocks[id].nsec + by_ns % NSEC_PER_SEC;
+            page->clocks[id].sec += by_ns / NSEC_PER_SEC + nsec / NSEC_PER_SEC;
+            page->clocks[id].nsec = nsec % NSEC_PER_SEC;
+        }
+    __atomic_store_n(&page->seq, page->seq + 1, __ATOMIC_RELEASE);
+}
+
+static struct sample *sample_of(const struct engine *engine, uint64_t tid)
+{
+    const uint64_t *tids = (const uint64_t *)engine->tids;
+    for (uint64_t i = 0; i < engine->count; i++)
+        if (tids[i] == tid)
+            return ((struct sample **)engine->samples)[i];
+    return 0;
+}
+
+/* --- waits begin and end --- */
+
+/* How long it is until a point of a clock that stands still; not beyond what a line can read. */
+static int64_t left_ns(const struct vdso_page *page, uint64_t id, uint64_t point_ns)
+{
+    int64_t sec = (int64_t)(point_ns / NSEC_PER_SEC) - page->clocks[id].sec;
+    if (sec < -(int64_t)NSEC_PER_SEC || sec > (int64_t)NSEC_PER_SEC)
+        return sec < 0 ? -1 : MAX_NS;
+    return sec * (int64_t)NSEC_PER_SEC + (int64_t)(point_ns % NSEC_PER_SEC) - page->clocks[id].nsec;
+}
+
+/* select(2) leaves its sets empty when its time is up. */
+static int clears_sets(uint64_t tid, const struct wait_record *wait)
+{
+    uint64_t none[FD_SET_WORDS] = {0};
+    uint32_t count = wait->arguments[0];
+    if (count > 64 * FD_SET_WORDS)
+        return 0;
+    for (int i = 1; i <= 3; i++)
+        if (count && !writes(tid, wait->arguments[i], none, sizeof none))
+            return 0;
+    return 1;
+}
+
+/* What the kernel leaves in memory when the time is up, beside what is left of a sleep. */
+static int leaves_nothing(uint64_t tid, unsigned kind, const struct wait_record *wait)
+{
+    uint64_t none[2] = {0, 0};
+    if (kind & WAIT_FD_SETS && !clears_sets(tid, wait))
+        return 0;
+    if (kind & WAIT_WRITES_BACK)
+        writes(tid, wait->arguments[kind & WAIT_ARGUMENT], none, sizeof none);
+    return 1;
+}
+
+/* At the exit of a call that was endless to the kernel: whether it is over, which is told as if it had not been. What a signal
+ * has interrupted is Python's, and what has failed. */
+int lets_kept_end(const struct wait_table *table, uint64_t tid, const struct wait_record *wait)
+{
+    struct registers registers;
+    unsigned kind = table->kinds[wait->nr];
+    if (get_registers(tid, &registers) < 0)
+        return 0;
+    int64_t result = registers.SYSCALL_RESULT;
+    int is_over = !(result == -EINTR || (result <= -ERESTARTSYS && result >= -ERESTART_RESTARTBLOCK));
+    if (is_over && (kind & WAIT_WRITES_BACK || result == -EFAULT || result == -EINVAL))
+        return 0;
+    if (!is_over) {
+        if (!wait->is_expiring || !leaves_nothing(tid, kind, wait))
+            return 0;
+        result = table->expired[wait->nr];
+        registers.INTERRUPTED_SYSCALL = -1; /* nor is it made again */
+    }
+    *argument_of(&registers, kind & WAIT_ARGUMENT) = wait->arguments[kind & WAIT_ARGUMENT];
+    registers.SYSCALL_RESULT = result;
+    return set_registers(tid, &registers) >= 0;
+}
+
+/* --- time passes --- */
+
+struct due {
+    uint64_t pending, count; /* how many wait, and how many of these until the next step, */
+    uint64_t sleeping; /* and how many for nothing else */
+    struct wait_record *wait;
+    struct sample *sample;
+    struct engine_timer *timer; /* the first of all: one or the other */
+    int64_t due_ns;
+    uint64_t set_ns;
+    uint64_t kernel_ns; /* when the kernel would end one of them */
+};
+
+/* Whether a task that is blocked is in the wait that it began last. */
+static int is_in(const struct wait_record *wait, const struct sample *sample)
+{
+    if (wait->keeper != KEPT_BY_KERNEL)
+        return 1;
+    if ((sample->nr != wait->nr && sample->nr != NR_restart_syscall) || sample->stack != wait->stack
+        || sample->counter != wait->counter)
+        return 0;
+    for (int i = 0; i < 6; i++)
+        if (sample->arguments[i] != wait->arguments[i])
+            return 0;
+    return 1;
+}
+
+static int is_sooner(const struct due *first, int64_t due_ns, uint64_t set_ns)
+{
+    if (!first->wait && !first->timer)
+        return 1;
+    return due_ns < first->due_ns || (due_ns == first->due_ns && set_ns < first->set_ns);
+}
+
+/* The first deadline, and what else ends before `until_ns`. */
+static struct due find_due(const struct engine *engine, const struct wait_table *table, int64_t until_ns)
+{
+    struct sample **samples = (struct sample **)engine->samples;
+    struct engine_timer *timers = (struct engine_timer *)engine->timers;
+    struct due due = {.kernel_ns = UINT64_MAX};
+    for (uint64_t i = 0; i < engine->count; i++) {
+        struct wait_record *wait = find_record(table, samples[i]->tid);
+        if (!wait || !is_in(wait, samples[i]))
+            continue;
+        due.pending++;
+        due.count += wait->due_ns <= until_ns;
+        due.sleeping += (table->kinds[wait->nr] & WAIT_SLEEP) != 0;
+        if (wait->keeper == KEPT_BY_KERNEL && wait->due_ns - wait->ahead_ns < (int64_t)due.kernel_ns)
+            due.kernel_ns = wait->due_ns - wait->ahead_ns;
+        if (is_sooner(&due, wait->due_ns, wait->began_ns)) {
+            due.wait = wait;
+            due.sample = samples[i];
+            due.due_ns = wait->due_ns;
+            due.set_ns = wait->began_ns;
+        }
+    }
+    for (uint64_t i = 0; i < engine->timer_count; i++) {
+        if (timers[i].due_ns < 0)
+            continue;
+        due.pending++;
+        due.count += timers[i].due_ns <= until_ns;
+        if (is_sooner(&due, timers[i].due_ns, timers[i].set_ns)) {
+            due.wait = 0;
+            due.timer = &timers[i];
+            due.due_ns = timers[i].due_ns;
+            due.set_ns = timers[i].set_ns;
+        }
+    }
+    if (due.wait)
+        due.timer = 0;
+    return due;
+}
+
+/* Whether a timerfd has its expiration, which nobody has to be told of but who reads it. */
+static int expires(struct engine *engine, struct engine_timer *timer)
+{
+    struct { int32_t fd; int16_t events, found; } ends = {timer->copy, POLLIN, 0};
+    struct timespec none = {0, 0};
+    uint64_t count = 1;
+    if (!timer->is_native || syscall5(NR_kcmp, syscall0(NR_getpid), timer->tid, KCMP_FILE, timer->copy, timer->fd) != 0)
+        return 0;
+    if (syscall5(NR_ppoll, &ends, 1, &none, 0, 0) != 0)
+        return 0; /* it has some that are yet to be read */
+    if (timer->interval_ns)
+        count += (engine->monotonic_ns - timer->due_ns) / timer->interval_ns;
+    if (count > INT32_MAX || syscall3(NR_ioctl, timer->copy, TFD_IOC_SET_TICKS, &count) < 0)
+        return 0;
+    timer->expirations += count;
+    timer->set_ns = host_ns();
+    timer->due_ns = timer->interval_ns ? timer->due_ns + (int64_t)(count * timer->interval_ns) : -1;
+    return 1;
+}
+
+static void note(struct engine *engine, uint64_t tid, uint64_t what, uint64_t clock, int64_t due_ns)
+{
+    engine->events[engine->event_count++ % ENGINE_EVENTS] =
+        (struct engine_event){host_ns(), engine->passed_ns, tid, what, clock, due_ns};
+}
+
+static void go_on_by(struct engine *engine, uint64_t step_ns)
+{
+    if (step_ns)
+        move_lines((struct vdso_page *)engine->page, step_ns);
+    engine->monotonic_ns += step_ns;
+    engine->most_ns -= step_ns;
+    engine->passed_ns += step_ns;
+}
+
+/* Whether data of the programs may be on its way, before a step of such a length (Operations.awaits_network). */
+static int may_await_network(const struct engine *engine, const struct due *due, uint64_t step_ns)
+{
+    if (due->sleeping == engine->count || step_ns < LONG_STEP_NS)
+        return 0;
+    return step_ns >= RENEWED_NS || host_ns() - engine->network_ns >= NETWORK_NAP_NS;
+}
+
+/* When all are at rest: how far it is to the next deadline, and what has it. ENGINE_STOP: it is the engine's. */
+static long find_step(const struct engine *engine, const struct wait_table *table, struct due *due, uint64_t *step_ns)
+{
+    const struct vdso_page *page = (const struct vdso_page *)engine->page;
+    *due = find_due(engine, table, engine->monotonic_ns);
+    if (!due->pending || due->due_ns == MAX_NS)
+        return ENGINE_DONE;
+    *step_ns = due->due_ns > engine->monotonic_ns ? due->due_ns - engine->monotonic_ns : 0;
+    if (*step_ns > engine->most_ns)
+        return ENGINE_DONE;
+    /* The wall line stands still, so that its clock's nanoseconds are its own. */
+    uint64_t odd_ns = (page->clocks[CLOCK_REALTIME].nsec + *step_ns) % GRAIN_NS, missing_ns = odd_ns ? GRAIN_NS - odd_ns : 0;
+    if (missing_ns <= engine->rounds_ns && missing_ns <= engine->most_ns - *step_ns)
+        *step_ns += missing_ns;
+    if (may_await_network(engine, due, *step_ns) || (due->kernel_ns != UINT64_MAX && due->kernel_ns < host_ns() + RENEWED_NS))
+        return ENGINE_PYTHON;
+    /* Many of one instant end together. */
+    if (due->pending * due->pending > MAX_LOOKS
+        && find_due(engine, table, engine->monotonic_ns + *step_ns).count * due->pending > MAX_LOOKS)
+        return ENGINE_PYTHON;
+    return due->timer && !due->timer->is_native ? ENGINE_PYTHON : ENGINE_STOP;
+}
+
+static long make_step(struct engine *engine, struct wait_table *table, const struct due *due, uint64_t step_ns)
+{
+    struct wait_record *wait = due->wait;
+    go_on_by(engine, step_ns);
+    if (due->timer) {
+        if (!expires(engine, due->timer))
+            return ENGINE_PYTHON;
+        note(engine, 0, due->timer - (struct engine_timer *)engine->timers, CLOCK_MONOTONIC, due->due_ns);
+        return ENGINE_STOP;
+    }
+    note(engine, wait->tid, wait->nr, wait->clock, wait->due_ns);
+    due->sample->reached_ns = wait->length_ns;
+    due->sample->has_waited = 1;
+    due->sample->is_known = 0;
+    wait->is_expiring = 1;
+    if (wait->keeper != KEPT_AT_ENTRY) {
+        syscall4(NR_ptrace, PTRACE_INTERRUPT, wait->tid, 0, 0);
+        return ENGINE_STOP;
+    }
+    long result = table->expired[wait->nr];
+    uint64_t tid = wait->tid;
+    due->sample->is_held = 0;
+    drop_record(table, tid);
+    end_call(tid, result);
+    return ENGINE_STOP;
+}
+
+/* Whether all are at rest; negative: Python has to see to some. */
+static int are_at_rest(const struct engine *engine)
+{
+    struct sample **samples = (struct sample **)engine->samples;
+    if (look(samples, engine->count, 1) != 0)
+        return 0;
+    for (uint64_t i = 0; i < engine->count; i++) {
+        if (samples[i]->is_held && has_signals(samples[i]->tid))
+            return -1;
+        /* What waits for its end has yet to hear of it. */
+        if (!samples[i]->is_known && !samples[i]->is_held && !samples[i]->leads_others)
+            return 0;
+    }
+    return 1;
+}
+
+/* Whether the wait that a task is about to begin has the next deadline, and ends at once. */
+static int passes(struct fastpath *fastpath, struct engine *engine, struct sample *sample, struct wait_record *wait)
+{
+    struct wait_table *table = &fastpath->waits;
+    struct due due;
+    uint64_t step_ns;
+    unsigned kind = table->kinds[wait->nr];
+    if (fastpath->entry_count || !is_nothing_there(sample, wait) || are_at_rest(engine) != 1)
+        return 0;
+    return find_step(engine, table, &due, &step_ns) == ENGINE_STOP && due.wait == wait
+        && leaves_nothing(sample->tid, kind, wait) && make_step(engine, table, &due, step_ns) == ENGINE_STOP;
+}
+
+/* At the entry of a call: whether it is a timed wait that is the engine's. If all others are at rest and its deadline is the
+ * next it ends there, as if it had waited. Else a sleep is held there, and any other is endless to the kernel. One for what was
+ * left of the one before is Python's, which carries its task on. */
+int keeps_wait(struct fastpath *fastpath, uint64_t tid, const struct syscall_info *info)
+{
+    struct engine *engine = (struct engine *)fastpath->engine;
+    const struct vdso_page *page = (const struct vdso_page *)engine->page;
+    struct sample *sample = sample_of(engine, tid);
+    struct wait_table *table = &fastpath->waits;
+    struct wait_record wait;
+    struct registers registers;
+    uint64_t timeout_ns;
+    unsigned kind = sample ? reads_wait(table, tid, info, &wait, &timeout_ns) : 0;
+    if (!kind)
+        return 0;
+    int64_t length_ns = timeout_ns > MAX_NS ? MAX_NS : timeout_ns;
+    if (!(page->served >> wait.clock & 1))
+        return 0;
+    if (wait.is_absolute)
+        length_ns = left_ns(page, wait.clock, timeout_ns);
+    if (length_ns <= 0 || (length_ns < CARRY_NS && (uint64_t)length_ns < sample->reached_ns))
+        return 0;
+    wait.length_ns = length_ns;
+    wait.due_ns = length_ns > MAX_NS - engine->monotonic_ns ? MAX_NS : engine->monotonic_ns + length_ns;
+    wait.keeper = KEPT_AT_ENTRY;
+    if (wait.line == WALL_LINE && engine->ends_early)
+        wait.line = EITHER_LINE;
+    sample->is_held = 1;
+    sample->is_known = 0;
+    sample->reached_ns = 0;
+    sample->has_waited = 1;
+    put_record(table, &wait);
+    if (passes(fastpath, engine, sample, find_record(table, tid)) || kind & WAIT_SLEEP)
+        return 1;
+    sample->is_held = 0;
+    find_record(table, tid)->keeper = KEPT_ENDLESS;
+    if (get_registers(tid, &registers) < 0)
+        return 1; /* it was killed */
+    *argument_of(&registers, kind & WAIT_ARGUMENT) = kind & WAIT_BY_VALUE ? UINT64_MAX : 0;
+    set_registers(tid, &registers);
+    syscall4(NR_ptrace, PTRACE_SYSCALL, tid, 0, 0);
+    return 1;
+}
+
+/* When there is no stop to be handled: on to the next deadline, if all are at rest. */
+static long look_around(struct fastpath *fastpath, struct engine *engine, uint64_t busy_ns)
+{
+    struct due due;
+    uint64_t step_ns;
+    int is_at_rest = are_at_rest(engine);
+    if (is_at_rest < 0)
+        return ENGINE_PYTHON;
+    if (!is_at_rest)
+        return busy_ns > BUSY_NS ? ENGINE_BUSY : ENGINE_STOP;
+    long result = find_step(engine, &fastpath->waits, &due, &step_ns);
+    return result == ENGINE_STOP ? make_step(engine, &fastpath->waits, &due, step_ns) : result;
+}
+
+__attribute__((visibility("default")))
+long pass_deadlines(struct fastpath *fastpath, struct engine *engine)
+{
+    uint64_t since_ns = host_ns(), busy_since_ns = since_ns, events = 0;
+    long result = ENGINE_STOP;
+    begin_news(fastpath);
+    engine->passed_ns = engine->event_count = 0;
+    fastpath->engine = (uint64_t)engine;
+    fastpath->patience_ns = 1;
+    while (result == ENGINE_STOP) {
+        long found = wait_for_news(fastpath);
+        uint64_t now_ns = host_ns();
+        if (found < 0)
+            result = found;
+        if (found != NOTHING || fastpath->entry_count)
+            break;
+        if (now_ns - since_ns > LONG_NS)
+            result = ENGINE_PYTHON;
+        else if (engine->event_count == events)
+            result = look_around(fastpath, engine, now_ns - busy_since_ns);
+        fastpath->patience_ns = 1;
+        if (engine->event_count != events) {
+            events = engine->event_count;
+            busy_since_ns = now_ns;
+            /* It is about to have a stop. */
+            fastpath->patience_ns = engine->events[(events - 1) % ENGINE_EVENTS].tid ? PATIENCE_NS : 1;
+        }
+    }
+    fastpath->engine = 0;
+    return result;
+}

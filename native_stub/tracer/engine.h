@@ -1,0 +1,60 @@
+/* The engine: time passes from deadline to deadline without a word to Python, until something needs it. */
+#ifndef VDSOTIME_ENGINE_H
+#define VDSOTIME_ENGINE_H
+
+#include "sample.h"
+#include "waits.h"
+
+#define ENGINE_EVENTS 1024
+
+/* Why it has ended; or a negative errno. */
+enum engine_result {
+    ENGINE_STOP,   /* a stop is Python's to handle, or there is news */
+    ENGINE_DONE,   /* nothing is due any more, as far as the lines may go */
+    ENGINE_BUSY,   /* some task has been for a while */
+    ENGINE_PYTHON, /* the next step is Python's, or it is time that Python looks after other things */
+};
+
+/* A timerfd that is armed, by a copy of its descriptor in this process. */
+struct engine_timer {
+    uint64_t copy, tid, fd; /* one of the descriptors that it is a copy of, and whose */
+    uint64_t is_native;     /* else its expiration is Python's */
+    int64_t due_ns;         /* as in struct wait_record; negative: it is disarmed */
+    uint64_t interval_ns, set_ns, expirations;
+};
+
+/* What has come to its deadline. */
+struct engine_event {
+    uint64_t at_ns; /* by the host's CLOCK_MONOTONIC, */
+    uint64_t passed_ns; /* and how far the lines had gone */
+    uint64_t tid;   /* 0: a timer, and */
+    uint64_t what;  /* which one; else the number of the system call, */
+    uint64_t clock; /* its clock */
+    int64_t due_ns; /* and its deadline, as in struct wait_record */
+};
+
+struct engine {
+    /* Told by Python. */
+    uint64_t page;       /* the clock's, in this process (page.h) */
+    int64_t monotonic_ns; /* what its monotonic line reads; both lines stand still */
+    uint64_t ends_early; /* a wait until a point of the wall line ends by the monotonic one as well */
+    uint64_t most_ns;    /* how far the lines may go */
+    uint64_t rounds_ns;  /* how much further than to a deadline they may for the wall line to read a whole millisecond */
+    uint64_t network_ns; /* when it was found out last whether data is on its way between the programs */
+    uint64_t samples;    /* addresses of the struct sample of all tasks, */
+    uint64_t tids;       /* their ids, */
+    uint64_t count;      /* and how many there are */
+    uint64_t timers, timer_count;
+    /* Told by the engine. */
+    uint64_t passed_ns; /* how far the lines have gone */
+    uint64_t event_count; /* of which the last ones are known */
+    struct engine_event events[ENGINE_EVENTS];
+};
+
+struct fastpath;
+struct syscall_info;
+int keeps_wait(struct fastpath *fastpath, uint64_t tid, const struct syscall_info *info);
+int lets_kept_end(const struct wait_table *table, uint64_t tid, const struct wait_record *wait);
+int is_nothing_there(const struct sample *sample, const struct wait_record *wait); /* ready.c */
+
+#endif

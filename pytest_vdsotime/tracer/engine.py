@@ -1,0 +1,251 @@
+"""The native part of passing time (native_stub/tracer/engine.c), on the tracer thread.
+
+It moves the lines from deadline to deadline, and ends what is due, as long as nothing that happens
+needs Python. What is Python's of waits and timers becomes its own when it begins, and what it has
+left is Python's again when it ends. Without it everything is the same, and slower
+(``native=False``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from functools import partial
+
+from pytest_vdsotime import faults
+from pytest_vdsotime.abi import constant, structure
+from pytest_vdsotime.events import Deadline, EventKind
+from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.page import ClockPage
+from pytest_vdsotime.timeline import CLOCKS, LineName, Lines, now_ns
+from pytest_vdsotime.tracer.calls import Calls
+from pytest_vdsotime.tracer.calls.expirations import Timers
+from pytest_vdsotime.tracer.calls.waits import TimedWaits, deadline_of, owner_of
+from pytest_vdsotime.tracer.fastpath import FastPath, Record
+from pytest_vdsotime.tracer.quiescence import leads_others
+from pytest_vdsotime.tracer.state import Busy, ClockState, Tables, Task, TaskState
+from pytest_vdsotime.tracer.stops import Shortcuts, Stops
+from pytest_vdsotime.waits import NEVER_NS, Timer, Wait
+
+_EVENTS = constant("ENGINE_EVENTS")
+_AT_ENTRY, _ENDLESS = constant("KEPT_AT_ENTRY"), constant("KEPT_ENDLESS")
+_WALL, _EITHER = constant("WALL_LINE"), constant("EITHER_LINE")
+_BY_LINES = {
+    (LineName.MONOTONIC,): 0,
+    (LineName.WALL,): _WALL,
+    (LineName.WALL, LineName.MONOTONIC): _EITHER,
+}
+
+
+class Engine:
+    """Passes time natively; one per tracer."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        fastpath: FastPath,
+        timed_waits: TimedWaits,
+        timers: Timers,
+        calls: Calls,
+        shortcuts: Shortcuts,
+        stops: Stops,
+    ) -> None:
+        self._tables = tables
+        self._fastpath = fastpath
+        self._timed_waits = timed_waits
+        self._timers = timers
+        self._calls = calls
+        self._shortcuts = shortcuts
+        self._stops = stops
+        self._structure = structure("engine")()
+        self._timer_type = structure("engine_timer")
+
+    def run(self, world: ClockState, most_ns: int, rounds_ns: int) -> bool:
+        """Have time pass on a clock whose lines stand still, by `most_ns` at most.
+
+        Return whether it could. Its tasks may have stopped meanwhile (`Stops.next`), and when they
+        are at rest the next step is Python's, if there is one.
+
+        `rounds_ns`: how much further than to a deadline the lines may go for the wall line to read
+        a whole millisecond.
+        """
+        if not self._is_plain(world):
+            return False
+        lines, host_ns = world.page.lines, now_ns()
+        tasks = self._take(world, lines, host_ns)
+        if tasks is None:
+            return False
+        timers = tuple(self._timers.armed(world))
+        records = self._timer_records(timers, lines, host_ns)
+        engine, count = self._structure, len(tasks)
+        samples = (ctypes.c_void_p * count)(*[ctypes.addressof(task.sample) for task in tasks])
+        tids = (ctypes.c_uint64 * count)(*[task.tid for task in tasks])
+        engine.page, engine.monotonic_ns = world.page.address, lines.monotonic.base_ns
+        engine.most_ns, engine.rounds_ns = min(most_ns, NEVER_NS), rounds_ns
+        engine.ends_early = world.ends_early
+        engine.network_ns = world.looked_for_unsent_ns
+        engine.samples, engine.tids = ctypes.addressof(samples), ctypes.addressof(tids)
+        engine.count = count
+        engine.timers, engine.timer_count = ctypes.addressof(records), len(timers)
+        for task in tasks:
+            task.sample.leads_others = leads_others(task)
+            task.sample.reached_ns = task.after.reached_ns or 0
+        leave = partial(self._leave, world, tasks, timers, records)
+        self._stops.pass_deadlines(engine, leave)
+        return True
+
+    def _is_plain(self, world: ClockState) -> bool:
+        """Whether nothing is out of the ordinary with a clock and its processes."""
+        tables, lines = self._tables, world.page.lines
+        return (
+            self._shortcuts.is_native
+            and not faults.armed
+            and len(tables.worlds) == 1
+            and not self._shortcuts.needs_care
+            and not self._fastpath.hands_over_all
+            and not tables.postponed
+            and world.closed is None
+            and world.follows
+            and not world.page.copies
+            and not world.sockets
+            and not world.stops_at_calls
+            and not lines.wall.rate.mult
+            and not lines.monotonic.rate.mult
+            and lines.monotonic.base_ns < NEVER_NS // 2
+        )
+
+    # --- what is Python's becomes the engine's ---------------------------------------------------
+
+    def _take(self, world: ClockState, lines: Lines, host_ns: int) -> Sequence[Task] | None:
+        """Return the tasks that it is to look at; None where some is not for it."""
+        tasks: list[Task] = []
+        taken: list[tuple[Task, Record]] = []
+        for process in world.processes.values():
+            if process.launch is not None or process.traces_calls:
+                return None
+            for tid in process.threads:
+                task = self._tables.tasks[tid]
+                if task.state == TaskState.LISTENING:
+                    continue
+                if task.after.poll is not None or task.after.watched_calls or task.rewound:
+                    return None
+                if task.held is None and task.state != TaskState.RUNNING:
+                    return None
+                if task.wait is not None:
+                    record = self._record(task, task.wait, lines, host_ns)
+                    if record is None:
+                        return None
+                    taken.append((task, record))
+                elif task.at_exit is not None:
+                    return None
+                tasks.append(task)
+        for task, record in taken:
+            if record.keeper == _AT_ENTRY:
+                task.sample.is_held = 1
+                task.move(TaskState.RUNNING)
+            task.wait = task.held = task.at_exit = None
+            self._fastpath.put_record(record)
+            self._fastpath.to_native(task.tid)
+        return tasks
+
+    def _record(self, task: Task, wait: Wait, lines: Lines, host_ns: int) -> Record | None:
+        """Return how the engine keeps a wait that Python does; None if it cannot."""
+        line = _BY_LINES.get(tuple([name for name, _ in wait.deadlines]))
+        is_current = task.held is not None or task.at_exit is not None
+        if (
+            line is None
+            or not self._timed_waits.knows(wait)
+            or wait.is_carried
+            or wait.is_expiring
+            or wait.is_anew
+            or wait.is_continued
+            or wait.length_ns <= 0
+            or (task.held is None and task.at_exit is not None and wait.host_due_ns < NEVER_NS)
+        ):
+            return None
+        due_ns = lines.monotonic.base_ns + wait.left_ns(lines, host_ns)
+        record = self._timed_waits.record(task.tid, wait, due_ns, line)
+        if is_current:
+            record.keeper = _ENDLESS if task.held is None else _AT_ENTRY
+        return record
+
+    def _timer_records(
+        self, timers: Sequence[Timer], lines: Lines, host_ns: int
+    ) -> ctypes.Array[ctypes.Structure]:
+        records = (self._timer_type * len(timers))()
+        for record, timer in zip(records, timers, strict=True):
+            kind, record.tid, record.fd = timer.key
+            record.is_native = kind == "fd" and not (timer.is_running or timer.is_canceled)
+            record.copy = max(timer.copy, 0)
+            left_ns = timer.left_ns(lines, host_ns)
+            record.due_ns = max(min(lines.monotonic.base_ns + left_ns, NEVER_NS), 0)
+            record.interval_ns, record.set_ns = timer.interval_ns, timer.set_ns
+        return records
+
+    # --- what the engine has left is Python's again ----------------------------------------------
+
+    def _leave(
+        self,
+        world: ClockState,
+        tasks: Sequence[Task],
+        timers: Sequence[Timer],
+        records: ctypes.Array[ctypes.Structure],
+    ) -> None:
+        engine, lines = self._structure, world.page.lines
+        self._note(world, lines, timers)
+        if engine.passed_ns:
+            world.page.was_advanced(engine.passed_ns)
+            world.passed_ns += engine.passed_ns
+        for timer, record in zip(timers, records, strict=True):
+            if record.expirations:
+                timer.has_expired(record.expirations, record.set_ns)
+        for task in tasks:
+            if task.sample.has_waited:
+                self._has_waited(task)
+            if task.sample.is_held:
+                task.sample.is_held = 0
+                wait = self._timed_waits.take(task)
+                task.move(TaskState.STOPPED)
+                task.held = self._calls.request_of(task, Stopped(task.tid), wait)
+            else:
+                self._timed_waits.take_kept(task, is_by_wall=True)
+        if engine.event_count:
+            world.busy = Busy()  # they were at rest
+            self._shortcuts.lines_moved()
+
+    def _has_waited(self, task: Task) -> None:
+        """As `later.relate` and `later.was_reached`."""
+        sample, after = task.sample, task.after
+        after.reached_ns, after.polls, after.poll = sample.reached_ns or None, 0, None
+        sample.has_waited = 0
+        record = self._fastpath.record_of(task.tid)
+        if record is not None:
+            after.former = (record.stack, record.counter), record.length_ns
+
+    def _note(self, world: ClockState, lines: Lines, timers: Sequence[Timer]) -> None:
+        """Have what has expired remembered."""
+        engine, tasks = self._structure, self._tables.tasks
+        count: int = engine.event_count
+        for number in range(max(count - _EVENTS, 0), count):
+            event = engine.events[number % _EVENTS]
+            then = lines.shifted(event.passed_ns)
+            if not event.tid:
+                timer = timers[event.what]
+                deadline = deadline_of(world, timer)._replace(
+                    at_ns=_reading_ns(world.page, lines, timer.clock_id, event.due_ns)
+                )
+                pid = tid = owner_of(world, timer)
+                kind = EventKind.FIRED
+            else:
+                row = self._timed_waits.rows[event.what]
+                at_ns = _reading_ns(world.page, lines, event.clock, event.due_ns)
+                deadline = Deadline(row.name, CLOCKS[event.clock].name, at_ns)
+                tid, pid = event.tid, tasks[event.tid].process.pid
+                kind = EventKind.EXPIRED
+            world.history.add(kind, then, pid, tid, deadline, event.at_ns)
+
+
+def _reading_ns(page: ClockPage, lines: Lines, clock_id: int, due_ns: int) -> int:
+    """Return what a clock reads when the monotonic line reads `due_ns`."""
+    line = lines.line(CLOCKS[clock_id].line)
+    return line.base_ns + due_ns - lines.monotonic.base_ns + page.offset_ns(clock_id)
