@@ -34,7 +34,7 @@
 #define NETWORK_NAP_NS 5000000U
 #define BUSY_NS 1000000U   /* programs that are not at rest for so long are Python's to look after */
 #define LONG_NS 20000000U  /* and other things once in a while */
-#define PATIENCE_NS 20000U
+#define PATIENCE_NS 100000U /* a processor that is idle may take as long to wake up for a task */
 
 static uint64_t host_ns(void)
 {
@@ -255,7 +255,8 @@ static int may_await_network(const struct engine *engine, const struct due *due,
 {
     if (due->sleeping == engine->count || step_ns < LONG_STEP_NS)
         return 0;
-    return step_ns >= RENEWED_NS || host_ns() - engine->network_ns >= NETWORK_NAP_NS;
+    uint64_t since_ns = host_ns() - engine->network_ns;
+    return engine->has_streams ? step_ns >= RENEWED_NS || since_ns >= NETWORK_NAP_NS : since_ns >= LONG_NS;
 }
 
 /* When all are at rest: how far it is to the next deadline, and what has it. ENGINE_STOP: it is the engine's. */

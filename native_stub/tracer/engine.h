@@ -40,7 +40,8 @@ struct engine {
     uint64_t ends_early; /* a wait until a point of the wall line ends by the monotonic one as well */
     uint64_t most_ns;    /* how far the lines may go */
     uint64_t rounds_ns;  /* how much further than to a deadline they may for the wall line to read a whole millisecond */
-    uint64_t network_ns; /* when it was found out last whether data is on its way between the programs */
+    uint64_t has_streams; /* programs have sockets that may hold data back, */
+    uint64_t network_ns;  /* and when that was found out last */
     uint64_t samples;    /* addresses of the struct sample of all tasks, */
     uint64_t tids;       /* their ids, */
     uint64_t count;      /* and how many there are */

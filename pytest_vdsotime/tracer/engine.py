@@ -20,6 +20,14 @@ from pytest_vdsotime.page import ClockPage
 from pytest_vdsotime.timeline import CLOCKS, LineName, Lines, now_ns
 from pytest_vdsotime.tracer.calls import Calls
 from pytest_vdsotime.tracer.calls.expirations import Timers
+from pytest_vdsotime.tracer.calls.records import (
+    AT_ENTRY,
+    BY_KERNEL,
+    EITHER,
+    ENDLESS,
+    WALL_ALONE,
+    record_of_wait,
+)
 from pytest_vdsotime.tracer.calls.waits import TimedWaits, deadline_of, owner_of
 from pytest_vdsotime.tracer.fastpath import FastPath, Record
 from pytest_vdsotime.tracer.quiescence import leads_others
@@ -28,12 +36,10 @@ from pytest_vdsotime.tracer.stops import Shortcuts, Stops
 from pytest_vdsotime.waits import NEVER_NS, Timer, Wait
 
 _EVENTS = constant("ENGINE_EVENTS")
-_AT_ENTRY, _ENDLESS = constant("KEPT_AT_ENTRY"), constant("KEPT_ENDLESS")
-_WALL, _EITHER = constant("WALL_LINE"), constant("EITHER_LINE")
 _BY_LINES = {
     (LineName.MONOTONIC,): 0,
-    (LineName.WALL,): _WALL,
-    (LineName.WALL, LineName.MONOTONIC): _EITHER,
+    (LineName.WALL,): WALL_ALONE,
+    (LineName.WALL, LineName.MONOTONIC): EITHER,
 }
 
 
@@ -83,6 +89,7 @@ class Engine:
         engine.page, engine.monotonic_ns = world.page.address, lines.monotonic.base_ns
         engine.most_ns, engine.rounds_ns = min(most_ns, NEVER_NS), rounds_ns
         engine.ends_early = world.ends_early
+        engine.has_streams = world.has_streams
         engine.network_ns = world.looked_for_unsent_ns
         engine.samples, engine.tids = ctypes.addressof(samples), ctypes.addressof(tids)
         engine.count = count
@@ -140,7 +147,7 @@ class Engine:
                     return None
                 tasks.append(task)
         for task, record in taken:
-            if record.keeper == _AT_ENTRY:
+            if record.keeper == AT_ENTRY:
                 task.sample.is_held = 1
                 task.move(TaskState.RUNNING)
             task.wait = task.held = task.at_exit = None
@@ -164,10 +171,8 @@ class Engine:
         ):
             return None
         due_ns = lines.monotonic.base_ns + wait.left_ns(lines, host_ns)
-        record = self._timed_waits.record(task.tid, wait, due_ns, line)
-        if is_current:
-            record.keeper = _ENDLESS if task.held is None else _AT_ENTRY
-        return record
+        keeper = BY_KERNEL if not is_current else ENDLESS if task.held is None else AT_ENTRY
+        return record_of_wait(task.tid, wait, due_ns, line, keeper)
 
     def _timer_records(
         self, timers: Sequence[Timer], lines: Lines, host_ns: int

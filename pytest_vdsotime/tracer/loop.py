@@ -26,8 +26,8 @@ from pytest_vdsotime.kernel.sample import Sampler
 from pytest_vdsotime.kernel.signals import SI_TIMER
 from pytest_vdsotime.kernel.spawn import PendingSpawns
 from pytest_vdsotime.kernel.wait import Stop, StopKind
-from pytest_vdsotime.tracer import crashes, restart
-from pytest_vdsotime.tracer.calls import LOADER_FAILED, later, signals, waits
+from pytest_vdsotime.tracer import crashes
+from pytest_vdsotime.tracer.calls import LOADER_FAILED, later, restart, signals, waits
 from pytest_vdsotime.tracer.calls.cancellation import CanceledReads
 from pytest_vdsotime.tracer.calls.expirations import Timers
 from pytest_vdsotime.tracer.calls.waits import TimedWaits, follow_wait

@@ -62,6 +62,8 @@ _RENEWED_NS = NS_PER_S
 _STILL = Rate.of(0)
 #: Before a step this long, data on its way through the kernel is waited for, so long at most.
 _LONG_STEP_NS, _MAX_NETWORK_NS, _NETWORK_NAP_NS = 20 * 10**6, 250 * 10**6, 5 * 10**6
+#: Programs that had no sockets for that have none for so long.
+_NO_STREAMS_NS = 20 * 10**6
 
 
 class Operations:
@@ -214,8 +216,10 @@ class Operations:
         (tcp_nagle_check, net/ipv4/tcp_output.c).
         """
         former, host_ns = world.unsent_since, now_ns()
-        is_recent = host_ns - world.looked_for_unsent_ns < _NETWORK_NAP_NS
-        if step_ns < _LONG_STEP_NS or (is_recent and step_ns < NS_PER_S and not former):
+        nap_ns = _NETWORK_NAP_NS if world.has_streams else _NO_STREAMS_NS
+        is_recent = host_ns - world.looked_for_unsent_ns < nap_ns
+        may_wait = not world.has_streams or step_ns < NS_PER_S
+        if step_ns < _LONG_STEP_NS or (is_recent and may_wait and not former):
             return False
         world.looked_for_unsent_ns, unsent = host_ns, sockets.unsent(world)
         world.unsent_since = {inode: former.get(inode, host_ns) for inode in unsent}

@@ -206,6 +206,8 @@ class ClockState:
     """Since when its programs have not been at rest."""
     unsent_since: dict[int, int] = field(default_factory=dict)
     """Since when the kernel has had data of theirs to send while they rest, by socket number."""
+    has_streams: bool = True
+    """Some have sockets that may hold data back, as far as is known."""
     looked_for_unsent_ns: int = 0
     """When that was found out last."""
     carry_ns: int = 0
@@ -499,7 +501,7 @@ class Task:
     to go on by the host's time."""
     wait: Wait | None = None
     """The timed wait that it is in, or was the last time, if that followed the clock."""
-    rewound: Rewound | None = None  # of the call that it makes next (tracer/restart.py)
+    rewound: Rewound | None = None  # of the call that it makes next (tracer/calls/restart.py)
     first_argument: int = 0
     """Of the system call that it is in, where it has stopped at its entry."""
     held: HeldCall | None = None

@@ -34,11 +34,11 @@ from pytest_vdsotime.tracer.call import (
 from pytest_vdsotime.tracer.calls import signals, waits
 from pytest_vdsotime.tracer.calls.clocks import ADJUSTING_CALLS, CLOCK_CALLS
 from pytest_vdsotime.tracer.calls.process import PROCESS_CALLS
+from pytest_vdsotime.tracer.calls.restart import GOES_ON, error_of, rewind
 from pytest_vdsotime.tracer.calls.signals import SIGNAL_CALLS
 from pytest_vdsotime.tracer.calls.sockets import DATAGRAM_CALLS, SOCKET_CALLS
 from pytest_vdsotime.tracer.calls.timers import TIMER_CALLS
 from pytest_vdsotime.tracer.calls.waits import followed
-from pytest_vdsotime.tracer.restart import GOES_ON, error_of, rewind
 from pytest_vdsotime.tracer.state import Process, Rewound, Task
 from pytest_vdsotime.waits import WAITS, Unit, Wait
 

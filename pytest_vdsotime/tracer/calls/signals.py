@@ -25,7 +25,7 @@ from pytest_vdsotime.kernel.procfs import SignalMasks
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.tracer.call import Answer, CallRow, Refused, Request, Substitute
 from pytest_vdsotime.tracer.calls import waits
-from pytest_vdsotime.tracer.restart import rewind
+from pytest_vdsotime.tracer.calls.restart import rewind
 from pytest_vdsotime.tracer.state import Process, Task
 from pytest_vdsotime.waits import WaitRow
 

@@ -302,24 +302,32 @@ _STREAM = socket.AF_INET, socket.AF_INET6
 
 
 def unsent(world: ClockState) -> set[int]:
-    """Return the numbers of sockets of which the kernel holds back data for a moment."""
-    return {
-        inode
+    """Return the numbers of sockets of which the kernel holds back data for a moment.
+
+    And note whether there are any that may (`has_streams`).
+    """
+    held_back = {
+        inode: is_so
         for pid in world.processes
         for descriptor, inode in procfs.sockets(pid)
-        if _is_held_back(pid, descriptor)
+        if (is_so := _is_held_back(pid, descriptor)) is not None
     }
+    world.has_streams = bool(held_back)
+    return {inode for inode, is_so in held_back.items() if is_so}
 
 
-def _is_held_back(pid: int, descriptor: int) -> bool:
-    """Whether data is to be sent after an acknowledgement; not where the receiver has no room."""
+def _is_held_back(pid: int, descriptor: int) -> bool | None:
+    """Whether data is to be sent after an acknowledgement; None where none can be.
+
+    Not where the receiver has no room.
+    """
     with _copy(pid, descriptor) as copy:
         if copy is None or copy.family not in _STREAM or copy.type != socket.SOCK_STREAM:
-            return False
+            return None
         try:
             info = copy.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _NOTSENT_BYTES + 4)
         except OSError:
-            return False  # another protocol
+            return None  # another protocol
         unacked, left = info[_UNACKED : _UNACKED + 4], info[_NOTSENT_BYTES : _NOTSENT_BYTES + 4]
         return any(unacked) and any(left)
 

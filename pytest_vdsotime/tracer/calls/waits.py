@@ -18,7 +18,6 @@ their exit (restart.at_exit); a call whose only timeout is that of its socket is
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -34,11 +33,10 @@ from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.seccomp import Match
 from pytest_vdsotime.page import PAGE_SIZE
 from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, LineName, now_ns
-from pytest_vdsotime.tracer import restart
 from pytest_vdsotime.tracer.call import Answer, CallRow, Refused, Request, Substitute
-from pytest_vdsotime.tracer.calls import later
-from pytest_vdsotime.tracer.fastpath import FastPath, Record
-from pytest_vdsotime.tracer.restart import (
+from pytest_vdsotime.tracer.calls import later, restart
+from pytest_vdsotime.tracer.calls.records import ENDLESS, WALL_ALONE, wait_of_record
+from pytest_vdsotime.tracer.calls.restart import (
     ERESTARTNOHAND,
     ERESTARTNOINTR,
     GOES_ON,
@@ -49,11 +47,10 @@ from pytest_vdsotime.tracer.restart import (
     hide_interrupt,
     set_call_registers,
 )
+from pytest_vdsotime.tracer.fastpath import FastPath, Record
 from pytest_vdsotime.tracer.state import ClockState, Task
 from pytest_vdsotime.waits import NEVER_NS, Timer, Unit, Wait, WaitRow, deadlines
 
-_BY_KERNEL, _ENDLESS = constant("KEPT_BY_KERNEL"), constant("KEPT_ENDLESS")
-_WALL_ALONE = constant("WALL_LINE")
 _MAX_S = _MAX_MS = 2**31 - 1
 _BLOCK = struct.Struct("<5I")  # that of select(2)
 #: How much longer than it says a wait may last for its own timeout to be left to the kernel, and
@@ -242,47 +239,11 @@ class TimedWaits:
 
     def recorded(self, record: Record) -> Wait:
         """Return the wait that the native code has recorded."""
-        nr, arguments, abi = record.nr, tuple(record.arguments), self.arch.abis[0]
-        row, keeper = self.rows[nr], record.keeper
-        if row.unit is Unit.MILLISECONDS:
-            timeout_ns: int | None = (arguments[row.argument] & 0xFFFFFFFF) * Unit.MILLISECONDS
-        else:
-            timeout_ns = row.timeout_ns(*abi.pair(True).unpack(bytes(record.timeout)))
-        return Wait(
-            row,
-            *(nr, arguments, (record.stack, record.counter), abi),
-            *(record.clock, bool(record.is_absolute), timeout_ns or 0, record.length_ns),
-            ((LineName.MONOTONIC, record.due_ns),),
-            set_ns=record.began_ns,
-            host_due_ns=record.due_ns - record.ahead_ns if keeper == _BY_KERNEL else NEVER_NS,
-            is_kept=keeper == _ENDLESS,
-            is_expiring=bool(record.is_expiring),
-            rest_was=bytes(record.rest) if record.has_rest else b"",
-        )
+        return wait_of_record(record, self.rows[record.nr], self.arch.abis[0])
 
     def knows(self, wait: Wait) -> bool:
         """Whether the native code may keep it."""
         return wait.abi is self.arch.abis[0] and self.fastpath.knows_wait(wait.nr)
-
-    def record(self, tid: int, wait: Wait, due_ns: int, line: int) -> Record:
-        """Return what the native code is to know of a wait that the kernel times as it is written.
-
-        `due_ns`, `line`: see native_stub/tracer/waits.h.
-        """
-        record = Record(tid, wait.nr)
-        record.arguments[:] = wait.arguments
-        record.stack, record.counter = wait.place
-        record.clock, record.line, record.due_ns = wait.clock_id, line, due_ns
-        record.is_absolute = wait.is_absolute
-        record.began_ns, record.length_ns = wait.set_ns, wait.length_ns
-        record.ahead_ns = due_ns - min(wait.host_due_ns, NEVER_NS)
-        if wait.row.unit is not Unit.MILLISECONDS:
-            timeout = divmod(wait.timeout_ns, NS_PER_S)
-            record.timeout[:] = timeout[0], timeout[1] // wait.row.unit
-        if len(wait.rest_was) == ctypes.sizeof(record.rest):
-            record.has_rest = 1
-            ctypes.memmove(record.rest, wait.rest_was, len(wait.rest_was))
-        return record
 
     def take(self, task: Task) -> Wait:
         """Take over the wait that the native code has recorded of a task."""
@@ -294,7 +255,7 @@ class TimedWaits:
             lines, host_ns = task.process.world.page.lines, now_ns()
             left_ns = wait.left_ns(lines, host_ns)
             wait.deadlines = deadlines(
-                lines, host_ns, LineName.WALL, left_ns, ends_early=line != _WALL_ALONE
+                lines, host_ns, LineName.WALL, left_ns, ends_early=line != WALL_ALONE
             )
         self._hold_on(task, wait)
         return wait
@@ -305,7 +266,7 @@ class TimedWaits:
         That is known there as long as both lines go equally far.
         """
         record = self.fastpath.record_of(task.tid)
-        if record is not None and record.keeper == _ENDLESS and (record.line or not is_by_wall):
+        if record is not None and record.keeper == ENDLESS and (record.line or not is_by_wall):
             self.take(task)
 
     def _hold_on(self, task: Task, wait: Wait) -> None:

@@ -18,8 +18,8 @@ from pytest_vdsotime.errors import ClockClosed, UnsupportedProgram
 from pytest_vdsotime.kernel import procfs, ptrace
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
+from pytest_vdsotime.tracer.calls.restart import called_again, hide_interrupt, recall
 from pytest_vdsotime.tracer.fastpath import FastPath
-from pytest_vdsotime.tracer.restart import called_again, hide_interrupt, recall
 from pytest_vdsotime.tracer.state import Process, Tables, Task, TaskState
 from pytest_vdsotime.tracer.takeover.native import NativeObjects
 from pytest_vdsotime.tracer.takeover.relocate import Moving, arch_of

@@ -25,7 +25,7 @@ from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer.call import is_marked
-from pytest_vdsotime.tracer.restart import returns_into, returns_to
+from pytest_vdsotime.tracer.calls.restart import returns_into, returns_to
 from pytest_vdsotime.tracer.state import Moved, Process
 from pytest_vdsotime.tracer.takeover.mapping import map_clock
 from pytest_vdsotime.tracer.takeover.native import NativeObjects, ProgramAbi, RealTime
