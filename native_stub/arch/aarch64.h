@@ -42,6 +42,7 @@
 #define NR_setpgid 154
 #define NR_setsid 157
 #define NR_setgroups 159
+#define NR_uname 160
 #define NR_prlimit64 261
 #define NR_umask 166
 #define NR_prctl 167

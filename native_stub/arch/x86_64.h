@@ -28,6 +28,7 @@
 #define NR_vfork 58
 #define NR_execve 59
 #define NR_wait4 61
+#define NR_uname 63
 #define NR_waitid 247
 #define NR_kill 62
 #define NR_fcntl 72

@@ -31,9 +31,9 @@
 #define MAX_LOOKS 20000    /* as in tracer/operations.py, */
 #define RENEWED_NS NSEC_PER_SEC
 #define LONG_STEP_NS 20000000U
-#define NETWORK_NAP_NS 5000000U
-#define BUSY_NS 1000000U   /* programs that are not at rest for so long are Python's to look after */
-#define LONG_NS 20000000U  /* and other things once in a while */
+#define BUSY_NS 1000000U   /* programs that are not at rest for so long are Python's to look after, */
+#define BUSY_LOOKS 8       /* and at so many looks, */
+#define LONG_NS 100000000U /* and other things once in a while */
 #define PATIENCE_NS 100000U /* a processor that is idle may take as long to wake up for a task */
 
 static uint64_t host_ns(void)
@@ -255,8 +255,7 @@ static int may_await_network(const struct engine *engine, const struct due *due,
 {
     if (due->sleeping == engine->count || step_ns < LONG_STEP_NS)
         return 0;
-    uint64_t since_ns = host_ns() - engine->network_ns;
-    return engine->has_streams ? step_ns >= RENEWED_NS || since_ns >= NETWORK_NAP_NS : since_ns >= LONG_NS;
+    return (engine->has_streams && step_ns >= RENEWED_NS) || host_ns() >= engine->network_ns;
 }
 
 /* When all are at rest: how far it is to the next deadline, and what has it. ENGINE_STOP: it is the engine's. */
@@ -383,7 +382,7 @@ int keeps_wait(struct fastpath *fastpath, uint64_t tid, const struct syscall_inf
 }
 
 /* When there is no stop to be handled: on to the next deadline, if all are at rest. */
-static long look_around(struct fastpath *fastpath, struct engine *engine, uint64_t busy_ns)
+static long look_around(struct fastpath *fastpath, struct engine *engine, uint64_t busy_ns, uint64_t busy_looks)
 {
     struct due due;
     uint64_t step_ns;
@@ -391,7 +390,7 @@ static long look_around(struct fastpath *fastpath, struct engine *engine, uint64
     if (is_at_rest < 0)
         return ENGINE_PYTHON;
     if (!is_at_rest)
-        return busy_ns > BUSY_NS ? ENGINE_BUSY : ENGINE_STOP;
+        return busy_ns > BUSY_NS && busy_looks > BUSY_LOOKS ? ENGINE_BUSY : ENGINE_STOP;
     long result = find_step(engine, &fastpath->waits, &due, &step_ns);
     return result == ENGINE_STOP ? make_step(engine, &fastpath->waits, &due, step_ns) : result;
 }
@@ -399,7 +398,7 @@ static long look_around(struct fastpath *fastpath, struct engine *engine, uint64
 __attribute__((visibility("default")))
 long pass_deadlines(struct fastpath *fastpath, struct engine *engine)
 {
-    uint64_t since_ns = host_ns(), busy_since_ns = since_ns, events = 0;
+    uint64_t since_ns = host_ns(), busy_since_ns = since_ns, busy_looks = 0, events = 0;
     long result = ENGINE_STOP;
     begin_news(fastpath);
     engine->passed_ns = engine->event_count = 0;
@@ -415,11 +414,12 @@ long pass_deadlines(struct fastpath *fastpath, struct engine *engine)
         if (now_ns - since_ns > LONG_NS)
             result = ENGINE_PYTHON;
         else if (engine->event_count == events)
-            result = look_around(fastpath, engine, now_ns - busy_since_ns);
+            result = look_around(fastpath, engine, now_ns - busy_since_ns, busy_looks++);
         fastpath->patience_ns = 1;
         if (engine->event_count != events) {
             events = engine->event_count;
             busy_since_ns = now_ns;
+            busy_looks = 0;
             /* It is about to have a stop. */
             fastpath->patience_ns = engine->events[(events - 1) % ENGINE_EVENTS].tid ? PATIENCE_NS : 1;
         }

@@ -41,7 +41,7 @@ struct engine {
     uint64_t most_ns;    /* how far the lines may go */
     uint64_t rounds_ns;  /* how much further than to a deadline they may for the wall line to read a whole millisecond */
     uint64_t has_streams; /* programs have sockets that may hold data back, */
-    uint64_t network_ns;  /* and when that was found out last */
+    uint64_t network_ns;  /* and when that is to be found out next */
     uint64_t samples;    /* addresses of the struct sample of all tasks, */
     uint64_t tids;       /* their ids, */
     uint64_t count;      /* and how many there are */

@@ -406,7 +406,7 @@ static int take_children(struct fastpath *fastpath)
             left += !spawn->rings;
             continue;
         }
-        if (is_full(fastpath) || fastpath->watched_count == FASTPATH_LIST || fastpath->expected_count == FASTPATH_LIST)
+        if (is_full(fastpath) || fastpath->watched_count == FASTPATH_TASKS || fastpath->expected_count == FASTPATH_LIST)
             return -1;
         if (syscall4(NR_ptrace, PTRACE_SEIZE, pid, 0, fastpath->seize_options) < 0)
             return -1;

@@ -7,6 +7,7 @@
 #include "waits.h"
 
 #define FASTPATH_LIST 64
+#define FASTPATH_TASKS (1 << 14)
 #define FASTPATH_ENTRIES 512
 #define FASTPATH_KINDS 2 /* of programs that a kernel runs */
 #define FASTPATH_BATCH 256
@@ -34,9 +35,9 @@ struct fastpath {
     /* Told by the tracer. */
     uint64_t hands_over_all; /* every stop is the tracer's */
     uint64_t special_count;
-    uint64_t special[FASTPATH_LIST]; /* tasks whose stops all are */
+    uint64_t special[FASTPATH_TASKS]; /* tasks whose stops all are */
     uint64_t watched_count;
-    uint64_t watched[FASTPATH_LIST]; /* tasks whose end is, and who is told of their execs at once */
+    uint64_t watched[FASTPATH_TASKS]; /* tasks whose end is, and who is told of their execs at once */
     uint64_t blocks[FASTPATH_KINDS]; /* what programs are taken over with (takeover.h), by their kind; others' execs are the tracer's */
     uint64_t asks_privilege; /* those of set-user-ID programs are */
     uint64_t read_clock;     /* clock_gettime for all programs, in the tracer's process; 0: the tracer answers */

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-enum sample_file { FILE_SYSCALL, FILE_SCHEDSTAT, FILE_STAT, SAMPLE_FILES };
+enum sample_file { FILE_SYSCALL, FILE_SCHEDSTAT, FILE_STAT, FILE_WCHAN, SAMPLE_FILES };
 
 struct sample {
     uint64_t tid, pid;
@@ -13,10 +13,12 @@ struct sample {
     uint64_t is_busy, has_run;
     uint64_t state; /* a letter, as in /proc/PID/stat */
     uint64_t runs;
+    uint64_t worked_ns; /* the processor time of its process when it was known to be blocked */
     uint64_t nr, arguments[6], stack, counter; /* the call that it is blocked in; nr is -1 where it is in none */
     uint64_t is_held;   /* by the engine, at the entry of a sleep */
     uint64_t has_waited; /* it has begun a wait that the engine knows since Python looked last, */
     uint64_t reached_ns; /* and this is the length of its last wait if its deadline was reached, else 0 */
+    uint64_t is_new, is_off; /* within one look: it was not known before; it has left its processor */
     int32_t files[SAMPLE_FILES]; /* kept descriptors and 1; 0: none */
 };
 

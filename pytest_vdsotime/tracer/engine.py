@@ -17,7 +17,7 @@ from pytest_vdsotime.abi import constant, structure
 from pytest_vdsotime.events import Deadline, EventKind
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.page import ClockPage
-from pytest_vdsotime.timeline import CLOCKS, LineName, Lines, now_ns
+from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, LineName, Lines, now_ns
 from pytest_vdsotime.tracer.calls import Calls
 from pytest_vdsotime.tracer.calls.expirations import Timers
 from pytest_vdsotime.tracer.calls.records import (
@@ -36,6 +36,8 @@ from pytest_vdsotime.tracer.stops import Shortcuts, Stops
 from pytest_vdsotime.waits import NEVER_NS, Timer, Wait
 
 _EVENTS = constant("ENGINE_EVENTS")
+#: The kernel's timeouts that are further away are as good as none.
+_FAR_NS = 100 * 365 * 86400 * NS_PER_S
 _BY_LINES = {
     (LineName.MONOTONIC,): 0,
     (LineName.WALL,): WALL_ALONE,
@@ -79,8 +81,8 @@ class Engine:
             return False
         lines, host_ns = world.page.lines, now_ns()
         tasks = self._take(world, lines, host_ns)
-        if tasks is None:
-            return False
+        if not tasks:
+            return tasks is not None
         timers = tuple(self._timers.armed(world))
         records = self._timer_records(timers, lines, host_ns)
         engine, count = self._structure, len(tasks)
@@ -89,8 +91,8 @@ class Engine:
         engine.page, engine.monotonic_ns = world.page.address, lines.monotonic.base_ns
         engine.most_ns, engine.rounds_ns = min(most_ns, NEVER_NS), rounds_ns
         engine.ends_early = world.ends_early
-        engine.has_streams = world.has_streams
-        engine.network_ns = world.looked_for_unsent_ns
+        engine.has_streams = world.network.has_streams
+        engine.network_ns = world.network.next_look_ns
         engine.samples, engine.tids = ctypes.addressof(samples), ctypes.addressof(tids)
         engine.count = count
         engine.timers, engine.timer_count = ctypes.addressof(records), len(timers)
@@ -127,6 +129,7 @@ class Engine:
         """Return the tasks that it is to look at; None where some is not for it."""
         tasks: list[Task] = []
         taken: list[tuple[Task, Record]] = []
+        anew = False
         for process in world.processes.values():
             if process.launch is not None or process.traces_calls:
                 return None
@@ -138,7 +141,9 @@ class Engine:
                     return None
                 if task.held is None and task.state != TaskState.RUNNING:
                     return None
-                if task.wait is not None:
+                if self._ends_soon(task, host_ns):
+                    anew = True
+                elif task.wait is not None:
                     record = self._record(task, task.wait, lines, host_ns)
                     if record is None:
                         return None
@@ -146,6 +151,9 @@ class Engine:
                 elif task.at_exit is not None:
                     return None
                 tasks.append(task)
+        if anew:
+            self._call_anew(world, host_ns)
+            return ()
         for task, record in taken:
             if record.keeper == AT_ENTRY:
                 task.sample.is_held = 1
@@ -154,6 +162,20 @@ class Engine:
             self._fastpath.put_record(record)
             self._fastpath.to_native(task.tid)
         return tasks
+
+    def _ends_soon(self, task: Task, host_ns: int) -> bool:
+        """Whether the kernel might end its wait by a timeout that is none of the program's own."""
+        wait = task.wait
+        is_of_tracer = wait is not None and task.held is None and task.at_exit is not None
+        return is_of_tracer and wait is not None and wait.host_due_ns < host_ns + _FAR_NS
+
+    def _call_anew(self, world: ClockState, host_ns: int) -> None:
+        """Have such waits begin anew, without an end of their own while the lines stand still."""
+        for process in world.processes.values():
+            for task in [self._tables.tasks[tid] for tid in process.threads]:
+                if task.wait is not None and self._ends_soon(task, host_ns):
+                    with process.answers_for("revising a wait of"):
+                        self._timed_waits.call_anew(task, task.wait)
 
     def _record(self, task: Task, wait: Wait, lines: Lines, host_ns: int) -> Record | None:
         """Return how the engine keeps a wait that Python does; None if it cannot."""
@@ -167,7 +189,6 @@ class Engine:
             or wait.is_anew
             or wait.is_continued
             or wait.length_ns <= 0
-            or (task.held is None and task.at_exit is not None and wait.host_due_ns < NEVER_NS)
         ):
             return None
         due_ns = lines.monotonic.base_ns + wait.left_ns(lines, host_ns)
@@ -209,9 +230,10 @@ class Engine:
                 self._has_waited(task)
             if task.sample.is_held:
                 task.sample.is_held = 0
-                wait = self._timed_waits.take(task)
-                task.move(TaskState.STOPPED)
-                task.held = self._calls.request_of(task, Stopped(task.tid), wait)
+                if self._fastpath.record_of(task.tid) is not None:  # else it has died
+                    wait = self._timed_waits.take(task)
+                    task.move(TaskState.STOPPED)
+                    task.held = self._calls.request_of(task, Stopped(task.tid), wait)
             else:
                 self._timed_waits.take_kept(task, is_by_wall=True)
         if engine.event_count:

@@ -22,7 +22,7 @@ from pytest_vdsotime.kernel.wait import Stop, StopKind, decode, has_left_status,
 
 #: How many kinds of programs a kernel may run, as far as the fast path is concerned.
 KINDS = constant("FASTPATH_KINDS")
-_LIST = constant("FASTPATH_LIST")
+_LIST, _TASKS = constant("FASTPATH_LIST"), constant("FASTPATH_TASKS")
 _STOP, _NEWS, _NOTHING = 0, constant("NEWS"), constant("NOTHING")
 _RECORDS = 1 << 14
 _MAX_NS = 2**63 - 1
@@ -68,6 +68,47 @@ _NEXT_REPORT = (
 )
 
 
+class _Tasks:
+    """A set of task ids, which the native code has as an array and its length."""
+
+    def __init__(self, structure: _FastPathStruct, name: str) -> None:
+        self._structure, self._count = structure, f"{name}_count"
+        self._array = getattr(structure, name)
+        self._tids: list[int] = []
+        self._places: dict[int, int] = {}
+
+    def __contains__(self, tid: int) -> bool:
+        return tid in self._places
+
+    @property
+    def is_full(self) -> bool:
+        """Some are not in the array."""
+        return len(self._tids) > _TASKS
+
+    def add(self, tid: int) -> None:
+        """Add one; nothing if it is there."""
+        if tid not in self._places:
+            self._tids.append(tid)
+            self._write(len(self._tids) - 1)
+
+    def discard(self, tid: int) -> None:
+        """Remove one, the last one takes its place; nothing if it is not there."""
+        place = self._places.pop(tid, None)
+        if place is None:
+            return
+        last = self._tids.pop()
+        if place < len(self._tids):
+            self._tids[place] = last
+            self._write(place)
+        setattr(self._structure, self._count, min(len(self._tids), _TASKS))
+
+    def _write(self, place: int) -> None:
+        self._places[self._tids[place]] = place
+        if place < _TASKS:
+            self._array[place] = self._tids[place]
+        setattr(self._structure, self._count, min(len(self._tids), _TASKS))
+
+
 class FastPath:
     """Waits for the next stop that is the tracer's to handle."""
 
@@ -103,8 +144,8 @@ class FastPath:
         self.structure.seize_options = OPTIONS
         self.structure.spawns = ctypes.addressof(pending_spawns.places)
         self._pending_spawns = pending_spawns  # keeps it alive
-        self._special: set[int] = set()
-        self._watched: set[int] = set()
+        self._special = _Tasks(self.structure, "special")
+        self._watched = _Tasks(self.structure, "watched")
         self.spared: set[int] = set()
         """Children of this process that were attached to: their end is for who waits for it here.
         A tracer of the same process would take it for good (wait_task_zombie, kernel/exit.c)."""
@@ -116,11 +157,7 @@ class FastPath:
     def to_python(self, tid: int, is_special: bool = True) -> None:
         """Whether every stop of a task is the tracer's from now on."""
         if is_special != (tid in self._special):
-            if is_special:
-                self._special.add(tid)
-            else:
-                self._special.remove(tid)
-            self._write()
+            (self._special.add if is_special else self._special.discard)(tid)
 
     def hear(self, waker: int) -> None:
         """Take the children that ring here; every other stop of this process is the tracer's."""
@@ -134,7 +171,6 @@ class FastPath:
     def watch(self, tid: int) -> None:
         """Leave the end of a task to the tracer, and report its execs at once."""
         self._watched.add(tid)
-        self._write()
 
     def expect(self, tid: int) -> None:
         """Expect a stop of a task, to which it is interrupted, and which needs no thought."""
@@ -147,20 +183,11 @@ class FastPath:
 
     def forget(self, tid: int) -> None:
         """Forget a task that has ended."""
-        if tid in self._special or tid in self._watched:
-            self._special.discard(tid)
-            self._watched.discard(tid)
-            self._write()
-
-    def _write(self) -> None:
-        structure = self.structure
-        structure.special_count, structure.watched_count = len(self._special), len(self._watched)
-        if not self._is_full():
-            structure.special[: len(self._special)] = list(self._special)
-            structure.watched[: len(self._watched)] = list(self._watched)
+        self._special.discard(tid)
+        self._watched.discard(tid)
 
     def _is_full(self) -> bool:
-        return max(len(self._special), len(self._watched)) > _LIST
+        return self._special.is_full or self._watched.is_full
 
     def take_over_with(self, blocks: Sequence[Block | None]) -> None:
         """Set what execs are answered with, by the kind of program, KINDS at most.

@@ -62,8 +62,8 @@ _RENEWED_NS = NS_PER_S
 _STILL = Rate.of(0)
 #: Before a step this long, data on its way through the kernel is waited for, so long at most.
 _LONG_STEP_NS, _MAX_NETWORK_NS, _NETWORK_NAP_NS = 20 * 10**6, 250 * 10**6, 5 * 10**6
-#: Programs that had no sockets for that have none for so long.
-_NO_STREAMS_NS = 20 * 10**6
+#: Programs that had no sockets for that have none for so long; to look takes a part of the time.
+_NO_STREAMS_NS, _LOOKING_PART = 100 * 10**6, 10
 
 
 class Operations:
@@ -159,9 +159,7 @@ class Operations:
         passed_ns, since_ns = world.passed_ns, now_ns()
         began_ns = passed_ns
         while True:
-            if stride_ns is None and self._engine.run(
-                world, goal_ns - world.passed_ns, rounding_ns(world)
-            ):
+            if stride_ns is None and self.pass_natively(world, goal_ns - world.passed_ns):
                 samples = self.settle(world, timeout_s, nap_ns=1)
             if not (pending := self.movement.pending(world, samples)):
                 break
@@ -182,6 +180,12 @@ class Operations:
             self._renew(world, pending[len(due) :])
             samples = self.settle(world, timeout_s)
         return samples
+
+    def pass_natively(self, world: ClockState, most_ns: int) -> bool:
+        """Have time pass without Python as far as that goes; return whether it could."""
+        if now_ns() >= world.network.next_look_ns and self.awaits_network(world, _LONG_STEP_NS):
+            return False
+        return self._engine.run(world, most_ns, rounding_ns(world))
 
     def next_step(
         self,
@@ -215,14 +219,17 @@ class Operations:
         TCP holds a short segment back for an acknowledgement, which comes some 40 ms later
         (tcp_nagle_check, net/ipv4/tcp_output.c).
         """
-        former, host_ns = world.unsent_since, now_ns()
-        nap_ns = _NETWORK_NAP_NS if world.has_streams else _NO_STREAMS_NS
-        is_recent = host_ns - world.looked_for_unsent_ns < nap_ns
-        may_wait = not world.has_streams or step_ns < NS_PER_S
+        network, host_ns = world.network, now_ns()
+        former = network.unsent_since
+        is_recent = host_ns < network.next_look_ns
+        may_wait = not network.has_streams or step_ns < NS_PER_S
         if step_ns < _LONG_STEP_NS or (is_recent and may_wait and not former):
             return False
-        world.looked_for_unsent_ns, unsent = host_ns, sockets.unsent(world)
-        world.unsent_since = {inode: former.get(inode, host_ns) for inode in unsent}
+        unsent = sockets.unsent(world)
+        network.unsent_since = {inode: former.get(inode, host_ns) for inode in unsent}
+        nap_ns = _NETWORK_NAP_NS if network.has_streams else _NO_STREAMS_NS
+        seen_ns = now_ns()
+        network.next_look_ns = seen_ns + max(nap_ns, _LOOKING_PART * (seen_ns - host_ns))
         # Where some has gone a task may have been woken since it was looked at.
         since_ns = {**dict.fromkeys(unsent, host_ns), **former}.values()
         return any(one > host_ns - _MAX_NETWORK_NS for one in since_ns)
@@ -498,7 +505,7 @@ class Autojump:
                 return max(world.jump_after_ns - idle_ns, FIRST_NAP_NS)
         most_ns = LATEST_NS - world.page.lines.wall.at(now_ns())
         is_fine = not world.jump_after_ns and world.stride_ns is None
-        if is_fine and self._loop.engine.run(world, most_ns, rounding_ns(world)):
+        if is_fine and operations.pass_natively(world, most_ns):
             samples = self._loop.quiescence.samples(world)
             if samples is None:
                 return FIRST_NAP_NS

@@ -154,6 +154,18 @@ class Busy:
     """After how long it is looked next whether some task waits for them."""
 
 
+@dataclass(slots=True)
+class Network:
+    """Data that the kernel has yet to send while the programs rest."""
+
+    unsent_since: dict[int, int] = field(default_factory=dict)
+    """Since when there has been some, by socket number."""
+    has_streams: bool = True
+    """Some have sockets that may hold data back, as far as is known."""
+    next_look_ns: int = 0
+    """When that is to be found out next, by the host's CLOCK_MONOTONIC."""
+
+
 @dataclass(slots=True, eq=False)
 class ClockState:
     """The tracer's side of one clock."""
@@ -204,12 +216,8 @@ class ClockState:
     """When, by the host's CLOCK_MONOTONIC, they began to flow for a busy program."""
     busy: Busy = field(default_factory=Busy)
     """Since when its programs have not been at rest."""
-    unsent_since: dict[int, int] = field(default_factory=dict)
-    """Since when the kernel has had data of theirs to send while they rest, by socket number."""
-    has_streams: bool = True
-    """Some have sockets that may hold data back, as far as is known."""
-    looked_for_unsent_ns: int = 0
-    """When that was found out last."""
+    network: Network = field(default_factory=Network)
+    """What is known of data on its way between its programs."""
     carry_ns: int = 0
     """How far a program that looks for a later time is to be carried on."""
     passed_ns: int = 0

@@ -312,7 +312,7 @@ def unsent(world: ClockState) -> set[int]:
         for descriptor, inode in procfs.sockets(pid)
         if (is_so := _is_held_back(pid, descriptor)) is not None
     }
-    world.has_streams = bool(held_back)
+    world.network.has_streams = bool(held_back)
     return {inode for inode, is_so in held_back.items() if is_so}
 
 
