@@ -152,7 +152,7 @@ struct due {
     struct engine_timer *timer; /* the first of all: one or the other */
     int64_t due_ns;
     uint64_t set_ns;
-    uint64_t kernel_ns; /* when the kernel would end one of them */
+    int64_t kernel_ns; /* when the kernel would end one of them, by the host's CLOCK_MONOTONIC */
 };
 
 /* Whether a task that is blocked is in the wait that it began last. */
@@ -181,7 +181,7 @@ static struct due find_due(const struct engine *engine, const struct wait_table 
 {
     struct sample **samples = (struct sample **)engine->samples;
     struct engine_timer *timers = (struct engine_timer *)engine->timers;
-    struct due due = {.kernel_ns = UINT64_MAX};
+    struct due due = {.kernel_ns = MAX_NS};
     for (uint64_t i = 0; i < engine->count; i++) {
         struct wait_record *wait = find_record(table, samples[i]->tid);
         if (!wait || !is_in(wait, samples[i]))
@@ -189,7 +189,7 @@ static struct due find_due(const struct engine *engine, const struct wait_table 
         due.pending++;
         due.count += wait->due_ns <= until_ns;
         due.sleeping += (table->kinds[wait->nr] & WAIT_SLEEP) != 0;
-        if (wait->keeper == KEPT_BY_KERNEL && wait->due_ns - wait->ahead_ns < (int64_t)due.kernel_ns)
+        if (wait->keeper != KEPT_AT_ENTRY && wait->due_ns - wait->ahead_ns < due.kernel_ns)
             due.kernel_ns = wait->due_ns - wait->ahead_ns;
         if (is_sooner(&due, wait->due_ns, wait->began_ns)) {
             due.wait = wait;
@@ -272,7 +272,7 @@ static long find_step(const struct engine *engine, const struct wait_table *tabl
     uint64_t odd_ns = (page->clocks[CLOCK_REALTIME].nsec + *step_ns) % GRAIN_NS, missing_ns = odd_ns ? GRAIN_NS - odd_ns : 0;
     if (missing_ns <= engine->rounds_ns && missing_ns <= engine->most_ns - *step_ns)
         *step_ns += missing_ns;
-    if (may_await_network(engine, due, *step_ns) || (due->kernel_ns != UINT64_MAX && due->kernel_ns < host_ns() + RENEWED_NS))
+    if (may_await_network(engine, due, *step_ns) || due->kernel_ns < (int64_t)(host_ns() + RENEWED_NS))
         return ENGINE_PYTHON;
     /* Many of one instant end together. */
     if (due->pending * due->pending > MAX_LOOKS
@@ -331,10 +331,9 @@ static int passes(struct fastpath *fastpath, struct engine *engine, struct sampl
     struct due due;
     uint64_t step_ns;
     unsigned kind = table->kinds[wait->nr];
-    if (fastpath->entry_count || !is_nothing_there(sample, wait) || are_at_rest(engine) != 1)
+    if (fastpath->entry_count || find_step(engine, table, &due, &step_ns) != ENGINE_STOP || due.wait != wait)
         return 0;
-    return find_step(engine, table, &due, &step_ns) == ENGINE_STOP && due.wait == wait
-        && leaves_nothing(sample->tid, kind, wait) && make_step(engine, table, &due, step_ns) == ENGINE_STOP;
+    return is_nothing_there(sample, wait) && are_at_rest(engine) == 1 && leaves_nothing(sample->tid, kind, wait) && make_step(engine, table, &due, step_ns) == ENGINE_STOP;
 }
 
 /* At the entry of a call: whether it is a timed wait that is the engine's. If all others are at rest and its deadline is the
@@ -361,6 +360,7 @@ int keeps_wait(struct fastpath *fastpath, uint64_t tid, const struct syscall_inf
         return 0;
     wait.length_ns = length_ns;
     wait.due_ns = length_ns > MAX_NS - engine->monotonic_ns ? MAX_NS : engine->monotonic_ns + length_ns;
+    wait.ahead_ns = wait.due_ns - MAX_NS;
     wait.keeper = KEPT_AT_ENTRY;
     if (wait.line == WALL_LINE && engine->ends_early)
         wait.line = EITHER_LINE;

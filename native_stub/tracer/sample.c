@@ -183,7 +183,7 @@ static int tells_wchan(void)
     return wchan_failures < MOST_FAILURES; /* without kallsyms, or without the right to see it, it is "0" */
 }
 
-static int is_off(struct sample *sample)
+static int has_left(struct sample *sample)
 {
     char buffer[BUFFER];
     return read_file(sample, FILE_WCHAN, buffer) > 0 && buffer[0] != '0';
@@ -243,17 +243,18 @@ long look(struct sample **samples, uint64_t count, uint64_t is_brief)
     }
     for (uint64_t i = 0; i < count && is_told; i++)
         if (samples[i]->is_known && !samples[i]->is_new)
-            samples[i]->is_off = is_off(samples[i]);
+            samples[i]->is_off = has_left(samples[i]);
     for (uint64_t i = 0; i < count; i++) {
         struct sample *sample = samples[i];
         if (sample->is_held || sample->is_new)
             continue;
         if (sample->pid != pid)
             worked = worked_ns(pid = sample->pid);
-        if (is_told && sample->is_off && worked != UNKNOWN && worked == sample->worked_ns)
+        int is_off = is_told && sample->is_off;
+        if (is_off && worked != UNKNOWN && worked == sample->worked_ns)
             continue;
-        if (state_of(sample) == sample->state && runs_of(sample) == sample->runs) {
-            wchan_failures += is_told && !sample->is_off;
+        if ((is_off || state_of(sample) == sample->state) && runs_of(sample) == sample->runs) {
+            wchan_failures += is_told && !is_off;
             sample->worked_ns = worked;
             continue;
         }

@@ -7,7 +7,7 @@
 /* Who sees to the end of a wait. */
 enum wait_keeper {
     KEPT_BY_KERNEL, /* which times it as the program has written it */
-    KEPT_ENDLESS,   /* to the kernel it has no timeout: the task stops at the exit of its call */
+    KEPT_ENDLESS,   /* the kernel has another timeout or none: the task stops at the exit of its call */
     KEPT_AT_ENTRY,  /* the task is stopped there */
 };
 
@@ -19,7 +19,7 @@ struct wait_record {
     uint64_t nr, arguments[6], stack, counter;
     uint64_t is_absolute;   /* its timeout is a point of a clock */
     uint64_t began_ns;   /* by the host's CLOCK_MONOTONIC, */
-    int64_t ahead_ns;    /* of which the monotonic line was ahead by this */
+    int64_t ahead_ns;    /* of which that line was ahead by this: so much before `due_ns` the kernel ends it */
     uint64_t timeout[2]; /* what its pointer led to */
     uint64_t has_rest;   /* a signal leaves in memory what is left of it, */
     uint64_t rest[2];    /* in place of this */

@@ -36,8 +36,8 @@ from pytest_vdsotime.tracer.stops import Shortcuts, Stops
 from pytest_vdsotime.waits import NEVER_NS, Timer, Wait
 
 _EVENTS = constant("ENGINE_EVENTS")
-#: The kernel's timeouts that are further away are as good as none.
-_FAR_NS = 100 * 365 * 86400 * NS_PER_S
+#: What the kernel would end within this is Python's to begin anew.
+_SOON_NS = 2 * NS_PER_S
 _BY_LINES = {
     (LineName.MONOTONIC,): 0,
     (LineName.WALL,): WALL_ALONE,
@@ -167,7 +167,7 @@ class Engine:
         """Whether the kernel might end its wait by a timeout that is none of the program's own."""
         wait = task.wait
         is_of_tracer = wait is not None and task.held is None and task.at_exit is not None
-        return is_of_tracer and wait is not None and wait.host_due_ns < host_ns + _FAR_NS
+        return is_of_tracer and wait is not None and wait.host_due_ns < host_ns + _SOON_NS
 
     def _call_anew(self, world: ClockState, host_ns: int) -> None:
         """Have such waits begin anew, without an end of their own while the lines stand still."""

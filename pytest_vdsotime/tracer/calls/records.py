@@ -31,7 +31,7 @@ def wait_of_record(record: Record, row: WaitRow, abi: Abi) -> Wait:
         *(record.clock, bool(record.is_absolute), timeout_ns or 0, record.length_ns),
         ((LineName.MONOTONIC, record.due_ns),),
         set_ns=record.began_ns,
-        host_due_ns=record.due_ns - record.ahead_ns if record.keeper == BY_KERNEL else NEVER_NS,
+        host_due_ns=record.due_ns - record.ahead_ns,
         is_kept=record.keeper == ENDLESS,
         is_expiring=bool(record.is_expiring),
         rest_was=bytes(record.rest) if record.has_rest else b"",
