@@ -108,10 +108,12 @@ static int clears_sets(uint64_t tid, const struct wait_record *wait)
     return 1;
 }
 
-/* What the kernel leaves in memory when the time is up, beside what is left of a sleep. */
-static int leaves_nothing(uint64_t tid, unsigned kind, const struct wait_record *wait)
+/* What the kernel leaves in memory when the time is up: of a sleep nothing, but it has when that was interrupted. */
+static int leaves_nothing(uint64_t tid, unsigned kind, struct wait_record *wait)
 {
     uint64_t none[2] = {0, 0};
+    if (wait->has_rest && wait->keeper == KEPT_ENDLESS)
+        writes(tid, wait->arguments[wait->nr == NR_nanosleep ? 1 : 3], wait->rest, sizeof wait->rest);
     if (kind & WAIT_FD_SETS && !clears_sets(tid, wait))
         return 0;
     if (kind & WAIT_WRITES_BACK)
@@ -121,7 +123,7 @@ static int leaves_nothing(uint64_t tid, unsigned kind, const struct wait_record 
 
 /* At the exit of a call that was endless to the kernel: whether it is over, which is told as if it had not been. What a signal
  * has interrupted is Python's, and what has failed. */
-int lets_kept_end(const struct wait_table *table, uint64_t tid, const struct wait_record *wait)
+int lets_kept_end(const struct wait_table *table, uint64_t tid, struct wait_record *wait)
 {
     struct registers registers;
     unsigned kind = table->kinds[wait->nr];

@@ -55,7 +55,7 @@ struct engine {
 struct fastpath;
 struct syscall_info;
 int keeps_wait(struct fastpath *fastpath, uint64_t tid, const struct syscall_info *info);
-int lets_kept_end(const struct wait_table *table, uint64_t tid, const struct wait_record *wait);
+int lets_kept_end(const struct wait_table *table, uint64_t tid, struct wait_record *wait);
 int is_nothing_there(const struct sample *sample, const struct wait_record *wait); /* ready.c */
 
 #endif

@@ -142,13 +142,13 @@ _PeekArguments = structure("ptrace_peeksiginfo_args")
 def has_signals(tid: int) -> bool:
     """Whether signals wait for a stopped task or for its process, blocked ones too.
 
-    False when it is gone.
+    True also when it is gone: SIGKILL ends any stop.
     """
     info = _SignalInfo()
     arguments = _PeekArguments(nr=1)
     for arguments.flags in (0, _PEEKSIGINFO_SHARED):
         address, data = ctypes.addressof(arguments), ctypes.addressof(info)
-        if _ptrace(_PTRACE_PEEKSIGINFO, tid, address, data) > 0:
+        if _ptrace(_PTRACE_PEEKSIGINFO, tid, address, data) != 0:
             return True
     return False
 

@@ -16,8 +16,9 @@ The way of a stop. A task makes a system call about time: the seccomp filter sto
 `calls` finds the row of the call, and the row's function answers: a result, another argument, or
 nothing, for the kernel to go on by itself (`call` is that one stopped call). At the exit, where the
 answer asked for it, the result is corrected, and a call that a stop of ours has interrupted is
-restarted as the kernel would do it (`restart`). At an exec the program is taken over (`takeover`):
-it finds the fake vDSO where the kernel's was, and reads the clock from then on without any stop.
+restarted as the kernel would do it (`calls.restart`). At an exec the program is taken over
+(`takeover`): it finds the fake vDSO where the kernel's was, and reads the clock from then on
+without any stop.
 
 The lives of a wait. A wait begins at its entry stop: the kernel is given the timeout that is right
 by the lines as they are, or none on a frozen line, and the task has a record of it (`state`). It
@@ -31,6 +32,7 @@ Time passes. `operations.advance` goes from deadline to deadline: `quiescence` s
 is blocked, the lines move to the earliest deadline, what is due there ends, and the programs come
 to rest again. Both lines stand still meanwhile. With autojump the same happens by itself whenever
 all is at rest. A task that waits for what is left after a deadline is carried on (`calls.later`).
+All of that is done natively (`engine`) as long as nothing needs Python, with the same results.
 
 Failures. An exception in handling one program's stop kills that program and is reported as
 UnsupportedProgram; the loop goes on. When the thread ends, the kernel kills what is still traced

@@ -25,6 +25,7 @@ from pytest_vdsotime.tracer.calls.records import (
     BY_KERNEL,
     EITHER,
     ENDLESS,
+    REST_SIZE,
     WALL_ALONE,
     record_of_wait,
 )
@@ -189,6 +190,7 @@ class Engine:
             or wait.is_anew
             or wait.is_continued
             or wait.length_ns <= 0
+            or len(wait.rest_was) not in (0, REST_SIZE)
         ):
             return None
         due_ns = lines.monotonic.base_ns + wait.left_ns(lines, host_ns)

@@ -15,6 +15,7 @@ from pytest_vdsotime.waits import NEVER_NS, Unit, Wait, WaitRow
 
 BY_KERNEL, ENDLESS = constant("KEPT_BY_KERNEL"), constant("KEPT_ENDLESS")
 AT_ENTRY = constant("KEPT_AT_ENTRY")
+REST_SIZE = Record.rest.size
 WALL_ALONE, EITHER = constant("WALL_LINE"), constant("EITHER_LINE")
 
 
@@ -53,7 +54,7 @@ def record_of_wait(tid: int, wait: Wait, due_ns: int, line: int, keeper: int) ->
     if wait.row.unit is not Unit.MILLISECONDS:
         seconds, rest_ns = divmod(wait.timeout_ns, NS_PER_S)
         record.timeout[:] = seconds, rest_ns // wait.row.unit
-    if len(wait.rest_was) == ctypes.sizeof(record.rest):
+    if wait.rest_was:
         record.has_rest = 1
         ctypes.memmove(record.rest, wait.rest_was, len(wait.rest_was))
     return record

@@ -1,0 +1,96 @@
+"""Deadlines passed natively, under conditions that are not good."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vdsotime import FrozenClock
+
+if TYPE_CHECKING:
+    from conftest import Builder
+
+CEILING_S = 50
+TICKS = "import time\nwhile True: time.sleep(0.1)"
+WORKS = """
+import os, threading, time
+for _ in range(3):
+    time.sleep(0.95)
+    for _ in range({}):
+        {}
+"""
+
+# All of them sleep for an hour; the test process opens what files it may.
+FEW_DESCRIPTORS = """
+import os, resource, sys
+from subprocess import PIPE
+from pytest_vdsotime import FrozenClock, NotSettled
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+with FrozenClock(0) as clock:
+    threads = clock.popen([sys.argv[1], "300"], stdin=PIPE, stdout=PIPE, text=True, bufsize=1)
+    assert threads.stdout.readline() == "up\\n"
+    loop = clock.popen([sys.argv[2], "poll", "10000000", "1000000"], stdout=PIPE)
+    clock.settle()
+    clock.advance(10)
+    mine = []
+    while len(mine) < 150:
+        mine.append(os.open("/dev/null", os.O_RDONLY))
+    clock.advance(10)
+    try:
+        while True:
+            mine.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        pass
+    try:
+        clock.advance(10, timeout=0.5)
+    except NotSettled as error:
+        print("Too many open files" in str(error))
+    for one in mine:
+        os.close(one)
+    clock.advance(hours=1)
+    threads.stdin.write("\\n")
+    print(threads.stdout.readline().strip())
+    loop.kill()
+    threads.kill()
+"""
+
+
+def test_few_descriptors(build: Builder) -> None:
+    """A part of what may be opened is left to the test; and when nothing is left that is said."""
+    programs = [build.c("helpers/many_sleepers"), build.c("helpers/loop_of")]
+    command = [sys.executable, "-W", "error", "-c", FEW_DESCRIPTORS, *programs]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=CEILING_S)
+    assert (done.stdout, done.stderr) == ("True\n300\n", "")
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_many_come_and_go(kind: str) -> None:
+    """Between two deadlines of another program."""
+    new = {
+        "threads": "t = threading.Thread(target=int); t.start(); t.join()",
+        "processes": "os.waitpid(os.posix_spawn('/bin/true', ['true'], {}), 0)",
+    }[kind]
+    count = {"threads": 1000, "processes": 100}[kind]
+    with FrozenClock(0) as clock:
+        ticking = clock.popen([sys.executable, "-c", TICKS])
+        working = clock.popen([sys.executable, "-c", WORKS.format(count, new)])
+        clock.settle()
+        clock.advance(10, timeout=CEILING_S)
+        assert working.wait(CEILING_S) == 0
+        assert ticking.poll() is None
+        ticking.kill()
+
+
+def test_one_that_is_killed_while_it_is_held() -> None:
+    """A sleep that is held at its entry ends with its program."""
+    with FrozenClock(0) as clock:
+        sleeping = clock.popen(["sleep", "100"])
+        killing = clock.popen(["sh", "-c", f"sleep 1; kill -KILL {sleeping.pid}; sleep 50"])
+        clock.settle()
+        clock.advance(60)
+        assert killing.wait(CEILING_S) == 0
+        assert sleeping.wait(CEILING_S) == -9
