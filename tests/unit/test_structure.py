@@ -74,7 +74,6 @@ SMALL = {
     "report": "says what the folder is",
     "report.html": "the page is report.html",
     "tracer": "the essay",
-    "tracer.calls.records": "one thing in two forms",
     "tracer.takeover.start": "the one way to start",
     "tracer.takeover": "says what the folder is",
 }

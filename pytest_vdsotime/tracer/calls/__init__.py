@@ -34,12 +34,12 @@ from pytest_vdsotime.tracer.call import (
 from pytest_vdsotime.tracer.calls import signals, waits
 from pytest_vdsotime.tracer.calls.clocks import ADJUSTING_CALLS, CLOCK_CALLS
 from pytest_vdsotime.tracer.calls.process import PROCESS_CALLS
-from pytest_vdsotime.tracer.calls.restart import GOES_ON, error_of, rewind
+from pytest_vdsotime.tracer.calls.restart import put_back, rewind_interrupted
 from pytest_vdsotime.tracer.calls.signals import SIGNAL_CALLS
 from pytest_vdsotime.tracer.calls.sockets import DATAGRAM_CALLS, SOCKET_CALLS
 from pytest_vdsotime.tracer.calls.timers import TIMER_CALLS
 from pytest_vdsotime.tracer.calls.waits import followed
-from pytest_vdsotime.tracer.state import Process, Rewound, Task
+from pytest_vdsotime.tracer.state import Process, Task
 from pytest_vdsotime.waits import WAITS, Unit, Wait
 
 _SIGNAL_WAITS = tuple(signals.row_of(row) for row in WAITS if row.takes_signals)
@@ -261,11 +261,9 @@ class Calls:
 
         result_name, on_exit = self._arch.syscall_result, substitute.on_exit
 
-        def put_back(stopped: Stopped) -> None:
+        def at_exit(stopped: Stopped) -> None:
             registers = stopped.registers()
-            for name, value in own.items():
-                if name != result_name:
-                    setattr(registers, name, value)
+            put_back(registers, self._arch, own)
             if on_exit is not None:
                 result = _result_of(
                     partial(on_exit, stopped), _signed(getattr(registers, result_name))
@@ -273,13 +271,10 @@ class Calls:
                 if isinstance(result, Exit):
                     result = self._leave(request, registers, result)
                 setattr(registers, result_name, result % 2**64)
-            if result_name in own and (error := error_of(registers, self._arch)) in GOES_ON:
-                counter = getattr(registers, self._arch.program_counter)
-                request.task.rewound = Rewound(request.nr, error, counter, own[result_name])
-                rewind(registers, self._arch, own[result_name])
+            rewind_interrupted(request.task, registers, self._arch, request.nr, own)
             stopped.set_registers(registers)
 
-        return put_back
+        return at_exit
 
     def _leave(self, request: Request, registers: Any, leaving: Exit) -> int:
         arch = self._arch

@@ -17,7 +17,7 @@ import errno
 import re
 import signal
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_vdsotime.arch import Arch
@@ -25,7 +25,7 @@ from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.procfs import BlockedCall
 from pytest_vdsotime.kernel.ptrace import Stopped
-from pytest_vdsotime.tracer.state import Rewound
+from pytest_vdsotime.tracer.state import Rewound, Task
 from pytest_vdsotime.waits import WAITS, Wait
 
 # include/linux/errno.h
@@ -63,6 +63,29 @@ def rewind(registers: Any, arch: Arch, argument: int) -> None:
     setattr(registers, arch.program_counter, counter)
     setattr(registers, arch.syscall_result, argument)
     setattr(registers, arch.interrupted_syscall, _WORD - 1)
+
+
+def put_back(registers: Any, arch: Arch, own: Mapping[str, int]) -> None:
+    """Put back arguments that a call was made with others for, at its exit.
+
+    By the names of registers; not the one in whose place its result is.
+    """
+    for name, value in own.items():
+        if name != arch.syscall_result:
+            setattr(registers, name, value)
+
+
+def rewind_interrupted(
+    task: Task, registers: Any, arch: Arch, nr: int, own: Mapping[str, int]
+) -> None:
+    """Have such a call, if it is to be made again, find also the argument that is left.
+
+    On a machine that rewinds early.
+    """
+    error, first = error_of(registers, arch), own.get(arch.syscall_result)
+    if first is not None and error in GOES_ON:
+        task.rewound = Rewound(nr, error, getattr(registers, arch.program_counter), first)
+        rewind(registers, arch, first)
 
 
 def find_rewound(stopped: Stopped, arch: Arch, wait: Wait) -> Rewound | None:

@@ -45,6 +45,8 @@ from pytest_vdsotime.tracer.calls.restart import (
     error_of,
     find_rewound,
     hide_interrupt,
+    put_back,
+    rewind_interrupted,
     set_call_registers,
 )
 from pytest_vdsotime.tracer.fastpath import FastPath, Record
@@ -278,13 +280,14 @@ class TimedWaits:
 
     def _put_back(self, task: Task, wait: Wait, stopped: Stopped) -> None:
         """At the exit of a call that was endless to the kernel."""
-        registers, argument = stopped.registers(), wait.row.argument
-        setattr(registers, wait.abi.arguments[argument], wait.arguments[argument])
-        result = getattr(registers, self.arch.syscall_result)
+        registers, name = stopped.registers(), self.arch.syscall_result
+        own = {wait.abi.arguments[wait.row.argument]: wait.arguments[wait.row.argument]}
+        put_back(registers, self.arch, own)
+        result = getattr(registers, name)
         if task.wait is wait:
-            result = result - 2**64 if result >= 2**63 else result
-            result = finish(task, wait, stopped, result)
-        setattr(registers, self.arch.syscall_result, result % 2**64)
+            result = finish(task, wait, stopped, result - 2**64 if result >= 2**63 else result)
+        setattr(registers, name, result % 2**64)
+        rewind_interrupted(task, registers, self.arch, wait.nr, own)
         stopped.set_registers(registers)
 
     def expire(self, task: Task, wait: Wait) -> None:
