@@ -380,7 +380,7 @@ static int needs_thought(uint64_t tid, int signal)
     return info.code == SI_TIMER || (info.code > 0 && FAULTS >> signal & 1);
 }
 
-/* What is to be known of a report, whoever handles it. Returns whether it is the expected first of its task. */
+/* What is to be known of a report, here or in Python. Returns whether it is the expected first of its task. */
 static int takes_note(struct fastpath *fastpath, uint64_t tid, int status)
 {
     int event = status >> 16, is_first = was_expected(fastpath, tid);
@@ -582,8 +582,8 @@ static long take_reports(struct fastpath *fastpath, int spins)
     uint64_t count = 0;
     int status;
     long tid = 0;
-    /* Whoever reads a clock by a system call, or stops at both ends of each, does so again soon: to sleep and be woken
-     * takes longer. */
+    /* A task that reads a clock by a system call, or stops at both ends of each, does so again soon: to sleep and be
+     * woken takes longer. */
     for (int i = 0; i < spins && !tid; i++)
         tid = next_report(fastpath, -1, &status, WNOHANG);
     if (!tid && fastpath->patience_ns)
@@ -648,8 +648,8 @@ long wait_for_news(struct fastpath *fastpath)
     }
 }
 
-/* Returns with stops for the tracer to handle, or news that somebody waits for. Whatever else was seen to is told
- * then: nobody asks before. */
+/* Returns with stops for the tracer to handle, or news that it waits for. What else was handled is told then: it does
+ * not ask before. */
 __attribute__((visibility("default")))
 long fastpath(struct fastpath *fastpath)
 {

@@ -37,7 +37,7 @@ struct fastpath {
     uint64_t special_count;
     uint64_t special[FASTPATH_TASKS]; /* tasks whose stops all are */
     uint64_t watched_count;
-    uint64_t watched[FASTPATH_TASKS]; /* tasks whose end is, and who is told of their execs at once */
+    uint64_t watched[FASTPATH_TASKS]; /* tasks whose end is, and whose execs are news at once */
     uint64_t blocks[FASTPATH_KINDS]; /* what programs are taken over with (takeover.h), by their kind; others' execs are the tracer's */
     uint64_t asks_privilege; /* those of set-user-ID programs are */
     uint64_t read_clock;     /* clock_gettime for all programs, in the tracer's process; 0: the tracer answers */

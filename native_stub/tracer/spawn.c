@@ -1,6 +1,6 @@
 /* A program's start with nothing in between: a fork, and in the child all that subprocess's own child does, then a wait
  * for the tracer, and the exec. The fork is a vfork, unless the child changes its user: that would change what others may
- * do with the memory that it shares (commit_creds, kernel/cred.c). Or somebody else has forked, and the child ends here.
+ * do with the memory that it shares (commit_creds, kernel/cred.c). Or Python has forked, and its child ends here.
  *
  * Part of a shared object in the tracer's process; not called on the tracer's thread, for which the child waits.
  */
@@ -53,7 +53,7 @@ static void sleep_until_stopped(volatile uint64_t *patience)
 }
 
 /* The tracer is on its way: going to sleep and being woken would take longer than it does. (To yield
- * instead would be to wait for whoever else has work, a slice each time.) */
+ * instead would be to wait for any other task with work, a slice each time.) */
 static void wait_for_tracer(volatile uint64_t *patience, volatile uint64_t *state)
 {
     for (int i = 0; *patience && i < SPINS; i++)
@@ -65,7 +65,7 @@ static void wait_for_tracer(volatile uint64_t *patience, volatile uint64_t *stat
     }
 }
 
-/* Whoever lacks CAP_SYS_ADMIN must first give up what set-user-ID files would give, which a program
+/* A task without CAP_SYS_ADMIN must first give up what set-user-ID files would give, which a program
  * traced by an ordinary user does not get anyway (execve(2)). Returns 0 where that is refused. */
 static int install_filter(const struct instruction *filter, uint16_t length)
 {
@@ -169,8 +169,8 @@ static void reset_handlers(void)
             syscall4(NR_rt_sigaction, number, (long)&by_default, 0, SIGSET_SIZE);
 }
 
-/* The child does not outlive its parent. Returns the parent-death signal (prctl(2)) that it had: whoever starts a
- * program may have given it one. */
+/* The child does not outlive its parent. Returns the parent-death signal (prctl(2)) that it had:
+ * its parent may have given it one. */
 static int follow_parent(struct spawn *s)
 {
     int former = 0;
@@ -272,7 +272,7 @@ long spawn(struct spawn *s)
     return result < 0 ? -result : 0;
 }
 
-/* This process, which somebody else has forked and prepared, becomes the program. */
+/* This process, which Python has forked and prepared, becomes the program. */
 __attribute__((visibility("default")))
 void become(struct spawn *s)
 {

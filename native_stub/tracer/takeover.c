@@ -102,7 +102,7 @@ static long write_block(long memory, const struct takeover_block *block, uint64_
     return write_all(memory, bytes, block->size, base);
 }
 
-/* For people: nobody may be there to ask any more when they want to know. The strings stand one behind the other. */
+/* For messages: the program may have ended by the time of one. The strings stand one behind the other. */
 static void read_arguments(struct stack *stack, uint64_t address, struct arguments *arguments)
 {
     uint64_t count = read_word(stack, address), first = read_word(stack, address + stack->word_size);

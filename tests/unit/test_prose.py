@@ -11,9 +11,10 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = Path(pytest_vdsotime.__file__).parent
 BANNED = re.compile(r"\b(is told of|somebody|whoever|such a one|for people|he)\b", re.IGNORECASE)
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("native_stub/*.md"), *PACKAGE.glob("docs/*.md")]
+SOURCES = [path for kind in "ch" for path in ROOT.glob(f"native_stub/**/*.{kind}")]
 MODULES = PACKAGE.rglob("*.py")
 
 
-@pytest.mark.parametrize("path", sorted([*PAGES, *MODULES]), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted([*PAGES, *SOURCES, *MODULES]), ids=lambda path: path.name)
 def test_no_banned_turn(path: Path) -> None:
     assert not BANNED.findall(" ".join(path.read_text().split()))

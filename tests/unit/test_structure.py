@@ -89,18 +89,18 @@ WIDE_FUNCTIONS = {
 }
 #: Records that change with more fields, and classes with more methods.
 WIDE_CLASSES = {
-    "tracer.fastpath.FastPath": "until the engine of deadlines is one",
-    "tracer.state.ClockState": "until the engine of deadlines is one",
-    "tracer.state.Process": "until the engine of deadlines is one",
-    "waits.Timer": "until the engine of deadlines is one",
-    "waits.Wait": "until the engine of deadlines is one",
+    "tracer.fastpath.FastPath": "each method is a field or a function of the native code",
+    "tracer.state.ClockState": "the one owner of what is known of a clock",
+    "tracer.state.Process": "the one owner of what is known of a process",
+    "waits.Timer": "what the kernel knows of a timer, of three kinds",
+    "waits.Wait": "a call as it was made, and what becomes of it",
 }
 #: Constructors that are given functions.
 POSTMEN = {
     "ntp.Discipline": "a clock that is read",
     "tracer.loop.Loop": "made by thread.py",
-    "tracer.stops.Recovery": "until the engine of deadlines is one",
-    "tracer.stops.Stops": "until the engine of deadlines is one",
+    "tracer.stops.Recovery": "the first stop of a task that it has found is the loop's",
+    "tracer.stops.Stops": "what the native code has seen to is told before the next stop",
     "tracer.takeover.exec.Takeover": "a stop of one task is waited for in the midst of a takeover",
     "tracer.takeover.remote.RemoteSyscalls": "likewise",
 }
