@@ -1,6 +1,6 @@
 # make demo    the main job, on a terminal, in under a minute after set-up
 # make test    everything: ruff, mypy, and the tests against the built and installed wheel
-# make bench   the table of pytest_vdsotime/docs/speed.md
+# make bench   the table and the curves of pytest_vdsotime/docs/speed.md
 # make transparency  others' test suites, bare and on a clock: the table of docs/transparency.md;
 #              SUITES="cpython go" some of them
 # make test-arm64  the tests on an emulated 64-bit Arm machine; PYTEST_ARGS=--short some of them, or as there
@@ -31,6 +31,7 @@ sdist := $(WORK)/dist/sdist.stamp
 wheel := $(WORK)/dist/wheel.stamp
 installed := $(WORK)/installed-$(version).stamp
 sphinx := $(WORK)/sphinx-$(version).stamp
+plots := $(WORK)/plots-$(version).stamp
 checkout := $(WORK)/checkout-$(version)
 programs := $(WORK)/programs-$(version)
 just := $(venv)/bin/just-i386
@@ -71,9 +72,9 @@ test-arm64: $(installed)
 	@$(bin) python .ci/arm64/test $(WORK)/arm64/project $(WORK)/dist/*.whl $(PYTEST_ARGS)
 
 # The bars are ratios between runs that alternate, but a second busy core still shows.
-bench: $(installed) $(checkout)/made
+bench: $(installed) $(checkout)/made $(plots)
 	@.ci/programs faketime
-	@cd $(checkout) && $(bin) pytest tests/benchmarks -o python_files='bench_*.py' -o timeout=600 \
+	@cd $(checkout) && VDSOTIME_PLOT=$(CURDIR)/pytest_vdsotime/docs/speed.svg $(bin) pytest tests/benchmarks -o python_files='bench_*.py' -o timeout=600 \
 	    -p no:randomly -q $(PYTEST_ARGS)
 
 # The page has every suite that has been run. JOBS=1 where two suites at a time are too many.
@@ -148,6 +149,10 @@ $(suite): | $(venv)/made
 
 $(sphinx): $(venv)/made
 	@$(venv)/bin/pip install -qq --group docs
+	@touch $@
+
+$(plots): $(venv)/made
+	@$(venv)/bin/pip install -qq --group bench
 	@touch $@
 
 $(installed): $(wheel) $(venv)/made

@@ -80,9 +80,12 @@ def rewind_interrupted(
 ) -> None:
     """Have such a call, if it is to be made again, find also the argument that is left.
 
-    On a machine that rewinds early.
+    On a machine that rewinds early. On another, a wait that is over is not taken for one that was
+    interrupted, at a trap before its task goes on.
     """
     error, first = error_of(registers, arch), own.get(arch.syscall_result)
+    if error == errno.EFAULT and task.wait is None and not arch.rewinds_early:
+        setattr(registers, arch.interrupted_syscall, _WORD - 1)
     if first is not None and error in GOES_ON:
         task.rewound = Rewound(nr, error, getattr(registers, arch.program_counter), first)
         rewind(registers, arch, first)
