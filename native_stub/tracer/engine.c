@@ -274,7 +274,7 @@ static long find_step(const struct engine *engine, const struct wait_table *tabl
     uint64_t odd_ns = (page->clocks[CLOCK_REALTIME].nsec + *step_ns) % GRAIN_NS, missing_ns = odd_ns ? GRAIN_NS - odd_ns : 0;
     if (missing_ns <= engine->rounds_ns && missing_ns <= engine->most_ns - *step_ns)
         *step_ns += missing_ns;
-    if (may_await_network(engine, due, *step_ns) || due->kernel_ns < (int64_t)(host_ns() + RENEWED_NS))
+    if (may_await_network(engine, due, *step_ns) || (due->kernel_ns != MAX_NS && due->kernel_ns < (int64_t)(host_ns() + RENEWED_NS)))
         return ENGINE_PYTHON;
     /* Many of one instant end together. */
     if (due->pending * due->pending > MAX_LOOKS
@@ -293,20 +293,20 @@ static long make_step(struct engine *engine, struct wait_table *table, const str
         note(engine, 0, due->timer - (struct engine_timer *)engine->timers, CLOCK_MONOTONIC, due->due_ns);
         return ENGINE_STOP;
     }
-    note(engine, wait->tid, wait->nr, wait->clock, wait->due_ns);
+    struct wait_record ended = *wait;
     due->sample->reached_ns = wait->length_ns;
     due->sample->has_waited = 1;
     due->sample->is_known = 0;
     wait->is_expiring = 1;
     if (wait->keeper != KEPT_AT_ENTRY) {
         syscall4(NR_ptrace, PTRACE_INTERRUPT, wait->tid, 0, 0);
-        return ENGINE_STOP;
+    } else {
+        due->sample->is_held = 0;
+        drop_record(table, ended.tid);
+        end_call(ended.tid, table->expired[ended.nr]);
     }
-    long result = table->expired[wait->nr];
-    uint64_t tid = wait->tid;
-    due->sample->is_held = 0;
-    drop_record(table, tid);
-    end_call(tid, result);
+    /* While the task wakes up. */
+    note(engine, ended.tid, ended.nr, ended.clock, ended.due_ns);
     return ENGINE_STOP;
 }
 

@@ -43,6 +43,7 @@
 #define CLOCK_MONOTONIC 1
 #define BRIEF_NS 30000 /* to sleep takes longer */
 #define NAP_NS 20000
+#define SPINS_A_LOOK 4 /* at the clock */
 #define PTRACE_CONT 7
 #define PTRACE_SYSCALL 24
 #define PTRACE_GETEVENTMSG 0x4201
@@ -534,7 +535,9 @@ static long wait_patiently(struct fastpath *fastpath, int *status)
     uint64_t start_ns = now_ns(), passed_ns;
     syscall2(NR_prctl, PR_SET_TIMERSLACK, 1);
     do {
-        long tid = next_report(fastpath, -1, status, WNOHANG);
+        long tid = 0;
+        for (int i = 0; i < (fastpath->patience_ns > BRIEF_NS ? SPINS_A_LOOK : 1) && !tid; i++)
+            tid = next_report(fastpath, -1, status, WNOHANG);
         if (tid)
             return tid;
         passed_ns = now_ns() - start_ns;
