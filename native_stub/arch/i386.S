@@ -1,6 +1,6 @@
 /* i386: the vDSO functions that are not C, those with conventions of their own. Programs are not
  * led to them: AT_SYSINFO goes on to name the kernel's __kernel_vsyscall, and signal frames the
- * kernel's trampolines. They are for whoever looks up the symbols. */
+ * kernel's trampolines. They are for programs that look up the symbols. */
 
 /* A system call, by the register conventions of int 0x80 (vdso(7)). */
     .text

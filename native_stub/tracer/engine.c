@@ -335,7 +335,9 @@ static int passes(struct fastpath *fastpath, struct engine *engine, struct sampl
     unsigned kind = table->kinds[wait->nr];
     if (fastpath->entry_count || find_step(engine, table, &due, &step_ns) != ENGINE_STOP || due.wait != wait)
         return 0;
-    return is_nothing_there(sample, wait) && are_at_rest(engine) == 1 && leaves_nothing(sample->tid, kind, wait) && make_step(engine, table, &due, step_ns) == ENGINE_STOP;
+    if (!is_nothing_there(sample, wait) || are_at_rest(engine) != 1 || !leaves_nothing(sample->tid, kind, wait))
+        return 0;
+    return make_step(engine, table, &due, step_ns) == ENGINE_STOP;
 }
 
 /* At the entry of a call: whether it is a timed wait that is the engine's. If all others are at rest and its deadline is the

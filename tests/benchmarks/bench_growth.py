@@ -14,6 +14,7 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import TYPE_CHECKING
 
+import matplotlib.pyplot as plots
 import pytest
 
 from pytest_vdsotime import FrozenClock
@@ -21,8 +22,6 @@ from pytest_vdsotime import FrozenClock
 if TYPE_CHECKING:
     from conftest import Builder
     from tests.benchmarks.conftest import Table
-
-plots = pytest.importorskip("matplotlib.pyplot")
 
 PERIOD_S, DEADLINES = 0.1, 200
 #: What stands beside the loop, and how often.

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = Path(pytest_vdsotime.__file__).parent
 BANNED = re.compile(r"\b(is told of|somebody|whoever|such a one|for people|he)\b", re.IGNORECASE)
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("native_stub/*.md"), *PACKAGE.glob("docs/*.md")]
-SOURCES = [path for kind in "ch" for path in ROOT.glob(f"native_stub/**/*.{kind}")]
+SOURCES = [path for kind in "chS" for path in ROOT.glob(f"native_stub/**/*.{kind}")]
 MODULES = PACKAGE.rglob("*.py")
 
 
