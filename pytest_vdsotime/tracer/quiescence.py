@@ -54,10 +54,10 @@ class Quiescence:
     def samples(self, world: ClockState) -> Mapping[int, TaskSample] | None:
         """Return a look at each task that is not stopped, if every one is blocked; else None."""
         to_see: list[Task] = []
+        held: list[Task] = []
         for task in self.tasks(world):
             if task.held is not None:
-                if ptrace.has_signals(task.tid):
-                    return None  # which the sleep is to notice
+                held.append(task)
                 continue
             if task.state == TaskState.LISTENING:
                 continue
@@ -67,9 +67,7 @@ class Quiescence:
                 to_see.insert(0, task)
             else:
                 to_see.append(task)
-        if not to_see:
-            return {}
-        busy = self._sampler([task.sample for task in to_see], is_brief=True)
+        busy = self._sampler([task.sample for task in to_see], is_brief=True) if to_see else 0
         if busy < 0:
             self.last_busy = to_see[-1 - busy].tid
             return None
@@ -82,7 +80,7 @@ class Quiescence:
             # It sleeps for less than a timer's slack (futex(2) with a timeout of 0).
             or (task.after.poll is not None and self._polls(task))
             for task in to_see
-        ):
+        ) or any(ptrace.has_signals(task.tid) for task in held):  # which their sleeps are to notice
             return None
         return {task.tid: task.sample for task in to_see}
 

@@ -131,7 +131,7 @@ static void wait_until(clockid_t id, int is_wide)
 static void check_length(const char *what, int64_t started_ns)
 {
     int64_t passed_ns = now_ns() - started_ns;
-    if (passed_ns < length_ns || (is_exact() && passed_ns > length_ns + 1000000)) {
+    if (passed_ns < length_ns || (is_exact() && passed_ns > length_ns + NSEC_PER_SEC)) {
         dprintf(2, "%s took %lld ns\n", what, (long long)passed_ns);
         _exit(1);
     }

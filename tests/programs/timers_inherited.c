@@ -126,7 +126,7 @@ static int after_exec(char **argv)
     uint64_t count;
     sigset_t set;
     long left[8];
-    CHECK_LEFT(itimer_left_ns(), 3 * length_ns, now_ns() - from_ns - (is_exact() ? 0 : NSEC_PER_SEC));
+    CHECK_LEFT(itimer_left_ns(), 3 * length_ns, now_ns() - from_ns - (course == FROZEN ? 0 : NSEC_PER_SEC));
     CHECK(timerfd_left_ns(fd) > 0 && timerfd_left_ns(fd) <= length_ns);
     CHECK(fcntl(closed, F_GETFD) == -1 && errno == EBADF);
     CHECK(syscall(SYS_timer_gettime, 0, left) == -1 && errno == EINVAL);

@@ -250,9 +250,9 @@ def test_stressor(name: str, both_ways_as_nobody: Runner, real_program: Find) ->
 
 @needs_more_time
 @pytest.mark.parametrize("name", suites.CPYTHON)
-def test_cpython(name: str, both_ways: Runner, real_program: Find) -> None:
+def test_cpython(name: str, both_ways_as_nobody: Runner, real_program: Find) -> None:
     real_program(PYTHON_TESTS)
-    bare, traced = both_ways(suites.cpython_command(suites.CPYTHON[name]))
+    bare, traced = both_ways_as_nobody(suites.cpython_command(suites.CPYTHON[name]))
     compare_suites(bare, traced, outcomes.read_junit)
 
 
