@@ -149,6 +149,7 @@ int lets_kept_end(const struct wait_table *table, uint64_t tid, struct wait_reco
 struct due {
     uint64_t pending, count; /* how many wait, and how many of these until the next step, */
     uint64_t sleeping; /* and how many for nothing else */
+    uint64_t brief;    /* and how many for a moment */
     struct wait_record *wait;
     struct sample *sample;
     struct engine_timer *timer; /* the first of all: one or the other */
@@ -186,9 +187,10 @@ static struct due find_due(const struct engine *engine, const struct wait_table 
     struct due due = {.kernel_ns = MAX_NS};
     for (uint64_t i = 0; i < engine->count; i++) {
         struct wait_record *wait = find_record(table, samples[i]->tid);
-        if (!wait || !is_in(wait, samples[i]))
+        if (!wait || wait->is_expiring || !is_in(wait, samples[i]))
             continue;
         due.pending++;
+        due.brief += wait->length_ns <= MOMENT_NS;
         due.count += wait->due_ns <= until_ns;
         due.sleeping += (table->kinds[wait->nr] & WAIT_SLEEP) != 0;
         if (wait->keeper != KEPT_AT_ENTRY && wait->due_ns - wait->ahead_ns < due.kernel_ns)
@@ -215,6 +217,28 @@ static struct due find_due(const struct engine *engine, const struct wait_table 
     if (due.wait)
         due.timer = 0;
     return due;
+}
+
+/* Until when a crowd of brief waits ends together: no other wait has its deadline before. */
+static int64_t crowd_until_ns(const struct engine *engine, const struct wait_table *table, const struct due *due)
+{
+    struct sample **samples = (struct sample **)engine->samples;
+    const struct engine_timer *timers = (const struct engine_timer *)engine->timers;
+    int64_t first_ns = due->due_ns, end_ns = first_ns + (int64_t)due->brief * WAKE_NS, until_ns = first_ns;
+    for (uint64_t i = 0; i < engine->timer_count; i++)
+        if (timers[i].due_ns >= first_ns && timers[i].due_ns < end_ns)
+            end_ns = timers[i].due_ns;
+    for (int is_last = 0; is_last <= 1; is_last++)
+        for (uint64_t i = 0; i < engine->count; i++) {
+            const struct wait_record *wait = find_record(table, samples[i]->tid);
+            if (!wait || wait->is_expiring || wait->due_ns < first_ns || wait->due_ns > end_ns)
+                continue;
+            if (wait->length_ns > MOMENT_NS)
+                end_ns = wait->due_ns;
+            else if (is_last && wait->due_ns > until_ns)
+                until_ns = wait->due_ns;
+        }
+    return until_ns;
 }
 
 /* Whether a timerfd has its expiration, which nobody has to be told of but who reads it. */
@@ -270,6 +294,10 @@ static long find_step(const struct engine *engine, const struct wait_table *tabl
     *step_ns = due->due_ns > engine->monotonic_ns ? due->due_ns - engine->monotonic_ns : 0;
     if (*step_ns > engine->most_ns)
         return ENGINE_DONE;
+    if (due->brief > CROWD) {
+        int64_t until_ns = crowd_until_ns(engine, table, due) - engine->monotonic_ns;
+        *step_ns = until_ns < 0 ? 0 : (uint64_t)until_ns > engine->most_ns ? engine->most_ns : (uint64_t)until_ns;
+    }
     /* The wall line stands still, so that its clock's nanoseconds are its own. */
     uint64_t odd_ns = (page->clocks[CLOCK_REALTIME].nsec + *step_ns) % GRAIN_NS, missing_ns = odd_ns ? GRAIN_NS - odd_ns : 0;
     if (missing_ns <= engine->rounds_ns && missing_ns <= engine->most_ns - *step_ns)
@@ -277,7 +305,7 @@ static long find_step(const struct engine *engine, const struct wait_table *tabl
     if (may_await_network(engine, due, *step_ns) || (due->kernel_ns != MAX_NS && due->kernel_ns < (int64_t)(host_ns() + RENEWED_NS)))
         return ENGINE_PYTHON;
     /* Many of one instant end together. */
-    if (due->pending * due->pending > MAX_LOOKS
+    if (due->brief <= CROWD && due->pending * due->pending > MAX_LOOKS
         && find_due(engine, table, engine->monotonic_ns + *step_ns).count * due->pending > MAX_LOOKS)
         return ENGINE_PYTHON;
     return due->timer && !due->timer->is_native ? ENGINE_PYTHON : ENGINE_STOP;
@@ -295,6 +323,7 @@ static long make_step(struct engine *engine, struct wait_table *table, const str
     }
     struct wait_record ended = *wait;
     due->sample->reached_ns = wait->length_ns;
+    due->sample->ends_polls |= wait->length_ns >= CARRY_NS;
     due->sample->has_waited = 1;
     due->sample->is_known = 0;
     wait->is_expiring = 1;
@@ -308,6 +337,20 @@ static long make_step(struct engine *engine, struct wait_table *table, const str
     /* While the task wakes up. */
     note(engine, ended.tid, ended.nr, ended.clock, ended.due_ns);
     return ENGINE_STOP;
+}
+
+/* As make_step; of a crowd all that are due end. */
+static long make_steps(struct engine *engine, struct wait_table *table, struct due *due, uint64_t step_ns)
+{
+    int is_crowd = due->brief > CROWD;
+    long result = make_step(engine, table, due, step_ns);
+    while (is_crowd && result == ENGINE_STOP) {
+        *due = find_due(engine, table, engine->monotonic_ns);
+        if (!due->count)
+            break;
+        result = due->timer && !due->timer->is_native ? ENGINE_PYTHON : make_step(engine, table, due, 0);
+    }
+    return result;
 }
 
 /* Whether all are at rest; negative: Python has to see to some. */
@@ -333,7 +376,7 @@ static int passes(struct fastpath *fastpath, struct engine *engine, struct sampl
     struct due due;
     uint64_t step_ns;
     unsigned kind = table->kinds[wait->nr];
-    if (fastpath->entry_count || find_step(engine, table, &due, &step_ns) != ENGINE_STOP || due.wait != wait)
+    if (fastpath->entry_count || find_step(engine, table, &due, &step_ns) != ENGINE_STOP || due.wait != wait || due.brief > CROWD)
         return 0;
     if (!is_nothing_there(sample, wait) || are_at_rest(engine) != 1 || !leaves_nothing(sample->tid, kind, wait))
         return 0;
@@ -341,8 +384,8 @@ static int passes(struct fastpath *fastpath, struct engine *engine, struct sampl
 }
 
 /* At the entry of a call: whether it is a timed wait that is the engine's. If all others are at rest and its deadline is the
- * next it ends there, as if it had waited. Else a sleep is held there, and any other is endless to the kernel. One for what was
- * left of the one before is Python's, which carries its task on. */
+ * next it ends there, as if it had waited. Else a sleep is held there, and any other is endless to the kernel. One for no time
+ * is Python's, which carries its task on. */
 int keeps_wait(struct fastpath *fastpath, uint64_t tid, const struct syscall_info *info)
 {
     struct engine *engine = (struct engine *)fastpath->engine;
@@ -360,8 +403,9 @@ int keeps_wait(struct fastpath *fastpath, uint64_t tid, const struct syscall_inf
         return 0;
     if (wait.is_absolute)
         length_ns = left_ns(page, wait.clock, timeout_ns);
-    if (length_ns <= 0 || (length_ns < CARRY_NS && (uint64_t)length_ns < sample->reached_ns))
+    if (length_ns <= 0)
         return 0;
+    wait.is_carried = length_ns < CARRY_NS && (uint64_t)length_ns < sample->reached_ns;
     wait.length_ns = length_ns;
     wait.due_ns = length_ns > MAX_NS - engine->monotonic_ns ? MAX_NS : engine->monotonic_ns + length_ns;
     wait.ahead_ns = wait.due_ns - MAX_NS;
@@ -370,8 +414,11 @@ int keeps_wait(struct fastpath *fastpath, uint64_t tid, const struct syscall_inf
         wait.line = EITHER_LINE;
     sample->is_held = 1;
     sample->is_known = 0;
-    sample->reached_ns = 0;
     sample->has_waited = 1;
+    if (!wait.is_carried) {
+        sample->reached_ns = 0;
+        sample->ends_polls = 1;
+    }
     put_record(table, &wait);
     if (passes(fastpath, engine, sample, find_record(table, tid)) || kind & WAIT_SLEEP)
         return 1;
@@ -396,7 +443,7 @@ static long look_around(struct fastpath *fastpath, struct engine *engine, uint64
     if (!is_at_rest)
         return busy_ns > BUSY_NS && busy_looks > BUSY_LOOKS ? ENGINE_BUSY : ENGINE_STOP;
     long result = find_step(engine, &fastpath->waits, &due, &step_ns);
-    return result == ENGINE_STOP ? make_step(engine, &fastpath->waits, &due, step_ns) : result;
+    return result == ENGINE_STOP ? make_steps(engine, &fastpath->waits, &due, step_ns) : result;
 }
 
 __attribute__((visibility("default")))

@@ -7,6 +7,12 @@
 
 #define ENGINE_EVENTS 1024
 
+/* More than CROWD waits that are no longer than MOMENT_NS end together where a machine could not end them apart, which takes
+ * WAKE_NS for each. */
+#define CROWD 16
+#define MOMENT_NS 1000000
+#define WAKE_NS 10000
+
 /* Why it has ended; or a negative errno. */
 enum engine_result {
     ENGINE_STOP,   /* a stop is Python's to handle, or there is news */

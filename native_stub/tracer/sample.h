@@ -18,6 +18,7 @@ struct sample {
     uint64_t is_held;   /* by the engine, at the entry of a sleep */
     uint64_t has_waited; /* it has begun a wait that the engine knows since Python looked last, */
     uint64_t reached_ns; /* and this is the length of its last wait if its deadline was reached, else 0 */
+    uint64_t ends_polls; /* one of them shows that it does not poll for a later time */
     uint64_t is_new, is_off; /* within one look: it was not known before; it has left its processor */
     int32_t files[SAMPLE_FILES]; /* kept descriptors and 1; 0: none */
 };

@@ -29,6 +29,7 @@ struct wait_record {
     uint64_t length_ns;  /* what was left of it when it began */
     uint64_t keeper;     /* enum wait_keeper */
     uint64_t is_expiring; /* its time is up: at the next stop of its task it ends so */
+    uint64_t is_carried;  /* its task waits for what was left of the wait before */
 };
 
 /* By number, for system calls of the tracer's own kind. */

@@ -185,7 +185,6 @@ class Engine:
         if (
             line is None
             or not self._timed_waits.knows(wait)
-            or wait.is_carried
             or wait.is_expiring
             or wait.is_anew
             or wait.is_continued
@@ -245,8 +244,10 @@ class Engine:
     def _has_waited(self, task: Task) -> None:
         """As `later.relate` and `later.was_reached`."""
         sample, after = task.sample, task.after
-        after.reached_ns, after.polls, after.poll = sample.reached_ns or None, 0, None
-        sample.has_waited = 0
+        after.reached_ns, after.poll = sample.reached_ns or None, None
+        if sample.ends_polls:
+            after.polls = 0
+        sample.has_waited = sample.ends_polls = 0
         record = self._fastpath.record_of(task.tid)
         if record is not None:
             after.former = (record.stack, record.counter), record.length_ns

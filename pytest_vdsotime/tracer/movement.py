@@ -12,6 +12,7 @@ from functools import partial
 from typing import NamedTuple
 
 from pytest_vdsotime import faults
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.sample import TaskSample
 from pytest_vdsotime.timeline import LineName, Lines, Rate, now_ns
@@ -26,6 +27,7 @@ from pytest_vdsotime.tracer.state import ClockState, Task, TaskState
 from pytest_vdsotime.tracer.stops import Shortcuts
 from pytest_vdsotime.waits import NEVER_NS, Timer, Wait
 
+_MOMENT_NS = constant("MOMENT_NS")
 #: Timers of the kernel and of the tracer are never compared more closely.
 _TOLERANCE_NS = 200_000
 #: For how long others may be busy for sleeps that are due to end in their order.
@@ -44,6 +46,11 @@ class Pending(NamedTuple):
     def is_carried(self) -> bool:
         """Whether a task waits for what is left."""
         return not isinstance(self.what, Timer) and self.what[1].is_carried
+
+    @property
+    def is_brief(self) -> bool:
+        """Whether a task waits for a moment."""
+        return not isinstance(self.what, Timer) and self.what[1].length_ns <= _MOMENT_NS
 
     def describe(self) -> str:
         """Return whose it is, in words."""

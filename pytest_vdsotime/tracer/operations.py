@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from pytest_vdsotime import faults
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.errors import ClockClosed
 from pytest_vdsotime.kernel.sample import TaskSample
 from pytest_vdsotime.timeline import (
@@ -47,6 +48,8 @@ _GRAIN_NS = 10**6
 #: Deadlines of one instant end one after the other, each settled before the next, unless so many
 #: looks at tasks would be needed for that.
 _MAX_LOOKS = 20_000
+#: More brief waits end together where a machine could not end them apart: so long that takes each.
+_CROWD, _WAKE_NS = constant("CROWD"), constant("WAKE_NS")
 #: A task that runs for so long after its deadline is watched: it may poll for a later time.
 _SUSPICIOUS_NS = 3 * 10**6
 #: At so many calls that are no such polls.
@@ -60,6 +63,9 @@ _NUDGE_NS = 1000
 #: The kernel does not end a wait within this while the lines stand.
 _RENEWED_NS = NS_PER_S
 _STILL = Rate.of(0)
+#: While programs are busy time passes for them in steps: so long a step is at least, and to see to
+#: it takes a part of the time.
+_LEAST_STEP_NS, _WORKING_PART = 100_000, 4
 #: Before a step this long, data on its way through the kernel is waited for, so long at most.
 _LONG_STEP_NS, _MAX_NETWORK_NS, _NETWORK_NAP_NS = 20 * 10**6, 250 * 10**6, 5 * 10**6
 #: Programs that had no sockets for that have none for so long; to look takes a part of the time.
@@ -142,7 +148,8 @@ class Operations:
 
     def _go_on(self, world: ClockState) -> None:
         """Have both lines go on at their own rates."""
-        rates, world.own_rates, world.flows_since_ns = world.own_rates, None, None
+        self._catch_up(world)
+        rates, world.own_rates = world.own_rates, None
         lines = world.page.lines
         if rates is not None and rates != (lines.wall.rate, lines.monotonic.rate):
             self.movement.at_rates(world, rates)
@@ -197,7 +204,8 @@ class Operations:
         """Return how far the lines go next, and what ends there; nothing is due within `most_ns`.
 
         In strides (how long, how far the lines have gone since the first began) all that is due
-        within one ends with it; but what is over already, or for what was left, ends at once.
+        within one ends with it; but what is over already, or for what was left, ends at once. Of a
+        crowd of brief waits those end together that a machine could not end one by one.
         """
         left_ns = max(pending[0].left_ns, 0)
         if left_ns > most_ns:
@@ -207,9 +215,15 @@ class Operations:
             stride_ns, gone_ns = stride
             step_ns = min(-(-(gone_ns + left_ns) // stride_ns) * stride_ns - gone_ns, most_ns)
             return step_ns, [one for one in pending if one.left_ns <= step_ns]
+        brief = [one for one in pending if one.is_brief]
+        is_crowd = len(brief) > _CROWD
+        if is_crowd:
+            others_ns = [one.left_ns for one in pending if not one.is_brief]
+            end_ns = min(left_ns + len(brief) * _WAKE_NS, most_ns, *others_ns[:1])
+            left_ns = max([left_ns, *[one.left_ns for one in brief if one.left_ns <= end_ns]])
         step_ns = _rounded(world, left_ns, most_ns)
         due = [one for one in pending if one.left_ns <= step_ns]
-        is_orderly = len(due) * len(pending) <= _MAX_LOOKS
+        is_orderly = not is_crowd and len(due) * len(pending) <= _MAX_LOOKS
         return step_ns, due[:1] if is_orderly else due
 
     def awaits_network(self, world: ClockState, step_ns: int) -> bool:
@@ -267,7 +281,7 @@ class Operations:
         """Neither jump nor stride by itself any more: waiting takes time again."""
         if world.jump_after_ns is None:
             return
-        world.jump_after_ns = world.flows_since_ns = None
+        world.jump_after_ns = None
         world.own_rates = Rate.of(1), Rate.of(1)
         self.movement.let_in(world)
         self._go_on(world)
@@ -320,9 +334,11 @@ class Operations:
         busy_ns = now_ns() - busy.since_ns
         if busy_ns > _SUSPICIOUS_NS:
             self._watch(self._quiescence.last_busy)
+        if busy.goes_on:
+            self._work(world)
+            return
         if world.jump_after_ns is not None and self._keeps_waiting(world, busy_ns):
-            busy.was_seen_to = True
-            self._flow(world, (Rate.of(1), Rate.of(1)))
+            self._begin_work(world)
         if busy_ns < self._long_ns // 2:
             return
         if busy.worked_ns is None:
@@ -331,8 +347,8 @@ class Operations:
         if is_new and _worked_ns(world) - busy.worked_ns > self._long_ns // 4:
             busy.was_seen_to = True
             stand = world.own_rates is not None or world.jump_after_ns is not None
-            if stand and (rates := world.busy_rates) is not None:
-                self._flow(world, rates)
+            if stand and world.busy_rates is not None:
+                self._begin_work(world)
             elif world.is_frozen:
                 self.movement.change(world, lambda lines, host_ns: lines.nudged(host_ns, _NUDGE_NS))
 
@@ -366,39 +382,51 @@ class Operations:
             self._shortcuts.fastpath.to_python(tid)
             task.interrupt()
 
-    def _flow(self, world: ClockState, rates: tuple[Rate, Rate]) -> None:
-        """Have the lines flow until the programs rest."""
+    def _begin_work(self, world: ClockState) -> None:
+        """Have time go on for busy programs, until they rest."""
+        busy = world.busy
         self.movement.let_in(world)
-        own_rates = world.rates
-        self._timers.suspend(world)
-        self.movement.at_rates(world, rates)
-        world.own_rates, world.flows_since_ns = own_rates, now_ns()
-        self.movement.revise(world)
+        busy.was_seen_to = busy.goes_on = True
+        busy.stepped_ns, busy.stepped_worked_ns = now_ns(), _worked_ns(world)
+        busy.pause_ns = _LEAST_STEP_NS
+
+    def _work(self, world: ClockState) -> None:
+        """Have as much time pass for busy programs as they have worked; not more than has passed.
+
+        In steps, as the lines stand: programs in whose way the tracer is work less meanwhile.
+        """
+        busy, rates, since_ns = world.busy, world.busy_rates, now_ns()
+        if since_ns < busy.next_step_ns or rates is None:
+            return
+        worked_ns = _worked_ns(world)
+        by_ns = min(since_ns - busy.stepped_ns, max(worked_ns - busy.stepped_worked_ns, 0))
+        busy.stepped_ns, busy.stepped_worked_ns = since_ns, worked_ns
+        wall, monotonic = rates
+        by_ns = by_ns * monotonic.mult >> monotonic.shift
+        busy.passed_ns += by_ns
+        if wall.mult:
+            self.movement.change(world, lambda lines, host_ns: lines.advanced(host_ns, by_ns))
+        else:
+            busy.ahead_ns += by_ns
+            self.movement.change(world, lambda lines, host_ns: lines.nudged(host_ns, by_ns))
+        has_ended = self.movement.revise(world)
+        busy.pause_ns = _LEAST_STEP_NS if has_ended else min(2 * busy.pause_ns, LAST_NAP_NS)
+        ended_ns = now_ns()
+        busy.next_step_ns = ended_ns + max(busy.pause_ns, _WORKING_PART * (ended_ns - since_ns))
 
     def is_at_rest(self, world: ClockState) -> bool:
-        """Note that all tasks of a clock are; return whether they still are then.
+        """Note that all tasks of a clock are; return whether they still are then."""
+        return not (self._catch_up(world) and self.movement.revise(world))
 
-        Lines that have flowed for a busy program stand again, where they did before, and what has
-        passed on the monotonic one has passed on both.
-        """
-        if world.busy.since_ns:
+    def _catch_up(self, world: ClockState) -> bool:
+        """Have the wall line follow the other one after work; return whether it had to."""
+        busy = world.busy
+        if busy.since_ns:
             world.busy = Busy()
-        if world.flows_since_ns is None:
-            return True
-        passed_ns = 0
-
-        def to(lines: Lines, host_ns: int) -> Lines:
-            nonlocal passed_ns
-            passed_ns = lines.monotonic.at(host_ns) - lines.monotonic.base_ns
-            standing = lines.at_rates(host_ns, _STILL, _STILL)
-            return standing if lines.wall.rate.mult else standing.stepped(passed_ns)
-
-        self.movement.change(world, to)
-        world.passed_ns += passed_ns
-        world.flows_since_ns = None
-        if not world.is_advancing:
-            self._go_on(world)
-        return not self.movement.revise(world)
+        world.passed_ns += busy.passed_ns
+        if busy.ahead_ns:
+            self.movement.change(world, lambda lines, _: lines.stepped(busy.ahead_ns))
+        return bool(busy.ahead_ns)
 
 
 def _worked_ns(world: ClockState) -> int:

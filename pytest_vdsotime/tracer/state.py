@@ -149,7 +149,20 @@ class Busy:
     worked_ns: int | None = None
     """Their processor time when they had not been for a while."""
     was_seen_to: bool = False
-    """Time has passed for them."""
+    """Time has passed for them,"""
+    goes_on: bool = False
+    """and goes on."""
+    stepped_ns: int = 0
+    """When it did last, by the host's CLOCK_MONOTONIC,"""
+    stepped_worked_ns: int = 0
+    """and their processor time then,"""
+    next_step_ns: int = 0
+    """and when it is to do so next, after such a pause."""
+    pause_ns: int = 0
+    passed_ns: int = 0
+    """How much has,"""
+    ahead_ns: int = 0
+    """and of that on the monotonic line alone."""
     next_look_ns: int = 10**6
     """After how long it is looked next whether some task waits for them."""
 
@@ -210,10 +223,7 @@ class ClockState:
     is_advancing: bool = False
     """The test has it advance, from one deadline to the next."""
     own_rates: tuple[Rate, Rate] | None = None
-    """The rates of the wall line and the monotonic one, while they stand still or flow for a busy
-    program instead."""
-    flows_since_ns: int | None = None
-    """When, by the host's CLOCK_MONOTONIC, they began to flow for a busy program."""
+    """The rates of the wall line and the monotonic one, while they stand still instead."""
     busy: Busy = field(default_factory=Busy)
     """Since when its programs have not been at rest."""
     network: Network = field(default_factory=Network)

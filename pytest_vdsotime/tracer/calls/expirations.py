@@ -128,7 +128,7 @@ class Timers:
         self._set_alarms(world, changed)
 
     def _set_alarms(self, world: ClockState, timers: Sequence[Timer]) -> None:
-        if world.is_advancing and world.flows_since_ns is None:  # they expire as the lines move
+        if world.is_advancing:  # they expire as the lines move
             for timer in timers:
                 self.alarms.cancel(timer)
             return

@@ -35,8 +35,9 @@ def relate(task: Task, wait: Wait) -> None:
     task.after.former = wait.place, left_ns
     if left_ns > 0:
         wait.is_carried = was_reached_ns is not None and left_ns < min(was_reached_ns, CARRY_NS)
+        task.after.watched_calls = 0
         if not wait.is_carried:
-            task.after.reached_ns, task.after.polls, task.after.watched_calls = None, 0, 0
+            task.after.reached_ns, task.after.polls = None, 0
     elif was_reached_ns is not None or task.process.world.has_grace:
         step_ns = _next_step_ns(task, wait.place)
         wait.is_carried = step_ns > 0

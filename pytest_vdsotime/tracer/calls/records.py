@@ -34,6 +34,7 @@ def wait_of_record(record: Record, row: WaitRow, abi: Abi) -> Wait:
         set_ns=record.began_ns,
         host_due_ns=record.due_ns - record.ahead_ns,
         is_kept=record.keeper == ENDLESS,
+        is_carried=bool(record.is_carried),
         is_expiring=bool(record.is_expiring),
         rest_was=bytes(record.rest) if record.has_rest else b"",
     )
@@ -49,6 +50,7 @@ def record_of_wait(tid: int, wait: Wait, due_ns: int, line: int, keeper: int) ->
     record.stack, record.counter = wait.place
     record.clock, record.line, record.due_ns = wait.clock_id, line, due_ns
     record.is_absolute, record.keeper = wait.is_absolute, keeper
+    record.is_carried = wait.is_carried
     record.began_ns, record.length_ns = wait.set_ns, wait.length_ns
     record.ahead_ns = due_ns - min(wait.host_due_ns, NEVER_NS)
     if wait.row.unit is not Unit.MILLISECONDS:

@@ -93,7 +93,8 @@ def begin(row: WaitRow, request: Request) -> Answer:
         later.relate(task, wait)
     if world.follows:
         task.wait = wait
-        if row.is_sleep and world.is_passing:
+        # One whose time was up before it was made again is about to be interrupted.
+        if row.is_sleep and world.is_passing and not wait.is_expiring:
             task.held = request
             return None
     elif not wait.is_absolute:
