@@ -343,10 +343,11 @@ def traced_processes() -> Iterator[str]:
     threads = set(os.listdir("/proc/self/task"))
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            status = Path(f"/proc/{pid}/status").read_text()
+            with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
+                status = file.read(1024)
         except OSError:  # it has ended
             continue
-        if status.partition("TracerPid:")[2].split(maxsplit=1)[0] in threads:
+        if status.partition(b"TracerPid:")[2].split(maxsplit=1)[0].decode() in threads:
             yield describe_process(pid)
 
 

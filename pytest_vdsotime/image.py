@@ -14,6 +14,7 @@ import struct
 from collections.abc import Collection, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,18 @@ def _local_symbols(elf: ELFFile) -> dict[str, int]:
     return {symbol.name: symbol["st_value"] for symbol in table.iter_symbols() if symbol.name}
 
 
+def _release(elf: ELFFile) -> slice:
+    """In the note of type 0 of owner "Linux" (arch/x86/entry/vdso/note.S)."""
+    for segment in elf.iter_segments("PT_NOTE"):
+        assert isinstance(segment, NoteSegment)
+        for note in segment.iter_notes():
+            kind: object = note["n_type"]  # a number where elftools knows no name
+            if kind == 0 and note["n_name"] == "Linux":
+                end = note["n_offset"] + note["n_size"]
+                return slice(end - 4, end)
+    return slice(0)
+
+
 @dataclass(frozen=True, slots=True)
 class WakerProgram:
     """The program of the waker (native_stub/program/waker.c)."""
@@ -80,7 +93,11 @@ class WakerProgram:
     @classmethod
     def of(cls, arch: Arch) -> WakerProgram:
         """Raise TracingUnavailable when it was not built."""
-        path = _native(arch, "waker")
+        return cls._read(_native(arch, "waker"))
+
+    @classmethod
+    @cache
+    def _read(cls, path: Path) -> WakerProgram:
         with path.open("rb") as file:
             symbols = _local_symbols(ELFFile(file))
         return cls(str(path), symbols["alarm_time"])
@@ -101,8 +118,11 @@ class VdsoImage:
     """Where in `data` the value of each function's symbol stands, and behind it its size,"""
     value: struct.Struct
     """and how."""
+    release: slice
+    """Where the kernel's LINUX_VERSION_CODE stands; empty where it does not."""
 
     @classmethod
+    @cache
     def parse(cls, raw: bytes) -> VdsoImage:
         """Read an image, from a file or from memory."""
         elf = ELFFile(io.BytesIO(raw))
@@ -126,26 +146,11 @@ class VdsoImage:
         ends = [section["sh_offset"] + section["sh_size"] for section in elf.iter_sections()]
         headers_end = elf["e_shoff"] + elf["e_shnum"] * elf["e_shentsize"]
         data = raw[: max(load["p_filesz"], headers_end, *ends)]
-        return cls(data, load["p_filesz"], symbols, value_offsets, value)
+        return cls(data, load["p_filesz"], symbols, value_offsets, value, _release(elf))
 
     def offset(self, name: str) -> int | None:
         """Where a function lies, whatever its version; None if there is none."""
         return next((value for (symbol, _), value in self.symbols.items() if symbol == name), None)
-
-    @property
-    def release(self) -> slice:
-        """Where the kernel's LINUX_VERSION_CODE stands.
-
-        The note of type 0 of owner "Linux" (arch/x86/entry/vdso/note.S). Empty where there is none.
-        """
-        for segment in ELFFile(io.BytesIO(self.data)).iter_segments("PT_NOTE"):
-            assert isinstance(segment, NoteSegment)
-            for note in segment.iter_notes():
-                kind: object = note["n_type"]  # a number where elftools knows no name
-                if kind == 0 and note["n_name"] == "Linux":
-                    end = note["n_offset"] + note["n_size"]
-                    return slice(end - 4, end)
-        return slice(0)
 
     def of_release(self, other: VdsoImage) -> VdsoImage:
         """Return this image, with the kernel's release as another has it."""
@@ -322,7 +327,12 @@ class Loader:
     @classmethod
     def of(cls, arch: Arch) -> Loader:
         """Read it from its object file."""
-        with _native(arch, "loader.elf").open("rb") as file:
+        return cls._read(_native(arch, "loader.elf"))
+
+    @classmethod
+    @cache
+    def _read(cls, path: Path) -> Loader:
+        with path.open("rb") as file:
             elf = ELFFile(file)
             (segment,) = elf.iter_segments("PT_LOAD")
             assert segment["p_vaddr"] == 0

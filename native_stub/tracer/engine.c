@@ -77,10 +77,10 @@ void move_lines(struct vdso_page *page, uint64_t by_ns)
 
 static struct sample *sample_of(const struct engine *engine, uint64_t tid)
 {
-    const uint64_t *tids = (const uint64_t *)engine->tids;
+    struct sample **samples = (struct sample **)engine->samples;
     for (uint64_t i = 0; i < engine->count; i++)
-        if (tids[i] == tid)
-            return ((struct sample **)engine->samples)[i];
+        if (samples[i]->tid == tid)
+            return samples[i];
     return 0;
 }
 
@@ -446,6 +446,21 @@ static long look_around(struct fastpath *fastpath, struct engine *engine, uint64
     return result == ENGINE_STOP ? make_steps(engine, &fastpath->waits, &due, step_ns) : result;
 }
 
+/* Who has waited or is held, or whose wait ends by the wall line, of which the record knows what holds while both lines go
+ * equally far. */
+static void tell_changed(struct engine *engine, const struct wait_table *table)
+{
+    struct sample **samples = (struct sample **)engine->samples;
+    uint64_t *changed = (uint64_t *)engine->changed;
+    engine->changed_count = 0;
+    for (uint64_t i = 0; i < engine->count; i++) {
+        const struct wait_record *wait = find_record(table, samples[i]->tid);
+        int is_by_wall = wait && wait->keeper == KEPT_ENDLESS && wait->line != MONOTONIC_LINE;
+        if (samples[i]->has_waited || samples[i]->is_held || is_by_wall)
+            changed[engine->changed_count++] = i;
+    }
+}
+
 __attribute__((visibility("default")))
 long pass_deadlines(struct fastpath *fastpath, struct engine *engine)
 {
@@ -476,5 +491,6 @@ long pass_deadlines(struct fastpath *fastpath, struct engine *engine)
         }
     }
     fastpath->engine = 0;
+    tell_changed(engine, &fastpath->waits);
     return result;
 }

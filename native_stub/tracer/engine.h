@@ -49,11 +49,12 @@ struct engine {
     uint64_t has_streams; /* programs have sockets that may hold data back, */
     uint64_t network_ns;  /* and when that is to be found out next */
     uint64_t samples;    /* addresses of the struct sample of all tasks, */
-    uint64_t tids;       /* their ids, */
-    uint64_t count;      /* and how many there are */
+    uint64_t count;      /* and how many there are, */
+    uint64_t changed;    /* and where there is room for as many numbers */
     uint64_t timers, timer_count;
     /* Told by the engine. */
     uint64_t passed_ns; /* how far the lines have gone */
+    uint64_t changed_count; /* the numbers of how many tasks stand in `changed`: they are no longer as they were, or Python's again */
     uint64_t event_count; /* of which the last ones are known */
     struct engine_event events[ENGINE_EVENTS];
 };

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import resource
+from array import array
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -23,6 +24,15 @@ class TaskSample(ctypes.Structure):
     tid: int
     pid: int
     leads_others: int
+    """It is its process's first thread, and not the last: its end is told after theirs."""
+    is_held: int
+    """By the native code, at the entry of a sleep."""
+    has_waited: int
+    """It has begun a wait that the native code knows,"""
+    ends_polls: int
+    """which shows that it does not poll for a later time."""
+    reached_ns: int
+    """The length of its wait whose deadline was reached; 0 once it waits for something else."""
     is_known: int
     """It was blocked."""
     is_busy: int
@@ -39,6 +49,10 @@ class TaskSample(ctypes.Structure):
 
     _fields_ = fields("sample")
     _forget: ClassVar[Any] = None
+
+    def __init__(self, tid: int, pid: int) -> None:
+        super().__init__(tid, pid)
+        self.address = ctypes.addressof(self)
 
     def close(self) -> None:
         """Close the descriptors that are kept for it."""
@@ -69,6 +83,6 @@ class Sampler:
         With `is_brief` it ends at the first that has not come to sleep: the number is -1 less its
         place then, and the samples tell nothing. If none is busy, there was a moment when none was.
         """
-        addresses = (ctypes.c_void_p * len(samples))(*map(ctypes.addressof, samples))
-        busy: int = self._look(addresses, len(samples), is_brief)
+        addresses = array("Q", [sample.address for sample in samples])
+        busy: int = self._look(*addresses.buffer_info(), is_brief)
         return busy

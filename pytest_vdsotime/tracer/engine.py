@@ -9,6 +9,7 @@ left is Python's again when it ends. Without it everything is the same, and slow
 from __future__ import annotations
 
 import ctypes
+from array import array
 from collections.abc import Sequence
 from functools import partial
 
@@ -87,20 +88,17 @@ class Engine:
         timers = tuple(self._timers.armed(world))
         records = self._timer_records(timers, lines, host_ns)
         engine, count = self._structure, len(tasks)
-        samples = (ctypes.c_void_p * count)(*[ctypes.addressof(task.sample) for task in tasks])
-        tids = (ctypes.c_uint64 * count)(*[task.tid for task in tasks])
+        samples = array("Q", [task.sample.address for task in tasks])
+        changed = array("Q", bytes(8 * count))
         engine.page, engine.monotonic_ns = world.page.address, lines.monotonic.base_ns
         engine.most_ns, engine.rounds_ns = min(most_ns, NEVER_NS), rounds_ns
         engine.ends_early = world.ends_early
         engine.has_streams = world.network.has_streams
         engine.network_ns = world.network.next_look_ns
-        engine.samples, engine.tids = ctypes.addressof(samples), ctypes.addressof(tids)
-        engine.count = count
+        engine.samples, _ = samples.buffer_info()
+        engine.changed, engine.count = changed.buffer_info()
         engine.timers, engine.timer_count = ctypes.addressof(records), len(timers)
-        for task in tasks:
-            task.sample.leads_others = leads_others(task)
-            task.sample.reached_ns = task.after.reached_ns or 0
-        leave = partial(self._leave, world, tasks, timers, records)
+        leave = partial(self._leave, world, tasks, changed, timers, records)
         self._stops.pass_deadlines(engine, leave)
         return True
 
@@ -130,27 +128,33 @@ class Engine:
         """Return the tasks that it is to look at; None where some is not for it."""
         tasks: list[Task] = []
         taken: list[tuple[Task, Record]] = []
-        anew = False
+        anew, everyone = False, self._tables.tasks
         for process in world.processes.values():
             if process.launch is not None or process.traces_calls:
                 return None
+            if process.pid in everyone:
+                leader = everyone[process.pid]
+                leader.sample.leads_others = leads_others(leader)
             for tid in process.threads:
-                task = self._tables.tasks[tid]
-                if task.state == TaskState.LISTENING:
+                task = everyone[tid]
+                if task.state is TaskState.LISTENING:
                     continue
-                if task.after.poll is not None or task.after.watched_calls or task.rewound:
+                after = task.after
+                if after.poll is not None or after.watched_calls or task.rewound:
                     return None
                 if task.held is None and task.state != TaskState.RUNNING:
                     return None
-                if self._ends_soon(task, host_ns):
+                wait = task.wait
+                if wait is None:
+                    if task.at_exit is not None:
+                        return None
+                elif self._ends_soon(task, wait, host_ns):
                     anew = True
-                elif task.wait is not None:
-                    record = self._record(task, task.wait, lines, host_ns)
+                else:
+                    record = self._record(task, wait, lines, host_ns)
                     if record is None:
                         return None
                     taken.append((task, record))
-                elif task.at_exit is not None:
-                    return None
                 tasks.append(task)
         if anew:
             self._call_anew(world, host_ns)
@@ -164,17 +168,16 @@ class Engine:
             self._fastpath.to_native(task.tid)
         return tasks
 
-    def _ends_soon(self, task: Task, host_ns: int) -> bool:
+    def _ends_soon(self, task: Task, wait: Wait, host_ns: int) -> bool:
         """Whether the kernel might end its wait by a timeout that is none of the program's own."""
-        wait = task.wait
-        is_of_tracer = wait is not None and task.held is None and task.at_exit is not None
-        return is_of_tracer and wait is not None and wait.host_due_ns < host_ns + _SOON_NS
+        is_of_tracer = task.held is None and task.at_exit is not None
+        return is_of_tracer and wait.host_due_ns < host_ns + _SOON_NS
 
     def _call_anew(self, world: ClockState, host_ns: int) -> None:
         """Have such waits begin anew, without an end of their own while the lines stand still."""
         for process in world.processes.values():
             for task in [self._tables.tasks[tid] for tid in process.threads]:
-                if task.wait is not None and self._ends_soon(task, host_ns):
+                if task.wait is not None and self._ends_soon(task, task.wait, host_ns):
                     with process.answers_for("revising a wait of"):
                         self._timed_waits.call_anew(task, task.wait)
 
@@ -215,6 +218,7 @@ class Engine:
         self,
         world: ClockState,
         tasks: Sequence[Task],
+        changed: array[int],
         timers: Sequence[Timer],
         records: ctypes.Array[ctypes.Structure],
     ) -> None:
@@ -226,7 +230,8 @@ class Engine:
         for timer, record in zip(timers, records, strict=True):
             if record.expirations:
                 timer.has_expired(record.expirations, record.set_ns)
-        for task in tasks:
+        for number in changed[: engine.changed_count]:
+            task = tasks[number]
             if task.sample.has_waited:
                 self._has_waited(task)
             if task.sample.is_held:
@@ -244,7 +249,7 @@ class Engine:
     def _has_waited(self, task: Task) -> None:
         """As `later.relate` and `later.was_reached`."""
         sample, after = task.sample, task.after
-        after.reached_ns, after.poll = sample.reached_ns or None, None
+        after.poll = None
         if sample.ends_polls:
             after.polls = 0
         sample.has_waited = sample.ends_polls = 0

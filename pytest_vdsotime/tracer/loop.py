@@ -325,7 +325,8 @@ class Loop:
         process.execute()
         self.timers.has_ended(process, ("timer",))
         # Of the leader, whose place another may have taken.
-        task.at_exit = task.wait = task.recvmmsg = task.after.reached_ns = None
+        task.at_exit = task.wait = task.recvmmsg = None
+        task.sample.reached_ns = 0
 
     def _on_exec(self, task: Task, _stop: Stop) -> None:
         stopped, process, argv = Stopped(task.tid), task.process, procfs.argv(task.tid)
@@ -460,8 +461,8 @@ class Loop:
         elif not self._calls.sees(call):
             after.watched_calls -= 1
             if not after.watched_calls:
-                after.reached_ns = None  # it does something else
-        if after.reached_ns is None or not later.can_be_carried(task):
+                task.sample.reached_ns = 0  # it does something else
+        if not task.sample.reached_ns or not later.can_be_carried(task):
             after.watched_calls = 0
             self._fastpath.to_python(task.tid, task.is_to_go_on)
 

@@ -377,7 +377,7 @@ class Operations:
         if task is None or task.state != TaskState.RUNNING:
             return
         after = task.after
-        if after.reached_ns is not None and not after.watched_calls and can_be_carried(task):
+        if task.sample.reached_ns and not after.watched_calls and can_be_carried(task):
             after.watched_calls = _WATCHED_CALLS
             self._shortcuts.fastpath.to_python(tid)
             task.interrupt()

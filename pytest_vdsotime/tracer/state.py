@@ -489,10 +489,8 @@ class Rewound(NamedTuple):
 class After:
     """What a task does after a deadline of its own: it may look for a later time."""
 
-    reached_ns: int | None = None
-    """The length of its wait whose deadline was reached; None once it waits for something else."""
     polls: int = 0
-    """How often it has waited for no time since,"""
+    """How often it has waited for no time since (`TaskSample.reached_ns`),"""
     polls_at: tuple[int, int] = 0, 0
     """and at which stack pointer and program counter."""
     poll: tuple[int, tuple[int, ...]] | None = None

@@ -175,7 +175,7 @@ def test_it_names_the_kernels_release() -> None:
     silenced = bytearray(told.data)
     silenced[told.release] = fake.data[fake.release]
     assert silenced == fake.data
-    silent = replace(host, data=host.data.replace(b"Linux\0\0\0" + code, bytes(12)))
+    silent = VdsoImage.parse(host.data.replace(b"Linux\0\0\0" + code, bytes(12)))
     assert fake.of_release(silent) == fake
 
 

@@ -24,7 +24,7 @@ _MAX_GRACES, _MAX_GROWTH = 5, 4
 
 def relate(task: Task, wait: Wait) -> None:
     """Relate a new wait to the one before: perhaps it is for what was left."""
-    left_ns, was_reached_ns = wait.length_ns, task.after.reached_ns
+    left_ns, was_reached_ns = wait.length_ns, task.sample.reached_ns
     task.after.poll = None
     place, former_ns = task.after.former
     wait.has_grown = (
@@ -34,11 +34,11 @@ def relate(task: Task, wait: Wait) -> None:
     )
     task.after.former = wait.place, left_ns
     if left_ns > 0:
-        wait.is_carried = was_reached_ns is not None and left_ns < min(was_reached_ns, CARRY_NS)
+        wait.is_carried = left_ns < min(was_reached_ns, CARRY_NS)
         task.after.watched_calls = 0
         if not wait.is_carried:
-            task.after.reached_ns, task.after.polls = None, 0
-    elif was_reached_ns is not None or task.process.world.has_grace:
+            task.sample.reached_ns = task.after.polls = 0
+    elif was_reached_ns or task.process.world.has_grace:
         step_ns = _next_step_ns(task, wait.place)
         wait.is_carried = step_ns > 0
         wait.deadlines = tuple(
@@ -56,7 +56,7 @@ def polls(
     world, task.after.poll = task.process.world, call
     if world.has_grace:
         pass_grace(world, _next_step_ns(task, place))
-    elif task.after.reached_ns is not None:
+    elif task.sample.reached_ns:
         world.carry_ns = _next_step_ns(task, place)
 
 
@@ -74,7 +74,7 @@ def _next_step_ns(task: Task, place: tuple[int, int]) -> int:
 
 def was_reached(task: Task, length_ns: int) -> None:
     """Note that the deadline of its wait was, which was of this length."""
-    task.after.reached_ns = length_ns
+    task.sample.reached_ns = max(length_ns, 1)
     if length_ns >= CARRY_NS:
         task.after.polls = 0
 
