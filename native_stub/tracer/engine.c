@@ -302,7 +302,9 @@ static long find_step(const struct engine *engine, const struct wait_table *tabl
     uint64_t odd_ns = (page->clocks[CLOCK_REALTIME].nsec + *step_ns) % GRAIN_NS, missing_ns = odd_ns ? GRAIN_NS - odd_ns : 0;
     if (missing_ns <= engine->rounds_ns && missing_ns <= engine->most_ns - *step_ns)
         *step_ns += missing_ns;
-    if (may_await_network(engine, due, *step_ns) || (due->kernel_ns != MAX_NS && due->kernel_ns < (int64_t)(host_ns() + RENEWED_NS)))
+    if (may_await_network(engine, due, *step_ns))
+        return ENGINE_NETWORK;
+    if (due->kernel_ns != MAX_NS && due->kernel_ns < (int64_t)(host_ns() + RENEWED_NS))
         return ENGINE_PYTHON;
     /* Many of one instant end together. */
     if (due->brief <= CROWD && due->pending * due->pending > MAX_LOOKS
@@ -475,11 +477,9 @@ long pass_deadlines(struct fastpath *fastpath, struct engine *engine)
         uint64_t now_ns = host_ns();
         if (found < 0)
             result = found;
-        if (found != NOTHING || fastpath->entry_count)
+        if (found != NOTHING || fastpath->entry_count || now_ns - since_ns > LONG_NS)
             break;
-        if (now_ns - since_ns > LONG_NS)
-            result = ENGINE_PYTHON;
-        else if (engine->event_count == events)
+        if (engine->event_count == events)
             result = look_around(fastpath, engine, now_ns - busy_since_ns, busy_looks++);
         fastpath->patience_ns = 1;
         if (engine->event_count != events) {
@@ -492,5 +492,5 @@ long pass_deadlines(struct fastpath *fastpath, struct engine *engine)
     }
     fastpath->engine = 0;
     tell_changed(engine, &fastpath->waits);
-    return result;
+    return engine->result = result;
 }

@@ -15,10 +15,11 @@
 
 /* Why it has ended; or a negative errno. */
 enum engine_result {
-    ENGINE_STOP,   /* a stop is Python's to handle, or there is news */
+    ENGINE_STOP,   /* a stop is Python's to handle, or there is news, or it is time that Python looks for some */
     ENGINE_DONE,   /* nothing is due any more, as far as the lines may go */
     ENGINE_BUSY,   /* some task has been for a while */
-    ENGINE_PYTHON, /* the next step is Python's, or it is time that Python looks after other things */
+    ENGINE_PYTHON, /* the next step is Python's */
+    ENGINE_NETWORK, /* before it Python is to find out whether data is on its way */
 };
 
 /* A timerfd that is armed, by a copy of its descriptor in this process. */
@@ -54,6 +55,7 @@ struct engine {
     uint64_t timers, timer_count;
     /* Told by the engine. */
     uint64_t passed_ns; /* how far the lines have gone */
+    int64_t result;         /* why it has ended (enum engine_result, or a negative errno) */
     uint64_t changed_count; /* the numbers of how many tasks stand in `changed`: they are no longer as they were, or Python's again */
     uint64_t event_count; /* of which the last ones are known */
     struct engine_event events[ENGINE_EVENTS];

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 from array import array
 from collections.abc import Sequence
+from enum import Enum, auto
 from functools import partial
 
 from pytest_vdsotime import faults
@@ -37,7 +38,8 @@ from pytest_vdsotime.tracer.state import Busy, ClockState, Tables, Task, TaskSta
 from pytest_vdsotime.tracer.stops import Shortcuts, Stops
 from pytest_vdsotime.waits import NEVER_NS, Timer, Wait
 
-_EVENTS = constant("ENGINE_EVENTS")
+_EVENTS, _DONE = constant("ENGINE_EVENTS"), constant("ENGINE_DONE")
+_PYTHON = constant("ENGINE_PYTHON")
 #: What the kernel would end within this is Python's to begin anew.
 _SOON_NS = 2 * NS_PER_S
 _BY_LINES = {
@@ -45,6 +47,17 @@ _BY_LINES = {
     (LineName.WALL,): WALL_ALONE,
     (LineName.WALL, LineName.MONOTONIC): EITHER,
 }
+
+
+class Passage(Enum):
+    """How time has passed natively."""
+
+    NONE = auto()
+    """It could not."""
+    ENDED = auto()
+    """When the programs are at rest the next step is Python's, if there is one."""
+    STOPPED = auto()
+    """When they are it may go on natively."""
 
 
 class Engine:
@@ -70,21 +83,20 @@ class Engine:
         self._structure = structure("engine")()
         self._timer_type = structure("engine_timer")
 
-    def run(self, world: ClockState, most_ns: int, rounds_ns: int) -> bool:
+    def run(self, world: ClockState, most_ns: int, rounds_ns: int) -> Passage:
         """Have time pass on a clock whose lines stand still, by `most_ns` at most.
 
-        Return whether it could. Its tasks may have stopped meanwhile (`Stops.next`), and when they
-        are at rest the next step is Python's, if there is one.
+        Its tasks may have stopped meanwhile (`Stops.next`).
 
         `rounds_ns`: how much further than to a deadline the lines may go for the wall line to read
         a whole millisecond.
         """
         if not self._is_plain(world):
-            return False
+            return Passage.NONE
         lines, host_ns = world.page.lines, now_ns()
         tasks = self._take(world, lines, host_ns)
         if not tasks:
-            return tasks is not None
+            return Passage.NONE if tasks is None else Passage.ENDED
         timers = tuple(self._timers.armed(world))
         records = self._timer_records(timers, lines, host_ns)
         engine, count = self._structure, len(tasks)
@@ -100,7 +112,8 @@ class Engine:
         engine.timers, engine.timer_count = ctypes.addressof(records), len(timers)
         leave = partial(self._leave, world, tasks, changed, timers, records)
         self._stops.pass_deadlines(engine, leave)
-        return True
+        has_ended = engine.result in (_DONE, _PYTHON) or not engine.event_count
+        return Passage.ENDED if has_ended else Passage.STOPPED
 
     def _is_plain(self, world: ClockState) -> bool:
         """Whether nothing is out of the ordinary with a clock and its processes."""

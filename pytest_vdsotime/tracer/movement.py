@@ -266,7 +266,7 @@ class Movement:
                     has_stopped = True
                 elif wait.row.is_of_socket and is_later:
                     pass
-                elif is_later or (is_sooner and wait.tells_rest):
+                elif is_later or (is_sooner and wait.row.writes_back):
                     self._quiescence.timed_waits.call_anew(task, wait)
                     has_stopped = True
                 elif is_sooner:

@@ -34,6 +34,7 @@ from pytest_vdsotime.timeline import (
 )
 from pytest_vdsotime.tracer.calls import sockets
 from pytest_vdsotime.tracer.calls.later import CARRY_NS, can_be_carried
+from pytest_vdsotime.tracer.engine import Passage
 from pytest_vdsotime.tracer.loop import Loop
 from pytest_vdsotime.tracer.movement import Pending
 from pytest_vdsotime.tracer.state import Busy, ClockState, TaskState
@@ -166,8 +167,11 @@ class Operations:
         passed_ns, since_ns = world.passed_ns, now_ns()
         began_ns = passed_ns
         while True:
-            if stride_ns is None and self.pass_natively(world, goal_ns - world.passed_ns):
-                samples = self.settle(world, timeout_s, nap_ns=1)
+            passage = Passage.STOPPED if stride_ns is None else Passage.NONE
+            while passage is Passage.STOPPED:
+                passage = self.pass_natively(world, goal_ns - world.passed_ns)
+                if passage is not Passage.NONE:
+                    samples = self.settle(world, timeout_s, nap_ns=1)
             if not (pending := self.movement.pending(world, samples)):
                 break
             if world.passed_ns != passed_ns:
@@ -188,10 +192,10 @@ class Operations:
             samples = self.settle(world, timeout_s)
         return samples
 
-    def pass_natively(self, world: ClockState, most_ns: int) -> bool:
-        """Have time pass without Python as far as that goes; return whether it could."""
+    def pass_natively(self, world: ClockState, most_ns: int) -> Passage:
+        """Have time pass without Python as far as that goes."""
         if now_ns() >= world.network.next_look_ns and self.awaits_network(world, _LONG_STEP_NS):
-            return False
+            return Passage.NONE
         return self._engine.run(world, most_ns, rounding_ns(world))
 
     def next_step(
@@ -521,6 +525,16 @@ class Autojump:
             if self._nap_ns > MAX_HOLD_NS:
                 self.movement.let_in(world)
             return self._nap_ns
+        most_ns = LATEST_NS - world.page.lines.wall.at(now_ns())
+        if not world.jump_after_ns and world.stride_ns is None:
+            passage = operations.pass_natively(world, most_ns)
+            if passage is Passage.STOPPED:
+                return FIRST_NAP_NS
+            if passage is Passage.ENDED:
+                samples = self._loop.quiescence.samples(world)
+                most_ns = LATEST_NS - world.page.lines.wall.at(now_ns())
+            if samples is None:
+                return FIRST_NAP_NS
         pending = self.movement.pending(world, samples)
         if not pending:
             return 0  # a thread that is woken from outside has a stop before it waits
@@ -531,16 +545,6 @@ class Autojump:
             idle_ns = now_ns() - world.idle[1]
             if idle_ns < world.jump_after_ns:
                 return max(world.jump_after_ns - idle_ns, FIRST_NAP_NS)
-        most_ns = LATEST_NS - world.page.lines.wall.at(now_ns())
-        is_fine = not world.jump_after_ns and world.stride_ns is None
-        if is_fine and operations.pass_natively(world, most_ns):
-            samples = self._loop.quiescence.samples(world)
-            if samples is None:
-                return FIRST_NAP_NS
-            pending = self.movement.pending(world, samples)
-            most_ns = LATEST_NS - world.page.lines.wall.at(now_ns())
-            if not pending:
-                return 0
         stride = None if world.stride_ns is None else (world.stride_ns, world.passed_ns)
         step_ns, due = operations.next_step(world, pending, most_ns, stride)
         if not due:
