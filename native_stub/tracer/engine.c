@@ -6,7 +6,6 @@
 #include "tracer.h"
 
 #define NSEC_PER_SEC 1000000000U
-#define GRAIN_NS 1000000U
 #define MAX_NS INT64_MAX
 #define EINTR 4
 #define EFAULT 14
@@ -27,10 +26,6 @@
 #define POLLIN 1
 #define FD_SET_WORDS 1 /* of a set of descriptors that every process has room for (NR_OPEN_DEFAULT, linux/fdtable.h) */
 
-#define CARRY_NS 1000000U  /* as in tracer/calls/later.py */
-#define MAX_LOOKS 20000    /* as in tracer/operations.py, */
-#define RENEWED_NS NSEC_PER_SEC
-#define LONG_STEP_NS 20000000U
 #define BUSY_NS 1000000U   /* programs that are not at rest for so long are Python's to look after, */
 #define BUSY_LOOKS 8       /* and at so many looks, */
 #define LONG_NS 100000000U /* and other things once in a while */

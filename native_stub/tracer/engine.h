@@ -7,6 +7,12 @@
 
 #define ENGINE_EVENTS 1024
 
+#define CARRY_NS 1000000       /* a program that waits for what is left of a wait, which is less than this, is carried on */
+#define GRAIN_NS 1000000       /* of the wall line, where that is rounded */
+#define LONG_STEP_NS 20000000  /* before a step this long, data on its way through the kernel is waited for */
+#define MAX_LOOKS 20000        /* deadlines of one instant are settled one by one, unless so many looks at tasks that takes */
+#define RENEWED_NS 1000000000  /* the kernel does not end a wait within this while the lines stand */
+
 /* More than CROWD waits that are no longer than MOMENT_NS end together where a machine could not end them apart, which takes
  * WAKE_NS for each. */
 #define CROWD 16

@@ -44,11 +44,11 @@ FIRST_NAP_NS, LAST_NAP_NS = 20_000, 2_000_000
 #: How long a sleep is held at its entry for the others to come to rest.
 MAX_HOLD_NS = 300_000
 _MAX_ROUNDING_NS = 200_000
-_GRAIN_NS = 10**6
+_GRAIN_NS = constant("GRAIN_NS")
 
 #: Deadlines of one instant end one after the other, each settled before the next, unless so many
 #: looks at tasks would be needed for that.
-_MAX_LOOKS = 20_000
+_MAX_LOOKS = constant("MAX_LOOKS")
 #: More brief waits end together where a machine could not end them apart: so long that takes each.
 _CROWD, _WAKE_NS = constant("CROWD"), constant("WAKE_NS")
 #: A task that runs for so long after its deadline is watched: it may poll for a later time.
@@ -62,13 +62,14 @@ _COUNT = 2000
 _CPUCLOCK_SCHED = 2  # linux/posix-timers.h
 _NUDGE_NS = 1000
 #: The kernel does not end a wait within this while the lines stand.
-_RENEWED_NS = NS_PER_S
+_RENEWED_NS = constant("RENEWED_NS")
 _STILL = Rate.of(0)
 #: While programs are busy time passes for them in steps: so long a step is at least, and to see to
 #: it takes a part of the time.
 _LEAST_STEP_NS, _WORKING_PART = 100_000, 4
 #: Before a step this long, data on its way through the kernel is waited for, so long at most.
-_LONG_STEP_NS, _MAX_NETWORK_NS, _NETWORK_NAP_NS = 20 * 10**6, 250 * 10**6, 5 * 10**6
+_LONG_STEP_NS = constant("LONG_STEP_NS")
+_MAX_NETWORK_NS, _NETWORK_NAP_NS = 250 * 10**6, 5 * 10**6
 #: Programs that had no sockets for that have none for so long; to look takes a part of the time.
 _NO_STREAMS_NS, _LOOKING_PART = 100 * 10**6, 10
 

@@ -8,12 +8,13 @@ in real time, and the line goes on with them.
 
 from __future__ import annotations
 
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.timeline import LineName, now_ns
 from pytest_vdsotime.tracer.state import ClockState, Task
 from pytest_vdsotime.waits import Timer, Wait
 
 #: A program that waits for what is left of a wait, which is less than this, is carried on.
-CARRY_NS = 10**6
+CARRY_NS = constant("CARRY_NS")
 #: How much later than its deadline a program finds the time to be that waits for no time again and
 #: again: no kernel wakes a sleeper at the very instant, and programs count by coarser units.
 _STEPS_NS = (*[0] * 16, 1, 999, 9_000, 90_000, 900_000)
