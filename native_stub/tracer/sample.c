@@ -217,7 +217,7 @@ long look(struct sample **samples, uint64_t count, uint64_t is_brief)
 {
     long busy = 0;
     uint64_t pid = 0, worked = 0;
-    if (is_brief && count > 1 && state_of(samples[0]) == 't') /* it has a stop, which is yet to be handled */
+    if (is_brief && count > 1 && !samples[0]->is_held && state_of(samples[0]) == 't') /* it has a stop, which is yet to be handled */
         return -1;
     for (uint64_t i = 0; i < count; i++) {
         struct sample *sample = samples[i];
