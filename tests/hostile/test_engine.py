@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_vdsotime import FrozenClock
+from pytest_vdsotime.tracer.movement import Movement, Pending
+from pytest_vdsotime.tracer.state import ClockState
 
 if TYPE_CHECKING:
     from conftest import Builder
@@ -21,6 +24,14 @@ for _ in range(3):
     time.sleep(0.95)
     for _ in range({}):
         {}
+"""
+SLEEPERS = """
+import threading, time
+def sleep():
+    for _ in range(100):
+        time.sleep(1)
+for _ in range(5):
+    threading.Thread(target=sleep).start()
 """
 
 # All of them sleep for an hour; the test process opens what files it may.
@@ -65,6 +76,23 @@ def test_few_descriptors(build: Builder) -> None:
     command = [sys.executable, "-W", "error", "-c", FEW_DESCRIPTORS, *programs]
     done = subprocess.run(command, capture_output=True, text=True, timeout=CEILING_S)
     assert (done.stdout, done.stderr) == ("True\n300\n", "")
+
+
+def test_whoever_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which tasks the native code holds at the entries of sleeps makes no difference to it."""
+    fire = Movement.fire
+    by_python: list[Pending] = []
+
+    def counted(self: Movement, world: ClockState, step_ns: int, due: Sequence[Pending]) -> None:
+        by_python.extend(due)
+        fire(self, world, step_ns, due)
+
+    monkeypatch.setattr(Movement, "fire", counted)
+    with FrozenClock(0) as clock, clock.popen([sys.executable, "-c", SLEEPERS]) as sleepers:
+        clock.settle()
+        clock.advance(200)
+        assert sleepers.wait(CEILING_S) == 0
+    assert len(by_python) < 250  # half of them: on a busy machine some are
 
 
 @pytest.mark.parametrize("kind", ["threads", "processes"])
