@@ -19,7 +19,7 @@ from pytest_vdsotime.abi import constant, structure
 from pytest_vdsotime.events import Deadline, EventKind
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.page import ClockPage
-from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, LineName, Lines, now_ns
+from pytest_vdsotime.timeline import CLOCKS, LineName, Lines, now_ns
 from pytest_vdsotime.tracer.calls import Calls
 from pytest_vdsotime.tracer.calls.expirations import Timers
 from pytest_vdsotime.tracer.calls.records import (
@@ -41,7 +41,7 @@ from pytest_vdsotime.waits import NEVER_NS, Timer, Wait
 _EVENTS, _DONE = constant("ENGINE_EVENTS"), constant("ENGINE_DONE")
 _PYTHON = constant("ENGINE_PYTHON")
 #: What the kernel would end within this is Python's to begin anew.
-_SOON_NS = 2 * NS_PER_S
+_SOON_NS = 2 * constant("RENEWED_NS")
 _BY_LINES = {
     (LineName.MONOTONIC,): 0,
     (LineName.WALL,): WALL_ALONE,
@@ -121,7 +121,6 @@ class Engine:
         return (
             self._shortcuts.is_native
             and not faults.armed
-            and len(tables.worlds) == 1
             and not self._shortcuts.needs_care
             and not self._fastpath.hands_over_all
             and not tables.postponed
@@ -169,6 +168,8 @@ class Engine:
                         return None
                     taken.append((task, record))
                 tasks.append(task)
+        if anew and world.is_advancing:
+            return None  # what does not end in the next step begins anew with it
         if anew:
             self._call_anew(world, host_ns)
             return ()

@@ -169,7 +169,7 @@ class Operations:
         began_ns = passed_ns
         while True:
             passage = Passage.STOPPED if stride_ns is None else Passage.NONE
-            while passage is Passage.STOPPED:
+            while passage is Passage.STOPPED and world.passed_ns < goal_ns:
                 passage = self.pass_natively(world, goal_ns - world.passed_ns)
                 if passage is not Passage.NONE:
                     samples = self.settle(world, timeout_s, nap_ns=1)
@@ -258,7 +258,7 @@ class Operations:
 
         If the kernel would end them soon.
         """
-        soon_ns = now_ns() + _RENEWED_NS
+        soon_ns = now_ns() + 2 * _RENEWED_NS
         for one in pending:
             if isinstance(one.what, Timer):
                 continue

@@ -5,13 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_vdsotime import FrozenClock
+from pytest_vdsotime.clock import clock_on
 from pytest_vdsotime.tracer.movement import Movement, Pending
 from pytest_vdsotime.tracer.state import ClockState
+from pytest_vdsotime.tracer.thread import Tracer
 
 if TYPE_CHECKING:
     from conftest import Builder
@@ -71,22 +74,51 @@ def test_few_descriptors(build: Builder) -> None:
     assert (done.stdout, done.stderr) == ("True\n300\n", "")
 
 
-def test_whoever_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which tasks the native code holds at the entries of sleeps makes no difference to it."""
+@pytest.fixture
+def by_python(monkeypatch: pytest.MonkeyPatch) -> list[Pending]:
+    """What has come to its end without the engine: on a busy machine some does."""
     fire = Movement.fire
-    by_python: list[Pending] = []
+    fired: list[Pending] = []
 
     def counted(self: Movement, world: ClockState, step_ns: int, due: Sequence[Pending]) -> None:
-        by_python.extend(due)
+        fired.extend(due)
         fire(self, world, step_ns, due)
 
     monkeypatch.setattr(Movement, "fire", counted)
+    return fired
+
+
+def test_whoever_is_held(by_python: list[Pending]) -> None:
+    """Which tasks the native code holds at the entries of sleeps makes no difference to it."""
     with FrozenClock(0) as clock:
         sleepers = [clock.popen([sys.executable, "-c", SLEEPER]) for _ in range(2)]
         clock.settle()
         clock.advance(400)
         assert [sleeper.wait(CEILING_S) for sleeper in sleepers] == [0, 0]
-    assert len(by_python) < 200  # of 800: on a busy machine some are
+    assert len(by_python) < 200  # of 800
+
+
+@pytest.mark.parametrize("autojump", [False, True])
+def test_several_clocks(autojump: bool, by_python: list[Pending]) -> None:
+    """Each is passed natively while the others wait."""
+    with (
+        closing(Tracer()) as tracer,
+        clock_on(tracer, 0) as still,
+        clock_on(tracer, 0, autojump=autojump) as one,
+        clock_on(tracer, 0, autojump=autojump) as other,
+    ):
+        command = [sys.executable, "-c", SLEEPER]
+        stays = still.popen(command)
+        for clock in (one, other):
+            sleeper = clock.popen(command)
+            if not autojump:
+                clock.settle()
+                clock.advance(400)
+            assert sleeper.wait(CEILING_S) == 0
+        assert [round(clock.time()) for clock in (still, one, other)] == [0, 400, 400]
+        assert stays.poll() is None
+        stays.kill()
+    assert len(by_python) < 200  # of 800
 
 
 @pytest.mark.parametrize("kind", ["threads", "processes"])
