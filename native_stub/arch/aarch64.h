@@ -49,6 +49,8 @@
 #define NR_gettimeofday 169
 #define NR_getpid 172
 #define NR_getppid 173
+#define NR_mq_timedsend 182
+#define NR_mq_timedreceive 183
 #define NR_munmap 215
 #define NR_clone 220
 #define NR_execve 221
@@ -67,6 +69,8 @@
 #define NR_close_range 436
 #define NR_pidfd_getfd 438
 #define NR_epoll_pwait2 441
+#define NR_futex_waitv 449
+#define NR_futex_wait 455
 
 /* Loads before it are done before those behind it (Arm ARM, B2.3). */
 #define read_barrier() __asm__ volatile("dmb ishld" ::: "memory")

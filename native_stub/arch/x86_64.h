@@ -52,6 +52,8 @@
 #define NR_clock_nanosleep 230
 #define NR_exit_group 231
 #define NR_epoll_wait 232
+#define NR_mq_timedsend 242
+#define NR_mq_timedreceive 243
 #define NR_openat 257
 #define NR_pselect6 270
 #define NR_ppoll 271
@@ -69,6 +71,8 @@
 #define NR_close_range 436
 #define NR_pidfd_getfd 438
 #define NR_epoll_pwait2 441
+#define NR_futex_waitv 449
+#define NR_futex_wait 455
 
 /* Loads are not reordered with loads (Intel SDM vol. 3, 9.2): the compiler alone must be held. */
 #define read_barrier() __asm__ volatile("" ::: "memory")

@@ -75,6 +75,16 @@ static int is_of_line(const struct wait_table *table, const struct syscall_info 
         wait->is_absolute = (operation & ~FUTEX_CLOCK_REALTIME) == FUTEX_WAIT_BITSET;
         wait->clock = wait->is_absolute && operation & FUTEX_CLOCK_REALTIME ? CLOCK_REALTIME : CLOCK_MONOTONIC;
         return wait->is_absolute || (operation & ~FUTEX_CLOCK_REALTIME) == FUTEX_WAIT;
+    case NR_futex_wait:
+    case NR_futex_waitv:
+        wait->is_absolute = 1;
+        wait->clock = (uint32_t)info->args[info->nr == NR_futex_wait ? 5 : 4];
+        return wait->clock <= CLOCK_MONOTONIC;
+    case NR_mq_timedsend:
+    case NR_mq_timedreceive:
+        wait->is_absolute = 1;
+        wait->clock = CLOCK_REALTIME;
+        return 1;
     case NR_clock_nanosleep:
         wait->is_absolute = info->args[1] & TIMER_ABSTIME;
         wait->clock = wait->is_absolute && id == CLOCK_REALTIME ? CLOCK_REALTIME : CLOCK_MONOTONIC;

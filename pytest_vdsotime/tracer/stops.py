@@ -269,8 +269,11 @@ def is_thread_of(pid: int, tid: int) -> bool:
 # --- what the native code answers alone ----------------------------------------------------------
 
 _ALL, _NOT_NULL = constant("INTEREST"), constant("INTEREST_BY_POINTER")
-#: Calls that wait for a time or until a point, which the fast path can tell.
-_TOLD_APART = "futex", "clock_nanosleep"
+#: Calls that may wait until a point of a clock, which the fast path can tell.
+_TOLD_APART = (
+    *("futex", "futex_wait", "futex_waitv", "clock_nanosleep"),
+    *("mq_timedsend", "mq_timedreceive"),
+)
 
 
 def own_rows(abi: Abi) -> Mapping[int, WaitRow]:

@@ -25,7 +25,7 @@ LONGEST_MS, MOST_STEPS, MOST_THREADS = 40, 6, 6
 #: All of them end within this.
 ALL_S = 2
 
-waits = st.builds("{}{}".format, st.sampled_from("nupqsfbrgmet"), st.integers(1, LONGEST_MS))
+waits = st.builds("{}{}".format, st.sampled_from("nupqsfbrgmetvxo"), st.integers(1, LONGEST_MS))
 pokes = st.builds("k{}".format, st.integers(0, MOST_THREADS - 1))
 polls = st.builds("w{}".format, st.integers(1, LONGEST_MS))
 

@@ -8,6 +8,7 @@
 #include "../check.h"
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <mqueue.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -16,7 +17,7 @@
 #include <sys/sem.h>
 #include <sys/timerfd.h>
 
-enum { MOST = 32 };
+enum { MOST = 32, FUTEX_WAITV = 449, FUTEX2_U32 = 2 };
 
 static struct { int ends[2]; char *steps; } threads[MOST];
 static struct timespec monotonic, wall;
@@ -42,7 +43,7 @@ static long wait_by(int letter, long ms, int thread)
     char byte;
     int word = 0;
     long result;
-    clock_gettime(letter == 'r' ? CLOCK_REALTIME : CLOCK_MONOTONIC, &until);
+    clock_gettime(strchr("rxo", letter) ? CLOCK_REALTIME : CLOCK_MONOTONIC, &until);
     until.tv_nsec += span.tv_nsec;
     until.tv_sec += span.tv_sec + until.tv_nsec / NSEC_PER_SEC;
     until.tv_nsec %= NSEC_PER_SEC;
@@ -64,6 +65,21 @@ static long wait_by(int letter, long ms, int thread)
         int set = semget(IPC_PRIVATE, 1, 0600);
         result = semtimedop(set, &take, 1, &span) ? -errno : 0;
         semctl(set, 0, IPC_RMID);
+        return result;
+    }
+    case 'v':
+    case 'x': {
+        struct { uint64_t value, address; uint32_t flags, reserved; } waiter = {0, (uintptr_t)&word, FUTEX2_U32, 0};
+        return syscall(FUTEX_WAITV, &waiter, 1, 0, &until, letter == 'x' ? CLOCK_REALTIME : CLOCK_MONOTONIC) ? -errno : 0;
+    }
+    case 'o': {
+        char name[64], message[64];
+        struct mq_attr attributes = {.mq_maxmsg = 1, .mq_msgsize = sizeof message};
+        snprintf(name, sizeof name, "/vdsotime-%d-%d", getpid(), thread);
+        mqd_t queue = mq_open(name, O_CREAT | O_RDONLY, 0600, &attributes);
+        CHECK(queue >= 0 && mq_unlink(name) == 0);
+        result = mq_timedreceive(queue, message, sizeof message, NULL, &until) < 0 ? -errno : 0;
+        mq_close(queue);
         return result;
     }
     case 'e': {
