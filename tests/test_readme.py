@@ -72,7 +72,8 @@ def test_links(page: str) -> None:
         path, _, anchor = target.partition("#")
         path = os.path.normpath(os.path.join(os.path.dirname(page), path)) if path else page
         if path not in PAGES:
-            assert (ROOT / path).exists(), f"{page}: {target}"
+            root = PACKAGE.parent if path.startswith(f"{PACKAGE.name}/") else ROOT
+            assert (root / path).exists(), f"{page}: {target}"
         assert not anchor or anchor in anchors(PAGES[path]), f"{page}: {target}"
 
 

@@ -104,3 +104,18 @@ def test_raises(frozen_clock_factory):
         frozen_clock_factory({argument})
 """
     run(source).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("made", ["frozen_clock_factory(rate=-1)", "FrozenClock(rate=-1)"])
+def test_parameters_that_the_test_does_not_catch(run: Run, made: str) -> None:
+    """The test fails, and no other."""
+    source = f"""
+from pytest_vdsotime import FrozenClock
+
+def test_raises(frozen_clock_factory):
+    {made}
+
+def test_another():
+    pass
+"""
+    run(source).assert_outcomes(failed=1, passed=1)
