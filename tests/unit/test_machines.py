@@ -11,6 +11,8 @@ from pytest_vdsotime.arch import MACHINES, Arch
 from pytest_vdsotime.arch.aarch64 import AARCH64
 from pytest_vdsotime.arch.x86_64 import X86_64
 from pytest_vdsotime.image import fake_vdso
+from pytest_vdsotime.tracer.calls import CALLS
+from pytest_vdsotime.waits import WAITS
 
 # As on a machine that no release knows: uname(2) says so to a program for 32 bits (personality(2)).
 ELSEWHERE = """
@@ -41,3 +43,10 @@ def test_the_stub_has_every_function_that_is_called(arch: Arch) -> None:
 
 def test_the_table_of_machines_is_complete() -> None:
     assert set(MACHINES) == {X86_64.name, AARCH64.name}
+
+
+def test_every_call_is_one_of_some_architecture() -> None:
+    """A row with another name would be passed over."""
+    archs = (X86_64, *X86_64.runs_too, AARCH64)
+    known = {name for arch in archs for one in arch.abis for name in one.syscalls}
+    assert {row.name for row in WAITS} | {row.name for row in CALLS} <= known
