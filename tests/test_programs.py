@@ -159,8 +159,10 @@ def obey(line: str, clock: FrozenClock, run: Run, move_lines: MoveLines) -> bool
 
 
 @pytest.mark.parametrize("run", [one for one in RUNS if one.values[0].fields["bare"] != "never"])
-def test_program_without_a_clock(run: Run, build: Builder) -> None:
+def test_program_without_a_clock(run: Run, build: Builder, request: pytest.FixtureRequest) -> None:
     """The other half of the program's promise: what it says when nothing is done to it."""
+    if run.fields.get("as") == "root":
+        request.getfixturevalue("as_root")
     bare = subprocess.run(
         run.command(build, "bare-args"),
         input="\n",

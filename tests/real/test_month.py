@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from pwd import getpwuid
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -182,7 +183,7 @@ class MariaDB:
 def mariadb(clock: FrozenClock, start: Start, tmp_path: Path, real_program: Find) -> MariaDB:
     data, path = tmp_path / "mariadb", str(tmp_path / "mariadb.sock")
     options = [
-        *("--no-defaults", f"--datadir={data}", f"--user={os.environ.get('USER', 'root')}"),
+        *("--no-defaults", f"--datadir={data}", f"--user={getpwuid(os.geteuid()).pw_name}"),
         *("--innodb-log-file-size=4M", "--innodb-flush-method=nosync"),
     ]
     authentication = ["--auth-root-authentication-method=normal", "--skip-test-db"]
