@@ -46,7 +46,7 @@ int main(int argc, char **argv)
     CHECK(argc >= 4);
     read_course(argv, NSEC_PER_SEC / 2);
     int64_t from = now_ns();
-    CHECK(pthread_attr_init(&attributes) == 0 && pthread_attr_setstacksize(&attributes, 65536) == 0);
+    CHECK(pthread_attr_init(&attributes) == 0 && pthread_attr_setstacksize(&attributes, 262144) == 0);
     for (intptr_t i = 0; i < POLLERS + WORKERS; i++)
         CHECK(pthread_create(&threads[i], &attributes, i < POLLERS ? poll_for_work : work, (void *)i) == 0);
     if (!is_asked()) {
