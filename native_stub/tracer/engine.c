@@ -26,6 +26,7 @@
 #define POLLIN 1
 #define FD_SET_WORDS 1 /* of a set of descriptors that every process has room for (NR_OPEN_DEFAULT, linux/fdtable.h) */
 
+#define MOST_IN_CROWD 1000 /* to find the first of so many for each that ends would take long */
 #define BUSY_NS 1000000U   /* programs that are not at rest for so long are Python's to look after, */
 #define BUSY_LOOKS 8       /* and at so many looks, */
 #define LONG_NS 100000000U /* and other things once in a while */
@@ -289,6 +290,8 @@ static long find_step(const struct engine *engine, const struct wait_table *tabl
     *step_ns = due->due_ns > engine->monotonic_ns ? due->due_ns - engine->monotonic_ns : 0;
     if (*step_ns > engine->most_ns)
         return ENGINE_DONE;
+    if (due->brief > CROWD && due->pending > MOST_IN_CROWD)
+        return ENGINE_PYTHON; /* which sorts them once */
     if (due->brief > CROWD) {
         int64_t until_ns = crowd_until_ns(engine, table, due) - engine->monotonic_ns;
         *step_ns = until_ns < 0 ? 0 : (uint64_t)until_ns > engine->most_ns ? engine->most_ns : (uint64_t)until_ns;
