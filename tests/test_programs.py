@@ -58,6 +58,7 @@ CLOCK_PARAMETERS: dict[str, Callable[[str], Any]] = {
     "monotonic": str,
     "waits": str,
     "grace": float,
+    "stride": str,
     "autojump": lambda text: text == "yes" or float(text),
 }
 IN_ID = ["start", "rate", "monotonic", "args", "native"]

@@ -287,15 +287,15 @@ static long find_step(const struct engine *engine, const struct wait_table *tabl
     *due = find_due(engine, table, engine->monotonic_ns);
     if (!due->pending || due->due_ns == MAX_NS)
         return ENGINE_DONE;
-    *step_ns = due->due_ns > engine->monotonic_ns ? due->due_ns - engine->monotonic_ns : 0;
-    if (*step_ns > engine->most_ns)
+    int64_t until_ns = due->due_ns;
+    if (until_ns > engine->monotonic_ns && (uint64_t)(until_ns - engine->monotonic_ns) > engine->most_ns)
         return ENGINE_DONE;
     if (due->brief > CROWD && due->pending > MOST_IN_CROWD)
         return ENGINE_PYTHON; /* which sorts them once */
-    if (due->brief > CROWD) {
-        int64_t until_ns = crowd_until_ns(engine, table, due) - engine->monotonic_ns;
-        *step_ns = until_ns < 0 ? 0 : (uint64_t)until_ns > engine->most_ns ? engine->most_ns : (uint64_t)until_ns;
-    }
+    if (due->brief > CROWD)
+        until_ns = crowd_until_ns(engine, table, due);
+    until_ns += engine->slack_ns - engine->monotonic_ns;
+    *step_ns = until_ns < 0 ? 0 : (uint64_t)until_ns > engine->most_ns ? engine->most_ns : (uint64_t)until_ns;
     /* The wall line stands still, so that its clock's nanoseconds are its own. */
     uint64_t odd_ns = (page->clocks[CLOCK_REALTIME].nsec + *step_ns) % GRAIN_NS, missing_ns = odd_ns ? GRAIN_NS - odd_ns : 0;
     if (missing_ns <= engine->rounds_ns && missing_ns <= engine->most_ns - *step_ns)

@@ -52,6 +52,7 @@ struct engine {
     int64_t monotonic_ns; /* what its monotonic line reads; both lines stand still */
     uint64_t ends_early; /* a wait until a point of the wall line ends by the monotonic one as well */
     uint64_t most_ns;    /* how far the lines may go */
+    uint64_t slack_ns;   /* how much later than its deadline what is due finds the time, */
     uint64_t rounds_ns;  /* how much further than to a deadline they may for the wall line to read a whole millisecond */
     uint64_t has_streams; /* programs have sockets that may hold data back, */
     uint64_t network_ns;  /* and when that is to be found out next */

@@ -104,6 +104,7 @@ class Engine:
         changed = array("Q", bytes(8 * count))
         engine.page, engine.monotonic_ns = world.page.address, lines.monotonic.base_ns
         engine.most_ns, engine.rounds_ns = min(most_ns, NEVER_NS), rounds_ns
+        engine.slack_ns = world.slack_ns
         engine.ends_early = world.ends_early
         engine.has_streams = world.network.has_streams
         engine.network_ns = world.network.next_look_ns

@@ -212,13 +212,14 @@ class Operations:
         within one ends with it; but what is over already, or for what was left, ends at once. Of a
         crowd of brief waits those end together that a machine could not end one by one.
         """
-        left_ns = max(pending[0].left_ns, 0)
+        left_ns = pending[0].left_ns
         if left_ns > most_ns:
             return 0, ()
-        is_over = not left_ns or (pending[0].is_carried and left_ns < CARRY_NS)
+        is_over = left_ns <= 0 or (pending[0].is_carried and left_ns < CARRY_NS)
         if stride is not None and not is_over:
             stride_ns, gone_ns = stride
-            step_ns = min(-(-(gone_ns + left_ns) // stride_ns) * stride_ns - gone_ns, most_ns)
+            end_ns = -(-(gone_ns + left_ns) // stride_ns) * stride_ns - gone_ns
+            step_ns = min(end_ns + world.slack_ns, most_ns)
             return step_ns, [one for one in pending if one.left_ns <= step_ns]
         brief = [one for one in pending if one.is_brief]
         is_crowd = len(brief) > _CROWD
@@ -226,7 +227,8 @@ class Operations:
             others_ns = [one.left_ns for one in pending if not one.is_brief]
             end_ns = min(left_ns + len(brief) * _WAKE_NS, most_ns, *others_ns[:1])
             left_ns = max([left_ns, *[one.left_ns for one in brief if one.left_ns <= end_ns]])
-        step_ns = _rounded(world, left_ns, most_ns)
+        step_ns = min(max(left_ns + world.slack_ns, 0), most_ns)
+        step_ns = _rounded(world, step_ns, most_ns)
         due = [one for one in pending if one.left_ns <= step_ns]
         is_orderly = not is_crowd and len(due) * len(pending) <= _MAX_LOOKS
         return step_ns, due[:1] if is_orderly else due
