@@ -74,6 +74,8 @@ class FrozenClock:
         grace: waits of at most so many seconds pass in real time while nobody moves a frozen
             monotonic line. That goes on by the length of each, by five times `grace` at most until
             the test moves or asks the clock again.
+        patience: for so many real seconds at most the clock moves to no deadline while a program
+            waits for the answer of a peer off the clock, such as a mock server in the test process.
         python: the test process's own Python clock (`time.time`, `datetime.now`) reads the wall
             line too, until `close`; by time-machine, ``pytest-vdsotime[python]``.
 
@@ -95,6 +97,7 @@ class FrozenClock:
         autojump: bool | float = False,
         stride: Span | None = None,
         grace: float = 0.02,
+        patience: float = 1.0,
         python: bool = False,
     ) -> None:
         self.session = ClockSession(
@@ -106,6 +109,7 @@ class FrozenClock:
                 autojump=autojump,
                 stride=stride,
                 grace=grace,
+                patience=patience,
                 python=python,
             )
         )

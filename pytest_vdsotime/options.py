@@ -27,6 +27,7 @@ class Options:
     """None for a clock that does not jump."""
     stride_ns: int | None
     grace_ns: int
+    patience_ns: int
     python: bool
 
 
@@ -122,6 +123,16 @@ def _grace(value: Any) -> int:
     return seconds_to_ns(value, "grace")
 
 
+def _patience(value: Any) -> int:
+    from pytest_vdsotime.timeline import seconds_to_ns
+
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"patience is a number of real seconds, not {value!r}")
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"patience is finite and not negative, not {value!r}")
+    return seconds_to_ns(value, "patience")
+
+
 def _python(value: Any) -> bool:
     from pytest_vdsotime.python_clock import check_python
 
@@ -205,6 +216,12 @@ PARAMETERS = (
             "help": "waits of at most so many seconds pass in real time where the monotonic clocks "
             "stand still (default: 0.02)",
         },
+    ),
+    Parameter(
+        *("patience", 1.0, _patience),
+        option="patience_ns",
+        ini="real seconds for which time waits for the answer of a peer off the clock",
+        from_ini=float,
     ),
     Parameter("python", False, _python),
 )

@@ -30,7 +30,7 @@ from pytest_vdsotime.python_clock import PythonClock
 from pytest_vdsotime.report import describe
 from pytest_vdsotime.timeline import Lines, host_wall_ns, initial_lines, now_ns, parse_instant
 from pytest_vdsotime.tracer.operations import Operations
-from pytest_vdsotime.tracer.state import ClockState, Process
+from pytest_vdsotime.tracer.state import ClockState, Network, Process
 from pytest_vdsotime.tracer.thread import Tracer
 
 T = TypeVar("T")
@@ -167,6 +167,7 @@ class ClockSession:
                     grace_ns=options.grace_ns,
                     jump_after_ns=options.jump_after_ns,
                     stride_ns=options.stride_ns,
+                    network=Network(patience_ns=options.patience_ns),
                 )
                 self._tracer.call(lambda loop: loop.clocks.add(world))
                 self._world = world

@@ -146,6 +146,7 @@ struct due {
     uint64_t pending, count; /* how many wait, and how many of these until the next step, */
     uint64_t sleeping; /* and how many for nothing else */
     uint64_t brief;    /* and how many for a moment */
+    uint64_t asking;   /* who may wait for the answer of a peer */
     struct wait_record *wait;
     struct sample *sample;
     struct engine_timer *timer; /* the first of all: one or the other */
@@ -168,6 +169,28 @@ static int is_in(const struct wait_record *wait, const struct sample *sample)
     return 1;
 }
 
+/* Whether a task may wait for the answer of a peer off the clock. */
+static int may_ask(const struct wait_table *table, const struct sample *sample, const struct wait_record *wait)
+{
+    if (!sample->asks || (wait && table->kinds[wait->nr] & WAIT_SLEEP))
+        return 0;
+    if (sample->asks == ASKS)
+        return 1;
+    switch (wait ? wait->nr : 0) {
+#ifdef NR_poll
+    case NR_poll:
+#endif
+    case NR_ppoll:
+        return wait->arguments[1] == 1;
+#ifdef NR_select
+    case NR_select:
+#endif
+    case NR_pselect6:
+        return 1;
+    }
+    return 0;
+}
+
 static int is_sooner(const struct due *first, int64_t due_ns, uint64_t set_ns)
 {
     if (!first->wait && !first->timer)
@@ -183,6 +206,7 @@ static struct due find_due(const struct engine *engine, const struct wait_table 
     struct due due = {.kernel_ns = MAX_NS};
     for (uint64_t i = 0; i < engine->count; i++) {
         struct wait_record *wait = find_record(table, samples[i]->tid);
+        due.asking += may_ask(table, samples[i], wait);
         if (!wait || wait->is_expiring || !is_in(wait, samples[i]))
             continue;
         due.pending++;
@@ -287,6 +311,8 @@ static long find_step(const struct engine *engine, const struct wait_table *tabl
     *due = find_due(engine, table, engine->monotonic_ns);
     if (!due->pending || due->due_ns == MAX_NS)
         return ENGINE_DONE;
+    if (due->asking)
+        return ENGINE_PYTHON;
     int64_t until_ns = due->due_ns;
     if (until_ns > engine->monotonic_ns && (uint64_t)(until_ns - engine->monotonic_ns) > engine->most_ns)
         return ENGINE_DONE;

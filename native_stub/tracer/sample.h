@@ -6,6 +6,9 @@
 
 enum sample_file { FILE_SYSCALL, FILE_SCHEDSTAT, FILE_STAT, FILE_WCHAN, SAMPLE_FILES };
 
+/* Which of its waits may be for the answer of a peer off the clock, so that whether time passes is for Python to say. */
+enum asks { ASKS_NOBODY, ASKS, ASKS_ALONE }; /* none; all but sleeps; those for one descriptor alone */
+
 struct sample {
     uint64_t tid, pid;
     uint64_t leads_others; /* the first thread of a process that has more: its end is told after theirs */
@@ -19,6 +22,7 @@ struct sample {
     uint64_t has_waited; /* it has begun a wait that the engine knows since Python looked last, */
     uint64_t reached_ns; /* and this is the length of its last wait if its deadline was reached, else 0 */
     uint64_t ends_polls; /* one of them shows that it does not poll for a later time */
+    uint64_t asks;       /* its process has peers off the clock (enum asks) */
     uint64_t is_new, is_off; /* within one look: it was not known before; it has left its processor */
     int32_t files[SAMPLE_FILES]; /* kept descriptors and 1; 0: none */
 };

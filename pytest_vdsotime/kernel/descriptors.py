@@ -8,9 +8,11 @@ import fcntl
 import os
 import re
 import signal
+import socket
 import struct
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from pytest_vdsotime.abi import constant
 from pytest_vdsotime.arch import host_arch
@@ -71,6 +73,24 @@ def copy_of(tid: int, fd: int) -> int:
     except OSError:
         os.close(copy)
         raise
+
+
+@contextmanager
+def socket_of(pid: int, descriptor: int) -> Iterator[socket.socket | None]:
+    """Give a copy of a process's socket; None where that is refused, or there is none."""
+    try:
+        number = copy_of(pid, descriptor)
+    except OSError:
+        yield None
+        return
+    try:
+        copy = socket.socket(fileno=number)
+    except OSError:
+        os.close(number)
+        yield None
+        return
+    with copy:
+        yield copy
 
 
 def is_copy(copy: int, tid: int, fd: int) -> bool:

@@ -320,6 +320,19 @@ def sockets(pid: int) -> Iterator[tuple[int, int]]:
                 yield int(name), inode
 
 
+def descriptors(pid: int) -> Iterator[tuple[int, os.stat_result]]:
+    """Yield the descriptors of a process, each with the status of its file."""
+    with suppress(OSError):  # it, or one of them, is gone
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            yield int(name), os.stat(f"/proc/{pid}/fd/{name}")
+
+
+def ephemeral_ports() -> tuple[int, int]:
+    """Return the first and the last port that the kernel gives by itself (ip(7))."""
+    first, last = read_text("/proc/sys/net/ipv4/ip_local_port_range").split() or (32768, 60999)
+    return int(first), int(last)
+
+
 def socket_inode(tid: int, descriptor: int) -> int | None:
     """Return the number of a socket; None if the descriptor is none."""
     try:

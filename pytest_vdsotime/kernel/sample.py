@@ -41,6 +41,8 @@ class TaskSample(ctypes.Structure):
     state: int
     """The letter of /proc/TID/stat, R also for one that is about to run."""
     runs: int
+    asks: int
+    """Its process has peers off the clock: what the engine leaves to Python, enum asks."""
     nr: int
     """Of the system call that it is blocked in; all bits set where it is in none."""
     arguments: Sequence[int]

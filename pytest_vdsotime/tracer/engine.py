@@ -152,6 +152,7 @@ class Engine:
                 task = everyone[tid]
                 if task.state is TaskState.LISTENING:
                     continue
+                task.sample.asks = world.network.asking.get(process.pid, 0)
                 after = task.after
                 if after.poll is not None or after.watched_calls or task.rewound:
                     return None

@@ -27,7 +27,7 @@ from pytest_vdsotime.kernel.signals import SI_TIMER
 from pytest_vdsotime.kernel.spawn import PendingSpawns
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer import crashes
-from pytest_vdsotime.tracer.calls import LOADER_FAILED, later, restart, signals, waits
+from pytest_vdsotime.tracer.calls import LOADER_FAILED, later, peers, restart, signals, waits
 from pytest_vdsotime.tracer.calls.cancellation import CanceledReads
 from pytest_vdsotime.tracer.calls.expirations import Timers
 from pytest_vdsotime.tracer.calls.waits import TimedWaits, follow_wait
@@ -440,6 +440,8 @@ class Loop:
             at_exit(stopped)
             self._fastpath.to_python(task.tid, task.is_to_go_on)
             self.shortcuts.take_care(task.process)
+        if task.process.world.network.listens:
+            peers.at_exit(task, stopped, self._native.arch)
         if task.process.pid in task.process.world.watchers:
             signals.at_exit(task, stopped, self._native.arch)
             if not task.process.world.stops_at_calls:

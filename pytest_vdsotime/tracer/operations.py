@@ -32,7 +32,7 @@ from pytest_vdsotime.timeline import (
     check_range,
     now_ns,
 )
-from pytest_vdsotime.tracer.calls import sockets
+from pytest_vdsotime.tracer.calls import peers, sockets
 from pytest_vdsotime.tracer.calls.later import CARRY_NS, can_be_carried
 from pytest_vdsotime.tracer.engine import Passage
 from pytest_vdsotime.tracer.loop import Loop
@@ -70,6 +70,8 @@ _LEAST_STEP_NS, _WORKING_PART = 100_000, 4
 #: Before a step this long, data on its way through the kernel is waited for, so long at most.
 _LONG_STEP_NS = constant("LONG_STEP_NS")
 _MAX_NETWORK_NS, _NETWORK_NAP_NS = 250 * 10**6, 5 * 10**6
+#: How long to look away where a program waits for a peer.
+_PEER_NAP_NS = 10**6
 #: Programs that had no sockets for that have none for so long; to look takes a part of the time.
 _NO_STREAMS_NS, _LOOKING_PART = 100 * 10**6, 10
 
@@ -320,14 +322,36 @@ class Operations:
             samples = self._quiescence.samples(world)
             if samples is not None and not self.is_at_rest(world):
                 samples = None
-            if samples is not None:
+            asking: Sequence[str] = ()
+            if samples is None:
+                self.is_busy(world)
+            elif self.are_peers_quiet(world):
                 return samples
-            self.is_busy(world)
-            nap_ns = max(min(2 * nap_ns, LAST_NAP_NS), FIRST_NAP_NS)
+            else:
+                asking = self.awaits_peers(world)
+            is_known = samples is None or bool(asking)
+            nap_ns = max(min(2 * nap_ns, LAST_NAP_NS), FIRST_NAP_NS) if is_known else 1
             if nap_ns > MAX_HOLD_NS:
                 self.movement.let_in(world)
             if now_ns() - began_ns > timeout_ns:
-                raise self._quiescence.not_settled(world, timeout_s)
+                raise self._quiescence.not_settled(world, timeout_s, asking)
+
+    def are_peers_quiet(self, world: ClockState) -> bool:
+        """Whether no program that rests waits for a peer off the clock, as is known already."""
+        return peers.are_quiet(world, self._quiescence.tasks(world))
+
+    def awaits_peers(self, world: ClockState) -> Sequence[str]:
+        """Find out which programs wait for the answer of a peer off the clock.
+
+        If none does, they are at rest only if they still are now that this is known.
+        """
+        tasks, wait_of = self._quiescence.tasks(world), self._quiescence.wait_of
+        timed = {task.tid for task in tasks if wait_of(task, task.sample) is not None}
+        listened = world.network.listens
+        found = peers.awaited(world, tasks, timed)
+        if world.network.listens != listened:
+            self._shortcuts.choose()
+        return found
 
     def is_busy(self, world: ClockState) -> None:
         """Note that some task of a clock is, and see to it that it finds a later time.
@@ -528,6 +552,8 @@ class Autojump:
             if self._nap_ns > MAX_HOLD_NS:
                 self.movement.let_in(world)
             return self._nap_ns
+        if not operations.are_peers_quiet(world):
+            return _PEER_NAP_NS if operations.awaits_peers(world) else FIRST_NAP_NS
         most_ns = LATEST_NS - world.page.lines.wall.at(now_ns())
         if not world.jump_after_ns and world.stride_ns is None:
             passage = operations.pass_natively(world, most_ns)
@@ -537,6 +563,8 @@ class Autojump:
                 samples = self._loop.quiescence.samples(world)
                 most_ns = LATEST_NS - world.page.lines.wall.at(now_ns())
             if samples is None:
+                return FIRST_NAP_NS
+            if not operations.are_peers_quiet(world):
                 return FIRST_NAP_NS
         pending = self.movement.pending(world, samples)
         if not pending:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import count
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -169,9 +170,68 @@ class Busy:
     """After how long it is looked next whether some task waits for them."""
 
 
+class Endpoint(NamedTuple):
+    """An address of the internet protocols."""
+
+    ip: IPv4Address | IPv6Address
+    port: int
+
+
+def endpoint(address: Sequence[Any]) -> Endpoint:
+    """Return what `socket.getsockname` and the like give, an IPv4 address as itself in any case."""
+    ip = ip_address(address[0].partition("%")[0])
+    return Endpoint(getattr(ip, "ipv4_mapped", None) or ip, address[1])
+
+
+class SocketName(NamedTuple):
+    """The addresses of a socket's own end, and of the other if it is connected."""
+
+    here: Endpoint
+    there: Endpoint | None
+
+
+@dataclass(slots=True, eq=False)
+class Peer:
+    """The other end of a connection or pipe of a program (tracer/calls/peers.py)."""
+
+    pid: int
+    descriptor: int
+    """That of the program's own end."""
+    address: tuple[str, int] | None = None
+    words: str = ""
+    is_inherited: bool = False
+    """The program has it from its starter."""
+    is_pipe: bool = False
+    is_away: bool | None = None
+    """The peer is no program of this clock; None: that is not known yet."""
+    spoke_ns: int = 0
+    """The program's last word, as far as that is known,"""
+    heard_ns: int = 0
+    """and the peer's, by the host's CLOCK_MONOTONIC."""
+    since_at: tuple[int, int] | None = None
+    """The thread or process that was first seen to wait then, and how often it had run."""
+    is_listened: bool = False
+    """Their words are heard as they are said."""
+
+
 @dataclass(slots=True)
 class Network:
-    """Data that the kernel has yet to send while the programs rest."""
+    """Data on its way while the programs rest."""
+
+    patience_ns: int = 0
+    """How long a peer off the clock may take to answer."""
+    peers: dict[int, Peer] = field(default_factory=dict)
+    """Of connections and pipes that programs may wait for, by inode number."""
+    names: dict[int, SocketName] = field(default_factory=dict)
+    """The addresses of its programs' sockets, by inode number."""
+    asking: dict[int, int] = field(default_factory=dict)
+    """Which processes have peers off the clock, and what the engine leaves to Python of them."""
+    seen: set[int] = field(default_factory=set)
+    """Processes whose inherited descriptors have been looked at."""
+    listens: bool = False
+    """Some peer is listened to."""
+    quiet_at: tuple[int, int] | None = None
+    """How many tasks there were and how often they had run when none waited for a peer."""
 
     unsent_since: dict[int, int] = field(default_factory=dict)
     """Since when there has been some, by socket number."""
@@ -316,7 +376,7 @@ class ClockState:
     @property
     def stops_at_calls(self) -> bool:
         """All its tasks stop at system calls."""
-        return self.is_canceled or bool(self.unsent) or bool(self.watchers)
+        return self.is_canceled or bool(self.unsent) or bool(self.watchers) or self.network.listens
 
     @property
     def is_passing(self) -> bool:

@@ -7,6 +7,7 @@
 #include "pointers.h"
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -208,6 +209,17 @@ static void try_clones(void)
     }
 }
 
+static void try_connections(void)
+{
+    static const struct sockaddr_in loopback = {.sin_family = AF_INET, .sin_port = 0x0900, .sin_addr.s_addr = 0x0100007f};
+    int datagrams = socket(AF_INET, SOCK_DGRAM, 0);
+    CHECK(datagrams >= 0);
+    TRY(CALL(connect), .args = {datagrams, 0, sizeof loopback}, .at = 1, .size = sizeof loopback, .data = &loopback);
+    TRY(CALL(connect), .args = {-1, 0, sizeof loopback}, .at = 1, .size = sizeof loopback, .data = &loopback,
+        .good = -EBADF, .null = -EBADF, .fault = -EBADF, .read_only = -EBADF);
+    close(datagrams);
+}
+
 static void try_signals(void)
 {
     static const uint64_t set = 1 << (SIGWINCH - 1); /* which is ignored, and not blocked */
@@ -243,6 +255,7 @@ int main(int argc, char **argv)
     map_memory();
     try_sockets();
     try_clones();
+    try_connections();
     try_signals();
     try_others();
     try_filters();

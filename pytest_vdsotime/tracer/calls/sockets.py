@@ -21,8 +21,8 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -34,6 +34,7 @@ from pytest_vdsotime.kernel.sample import TaskSample
 from pytest_vdsotime.kernel.seccomp import Match
 from pytest_vdsotime.timeline import NS_PER_S, LineName, now_ns
 from pytest_vdsotime.tracer.call import Answer, CallRow, Exit, Refused, Request, Substitute
+from pytest_vdsotime.tracer.calls import peers
 from pytest_vdsotime.tracer.calls.waits import finish
 from pytest_vdsotime.tracer.fastpath import FastPath
 from pytest_vdsotime.tracer.state import ClockState, Task
@@ -53,6 +54,7 @@ _NEW_OPTIONS, _NEW_BIT = (
     64,
 )
 _SETSOCKOPT, _GETSOCKOPT = constant("SYS_SETSOCKOPT"), constant("SYS_GETSOCKOPT")  # socketcall(2)
+_CONNECT = constant("SYS_CONNECT")
 _TIMEVAL = struct.Struct("=qq")
 
 _RECEIVING = (
@@ -95,17 +97,6 @@ def _option(request: Request) -> tuple[int, int] | None:
         descriptor, level, option = struct.unpack("=3I", data)
     option = _NEW_OPTIONS.get(option, option)
     return (descriptor, option) if level == socket.SOL_SOCKET and option in _OPTIONS else None
-
-
-@contextmanager
-def _copy(pid: int, descriptor: int) -> Iterator[socket.socket | None]:
-    try:
-        copy = socket.socket(fileno=descriptors.copy_of(pid, descriptor))
-    except OSError:
-        yield None  # it is refused, or no socket
-        return
-    with copy:
-        yield copy
 
 
 def _setsockopt(request: Request) -> Answer:
@@ -177,12 +168,12 @@ def _getsockopt(request: Request) -> Answer:
     if timeouts is None or not timeouts.by_option.get(option):
         return None
     owner = _owner(request.task, descriptor, inode)
-    with _copy(owner, descriptor) as copy:
+    with descriptors.socket_of(owner, descriptor) as copy:
         if copy is not None:
             _set(copy, option, timeouts.by_option[option])
 
     def was_told(result: int) -> int:
-        with _copy(owner, descriptor) as copy:
+        with descriptors.socket_of(owner, descriptor) as copy:
             if copy is not None:
                 _tell_kernel(copy, world, timeouts, option)
         return result
@@ -196,7 +187,7 @@ def revise(world: ClockState) -> None:
         pid, descriptor = timeouts.pid, timeouts.descriptor
         if procfs.socket_inode(pid, descriptor) != inode:
             continue
-        with _copy(pid, descriptor) as copy:
+        with descriptors.socket_of(pid, descriptor) as copy:
             for option, timeout_ns in timeouts.by_option.items():
                 if copy is not None and timeout_ns:
                     _tell_kernel(copy, world, timeouts, option)
@@ -207,15 +198,22 @@ _ABOUT_TIME = Match(
     values=(*_OPTIONS, *(option & ~_NEW_BIT for option in _NEW_OPTIONS)),
     ignored_bits=_NEW_BIT,
 )
+
+
+def _socketcall(request: Request) -> Answer:
+    if request.arguments[0] == _CONNECT:
+        return peers.connect(request)
+    return _setsockopt(request) if request.arguments[0] == _SETSOCKOPT else _getsockopt(request)
+
+
 SOCKET_CALLS = (
+    CallRow("connect", peers.connect),
     CallRow("setsockopt", _setsockopt, _ABOUT_TIME),
     CallRow("getsockopt", _getsockopt, _ABOUT_TIME),
     CallRow(
         "socketcall",
-        lambda request: (
-            _setsockopt(request) if request.arguments[0] == _SETSOCKOPT else _getsockopt(request)
-        ),
-        Match(argument=0, values=(_SETSOCKOPT, _GETSOCKOPT)),
+        _socketcall,
+        Match(argument=0, values=(_CONNECT, _SETSOCKOPT, _GETSOCKOPT)),
     ),
 )
 
@@ -276,7 +274,7 @@ class SocketWaits:
 
 
 def _is_local(tid: int, descriptor: int) -> bool:
-    with _copy(tid, descriptor) as copy:
+    with descriptors.socket_of(tid, descriptor) as copy:
         return copy is None or copy.family == socket.AF_UNIX
 
 
@@ -321,7 +319,7 @@ def _is_held_back(pid: int, descriptor: int) -> bool | None:
 
     Not where the receiver has no room.
     """
-    with _copy(pid, descriptor) as copy:
+    with descriptors.socket_of(pid, descriptor) as copy:
         if copy is None or copy.family not in _STREAM or copy.type != socket.SOCK_STREAM:
             return None
         try:
