@@ -218,7 +218,7 @@ def _waiting() -> _Waiting:
     """Return how the task that runs now waits. Raises RuntimeError if none does."""
     trio, asyncio = sys.modules.get("trio"), sys.modules.get("asyncio")
     if trio is not None:
-        with suppress(RuntimeError):
+        with suppress(RuntimeError, AttributeError):  # another thread may just import it
             trio.lowlevel.current_task()
             return _wait_in_trio
     if asyncio is not None and asyncio._get_running_loop() is not None:
