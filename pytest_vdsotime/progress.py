@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: After so many real seconds a call speaks, and then each so many. A test lowers them here, as
 #: `monkeypatch.setattr(progress, "FIRST_S", 0.1)`: they are read when a call begins to wait.
 FIRST_S, NEXT_S = 10.0, 30.0
-_MAX_NAMED = 3
+_MAX_NAMED, _MAX_LOOKS = 3, 1000
 _UNITS = (("d", 86_400), ("h", 3600), ("min", 60))
 
 
@@ -98,10 +98,17 @@ def _often(interval_ns: float) -> str:
 
 def _busy(world: ClockState) -> Iterator[str]:
     """Say which programs run now, that all others wait for."""
-    pids = tuple(world.processes)
-    running = [pid for pid in pids if (procfs.stat_fields(pid) or ("", 0))[0] == "R"]
+    running = [pid for pid in tuple(world.processes) if _runs(pid)]
     names = [f"{readable(procfs.command(pid))} (pid {pid})" for pid in running[:_MAX_NAMED]]
     yield f"it waits for programs to come to rest{': ' if names else ''}{', '.join(names)}"
+
+
+def _runs(pid: int) -> bool:
+    """Whether some thread of a process does."""
+    with suppress(OSError):  # it has ended
+        tids = os.listdir(f"/proc/{pid}/task")[:_MAX_LOOKS]
+        return any((procfs.stat_fields(int(tid)) or ("", 0))[0] == "R" for tid in tids)
+    return False
 
 
 def span(span_ns: int) -> str:

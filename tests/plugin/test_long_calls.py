@@ -102,6 +102,14 @@ def test_busy(frozen_clock):
                 call(timeout=0.6)
         busy.kill()
 
+def test_busy_thread(frozen_clock):
+    code = "import threading, time\\nthreading.Thread(target=time.sleep, args=(9,)).start()\\n"
+    code += "def spin():\\n  while True: pass\\nthreading.Thread(target=spin).start()"
+    with frozen_clock.popen([sys.executable, "-Sc", code]) as busy:
+        with pytest.raises(NotSettled):
+            frozen_clock.settle(timeout=1)
+        busy.kill()
+
 def test_turn(frozen_clock):
     async def main():
         long = asyncio.create_task(frozen_clock.aio.advance(days=30))
@@ -129,7 +137,7 @@ def test_blocking(frozen_clock):
     asyncio.run(main())
 """
     result = run(MONTH + source)
-    result.assert_outcomes(passed=4)
+    result.assert_outcomes(passed=5)
     said = str(result.stderr)
     for line in (
         r"vdsotime: advance\(2592000, stride=1\) has taken 0\.\S+ s of real time: .* have passed",
@@ -137,6 +145,7 @@ def test_blocking(frozen_clock):
         r"vdsotime: settle\(\) has taken 0\.\S+ s of real time",
         r"vdsotime: jump\(5\) has taken 0\.\S+ s of real time",
         r"  it waits for programs to come to rest: sh \(pid \d+\)",
+        r"  it waits for programs to come to rest: python\S* \(pid \d+\)",
         r"vdsotime: move_to\(1970-01-01T00:00:00Z\) has taken 0\.\S+ s of real time: it waits for "
         r"another call on this tracer to end",
         r"  python\S* \(pid \d+\) has a connection to the event loop of this thread, which stands "
