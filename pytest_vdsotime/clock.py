@@ -5,26 +5,25 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, cast, overload
 
-from pytest_vdsotime import timeline
-from pytest_vdsotime.options import check_timeout, validate_options
+from pytest_vdsotime import timeline, verbs
+from pytest_vdsotime.options import validate_options
 from pytest_vdsotime.popen import Command, File, FrozenPopen, PopenKeywords, Word
 from pytest_vdsotime.processes import AttachedProcess, PendingWait, TracedProcess, pending_waits
 from pytest_vdsotime.report import describe
-from pytest_vdsotime.session import ClockSession
-from pytest_vdsotime.timeline import Instant, Lines, Rate, Span
+from pytest_vdsotime.session import ClockSession, Verb
+from pytest_vdsotime.timeline import Instant, Span
 from pytest_vdsotime.tracer.thread import Tracer
+from pytest_vdsotime.verbs import SETTLE_TIMEOUT_S, AsyncVerbs
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from types import EllipsisType
 
 F = TypeVar("F")
-
-_SETTLE_TIMEOUT_S = 5.0
 
 
 class _OnClock(Generic[F]):
@@ -159,19 +158,18 @@ class FrozenClock:
 
             clock.advance(days=30, stride="1h")
 
+        What it costs is deadlines: 0.03 to 0.1 ms of real time each for a lone program, more beside
+        many others; `stride` and `jump` are the ways to fewer steps. One that takes long says so on
+        the terminal, past pytest's capture, after ten real seconds and then each thirty: how far it
+        is, and which programs wake how often. Ctrl-C stops it at the next deadline.
+
         Raises:
             ValueError: negative, not finite, or beyond the year 9999; a stride of no length.
             TypeError: no or several amounts, unknown keywords.
             NotSettled: the programs did not, `timeout` real seconds long after one of the
                 deadlines; the clock stays where it got to.
         """
-        span_ns = timeline.parse_delta(delta, timedelta_kwargs)
-        stride_ns = self.session.stride_ns if stride is ... else timeline.parse_stride(stride)
-        check_timeout(timeout)
-        call = f"{span_ns / timeline.NS_PER_S:.12g}"
-        if stride_ns is not None:
-            call += f", stride={stride_ns / timeline.NS_PER_S:.12g}"
-        self._advance(f"advance({call})", span_ns, stride_ns, timeout)
+        self.session.perform(verbs.advance(self.session, delta, timedelta_kwargs, stride, timeout))
 
     def jump(
         self,
@@ -191,18 +189,7 @@ class FrozenClock:
 
         Raises what `advance` raises.
         """
-        span_ns = timeline.parse_delta(delta, timedelta_kwargs)
-        check_timeout(timeout)
-        self._advance(
-            f"jump({span_ns / timeline.NS_PER_S:.12g})", span_ns, span_ns or None, timeout
-        )
-
-    def _advance(self, call: str, span_ns: int, stride_ns: int | None, timeout: float) -> None:
-        self.session.move(
-            call,
-            lambda operations, world: operations.advance(world, span_ns, timeout, stride_ns),
-            lambda lines, host_ns: lines.advanced(host_ns, span_ns),
-        )
+        self.session.perform(verbs.jump(delta, timedelta_kwargs, timeout))
 
     def advance_to_next(self) -> datetime | None:
         """On to the earliest pending deadline, as `advance` does.
@@ -212,19 +199,14 @@ class FrozenClock:
         Raises:
             NotSettled, ValueError: as `advance`.
         """
-        found = self.session.ask(
-            lambda operations, world: operations.advance_to_next(world, _SETTLE_TIMEOUT_S),
-            "advance_to_next()",
-        )
-        return self.now if found else None
+        return self.session.perform(verbs.advance_to_next())
 
-    def settle(self, timeout: float = _SETTLE_TIMEOUT_S) -> None:
+    def settle(self, timeout: float = SETTLE_TIMEOUT_S) -> None:
         """Return when every traced thread is blocked or stopped.
 
         Raises NotSettled, which names the busy ones, after `timeout` real seconds.
         """
-        check_timeout(timeout)
-        self.session.ask(lambda operations, world: operations.rest(world, timeout), "settle()")
+        self.session.perform(verbs.settle(timeout))
 
     @property
     def waits(self) -> list[PendingWait]:
@@ -232,7 +214,7 @@ class FrozenClock:
 
         Each has `pid`, `tid`, `command`, `syscall`, `clock`, `deadline_ns` and `remaining` seconds.
         """
-        return self.session.ask(pending_waits) or []
+        return self.session.perform(Verb("", pending_waits)) or []
 
     def move_to(self, when: Instant) -> None:
         """Set the clock: the wall line is at `when`, the monotonic one stays.
@@ -242,13 +224,7 @@ class FrozenClock:
         Takes every form of `start`; a timedelta and a span count from the clock's own now, None is
         the host's now. Raises TypeError, ValueError; NotSettled as `settle` does.
         """
-        now_ns = self.time_ns() if isinstance(when, (timedelta, str)) else None
-        instant_ns = timeline.parse_instant(when, now_ns)
-        self._move(
-            f"move_to({timeline.format_instant(instant_ns)})",
-            lambda lines, host_ns: lines.moved_to(host_ns, instant_ns),
-            is_set=True,
-        )
+        self.session.perform(verbs.move_to(self.session, when))
 
     @property
     def rate(self) -> float:
@@ -260,19 +236,16 @@ class FrozenClock:
 
     @rate.setter
     def rate(self, value: float) -> None:
-        rate = Rate.of(value)
-        self._move(f"rate = {value:g}", lambda lines, host_ns: lines.at_rate(host_ns, rate))
+        self.session.perform(verbs.set_rate(value))
 
-    def _move(
-        self, call: str, transform: Callable[[Lines, int], Lines], is_set: bool = False
-    ) -> None:
-        self.session.move(
-            call,
-            lambda operations, world: operations.set(
-                world, transform, _SETTLE_TIMEOUT_S, is_set=is_set
-            ),
-            transform,
-        )
+    @cached_property
+    def aio(self) -> AsyncVerbs:
+        """The verbs that move the clock or settle, and `close`, for async tests.
+
+        ``await clock.aio.advance(60)``: the event loop, and a server of the test's own on it, runs
+        on meanwhile. `rate` is set by ``await clock.aio.set_rate(60)``.
+        """
+        return AsyncVerbs(self.session)
 
     # --- programs --------------------------------------------------------------------------------
 

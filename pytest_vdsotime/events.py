@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from enum import Enum
+from itertools import islice
 from typing import Any, NamedTuple
 
 from pytest_vdsotime.timeline import Lines, format_instant, now_ns
@@ -123,6 +124,11 @@ class History:
         """Those that are remembered, the oldest first."""
         # Some were told later than they happened.
         return sorted((Event(*one) for one in self._events.copy()), key=lambda one: one.real_ns)
+
+    @property
+    def latest(self) -> Sequence[Event]:
+        """The last of them, the latest first; in moments, however many there are."""
+        return [Event(*one) for one in [*islice(reversed(self._events), _MAX_REMEMBERED)]]
 
     def take(self) -> Sequence[Event]:
         """Them all, which are forgotten here."""

@@ -33,6 +33,7 @@ from pytest_vdsotime.markers import (
     validate_mark,
 )
 from pytest_vdsotime.reporting import Reporting, add_options, note
+from pytest_vdsotime.terminal import keep_stderr
 
 if TYPE_CHECKING:
     from pytest_vdsotime.clock import FrozenClock
@@ -125,6 +126,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Check the options and the ini keys, and add the marker."""
+    worker = getattr(config, "workerinput", {}).get("workerid", "")
+    config.add_cleanup(keep_stderr(worker))
     config.addinivalue_line(
         "markers",
         f"{SIGNATURE}: run the test's subprocesses on a FrozenClock with these parameters.",

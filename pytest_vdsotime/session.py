@@ -10,11 +10,13 @@ import os
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 from weakref import WeakSet
 
-from pytest_vdsotime.errors import ClockClosed, RealTimeWarning
+from pytest_vdsotime.errors import ClockClosed, NotSettled, RealTimeWarning
 from pytest_vdsotime.options import Options
 from pytest_vdsotime.page import ClockPage
 from pytest_vdsotime.processes import (
@@ -26,11 +28,12 @@ from pytest_vdsotime.processes import (
     explained,
     snapshot,
 )
+from pytest_vdsotime.progress import Progress, stands_still
 from pytest_vdsotime.python_clock import PythonClock
 from pytest_vdsotime.report import describe
 from pytest_vdsotime.timeline import Lines, host_wall_ns, initial_lines, now_ns, parse_instant
 from pytest_vdsotime.tracer.operations import Operations
-from pytest_vdsotime.tracer.state import ClockState, Network, Process
+from pytest_vdsotime.tracer.state import ClockState, Future, Network, Process
 from pytest_vdsotime.tracer.thread import Tracer
 
 T = TypeVar("T")
@@ -49,6 +52,45 @@ class Program(Protocol):
 
     def end(self) -> None:
         """Kill and reap the program, if that is still to be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verb(Generic[T]):
+    """What a test may ask of a clock."""
+
+    call: str
+    """The test's own call where it may move the clock or settle; else ""."""
+    operation: Callable[[Operations, ClockState], T]
+    """What the tracer does."""
+    transform: Callable[[Lines, int], Lines] | None = None
+    """What becomes of the lines before the first program."""
+    advice: str = ""
+    """What would take less time."""
+
+
+class Asked(Generic[T]):
+    """A verb that the tracer has been asked for."""
+
+    def __init__(self, tracer: Tracer, world: ClockState, verb: Verb[T]) -> None:
+        self.world = world
+        self._tracer = tracer
+        self._progress = Progress(world, verb.call, verb.advice)
+        self.answer: Future[T] = tracer.begin(lambda operations: verb.operation(operations, world))
+        """To come."""
+
+    @property
+    def pause_s(self) -> float | None:
+        """Real seconds to wait for the answer before it is to `speak`; None: it is not."""
+        return self._progress.pause_s
+
+    def speak(self, hint: str = "") -> None:
+        """Say on the terminal how far it is, and a hint."""
+        is_under_way = self._tracer.is_under_way(self.answer)
+        self._progress.speak(*filter(None, [hint]), is_under_way=is_under_way)
+
+    def cancel(self) -> None:
+        """Have it stop at the next deadline: the answer soon comes."""
+        self._tracer.cancel(self.answer)
 
 
 class ClockSession:
@@ -109,35 +151,49 @@ class ClockSession:
         """Return the monotonic line's reading."""
         return self.lines.monotonic.at(now_ns())
 
-    def ask(self, operation: Callable[[Operations, ClockState], T], call: str = "") -> T | None:
-        """Run `operation` on the tracer thread and return its result.
+    def perform(self, verb: Verb[T]) -> T | None:
+        """Have the tracer do what a verb says and return its result; None before the first program.
 
-        None before the first program. `call` is the test's own call where it may move the clock.
+        A call that takes long says so on the terminal.
         """
-        self.check_open()
-        world = self._world
-        if world is None:
-            return None
-        self.asks()
-        with world.step(call):
-            found = self._tracer.operate(lambda operations: operation(operations, world))
+        with self.asking(verb) as asked:
+            if asked is None:
+                return None
+            try:
+                while not asked.answer.wait(asked.pause_s):
+                    asked.speak(stands_still(asked.world))
+                found = asked.answer.result()
+            except NotSettled as error:
+                if hint := stands_still(asked.world):
+                    error.args = (f"{error}; {hint}",)
+                raise
         self.raise_news()
         return found
 
-    def move(
-        self,
-        call: str,
-        operation: Callable[[Operations, ClockState], object],
-        transform: Callable[[Lines, int], Lines],
-    ) -> None:
-        """Run `operation` as `ask` does; before the first program `transform` moves the lines."""
+    @contextmanager
+    def asking(self, verb: Verb[T]) -> Iterator[Asked[T] | None]:
+        """Ask the tracer to do what a verb says, for the block to wait for its answer.
+
+        Before the first program the lines are moved at once, and there is nothing to wait for. What
+        ends the block before the answer is there, as Ctrl-C does, cancels the verb.
+        """
         self.check_open()
         with self._lock:
-            if self._world is None:
-                host_ns = now_ns()
-                self._first_lines = transform(self._first_lines, host_ns)
-                return
-        self.ask(operation, call)
+            world = self._world
+            if world is None and verb.transform is not None:
+                self._first_lines = verb.transform(self._first_lines, now_ns())
+        if world is None:
+            yield None
+            return
+        self.asks()
+        with world.step(verb.call):
+            asked = Asked(self._tracer, world, verb)
+            try:
+                yield asked
+            finally:
+                if not asked.answer.is_given():
+                    asked.cancel()
+                self._tracer.forget(asked.answer)
 
     # --- programs --------------------------------------------------------------------------------
 

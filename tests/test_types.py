@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 from asyncio.subprocess import PIPE, Process
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import assert_type
@@ -54,6 +54,17 @@ def test_types(frozen_clock: FrozenClock) -> None:
         assert await process.wait() == 3
         shell = assert_type(await clock.create_subprocess_shell("exit 4"), Process)
         assert await shell.wait() == 4
+
+        await clock.aio.advance(hours=1, stride="1h", timeout=9)
+        await clock.aio.jump("1d")
+        assert_type(await clock.aio.advance_to_next(), datetime | None)
+        await clock.aio.settle(timeout=9)
+        await clock.aio.move_to(date(2031, 1, 1))
+        await clock.aio.set_rate(0)
+        with pytest.raises(TypeError):
+            await clock.aio.advance("1h", strides="1m")  # type: ignore[arg-type]
+        with pytest.raises(TypeError):
+            await clock.aio.settle("soon")  # type: ignore[arg-type]
 
     assert_type(clock.processes, list[TracedProcess])
     assert_type(clock.advance_to_next(), datetime | None)

@@ -33,6 +33,8 @@ is blocked, the lines move to the earliest deadline, what is due there ends, and
 to rest again. Both lines stand still meanwhile. With autojump the same happens by itself whenever
 all is at rest. A task that waits for what is left after a deadline is carried on (`calls.later`).
 All of that is done natively (`engine`) as long as nothing needs Python, with the same results.
+An operation for whose answer nothing waits any more, after Ctrl-C or in a task that was cancelled,
+stops at the next deadline: the waker is a stop for the engine too (`Operations.cancel`).
 
 Failures. An exception in handling one program's stop kills that program and is reported as
 UnsupportedProgram; the loop goes on. When the thread ends, the kernel kills what is still traced

@@ -19,6 +19,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 from pytest_vdsotime import faults
 from pytest_vdsotime.abi import constant
@@ -40,7 +41,11 @@ from pytest_vdsotime.tracer.movement import Pending
 from pytest_vdsotime.tracer.state import Busy, ClockState, TaskState
 from pytest_vdsotime.waits import Timer
 
+T = TypeVar("T")
+
 FIRST_NAP_NS, LAST_NAP_NS = 20_000, 2_000_000
+#: Programs have so long to come to rest where the test does not wait for that any more.
+_MAX_CANCEL_NS = 250 * 10**6
 #: How long a sleep is held at its entry for the others to come to rest.
 MAX_HOLD_NS = 300_000
 _MAX_ROUNDING_NS = 200_000
@@ -76,6 +81,10 @@ _PEER_NAP_NS = 10**6
 _NO_STREAMS_NS, _LOOKING_PART = 100 * 10**6, 10
 
 
+class Canceled(Exception):
+    """The test has stopped waiting for an operation."""
+
+
 class Operations:
     """Moves the lines of clocks; one per tracer, on its thread."""
 
@@ -87,17 +96,34 @@ class Operations:
         self._shortcuts = loop.shortcuts
         self._engine = loop.engine
         self._long_ns = _long_ns()
+        self._canceled_ns = 0
+        """Since when the operation under way is to stop; 0: it is not."""
+
+    def run(self, operation: Callable[[Operations], T]) -> T:
+        """Return what `operation` does. Raises what it raises, or Canceled."""
+        try:
+            found = operation(self)
+            if self._canceled_ns:
+                raise Canceled
+            return found
+        finally:
+            self._canceled_ns = 0
+
+    def cancel(self) -> None:
+        """Have the operation under way stop at the next deadline, settled if that is soon."""
+        self._canceled_ns = self._canceled_ns or now_ns()
 
     def advance(
         self, world: ClockState, by_ns: int, timeout_s: float, stride_ns: int | None = None
     ) -> None:
         """Time passes. Raises ValueError beyond the year 9999, NotSettled, ClockClosed."""
         world.page.lines.advanced(now_ns(), by_ns)
+        world.way = world.passed_ns, world.passed_ns + by_ns
         with self._advancing(world, timeout_s) as seen:
             samples = self._stand(world, timeout_s)
             goal_ns = world.passed_ns + by_ns
             seen.append(self._pass(world, goal_ns, timeout_s, samples, stride_ns))
-            if world.passed_ns < goal_ns:  # nothing is due any more
+            if world.passed_ns < goal_ns and not self._canceled_ns:  # nothing is due any more
                 self.movement.move_on(world, goal_ns - world.passed_ns)
 
     def advance_to_next(self, world: ClockState, timeout_s: float) -> bool:
@@ -132,7 +158,7 @@ class Operations:
             yield seen
         finally:
             self._go_on(world)
-            world.is_advancing = False
+            world.is_advancing, world.way = False, (0, 0)
             self._shortcuts.lines_moved()
             self.movement.let_in(world)
             is_to_settle = world.closed is None and self.movement.revise(
@@ -172,10 +198,12 @@ class Operations:
         while True:
             passage = Passage.STOPPED if stride_ns is None else Passage.NONE
             while passage is Passage.STOPPED and world.passed_ns < goal_ns:
+                if self._canceled_ns:
+                    break
                 passage = self.pass_natively(world, goal_ns - world.passed_ns)
                 if passage is not Passage.NONE:
                     samples = self.settle(world, timeout_s, nap_ns=1)
-            if not (pending := self.movement.pending(world, samples)):
+            if self._canceled_ns or not (pending := self.movement.pending(world, samples)):
                 break
             if world.passed_ns != passed_ns:
                 passed_ns, since_ns = world.passed_ns, now_ns()
@@ -315,7 +343,7 @@ class Operations:
                 task = self._loop.tasks.get(stop.tid)
                 is_held = task is not None and task.held is not None
                 nap_ns = 1 if is_held else FIRST_NAP_NS  # perhaps all are at rest now
-                if now_ns() - began_ns < timeout_ns:
+                if now_ns() - began_ns < timeout_ns and not self._canceled_ns:
                     continue
             if world.closed is not None:
                 raise ClockClosed("the clock is closed")
@@ -333,7 +361,8 @@ class Operations:
             nap_ns = max(min(2 * nap_ns, LAST_NAP_NS), FIRST_NAP_NS) if is_known else 1
             if nap_ns > MAX_HOLD_NS:
                 self.movement.let_in(world)
-            if now_ns() - began_ns > timeout_ns:
+            canceled_ns = now_ns() - self._canceled_ns if self._canceled_ns else 0
+            if now_ns() - began_ns > timeout_ns or canceled_ns > _MAX_CANCEL_NS:
                 raise self._quiescence.not_settled(world, timeout_s, asking)
 
     def are_peers_quiet(self, world: ClockState) -> bool:

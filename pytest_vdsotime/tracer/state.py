@@ -294,6 +294,8 @@ class ClockState:
     """How far a program that looks for a later time is to be carried on."""
     passed_ns: int = 0
     """How far its lines have gone from deadline to deadline."""
+    way: tuple[int, int] = 0, 0
+    """`passed_ns` where the `advance` under way began, and where it is to end."""
     history: History = field(default_factory=new_history)
     """What has happened on it."""
 
@@ -314,11 +316,10 @@ class ClockState:
             yield
             return
         self.record(EventKind.BEGUN, 0, call)
-        raised = "an exception"
+        raised = ""
         try:
             yield
-            raised = ""
-        except Exception as error:
+        except BaseException as error:
             raised = type(error).__name__
             raise
         finally:

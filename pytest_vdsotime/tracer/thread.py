@@ -22,7 +22,7 @@ from pytest_vdsotime.availability import known_obstacle
 from pytest_vdsotime.errors import ClockClosed, TracingUnavailable, VdsoTimeError
 from pytest_vdsotime.kernel.spawn import PendingSpawns, Spawn
 from pytest_vdsotime.tracer.loop import Loop
-from pytest_vdsotime.tracer.operations import Autojump, Operations
+from pytest_vdsotime.tracer.operations import Autojump, Canceled, Operations
 from pytest_vdsotime.tracer.state import Future
 from pytest_vdsotime.tracer.takeover.native import NativeObjects
 from pytest_vdsotime.tracer.waker import CHILD_COMES, INTERRUPT, Waker, watch
@@ -54,6 +54,7 @@ class Tracer:
         self._ended = threading.Event()
         self._failure: BaseException | None = None
         self._operations: Operations
+        self._under_way: Future[Any] | None = None
 
     def load(self) -> NativeObjects:
         """Read the native objects, checked against this machine.
@@ -171,7 +172,48 @@ class Tracer:
 
     def operate(self, operation: Callable[[Operations], T]) -> T:
         """Run `operation` on the tracer thread, once no stop is being handled."""
-        return self.call_later(lambda _loop: operation(self._operations))
+        future = self.begin(operation)
+        try:
+            return future.result()
+        finally:
+            self.forget(future)
+
+    def begin(self, operation: Callable[[Operations], T]) -> Future[T]:
+        """As `operate`, without waiting for the answer, which is to be forgotten in the end.
+
+        Operations wait their turn.
+        """
+        self.check_usable()
+        future: Future[T] = Future()
+
+        def run() -> None:
+            if future.is_given():
+                return  # it was canceled before its turn
+            self._under_way = future
+            try:
+                future.give(self._operations.run(operation))
+            except Exception as error:
+                future.fail(error)
+            finally:
+                self._under_way = None
+
+        self.post(lambda loop: loop.later.append(run), future)
+        return future
+
+    def is_under_way(self, future: Future[Any]) -> bool:
+        """Whether an operation that has begun has had its turn, and not ended."""
+        return future is self._under_way
+
+    def cancel(self, future: Future[Any]) -> None:
+        """Have an operation stop at the next deadline, or not begin; its answer soon comes."""
+
+        def stop(_loop: Loop) -> None:
+            if self.is_under_way(future):
+                self._operations.cancel()
+            else:
+                future.fail(Canceled())
+
+        self.post(stop, future)
 
     def forget(self, future: Future[Any]) -> None:
         """Nobody waits for `reply` any more."""

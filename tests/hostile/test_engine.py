@@ -34,8 +34,9 @@ SLEEPER = "import time\nfor _ in range(400): time.sleep(1)"
 FEW_DESCRIPTORS = """
 import os, resource, sys
 from subprocess import PIPE
-from pytest_vdsotime import FrozenClock, NotSettled
+from pytest_vdsotime import FrozenClock, NotSettled, progress
 
+progress.FIRST_S = 1000  # a slow machine is not spoken of
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 with FrozenClock(0) as clock:
     threads = clock.popen([sys.argv[1], "300"], stdin=PIPE, stdout=PIPE, text=True, bufsize=1)

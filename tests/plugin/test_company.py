@@ -82,6 +82,88 @@ async def test_python():
     run(source, "-W", "error", plugins=[plugin]).assert_outcomes(passed=3)
 
 
+# Asks a server once a minute, and is busy until it has the answer.
+ASKS = """
+import socket, sys, time
+server = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+server.setblocking(False)
+while True:
+    time.sleep(60)
+    server.send(time.strftime("%H:%M ").encode())
+    while True:
+        try:
+            server.recv(1)
+            break
+        except BlockingIOError:
+            pass
+"""
+
+
+@pytest.mark.parametrize("plugin", ["asyncio", "anyio"])
+def test_awaited_verbs(run: Run, pytester: pytest.Pytester, plugin: str) -> None:
+    """Under each event loop that the plugin has, with a server in a fixture on the same loop."""
+    if plugin == "asyncio":
+        pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
+    source = f"""
+import asyncio
+import sys
+import anyio
+import pytest_asyncio
+pytestmark = [pytest.mark.{plugin}, pytest.mark.frozen_time("1970-01-01", monotonic="freeze")]
+LOOPS = [("asyncio", {{"use_uvloop": False}}), ("asyncio", {{"use_uvloop": True}}), "trio"]
+
+if "{plugin}" == "anyio":
+    @pytest.fixture(params=LOOPS, ids=["asyncio", "uvloop", "trio"])
+    def anyio_backend(request):
+        return request.param
+
+    @pytest.fixture
+    async def server():
+        asked = []
+        async def answer(stream):
+            async with stream:
+                async for text in stream:
+                    asked.append(text.decode())
+                    await stream.send(b"!")
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        async with listener, anyio.create_task_group() as group:
+            group.start_soon(listener.serve, answer)
+            yield listener.extra(anyio.abc.SocketAttribute.local_port), asked
+            group.cancel_scope.cancel()
+else:
+    @pytest_asyncio.fixture
+    async def server():
+        asked, ended = [], asyncio.Event()
+        async def answer(reader, writer):
+            while text := await reader.read(10):
+                asked.append(text.decode())
+                writer.write(b"!")
+            writer.close()
+            ended.set()
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            yield server.sockets[0].getsockname()[1], asked
+            await ended.wait()
+
+async def test_hour(frozen_clock, server):
+    port, asked = server
+    command = [sys.executable, "-Sc", {ASKS!r}, str(port)]
+    asks = subprocess.Popen(command, env={{"TZ": "UTC"}})
+    try:
+        await frozen_clock.aio.settle()
+        await frozen_clock.aio.advance(minutes=61, timeout=30)
+        times = "".join(asked).split()
+        assert len(times) == 61 and times[0] == "00:01" and times[-1] == "01:01"
+        with anyio.move_on_after(0.2) as scope:
+            await frozen_clock.aio.advance(days=2_000_000, timeout=30)
+        assert scope.cancelled_caught
+    finally:
+        asks.kill()
+        asks.wait()
+"""
+    done = run(source, "-W", "error", plugins=[plugin])
+    done.assert_outcomes(passed=3 if plugin == "anyio" else 1)
+
+
 @pytest.mark.parametrize("distribution", ["load", "loadgroup"])
 def test_xdist(run: Run, distribution: str) -> None:
     source = """

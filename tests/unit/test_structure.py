@@ -29,9 +29,9 @@ ROWS = (
     ("clock",),
     ("patching",),
     ("aio",),
-    ("popen",),
+    ("popen", "verbs"),
     ("session",),
-    ("report",),
+    ("progress", "report"),
     ("processes", "spawning"),
     ("tracer.thread",),
     ("tracer.operations",),
@@ -51,7 +51,7 @@ ROWS = (
     ("arch", "events", "options"),
     ("ntp", "python_clock", "timeline"),
     ("abi",),
-    ("errors", "faults"),
+    ("errors", "faults", "terminal"),
 )
 #: Folders that are one room each; the tracer's own rooms have rows.
 FOLDERS = ("arch", "cli", "kernel", "report", "tracer.calls", "tracer.takeover")
@@ -73,6 +73,7 @@ SMALL = {
     "python_clock": "imports time-machine, which is optional",
     "report": "says what the folder is",
     "report.html": "the page is report.html",
+    "terminal": "all that pytest's start needs of it",
     "tracer": "the essay",
     "tracer.takeover.start": "the one way to start",
     "tracer.takeover": "says what the folder is",
