@@ -303,7 +303,7 @@ def test_close_is_not_canceled(clock: FrozenClock, start: Start, run: Run) -> No
             scope.cancel()
             await clock.aio.close()
         assert scope.cancelled_caught
-        assert not [one for one in threading.enumerate() if one.name.startswith("vdsotime")]
+        assert not [one for one in threading.enumerate() if one.name == "vdsotime-close"]
         with pytest.raises(ClockClosed):
             clock.time()
 

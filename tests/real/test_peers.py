@@ -6,6 +6,7 @@ beyond it. So without patience every question would time out.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import socketserver
 import sys
@@ -207,6 +208,33 @@ def test_settle_waits_for_the_answer(answers: type[Answers]) -> None:
             time.sleep(0.01)
         clock.settle()
         assert program.communicate(timeout=CEILING_S)[0] == "ok"
+
+
+def test_awaited_verbs(tmp_path: Path) -> None:
+    """The server is on the loop of the test itself, which runs on meanwhile."""
+    out = tmp_path / "out"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, EOFError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                await asyncio.sleep(0.05)
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+                await writer.drain()
+                writer.write(b"ok")
+
+    async def main() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        with FrozenClock(START) as clock:
+            clock.popen([sys.executable, "-c", PYTHON, "127.0.0.1", str(port), str(out)])
+            await clock.aio.settle()
+            await clock.aio.advance(ASKED)
+            server.close()
+            assert counts(out) == [(number, 0) for number in range(1, ASKED + 1)]
+            # The program's end is the connection's.
+            await clock.aio.close()
+
+    asyncio.run(main())
 
 
 # --- peers that do not answer ---------------------------------------------------------------------
