@@ -4,7 +4,7 @@ A program states its runs in its first lines:
 
     // run: start=1970-01-01T00:00:00Z on=static,dynamic bare=fails
 
-start, rate, monotonic   of the clock, as are waits, grace and autojump (yes, or real seconds); a
+start, rate, monotonic   of the clock, as are waits, grace, stride and autojump (yes, or seconds); a
                          start that is `now` is the host's
 on                       how it is linked (default: static); a run for each
 args                     further arguments

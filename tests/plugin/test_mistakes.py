@@ -43,6 +43,8 @@ def test_option_names_the_accepted_forms(run: Run) -> None:
         ("vdso_autojump", "-1", "*not negative*"),
         ("vdso_grace", "short", "*seconds*"),
         ("vdso_grace", "-1", "*not negative*"),
+        ("vdso_patience", "long", "*real seconds*"),
+        ("vdso_patience", "-1", "*patience is*not negative*"),
         ("vdso_unavailable", "ignore", "*'error' or 'skip'*"),
     ],
 )
@@ -63,6 +65,8 @@ def test_ini(run: Run, pytester: pytest.Pytester, key: str, value: str, accepted
         ("waits='never'", "*'follow' or 'real'*"),
         ("grace=-1", "*not negative*"),
         ("grace='short'", "*a number of seconds*"),
+        ("patience=-1", "*not negative*"),
+        ("patience='long'", "*a number of real seconds*"),
         ("autojump='soon'", "*a bool or a number of real seconds*"),
         ("autojump=True, waits='real'", "*cannot be with waits='real'*"),
         ("python='yes'", "*a bool*"),
