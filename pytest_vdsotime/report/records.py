@@ -1,7 +1,8 @@
 """Events as plain records, and what becomes of many: equal waits, one after the other, are one.
 
 A server that wakes ten times a second waits 3000 times in five minutes. That is one record, which
-says how often, how long each, and from when to when.
+says how often, how long each, and from when to when. So are equal expiries of a timer, and equal
+children of a process, as a loop of a shell has them.
 """
 
 from __future__ import annotations
@@ -18,9 +19,18 @@ FOLDED: Final = "folded"
 WAITS: Final = "waits"
 FIRES: Final = "fires"
 CALLS: Final = "calls"
+LIVES: Final = "lives"
+
+_EXECUTED: Final = EventKind.EXECUTED.value
+#: All that a child does which is folded, beside being born and ending.
+_OF_A_LIFE: Final = {
+    _EXECUTED,
+    *(EventKind.WAITS.value, EventKind.WAITED.value),
+    *(EventKind.EXPIRED.value, EventKind.FIRED.value),
+}
 
 #: So many of a kind are told one by one.
-_FEW: Final = 3
+_FEW: Final = {WAITS: 3, FIRES: 3, CALLS: 3, LIVES: 20}
 #: Waits are equal whose lengths differ by no more than a quarter, or by a millisecond: timeouts are
 #: rounded.
 _ALIKE: Final = 1.25
@@ -51,13 +61,14 @@ class Part(NamedTuple):
     """What is alike among folded events."""
 
     name: str
-    """The system call, the kind of timer, the call of the test."""
+    """The system call, the kind of timer, the call of the test, the child's command line."""
     clock: str
+    """Of children: how they have ended."""
     is_expired: bool
     """The time of these waits has come."""
     times: int
     shortest_ns: int
-    """Virtual time: of a wait or a call; of timers, from one expiry to the next."""
+    """Virtual time: of a wait, a call or a life; of timers, from one expiry to the next."""
     longest_ns: int
 
 
@@ -65,7 +76,7 @@ class Folded(NamedTuple):
     """What follows a record of the kind FOLDED, on the same thread, until its end."""
 
     of: str
-    """WAITS, FIRES or CALLS."""
+    """WAITS, FIRES, CALLS or LIVES."""
     real_ns: int
     """The end."""
     wall_ns: int
@@ -123,7 +134,7 @@ def waits(events: Sequence[EventRecord]) -> Iterator[Span]:
                 begin = begun.pop(one)
                 yield Span(begin, event, one in expired or _is_over(begin, event))
             expired.discard(one)
-        if folded is not None:
+        if folded is not None and folded.of == WAITS:
             over = sum(part.times for part in folded.parts if part.is_expired)
             yield Span(event, folded.end_of(event), 2 * over >= folded.times)
         if kind == EventKind.WAITS.value:
@@ -177,8 +188,9 @@ def _fold(events: Sequence[EventRecord], *, is_loose: bool) -> list[EventRecord]
         run.append(unit)
     dropped: set[int] = set()
     records: dict[int, EventRecord] = {}
-    for run in complete:
-        if len(run) <= _FEW:
+    # Last those of whole children, whose waits may be folded too.
+    for run in sorted(complete, key=lambda run: run[0].track[0] == LIVES):
+        if len(run) <= _FEW[run[0].track[0]]:
             continue
         for unit in run:
             dropped.update(unit.indexes)
@@ -186,7 +198,7 @@ def _fold(events: Sequence[EventRecord], *, is_loose: bool) -> list[EventRecord]
         records[first] = _folded(events[first], events[run[-1].end], run)
         dropped.remove(first)
         # The expiry that an arrow of the trace leads to.
-        second = run[0].indexes[1:2]
+        second = run[0].indexes[1:2] if run[0].track[0] == WAITS else ()
         dropped.difference_update(
             number for number in second if events[number].kind == EventKind.EXPIRED.value
         )
@@ -196,10 +208,10 @@ def _fold(events: Sequence[EventRecord], *, is_loose: bool) -> list[EventRecord]
 
 
 def _continues(unit: _Unit, run: Sequence[_Unit], is_loose: bool) -> bool:
-    of = unit.track[0]
-    if unit.epoch != run[-1].epoch or (
-        unit.part != run[-1].part and not (is_loose and of == WAITS)
-    ):
+    of, last = unit.track[0], run[-1]
+    if unit.epoch != last.epoch or unit.indexes[0] < last.end:
+        return False
+    if unit.part != last.part and not (is_loose and of in (WAITS, LIVES)):
         return False
     # How far the first expiry was from the one before is not known.
     alike = run[1:] if of == FIRES else run
@@ -211,26 +223,38 @@ def _continues(unit: _Unit, run: Sequence[_Unit], is_loose: bool) -> bool:
 
 def _units(events: Sequence[EventRecord], is_loose: bool) -> Iterator[_Unit]:
     begun: dict[int, list[int]] = {}
+    lives: dict[int, list[int]] = {}
     before: dict[tuple[str, int, str], int] = {}
     breaks, breaks_of = 0, Counter[int]()
 
-    def unit(of: str, is_expired: bool, indexes: list[int], end: int) -> _Unit:
+    def unit(
+        of: str, part: tuple[str, str], indexes: list[int], end: int, is_expired: bool = True
+    ) -> _Unit:
         first, last = events[indexes[0]], events[end]
-        name, clock = (first.what, "") if of == CALLS else first.what[:2]
-        track = (of, first.tid, name if of == FIRES else "")
+        track = (of, first.pid if of == LIVES else first.tid, part[0] if of == FIRES else "")
         length_ns = last.monotonic_ns - before.get(track, first.monotonic_ns)
-        epoch = (breaks, breaks_of[first.tid])
-        return _Unit(track, epoch, (name, clock, is_expired), indexes, end, length_ns)
+        epoch = (breaks, 0 if of == LIVES else breaks_of[first.tid])
+        return _Unit(track, epoch, (*part, is_expired), indexes, end, length_ns)
 
     for number, event in enumerate(events):
-        kind, tid = event.kind, event.tid
+        kind, pid, tid = event.kind, event.pid, event.tid
+        if pid in lives:
+            lives[pid].append(number)
+            if kind == EventKind.ENDED.value:
+                life = lives.pop(pid)
+                yield unit(LIVES, (_command(events, life), event.what), life, number)
+            elif kind not in _OF_A_LIFE:
+                del lives[pid]
+        if kind == EventKind.BORN.value:
+            lives[event.what] = [number]
         if kind in (EventKind.WAITS.value, EventKind.WAITED.value):
             if tid in begun:
                 indexes = begun.pop(tid)
-                is_expired = len(indexes) > 1 or _is_over(events[indexes[0]], event)
+                first = events[indexes[0]]
+                is_expired = len(indexes) > 1 or _is_over(first, event)
                 if kind == EventKind.WAITED.value:
                     indexes.append(number)
-                yield unit(WAITS, is_expired, indexes, number)
+                yield unit(WAITS, tuple(first.what[:2]), indexes, number, is_expired)
             if kind == EventKind.WAITS.value:
                 begun[tid] = [number]
         elif kind == EventKind.EXPIRED.value:
@@ -238,15 +262,21 @@ def _units(events: Sequence[EventRecord], is_loose: bool) -> Iterator[_Unit]:
         elif kind == EventKind.BEGUN.value and is_loose:
             begun[tid] = [number]
         elif kind == EventKind.DONE.value and tid in begun and not event.what[1]:
-            yield unit(CALLS, True, [*begun.pop(tid), number], number)
+            yield unit(CALLS, (event.what[0], ""), [*begun.pop(tid), number], number)
         elif kind == EventKind.FIRED.value:
-            fired = unit(FIRES, True, [number], number)
+            fired = unit(FIRES, tuple(event.what[:2]), [number], number)
             before[fired.track] = event.monotonic_ns
             yield fired
         else:
             begun.pop(tid, None)
             breaks_of[tid] += 1
-            breaks += not event.pid or kind == EventKind.SET.value
+            breaks += not pid or kind == EventKind.SET.value
+
+
+def _command(events: Sequence[EventRecord], life: Sequence[int]) -> str:
+    """Return what a child has executed last; one that has executed nothing is as its parent."""
+    commands = [events[number] for number in life if events[number].kind == _EXECUTED]
+    return str(commands[-1].what if commands else events[life[0]].name)
 
 
 def _folded(begin: EventRecord, end: EventRecord, run: Sequence[_Unit]) -> EventRecord:
@@ -272,6 +302,9 @@ def _text(begin: EventRecord, folded: Folded) -> str:
     if folded.of == FIRES:
         (part,) = folded.parts
         return f"{who}: its {part.name} fires {part.times} times, every {_lengths(part)}, {until}"
+    if folded.of == LIVES:
+        each = ", ".join(f"{part.name}, {part.times} times ({part.clock})" for part in folded.parts)
+        return f"{who} has children, one after the other: {each}, {until}"
     each = ", ".join(
         f"{part.times} times in {part.name} for {_lengths(part)}"
         f"{'' if part.is_expired else ' (ended before the time)'}"

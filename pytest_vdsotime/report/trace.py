@@ -22,6 +22,7 @@ from pytest_vdsotime.report.records import (
     CALLS,
     FIRES,
     FOLDED,
+    LIVES,
     WAITS,
     EventRecord,
     Folded,
@@ -124,6 +125,8 @@ class TraceFile:
             elif event.kind == FOLDED and event.what[0] == CALLS:
                 stepped_ns = Folded.of_record(event).real_ns
                 yield self._fold(clock, event, start_ns)
+            elif event.kind == FOLDED and event.what[0] == LIVES:
+                yield from self._lives(event, start_ns)
             elif event.kind in _INSTANTS:
                 yield self._instant(clock, event, start_ns)
         for pid, begun in clock.programs.items():
@@ -271,6 +274,17 @@ class TraceFile:
         end = folded.end_of(begin)
         return self._slice(process, thread, f"{name} × {folded.times}", begin, end, arguments)
 
+    def _lives(self, begin: EventRecord, start_ns: int) -> Iterator[Record]:
+        """Equal children that follow each other, on a track of their own."""
+        folded = Folded.of_record(begin)
+        name = ", ".join(dict.fromkeys(part.name for part in folded.parts))
+        track = next(self._numbers)
+        yield from _named("process", track, track, f"{name} ({folded.times} processes)")
+        yield _sorted(track)
+        yield from _named("thread", track, track, f"children of {begin.pid}")
+        arguments, end = _folded(begin, folded, start_ns), folded.end_of(begin)
+        yield self._slice(track, track, f"{name} × {folded.times}", begin, end, arguments)
+
     def _arrow(
         self, clock: _Clock, event: EventRecord, start_ns: int, *, is_step: bool
     ) -> Iterator[Record]:
@@ -337,7 +351,7 @@ def _folded(begin: EventRecord, folded: Folded, start_ns: int) -> Record:
     for part in folded.parts:
         about: Record = {"name": part.name, "times": part.times}
         if folded.of != CALLS:
-            about["clock"] = part.clock
+            about["ended" if folded.of == LIVES else "clock"] = part.clock
         if folded.of == WAITS:
             about["its time has come"] = part.is_expired
         lengths_ns = {"shortest": part.shortest_ns, "longest": part.longest_ns}

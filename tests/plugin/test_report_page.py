@@ -46,6 +46,11 @@ def test_two_days(frozen_clock):
     frozen_clock.advance(304)
     frozen_clock.advance(hours=12, stride="30 min")
 
+@pytest.mark.frozen_time("2030-01-01", monotonic="freeze")
+def test_shell(frozen_clock):
+    frozen_clock.popen(["sh", "-c", "while :; do sleep 1; done"])
+    frozen_clock.advance(minutes=5, timeout=30)
+
 @pytest.mark.frozen_time("2030-01-01")
 def test_rates(frozen_clock):
     frozen_clock.popen(["sleep", "100"])
@@ -181,7 +186,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = ["-p", "no:cacheprovider", "-p", "no:randomly", f"--basetemp={directory}/base"]
     command = [sys.executable, "-m", "pytest", "-q", *options, *names, "test_it.py"]
     ran = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=50)
-    assert "13 passed" in ran.stdout, ran.stdout + ran.stderr
+    assert "14 passed" in ran.stdout, ran.stdout + ran.stderr
     return directory
 
 
@@ -259,6 +264,8 @@ def test_what_is_said(files: Path, page: Any) -> None:
     for label in ("advance(2 d)", "advance(12 h, stride=30 min)"):
         assert [label, ["inside", "call"]] in tests["test_two_days"]["inside"]
     assert "sleep 6h × 11" in tests["test_two_days"]["texts"]
+    assert any(one.startswith("sleep 1 × 30") for one in tests["test_shell"]["texts"])
+    assert re.search(r"sleep 1, (299|300) times \(exit status 0\), until", str(tests["test_shell"]))
     assert any("advance(5 min 4 s)" in one for one in tests["test_two_days"]["titles"])
     assert tests["test_two_days"]["facts"] == "12 programs · 2 d 12 h 5 min 4 s"
     assert ["rate 60", ["inside", "rate"]] in tests["test_rates"]["inside"]

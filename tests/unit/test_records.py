@@ -26,6 +26,11 @@ def records(told: Iterable[Told]) -> list[EventRecord]:
     ]
 
 
+def by_process(told: Iterable[Told]) -> list[EventRecord]:
+    """Likewise, where each thread is a process."""
+    return [event._replace(pid=event.tid) for event in records(told)]
+
+
 def wait(begin: int, end: int, tid: int = 1, what: Any = SLEEP, expires: bool = True) -> list[Told]:
     expired = [(end, "expired", tid, what)] if expires else []
     return [(begin, "waits", tid, what), *expired, (end, "waited", tid, None)]
@@ -118,6 +123,49 @@ def test_a_timer() -> None:
         == "server (pid 1): its alarm fires 60 times, every 1 s, until 1970-01-01T00:01:00Z"
     )
     assert [*waits([event])] == []
+
+
+def life(begin: int, end: int, pid: int, command: str = "sleep 1", status: int = 0) -> list[Told]:
+    return [
+        (begin, "born", 1, pid),
+        (begin, "executed", pid, command),
+        *wait(begin, end, pid),
+        (end, "ended", pid, f"exit status {status}"),
+    ]
+
+
+def test_children_one_after_the_other() -> None:
+    told = [one for n in range(30) for one in life(n * 1000, n * 1000 + 1000, 100 + n)]
+    events = fold(by_process([(0, "executed", 1, "sh"), *told, (30_000, "ended", 1, "killed")]))
+    assert kinds(events) == ["executed", FOLDED, "ended"]
+    assert folded(events)[0].parts == [
+        Part("sleep 1", "exit status 0", True, 30, 1000 * MS, 1000 * MS)
+    ]
+    assert events[1].text == (
+        "server (pid 1) has children, one after the other: sleep 1, 30 times (exit status 0), "
+        "until 1970-01-01T00:00:30Z"
+    )
+    assert [*waits(events)] == []
+
+
+def test_other_children_are_told() -> None:
+    """At the same time, few, with children or warnings of their own."""
+    at_once = [one for n in range(30) for one in life(0, 0, 100 + n)[:-1]]
+    at_once += [(1, "ended", 100 + n, "exit status 0") for n in range(30)]
+    few = [one for n in range(19) for one in life(2, 3, 200 + n)]
+    with_children = [
+        one
+        for n in range(30)
+        for one in (
+            (4, "born", 1, 300 + n),
+            (4, "born", 300 + n, 400 + n),
+            (4, "ended", 400 + n, "exit status 0"),
+            (4, "ended", 300 + n, "exit status 0"),
+        )
+    ]
+    events = by_process([*at_once, (1, "born", 1, 5), *few, *with_children])
+    ends = [event.tid for event in fold(events) if event.kind in ("ended", FOLDED)]
+    assert ends == [event.tid for event in events if event.kind == "ended"]
 
 
 def test_where_there_are_too_many() -> None:
