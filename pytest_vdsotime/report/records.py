@@ -22,11 +22,12 @@ CALLS: Final = "calls"
 LIVES: Final = "lives"
 
 _EXECUTED: Final = EventKind.EXECUTED.value
+_EXPIRED: Final = EventKind.EXPIRED.value
 #: All that a child does which is folded, beside being born and ending.
 _OF_A_LIFE: Final = {
     _EXECUTED,
     *(EventKind.WAITS.value, EventKind.WAITED.value),
-    *(EventKind.EXPIRED.value, EventKind.FIRED.value),
+    *(_EXPIRED, EventKind.FIRED.value),
 }
 
 #: So many of a kind are told one by one.
@@ -120,9 +121,13 @@ def waits(events: Sequence[EventRecord]) -> Iterator[Span]:
     expired: set[int] = set()
     for event in events:
         kind, tid = event.kind, event.tid
-        if kind == EventKind.EXPIRED.value:
+        if kind == _EXPIRED:
             expired.add(tid)
             continue
+        if kind == EventKind.WAITS.value and tid not in expired:
+            begin = begun.get(tid)
+            if begin is not None and begin.what == event.what:
+                continue  # a call that goes on until the same deadline, as one that was interrupted
         folded = Folded.of_record(event) if kind == FOLDED else None
         if kind == EventKind.FIRED.value or (folded and folded.of == FIRES) or not tid:
             continue
@@ -198,10 +203,9 @@ def _fold(events: Sequence[EventRecord], *, is_loose: bool) -> list[EventRecord]
         records[first] = _folded(events[first], events[run[-1].end], run)
         dropped.remove(first)
         # The expiry that an arrow of the trace leads to.
-        second = run[0].indexes[1:2] if run[0].track[0] == WAITS else ()
-        dropped.difference_update(
-            number for number in second if events[number].kind == EventKind.EXPIRED.value
-        )
+        if run[0].track[0] == WAITS:
+            expiries = [one for one in run[0].indexes if events[one].kind == _EXPIRED]
+            dropped.difference_update(expiries[:1])
     return [
         records.get(number, event) for number, event in enumerate(events) if number not in dropped
     ]
@@ -223,6 +227,7 @@ def _continues(unit: _Unit, run: Sequence[_Unit], is_loose: bool) -> bool:
 
 def _units(events: Sequence[EventRecord], is_loose: bool) -> Iterator[_Unit]:
     begun: dict[int, list[int]] = {}
+    expired: set[int] = set()
     lives: dict[int, list[int]] = {}
     before: dict[tuple[str, int, str], int] = {}
     breaks, breaks_of = 0, Counter[int]()
@@ -249,16 +254,21 @@ def _units(events: Sequence[EventRecord], is_loose: bool) -> Iterator[_Unit]:
             lives[event.what] = [number]
         if kind in (EventKind.WAITS.value, EventKind.WAITED.value):
             if tid in begun:
+                first, is_expired = events[begun[tid][0]], tid in expired
+                if kind == EventKind.WAITS.value and not is_expired and first.what == event.what:
+                    begun[tid].append(number)
+                    continue
                 indexes = begun.pop(tid)
-                first = events[indexes[0]]
-                is_expired = len(indexes) > 1 or _is_over(first, event)
+                is_expired = is_expired or _is_over(first, event)
                 if kind == EventKind.WAITED.value:
                     indexes.append(number)
                 yield unit(WAITS, tuple(first.what[:2]), indexes, number, is_expired)
             if kind == EventKind.WAITS.value:
                 begun[tid] = [number]
-        elif kind == EventKind.EXPIRED.value:
+                expired.discard(tid)
+        elif kind == _EXPIRED:
             begun.get(tid, []).append(number)
+            expired.add(tid)
         elif kind == EventKind.BEGUN.value and is_loose:
             begun[tid] = [number]
         elif kind == EventKind.DONE.value and tid in begun and not event.what[1]:

@@ -74,6 +74,19 @@ def test_a_wait_ends_with_the_next_one() -> None:
     ]
 
 
+def test_a_wait_that_was_interrupted_goes_on() -> None:
+    told: list[Told] = []
+    for n in range(10):
+        at, what = n * 100, [*SLEEP[:2], n * 100 + 100]
+        told += [(at, "waits", 1, what)] * 2
+        told += [(at + 100, "expired", 1, what)]
+    events = fold(records([*told, (1000, "waited", 1, None)]))
+    assert kinds(events) == [FOLDED, "expired"]
+    assert folded(events)[0].times == 10
+    (span,) = waits(records(told[:3]))
+    assert (span.begin.real_ns, span.is_expired) == (0, True)
+
+
 @pytest.mark.parametrize(
     "between", [(0, "begun", 0, "settle()"), (0, "born", 1, 7), (0, "set", 2, 0)]
 )
