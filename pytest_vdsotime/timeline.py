@@ -257,6 +257,26 @@ def format_instant(instant_ns: int) -> str:
     return to_datetime(instant_ns).isoformat().replace("+00:00", "Z")
 
 
+def format_span(span_ns: int) -> str:
+    """Return a span as text, such as ``2 d``, ``5 min 4 s``, ``1.5 s``, ``20 ms``.
+
+    From a second on to the millisecond, below to the nanosecond.
+    """
+    sign, span_ns = "-" if span_ns < 0 else "", abs(span_ns)
+    if span_ns < 1000:
+        return f"{sign}{span_ns} ns" if span_ns else "0 s"
+    if span_ns < 1_000_000:
+        return f"{sign}{span_ns / 1000:.12g} µs"
+    milliseconds = round(span_ns / 1_000_000)
+    if milliseconds < 1000:
+        return f"{sign}{span_ns / 1_000_000:.12g} ms"
+    minutes, milliseconds = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = ((days, "d"), (hours, "h"), (minutes, "min"), (milliseconds / 1000, "s"))
+    return sign + " ".join(f"{number:.12g} {unit}" for number, unit in parts if number)
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
     """Seconds of a line per real second, as the stub multiplies: ``mult / 2**shift``."""

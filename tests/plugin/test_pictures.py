@@ -148,13 +148,13 @@ def test_trace(directory: Path) -> None:
     assert hour["args"]["ended"] == "exit status 0"
     calls = [one["name"] for one in slices(records, r"advance.*|move_to.*|settle.*")]
     assert sorted(calls) == [
-        "advance(300)",
-        "advance(7200)",
+        "advance(2 h)",
+        "advance(5 min)",
         "move_to(2031-01-01T00:00:00Z)",
         "settle()",
     ]
     # The arrow to the sleep comes from within that call.
-    (call,) = slices(records, r"advance\(7200\)")
+    (call,) = slices(records, r"advance\(2 h\)")
     sources = [one for one in records if one["ph"] == "s" and one["pid"] == call["pid"]]
     assert any(call["ts"] <= one["ts"] <= call["ts"] + call["dur"] for one in sources)
     counted = {value for one in records if one["ph"] == "C" for value in one["args"].values()}
@@ -189,7 +189,7 @@ def test_page(directory: Path, real_program: Find, tmp_path: Path) -> None:
     assert "test_it.py::test_fails" in failed
     assert "wall line 2030-01-01 00:00:00 → 2031-01-01 00:00:00" in failed
     assert ">+1 h</text>" in failed
-    for label in ("the test", "advance(7200)", "move_to(2031-01-01T00:00:00Z)", "sleep 1h", "cat"):
+    for label in ("the test", "advance(2 h)", "move_to(2031-01-01T00:00:00Z)", "sleep 1h", "cat"):
         assert f"{label}</text>" in failed
     # A sleep that was woken, one that was not; how processes ended, and when on the clock.
     assert (failed.count('<rect class="due"'), failed.count('<rect class="wait"')) == (1, 1)

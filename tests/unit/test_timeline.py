@@ -17,6 +17,7 @@ from pytest_vdsotime.timeline import (
     Line,
     Rate,
     format_instant,
+    format_span,
     initial_lines,
     parse_delta,
     parse_instant,
@@ -232,3 +233,26 @@ def test_host_offsets() -> None:
 def test_now_rounds_down_to_microseconds() -> None:
     assert timeline.to_datetime(1999) == datetime(1970, 1, 1, 0, 0, 0, 1, tzinfo=UTC)
     assert timeline.to_datetime(-1) == datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (172800, "2 d"),
+        (304, "5 min 4 s"),
+        (93784.123, "1 d 2 h 3 min 4.123 s"),
+        (3600.0001, "1 h"),
+        (1.5, "1.5 s"),
+        (0.9999999, "1 s"),
+        (59.9999, "1 min"),
+        (0.1, "100 ms"),
+        (0.0025, "2.5 ms"),
+        (1.5e-6, "1.5 µs"),
+        (5e-9, "5 ns"),
+        (-90, "-1 min 30 s"),
+        (3652058 * 86400, "3652058 d"),
+    ],
+)
+def test_spans_in_words(seconds: float, text: str) -> None:
+    assert format_span(round(seconds * S)) == text
