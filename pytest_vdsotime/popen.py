@@ -13,6 +13,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import IO, Any, AnyStr, TypeAlias, TypedDict, cast
 
 from pytest_vdsotime.errors import VdsoTimeError
@@ -74,6 +75,8 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
         self._session = session
         super().__init__(*args, **keywords)
         session.add(self)
+        if self._exited is not None:
+            self._exited.then(partial(session.has_ended, self))
         try:
             session.raise_news()
         except BaseException:
@@ -177,6 +180,14 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
         self._close_pipes()
         self._wait(timeout=None)
 
+    def __del__(self, *args: Any, **keywords: Any) -> None:
+        """Reap in silence what has ended: it is the clock's to see to, not the test's."""
+        if self._exited is not None and self.returncode is None and self._exited.is_given():
+            with suppress(VdsoTimeError):  # the tracer has failed, and says so elsewhere
+                self._collect()
+            self._close_pipes()
+        super().__del__(*args, **keywords)  # type: ignore[misc]
+
     def _close_pipes(self) -> None:
         for stream in (self.stdin, self.stdout, self.stderr):
             if stream is not None:
@@ -195,7 +206,10 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
 
     def _internal_poll(self, *args: Any, **keywords: Any) -> int | None:
         if self._exited is None:
+            is_new = self.returncode is None
             status: int | None = super()._internal_poll(*args, **keywords)  # type: ignore[misc]
+            if is_new and status is not None:
+                self._session.has_ended(self)
             return status
         if self.returncode is None and self._exited.is_given():
             self._collect()
@@ -203,7 +217,9 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
 
     def _wait(self, timeout: float | None) -> int:
         if self._exited is None:
-            return super()._wait(timeout)  # type: ignore[misc, no-any-return]
+            status: int = super()._wait(timeout)  # type: ignore[misc]
+            self._session.has_ended(self)
+            return status
         if self.returncode is None:
             if not self._exited.wait(timeout):
                 assert timeout is not None

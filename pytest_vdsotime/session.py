@@ -71,6 +71,11 @@ class ClockSession:
         self._tracer = tracer or Tracer()
         self._world: ClockState | None = None
         self._programs: WeakSet[Program] = WeakSet()
+        """All that are to end with the clock."""
+        self._running: set[Program] = set()
+        """Those whose objects the clock keeps: a test need not keep what the clock ends."""
+        self._ended: deque[Program] = deque()
+        """Those of them that the clock need not keep any longer."""
         self._warnings: deque[str] = deque()
         self._is_closed = False
         self._python = PythonClock() if options.python else None
@@ -174,7 +179,17 @@ class ClockSession:
 
     def add(self, program: Program) -> None:
         """Have `program` end with the clock."""
+        while self._ended:
+            self._running.discard(self._ended.popleft())
         self._programs.add(program)
+        self._running.add(program)
+
+    def has_ended(self, program: Program) -> None:
+        """Keep `program` no longer than others do, from the start of the next one on.
+
+        Not at once: on the tracer thread no pipe of it is to be closed, which may take long.
+        """
+        self._ended.append(program)
 
     def leave_untraced(self, program: Program, reason: str) -> None:
         """Warn that `program` runs in real time, untouched; it ends with the clock like others."""
@@ -267,6 +282,8 @@ class ClockSession:
         finally:
             for program in tuple(self._programs):
                 program.end()
+            self._running.clear()
+            self._ended.clear()
             if self._owns_tracer:
                 self._tracer.close()
             if world is not None:
