@@ -15,7 +15,7 @@ from pytest_vdsotime.popen import Command, File, FrozenPopen, PopenKeywords, Wor
 from pytest_vdsotime.processes import AttachedProcess, PendingWait, TracedProcess, pending_waits
 from pytest_vdsotime.report import describe
 from pytest_vdsotime.session import ClockSession
-from pytest_vdsotime.timeline import Instant, Lines, Rate, Span
+from pytest_vdsotime.timeline import Instant, Lines, Rate, Span, TimedeltaKeywords
 from pytest_vdsotime.tracer.thread import Tracer
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class FrozenClock:
         *,
         stride: Span | EllipsisType | None = ...,
         timeout: float = 5.0,
-        **timedelta_kwargs: float,
+        **timedelta_kwargs: Unpack[TimedeltaKeywords],
     ) -> None:
         """Time passes: both lines move on by seconds, a timedelta, ``"1h30m"`` or ``hours=1``.
 
@@ -175,7 +175,7 @@ class FrozenClock:
         /,
         *,
         timeout: float = 5.0,
-        **timedelta_kwargs: float,
+        **timedelta_kwargs: Unpack[TimedeltaKeywords],
     ) -> None:
         """Jump on, as if the machine had slept for that long: `advance` in one stride.
 

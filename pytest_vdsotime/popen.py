@@ -186,7 +186,7 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
             with suppress(VdsoTimeError):  # the tracer has failed, and says so elsewhere
                 self._collect()
             self._close_pipes()
-        super().__del__(*args, **keywords)  # type: ignore[misc]
+        super().__del__(*args, **keywords)
 
     def _close_pipes(self) -> None:
         for stream in (self.stdin, self.stdout, self.stderr):

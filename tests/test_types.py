@@ -68,6 +68,14 @@ def test_mistakes(frozen_clock: FrozenClock) -> None:
         frozen_clock.run(ECHO, cwd=3.5)  # type: ignore[call-overload]
     with pytest.raises(TypeError):
         frozen_clock.check_call(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"no keyword 'hour' \(did you mean 'hours'\?\)"):
+        frozen_clock.advance(hour=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"no keyword 'day' \(did you mean 'days'\?\)"):
+        frozen_clock.jump(day=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="no keyword 'strides'; there are days, seconds, "):
+        frozen_clock.advance(1, strides=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        frozen_clock.advance(hours="1")  # type: ignore[arg-type]
 
 
 def test_pyright(tmp_path: Path) -> None:
