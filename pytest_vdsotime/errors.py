@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import TracebackType
 
 _MAX_NAMED = 5
 
@@ -59,3 +60,24 @@ class RealTimeWarning(UserWarning):
 
     The text names it and says why.
     """
+
+
+_FAULTS = AssertionError, AttributeError, ArithmeticError, LookupError, NameError
+
+
+def is_explained(error: BaseException | None) -> bool:
+    """Whether the line that has called the package explains an error: not so a fault in here."""
+    return not isinstance(error, _FAULTS)
+
+
+class Short:
+    """A context whose errors have a traceback as far as here: what is below has other frames."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, _kind: object, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if trace is not None and is_explained(error):
+            trace.tb_next = None

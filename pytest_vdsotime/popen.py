@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import IO, Any, AnyStr, TypeAlias, TypedDict, cast
 
-from pytest_vdsotime.errors import VdsoTimeError
+from pytest_vdsotime.errors import Short, VdsoTimeError
 from pytest_vdsotime.session import ClockSession
 from pytest_vdsotime.spawning import (
     Spawning,
@@ -73,7 +73,8 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
 
     def __init__(self, *args: Any, session: ClockSession, **keywords: Any) -> None:
         self._session = session
-        super().__init__(*args, **keywords)
+        with Short():
+            super().__init__(*args, **keywords)
         session.add(self)
         if self._exited is not None:
             self._exited.then(partial(session.has_ended, self))
@@ -237,7 +238,7 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
         self, input: AnyStr | None = None, timeout: float | None = None
     ) -> tuple[AnyStr, AnyStr]:
         """As `subprocess.Popen.communicate`; `timeout` is real time."""
-        with self._explained():
+        with Short(), self._explained():
             output = super().communicate(cast("Any", input), timeout)
             return cast("tuple[AnyStr, AnyStr]", output)
 
@@ -247,12 +248,13 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
         try:
             yield
         except subprocess.TimeoutExpired as error:
-            error.add_note(self._session.describe())
+            if not hasattr(error, "__notes__"):  # `communicate` calls `wait`
+                error.add_note(self._session.describe())
             raise
 
     def wait(self, timeout: float | None = None) -> int:
         """As `subprocess.Popen.wait`; `timeout` is real time."""
-        with self._explained():
+        with Short(), self._explained():
             status = super().wait(timeout)
         self._session.raise_news()
         return status

@@ -7,14 +7,16 @@ options, the tracer, the lines before the first program, the programs to end, th
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import warnings
 from collections import deque
 from collections.abc import Callable
+from types import FrameType
 from typing import Protocol, TypeVar
 from weakref import WeakSet
 
-from pytest_vdsotime.errors import ClockClosed, RealTimeWarning
+from pytest_vdsotime.errors import ClockClosed, RealTimeWarning, Short
 from pytest_vdsotime.options import Options
 from pytest_vdsotime.page import ClockPage
 from pytest_vdsotime.processes import (
@@ -35,6 +37,9 @@ from pytest_vdsotime.tracer.thread import Tracer
 
 T = TypeVar("T")
 
+#: Packages between a warning and the line that it is of.
+_BETWEEN = frozenset({"pytest_vdsotime", "subprocess", "asyncio", "contextlib"})
+
 
 class Program(Protocol):
     """A program that ends with its clock."""
@@ -49,6 +54,19 @@ class Program(Protocol):
 
     def end(self) -> None:
         """Kill and reap the program, if that is still to be done."""
+
+
+def _callers_level() -> int:
+    """Return how far the line that has called the package is from the function that asks."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and _package_of(frame) in _BETWEEN:
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def _package_of(frame: FrameType) -> str:
+    name: str = frame.f_globals.get("__name__", "")
+    return name.partition(".")[0]
 
 
 class ClockSession:
@@ -216,7 +234,7 @@ class ClockSession:
         tracer, world = self.start_tracing()
         process = Process(pid, world)
         process.origin = process
-        with explained(process):
+        with Short(), explained(process):
             tracer.call_later(lambda loop: loop.clocks.attach(process))
 
         def release() -> None:
@@ -233,7 +251,7 @@ class ClockSession:
         world = self._world
         for texts in (self._warnings, world.warnings if world else self._warnings):
             while texts:
-                warnings.warn(texts.popleft(), RealTimeWarning, stacklevel=3)
+                warnings.warn(texts.popleft(), RealTimeWarning, stacklevel=_callers_level())
         if world and world.errors:
             raise world.errors.popleft()
 
