@@ -88,10 +88,11 @@ class _Lifetimes:
         assert self._item is not None, "frozen_clock_factory is for fixtures and tests"
         note(self._item, clock)
         if not self._fixtures:
-            self._of_test.callback(clock.close)
+            self._of_test.callback(clock.session.close, f"the test {self._item.name}")
             return
         request = self._fixtures[-1]
-        request.addfinalizer(clock.close)
+        fixture = f"the fixture {request.fixturename} (scope {request.scope})"
+        request.addfinalizer(partial(clock.session.close, fixture))
         if request.scope != "function":
             self._lasting.append(clock)
             request.addfinalizer(partial(self._lasting.remove, clock))
@@ -302,9 +303,10 @@ def _vdsotime_clock(
     """Give the test its clock, for the fixture and for the freezing."""
     from pytest_vdsotime.clock import clock_on
 
-    with clock_on(_vdsotime_tracer, **parameters_of(request.node)) as clock:
-        note(request.node, clock)
-        yield clock
+    clock = clock_on(_vdsotime_tracer, **parameters_of(request.node))
+    note(request.node, clock)
+    yield clock
+    clock.session.close(f"the test {request.node.name}, whose frozen_clock it was")
 
 
 @pytest.fixture

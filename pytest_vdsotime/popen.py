@@ -77,7 +77,7 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
             super().__init__(*args, **keywords)
         session.add(self)
         if self._exited is not None:
-            self._exited.then(partial(session.has_ended, self))
+            self._exited.then(partial(session.programs.has_ended, self))
         try:
             session.raise_news()
         except BaseException:
@@ -210,7 +210,7 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
             is_new = self.returncode is None
             status: int | None = super()._internal_poll(*args, **keywords)  # type: ignore[misc]
             if is_new and status is not None:
-                self._session.has_ended(self)
+                self._session.programs.has_ended(self)
             return status
         if self.returncode is None and self._exited.is_given():
             self._collect()
@@ -219,7 +219,7 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
     def _wait(self, timeout: float | None) -> int:
         if self._exited is None:
             status: int = super()._wait(timeout)  # type: ignore[misc]
-            self._session.has_ended(self)
+            self._session.programs.has_ended(self)
             return status
         if self.returncode is None:
             if not self._exited.wait(timeout):

@@ -69,6 +69,36 @@ def _package_of(frame: FrameType) -> str:
     return name.partition(".")[0]
 
 
+class Programs:
+    """The programs of a clock, which keeps them: a test need not keep what the clock ends."""
+
+    def __init__(self) -> None:
+        self._all: WeakSet[Program] = WeakSet()
+        self._kept: set[Program] = set()
+        self._ended: deque[Program] = deque()
+
+    def add(self, program: Program) -> None:
+        """Have `program` end with the clock."""
+        while self._ended:
+            self._kept.discard(self._ended.popleft())
+        self._all.add(program)
+        self._kept.add(program)
+
+    def has_ended(self, program: Program) -> None:
+        """Keep `program` no longer than others do, from the start of the next one on.
+
+        Not at once: on the tracer thread no pipe of it is to be closed, which may take long.
+        """
+        self._ended.append(program)
+
+    def end(self) -> None:
+        """End them all."""
+        for program in tuple(self._all):
+            program.end()
+        self._kept.clear()
+        self._ended.clear()
+
+
 class ClockSession:
     """One clock of this process. Any thread may use it; after `os.fork` the child may not."""
 
@@ -88,14 +118,11 @@ class ClockSession:
         self._owns_tracer = tracer is None
         self._tracer = tracer or Tracer()
         self._world: ClockState | None = None
-        self._programs: WeakSet[Program] = WeakSet()
-        """All that are to end with the clock."""
-        self._running: set[Program] = set()
-        """Those whose objects the clock keeps: a test need not keep what the clock ends."""
-        self._ended: deque[Program] = deque()
-        """Those of them that the clock need not keep any longer."""
+        self.programs = Programs()
         self._warnings: deque[str] = deque()
         self._is_closed = False
+        self._closed = "closed"
+        """And since when, where that is known."""
         self._python = PythonClock() if options.python else None
         if self._python is not None:
             self._python.start(self.wall_ns)
@@ -197,17 +224,7 @@ class ClockSession:
 
     def add(self, program: Program) -> None:
         """Have `program` end with the clock."""
-        while self._ended:
-            self._running.discard(self._ended.popleft())
-        self._programs.add(program)
-        self._running.add(program)
-
-    def has_ended(self, program: Program) -> None:
-        """Keep `program` no longer than others do, from the start of the next one on.
-
-        Not at once: on the tracer thread no pipe of it is to be closed, which may take long.
-        """
-        self._ended.append(program)
+        self.programs.add(program)
 
     def leave_untraced(self, program: Program, reason: str) -> None:
         """Warn that `program` runs in real time, untouched; it ends with the clock like others."""
@@ -259,9 +276,10 @@ class ClockSession:
         """Return the clock, its threads and the last `events` events in words. Never raises."""
 
         def text() -> str:
-            tracer, lines = self._tracer, self.lines
-            is_closed = self._is_closed
-            return describe.told(tracer, self._world, lines, is_closed=is_closed, events=events)
+            closed = self._closed if self._is_closed else ""
+            return describe.told(
+                self._tracer, self._world, self.lines, closed=closed, events=events
+            )
 
         return describe.last_resort(text)
 
@@ -276,7 +294,7 @@ class ClockSession:
         """Raise ClockClosed for a closed clock, and in a forked child."""
         self._check_owner()
         if self._is_closed:
-            raise ClockClosed("the clock is closed")
+            raise ClockClosed(f"the clock is {self._closed}")
 
     def _check_owner(self) -> None:
         if os.getpid() != self._owner:
@@ -284,13 +302,19 @@ class ClockSession:
                 "this clock belongs to the parent process: after os.fork(), make a new one"
             )
 
-    def close(self) -> None:
-        """Kill and reap every program on this clock. Idempotent. Raises as `raise_news`."""
+    def close(self, behind: str = "") -> None:
+        """Kill and reap every program on this clock. Idempotent. Raises as `raise_news`.
+
+        `behind`: what has ended before the clock, such as a fixture, for those that use the clock
+        afterwards.
+        """
         self._check_owner()
         with self._lock:
             if self._is_closed:
                 return
             self._is_closed = True
+            if behind:
+                self._closed = f"closed since the end of {behind}"
         if self._python is not None:
             self._python.stop()
         world = self._world
@@ -298,10 +322,7 @@ class ClockSession:
             if world is not None:
                 end_programs(self._tracer, world)
         finally:
-            for program in tuple(self._programs):
-                program.end()
-            self._running.clear()
-            self._ended.clear()
+            self.programs.end()
             if self._owns_tracer:
                 self._tracer.close()
             if world is not None:
