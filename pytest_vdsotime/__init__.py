@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pytest_vdsotime.popen import FrozenPopen
     from pytest_vdsotime.processes import AttachedProcess, PendingWait, TracedProcess
 
+__version__ = "0.1.0"
+
 __all__ = [
     "AttachedProcess",
     "ClockClosed",

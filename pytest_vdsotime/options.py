@@ -48,6 +48,8 @@ class Parameter:
     """Return the value that a text stands for. Raises ValueError."""
     flag: str = ""
     """The option of the command line, where there is one."""
+    words: str = ""
+    """What its value is, where that is not text."""
     argument: Mapping[str, Any] = field(default_factory=dict)
     """The keywords of `argparse.ArgumentParser.add_argument` for it."""
 
@@ -60,7 +62,22 @@ class Parameter:
     def usage(self) -> str:
         """The option of the command line as a line of usage has it."""
         values = self.argument.get("metavar") or "|".join(self.argument.get("choices", ()))
-        return f"[{self.flag} {values}]" if values else f"[{self.flag}]"
+        return f"[{self.flag}[={values}]]" if self.is_value_optional else f"[{self.flag} {values}]"
+
+    @property
+    def is_value_optional(self) -> bool:
+        """Whether the option may stand alone: a value comes behind ``=`` then, not as a word."""
+        return self.argument.get("nargs") == "?"
+
+    def from_shell(self, text: str) -> object:
+        """Return the value that a text of the command line stands for. Raises ValueError."""
+        choices = self.argument.get("choices")
+        if choices and text not in choices:
+            raise ValueError(f"{text!r} is not {', '.join(choices[:-1])} or {choices[-1]}")
+        try:
+            return self.from_ini(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is not {self.words}") from None
 
 
 def _start(value: Any) -> Instant:
@@ -144,9 +161,10 @@ PARAMETERS = (
     ),
     Parameter(
         *("rate", 0.0, _rate),
+        from_ini=float,
         flag="--rate",
+        words="a number",
         argument={
-            "type": float,
             "metavar": "R",
             "help": "seconds of the wall clock per real second: 0 stands still (default), 1 ticks",
         },
@@ -176,10 +194,13 @@ PARAMETERS = (
         ini="jump when all is idle: true, false or seconds",
         from_ini=_autojump_from_ini,
         flag="--autojump",
+        words="a number of seconds",
         argument={
-            "action": "store_true",
-            "help": "whenever all wait, jump to the next deadline; monotonic clocks stand still "
-            "otherwise",
+            "nargs": "?",
+            "const": "true",
+            "metavar": "SECONDS",
+            "help": "whenever all wait, or have waited for so many real seconds, jump to the next "
+            "deadline; monotonic clocks stand still otherwise",
         },
     ),
     Parameter(
@@ -199,8 +220,8 @@ PARAMETERS = (
         ini="seconds of waiting that a frozen monotonic line lets pass",
         from_ini=float,
         flag="--grace",
+        words="a number of seconds",
         argument={
-            "type": float,
             "metavar": "S",
             "help": "waits of at most so many seconds pass in real time where the monotonic clocks "
             "stand still (default: 0.02)",
@@ -226,9 +247,9 @@ def validate_options(start: Instant = None, **given: Any) -> Options:
     }
     if checked["jump_after_ns"] is not None:
         if checked["waits"] == "real":
-            raise ValueError("autojump has waits follow the clock: it cannot be with waits='real'")
+            raise ValueError("autojump: waits follow the clock then, not waits='real'")
         if checked["monotonic"] == "rate" and checked["rate"].mult:
-            raise ValueError("autojump has the monotonic line stand still: not monotonic='rate'")
+            raise ValueError("autojump: the monotonic line stands still then, not monotonic='rate'")
         checked["monotonic"] = "freeze"
     return Options(**checked)
 

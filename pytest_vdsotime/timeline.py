@@ -143,7 +143,8 @@ def _parse_text(text: str, now_ns: int | None) -> int:
     try:
         moment = datetime.fromisoformat(f"{leap[1]}59{leap[3]}" if leap else text)
     except ValueError as error:
-        raise ValueError(f"{text!r} is not an instant ({error}); use {_TEXTS}") from None
+        why = "" if str(error).startswith("Invalid isoformat") else f" ({error})"
+        raise ValueError(f"{text!r} is not an instant{why}; use {_TEXTS}") from None
     instant_ns = _since_epoch_ns(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
     return instant_ns + NS_PER_S if leap else instant_ns
 

@@ -64,7 +64,7 @@ def test_ini(run: Run, pytester: pytest.Pytester, key: str, value: str, accepted
         ("grace=-1", "*not negative*"),
         ("grace='short'", "*a number of seconds*"),
         ("autojump='soon'", "*a bool or a number of real seconds*"),
-        ("autojump=True, waits='real'", "*cannot be with waits='real'*"),
+        ("autojump=True, waits='real'", "*autojump: waits follow the clock then, not waits='real'"),
         ("python='yes'", "*a bool*"),
         ("0, 1", "*only start may be positional*"),
         ("0, start=1", "*only start may be positional*"),
