@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, Unpack, cast, overload
 
 from pytest_vdsotime import timeline
-from pytest_vdsotime.options import check_timeout, validate_options
+from pytest_vdsotime.options import ClockParameters, check_timeout, validate_options
 from pytest_vdsotime.popen import Command, File, FrozenPopen, PopenKeywords, Word
 from pytest_vdsotime.processes import AttachedProcess, PendingWait, TracedProcess, pending_waits
 from pytest_vdsotime.report import describe
@@ -501,6 +501,17 @@ class FrozenClock:
         With the last `events` events. Never raises.
         """
         return self._last_words or self.session.describe(events=events)
+
+
+class FrozenClockFactory(Protocol):
+    """The type of the fixture `frozen_clock_factory`."""
+
+    def __call__(self, start: Instant = None, **parameters: Unpack[ClockParameters]) -> FrozenClock:
+        """Make one more clock, with the parameters of `FrozenClock`.
+
+        The ini options are the defaults of what is not given, but for the start, which is now. The
+        clock is closed behind the test, or behind the fixture that has made it.
+        """
 
 
 def clock_on(tracer: Tracer, start: Instant = None, **parameters: Any) -> FrozenClock:

@@ -9,10 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
-    from pytest_vdsotime.timeline import Instant, Rate
+    from pytest_vdsotime.timeline import Instant, Rate, Span
+
+
+class ClockParameters(TypedDict, total=False):
+    """The keywords of `FrozenClock`."""
+
+    rate: float
+    monotonic: str
+    waits: str
+    autojump: bool | float
+    stride: Span | None
+    grace: float
+    python: bool
 
 
 @dataclass(frozen=True, slots=True)

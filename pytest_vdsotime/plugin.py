@@ -12,7 +12,7 @@ session ends, otherwise in real time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -35,7 +35,7 @@ from pytest_vdsotime.markers import (
 from pytest_vdsotime.reporting import Reporting, add_options, note
 
 if TYPE_CHECKING:
-    from pytest_vdsotime.clock import FrozenClock
+    from pytest_vdsotime.clock import FrozenClock, FrozenClockFactory
     from pytest_vdsotime.errors import TracingUnavailable
     from pytest_vdsotime.timeline import Instant
     from pytest_vdsotime.tracer.thread import Tracer
@@ -333,7 +333,7 @@ def frozen_clock(_vdsotime_clock: FrozenClock) -> FrozenClock:
 @pytest.fixture(scope="session")
 def frozen_clock_factory(
     _vdsotime_tracer: Tracer, request: pytest.FixtureRequest
-) -> Callable[..., FrozenClock]:
+) -> FrozenClockFactory:
     """Return a function that makes one more FrozenClock, with the parameters of that.
 
     The clock is closed after the test; or, for a fixture of whatever scope that asks for it, behind

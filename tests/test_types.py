@@ -18,7 +18,7 @@ from typing import assert_type
 
 import pytest
 
-from pytest_vdsotime import FrozenClock, FrozenPopen, TracedProcess
+from pytest_vdsotime import FrozenClock, FrozenClockFactory, FrozenPopen, TracedProcess
 
 ECHO = ["echo", "text"]
 
@@ -59,6 +59,16 @@ def test_types(frozen_clock: FrozenClock) -> None:
     assert_type(clock.advance_to_next(), datetime | None)
     assert_type(clock.now, datetime)
     asyncio.run(main())
+
+
+def test_factory(frozen_clock_factory: FrozenClockFactory) -> None:
+    node = frozen_clock_factory("2030-01-01", rate=1, grace=0.1, stride="1h")
+    assert assert_type(node, FrozenClock).rate == 1
+    assert frozen_clock_factory(start=0).time() == 0
+    with pytest.raises(TypeError):
+        frozen_clock_factory(rat=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        frozen_clock_factory(grace="1")  # type: ignore[arg-type]
 
 
 def test_mistakes(frozen_clock: FrozenClock) -> None:
