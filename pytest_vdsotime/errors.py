@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 
 _MAX_NAMED = 5
@@ -22,6 +23,30 @@ class TracingUnavailable(VdsoTimeError):
         super().__init__(f"{reason}; {remedy}")
         self.reason = reason
         self.remedy = remedy
+
+
+def source_tree() -> str:
+    """Return the checkout that the package was imported from, "" for an installed one."""
+    root = Path(__file__).resolve().parents[1]
+    return str(root) if (root / "native_stub" / "build.py").exists() else ""
+
+
+def missing(what: str, tree: str) -> tuple[str, str]:
+    """Return reason and remedy where the package lacks a part that is made when it is built.
+
+    `tree` is as `source_tree` has it.
+    """
+    if tree:
+        return (
+            f"Python has imported pytest_vdsotime from its source tree, {tree}, in which {what} is "
+            "not built",
+            "start Python in another directory, so that it imports the installed package, or "
+            "build it in the tree: pip install -e .",
+        )
+    return (
+        f"{what} is missing from the installation",
+        "install pytest-vdsotime again, from a wheel or with its build hook",
+    )
 
 
 class NotSettled(VdsoTimeError):
