@@ -58,7 +58,7 @@ class NotSettled(VdsoTimeError):
     """
 
     def __init__(self, threads: Sequence[str], timeout_s: float) -> None:
-        named = "; ".join(threads[:_MAX_NAMED]) or "a thread was, and now is not any more"
+        named = "; ".join(threads[:_MAX_NAMED]) or "some thread was until then, and none is now"
         if len(threads) > _MAX_NAMED:
             named += f"; and {len(threads) - _MAX_NAMED} more"
         super().__init__(

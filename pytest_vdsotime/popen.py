@@ -173,11 +173,13 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
         if self.returncode is not None:
             return
         try:
-            self.kill()
+            # Not `kill`, which may warn of another program, and so leave this one.
+            if self._internal_poll() is None:
+                os.kill(self.pid, signal.SIGKILL)
         except PermissionError:
             return  # a set-user-ID program has become another user's
-        except VdsoTimeError:
-            pass  # the tracer has failed, and says so elsewhere
+        except (ProcessLookupError, VdsoTimeError):
+            pass  # it has ended; or the tracer has failed, and says so elsewhere
         self._close_pipes()
         self._wait(timeout=None)
 
