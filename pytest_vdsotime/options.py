@@ -61,7 +61,7 @@ class Parameter:
     flag: str = ""
     """The option of the command line, where there is one."""
     words: str = ""
-    """What its value is, where that is not text."""
+    """What its value is, where that is not any text."""
     argument: Mapping[str, Any] = field(default_factory=dict)
     """The keywords of `argparse.ArgumentParser.add_argument` for it."""
 
@@ -89,7 +89,7 @@ class Parameter:
         try:
             return self.from_ini(text)
         except ValueError:
-            raise ValueError(f"{text!r} is not {self.words}") from None
+            raise ValueError(f"{text!r} is not {self.words or 'what it takes'}") from None
 
 
 def _start(value: Any) -> Instant:

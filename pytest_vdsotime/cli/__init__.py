@@ -63,9 +63,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=_Help,
     )
     for one in parameters:
-        parser.add_argument(
-            one.flag, dest=one.name, default=one.default, type=_converter(one), **one.argument
-        )
+        keywords = {**one.argument, "type": _converter(one)}
+        parser.add_argument(one.flag, dest=one.name, default=one.default, **keywords)
     parser.add_argument(
         "--trace",
         metavar="FILE",
