@@ -35,7 +35,7 @@ from pytest_vdsotime.tracer.loop import Loop
 from pytest_vdsotime.tracer.quiescence import ENDED, Quiescence
 from pytest_vdsotime.tracer.state import ClockState, Future, Process, Task, TaskState
 from pytest_vdsotime.tracer.thread import Tracer
-from pytest_vdsotime.waits import NEVER_NS, Timer, Wait
+from pytest_vdsotime.waits import Timer, Wait
 
 T = TypeVar("T")
 
@@ -101,14 +101,19 @@ def _programs(tracer: Tracer, world: ClockState, history: Sequence[Event]) -> Se
     more = len(found) - _MAX_PROCESSES
     lines = [*_tree(found, threads, timers, called)][: 2 * _MAX_PROCESSES]
     text = ["programs", *lines, *([f"  and {more} more"] if more > 0 else [])]
-    waiting: list[ThreadState | TimerState] = [*states, *timers]
-    lefts_ns = [one.left_ns for one in waiting if one.stands and one.left_ns is not None]
-    if lefts_ns:
+    lefts_ns = [state.left_ns for state in states if state.left_ns is not None]
+    lefts_ns += [timer.left_ns for timer in timers]
+    if lefts_ns and _is_for_the_test_to_move(world):
         text.append(
             f"The next deadline is {seconds(min(lefts_ns))} away: advance() by that much, or "
             "advance_to_next(), has it come."
         )
     return [*text, *_waited_for_long(world)]
+
+
+def _is_for_the_test_to_move(world: ClockState) -> bool:
+    """Whether a line stands until the test moves it."""
+    return world.jump_after_ns is None and any(not rate.mult for rate in world.rates)
 
 
 def _waited_for_long(world: ClockState) -> Iterator[str]:
@@ -294,8 +299,6 @@ class ThreadState:
     text: str
     left_ns: int | None = None
     """How far the deadline is that it waits for."""
-    stands: bool = False
-    """Whether that deadline comes no nearer by itself."""
 
 
 def thread_states(quiescence: Quiescence, world: ClockState) -> list[ThreadState]:
@@ -312,8 +315,6 @@ class TimerState:
     text: str
     left_ns: int
     """How far it is from expiring."""
-    stands: bool
-    """Whether it comes no nearer to that by itself."""
 
 
 def timer_states(world: ClockState, timers: Iterable[Timer]) -> list[TimerState]:
@@ -332,7 +333,7 @@ def _timer_state(world: ClockState, timer: Timer) -> TimerState:
         text = f"{names[kind]} expires at {until} by {clock.name}: {seconds(left_ns)} left"
     if timer.interval_ns:
         text += f", then every {seconds(timer.interval_ns)}"
-    return TimerState(owner_of(world, timer), text, left_ns, _stands(world, timer))
+    return TimerState(owner_of(world, timer), text, left_ns)
 
 
 def _thread_state(quiescence: Quiescence, task: Task, sample: TaskSample | None) -> ThreadState:
@@ -341,14 +342,7 @@ def _thread_state(quiescence: Quiescence, task: Task, sample: TaskSample | None)
     if wait is None or task.state == TaskState.LISTENING or task.process.launch is not None:
         return ThreadState(pid, task.tid, command, _untimed(task, sample))
     left_ns = max(wait.left_ns(task.process.world.page.lines, now_ns()), 0)
-    text, stands = _waits(task, wait, left_ns), _stands(task.process.world, wait)
-    return ThreadState(pid, task.tid, command, text, left_ns, stands)
-
-
-def _stands(world: ClockState, waiting: Wait | Timer) -> bool:
-    """Whether only the test brings the deadline of a wait or a timer nearer."""
-    is_jumping = world.jump_after_ns is not None
-    return not is_jumping and waiting.due_ns(world.page.lines, now_ns()) >= NEVER_NS
+    return ThreadState(pid, task.tid, command, _waits(task, wait, left_ns), left_ns)
 
 
 def _untimed(task: Task, sample: TaskSample | None) -> str:
