@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_vdsotime.clock import FrozenClock
+    from pytest_vdsotime.clock import FrozenClock, FrozenClockFactory
     from pytest_vdsotime.errors import (
         ClockClosed,
         NotSettled,
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from pytest_vdsotime.popen import FrozenPopen
     from pytest_vdsotime.processes import AttachedProcess, PendingWait, TracedProcess
 
+__version__ = "0.1.0"
+
 __all__ = [
     "AttachedProcess",
     "ClockClosed",
     "FrozenClock",
+    "FrozenClockFactory",
     "FrozenPopen",
     "NotSettled",
     "PendingWait",
@@ -36,7 +39,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    **{"FrozenClock": "clock", "FrozenPopen": "popen"},
+    **{"FrozenClock": "clock", "FrozenClockFactory": "clock", "FrozenPopen": "popen"},
     **dict.fromkeys(("AttachedProcess", "PendingWait", "TracedProcess"), "processes"),
 }
 

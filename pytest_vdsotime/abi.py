@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pytest_vdsotime.errors import TracingUnavailable
+from pytest_vdsotime.errors import TracingUnavailable, missing, source_tree
 
 _PATH = Path(__file__).with_name("native") / "abi.json"
 #: By the codes of the module struct. A char is a byte like others: a c_char array ends at a null.
@@ -28,10 +28,7 @@ def _whole() -> Any:
     try:
         return json.loads(_PATH.read_bytes())
     except FileNotFoundError:
-        raise TracingUnavailable(
-            f"{_PATH.name} is missing from the installation",
-            "install pytest-vdsotime again, from a wheel or with its build hook",
-        ) from None
+        raise TracingUnavailable(*missing(_PATH.name, source_tree())) from None
 
 
 def syscalls(kind: str) -> Mapping[str, int]:

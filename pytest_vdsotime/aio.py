@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from pytest_vdsotime.errors import VdsoTimeError
+from pytest_vdsotime.errors import Short, VdsoTimeError
 from pytest_vdsotime.popen import FrozenPopen
 from pytest_vdsotime.session import ClockSession
 
@@ -139,7 +139,8 @@ async def create_subprocess(
 ) -> Process:
     """`asyncio.create_subprocess_exec` or, as `how` says, `_shell`, on a clock."""
     loop = asyncio.get_running_loop()
-    transport, protocol = await loop_method(session, f"subprocess_{how}")(
-        loop, lambda: SubprocessStreamProtocol(limit, loop), *args, **keywords
-    )
+    with Short():
+        transport, protocol = await loop_method(session, f"subprocess_{how}")(
+            loop, lambda: SubprocessStreamProtocol(limit, loop), *args, **keywords
+        )
     return Process(transport, protocol, loop)

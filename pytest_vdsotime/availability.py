@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pytest_vdsotime.arch import MACHINES
+from pytest_vdsotime.errors import missing, source_tree
 
 NATIVE = Path(__file__).with_name("native")
 #: What else a machine's kernel may run, and a file that it has then (CONFIG_IA32_EMULATION).
@@ -46,6 +47,8 @@ class Facts(NamedTuple):
     """To its own user: it is dumpable (prctl(2), PR_SET_DUMPABLE)."""
     page_size: int = _PAGE_SIZE
     """Of its memory, in bytes."""
+    source_tree: str = ""
+    """The checkout that this package was imported from, if it was."""
 
     @classmethod
     def read(cls) -> Facts:
@@ -65,6 +68,7 @@ class Facts(NamedTuple):
             bool(status),
             not status or os.access("/proc/self/mem", os.R_OK, effective_ids=True),
             os.sysconf("SC_PAGE_SIZE"),
+            source_tree(),
         )
 
 
@@ -116,8 +120,10 @@ def obstacle(facts: Facts) -> Obstacle | None:
             f"tracing programs needs Linux, and this is {facts.platform}",
             "run these tests on Linux",
         )
+    if not facts.built_machines:
+        return missing("native/, the code that runs in programs,", facts.source_tree)
     if facts.machine not in facts.built_machines:
-        built = ", ".join(sorted(facts.built_machines)) or "none"
+        built = ", ".join(sorted(facts.built_machines))
         return (
             f"there are no native objects for {facts.machine} in this installation (only: {built})",
             "install a release that supports this architecture",

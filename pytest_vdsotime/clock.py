@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, Unpack, cast, overload
 
 from pytest_vdsotime import timeline, verbs
-from pytest_vdsotime.options import validate_options
+from pytest_vdsotime.options import ClockParameters, validate_options
 from pytest_vdsotime.popen import Command, File, FrozenPopen, PopenKeywords, Word
 from pytest_vdsotime.processes import AttachedProcess, PendingWait, TracedProcess, pending_waits
 from pytest_vdsotime.report import describe
 from pytest_vdsotime.session import ClockSession, Verb
-from pytest_vdsotime.timeline import Instant, Span
+from pytest_vdsotime.timeline import Instant, Span, TimedeltaKeywords
 from pytest_vdsotime.tracer.thread import Tracer
 from pytest_vdsotime.verbs import SETTLE_TIMEOUT_S, AsyncVerbs
 
@@ -145,7 +145,7 @@ class FrozenClock:
         *,
         stride: Span | EllipsisType | None = ...,
         timeout: float = 5.0,
-        **timedelta_kwargs: float,
+        **timedelta_kwargs: Unpack[TimedeltaKeywords],
     ) -> None:
         """Time passes: both lines move on by seconds, a timedelta, ``"1h30m"`` or ``hours=1``.
 
@@ -177,7 +177,7 @@ class FrozenClock:
         /,
         *,
         timeout: float = 5.0,
-        **timedelta_kwargs: float,
+        **timedelta_kwargs: Unpack[TimedeltaKeywords],
     ) -> None:
         """Jump on, as if the machine had slept for that long: `advance` in one stride.
 
@@ -478,6 +478,17 @@ class FrozenClock:
         With the last `events` events. Never raises.
         """
         return self._last_words or self.session.describe(events=events)
+
+
+class FrozenClockFactory(Protocol):
+    """The type of the fixture `frozen_clock_factory`."""
+
+    def __call__(self, start: Instant = None, **parameters: Unpack[ClockParameters]) -> FrozenClock:
+        """Make one more clock, with the parameters of `FrozenClock`.
+
+        The ini options are the defaults of what is not given, but for the start, which is now. The
+        clock is closed behind the test, or behind the fixture that has made it.
+        """
 
 
 def clock_on(tracer: Tracer, start: Instant = None, **parameters: Any) -> FrozenClock:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
 
 _MAX_NAMED = 5
 
@@ -23,6 +25,30 @@ class TracingUnavailable(VdsoTimeError):
         self.remedy = remedy
 
 
+def source_tree() -> str:
+    """Return the checkout that the package was imported from, "" for an installed one."""
+    root = Path(__file__).resolve().parents[1]
+    return str(root) if (root / "native_stub" / "build.py").exists() else ""
+
+
+def missing(what: str, tree: str) -> tuple[str, str]:
+    """Return reason and remedy where the package lacks a part that is made when it is built.
+
+    `tree` is as `source_tree` has it.
+    """
+    if tree:
+        return (
+            f"Python has imported pytest_vdsotime from its source tree, {tree}, in which {what} is "
+            "not built",
+            "start Python in another directory, so that it imports the installed package, or "
+            "build it in the tree: pip install -e .",
+        )
+    return (
+        f"{what} is missing from the installation",
+        "install pytest-vdsotime again, from a wheel or with its build hook",
+    )
+
+
 class NotSettled(VdsoTimeError):
     """Some thread was still busy when the time to settle was up; the text names it.
 
@@ -32,7 +58,7 @@ class NotSettled(VdsoTimeError):
     """
 
     def __init__(self, threads: Sequence[str], timeout_s: float) -> None:
-        named = "; ".join(threads[:_MAX_NAMED]) or "a thread was, and now is not any more"
+        named = "; ".join(threads[:_MAX_NAMED]) or "some thread was until then, and none is now"
         if len(threads) > _MAX_NAMED:
             named += f"; and {len(threads) - _MAX_NAMED} more"
         super().__init__(
@@ -59,3 +85,24 @@ class RealTimeWarning(UserWarning):
 
     The text names it and says why.
     """
+
+
+_FAULTS = AssertionError, AttributeError, ArithmeticError, LookupError, NameError
+
+
+def is_explained(error: BaseException | None) -> bool:
+    """Whether the line that has called the package explains an error: not so a fault in here."""
+    return not isinstance(error, _FAULTS)
+
+
+class Short:
+    """A context whose errors have a traceback as far as here: what is below has other frames."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, _kind: object, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if trace is not None and is_explained(error):
+            trace.tb_next = None

@@ -7,18 +7,20 @@ computed when it is told. A Recording has all events, not the last ones alone.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 from typing import Any, NamedTuple
 
 from pytest_vdsotime.timeline import Lines, format_instant, now_ns
 
-_MAX_REMEMBERED = 1000
+_MAX_REMEMBERED = 10_000
 _MAX_ARGUMENTS = 100
 
 
@@ -93,18 +95,26 @@ class Event(NamedTuple):
         return self.lines.monotonic.at(self.real_ns)
 
 
+#: What the test itself does.
+OF_TEST = EventKind.STARTED, EventKind.ATTACHED, EventKind.BEGUN, EventKind.DONE
+
+
 class History:
     """The events of one clock. Written by any thread, and read by any other.
 
-    `records`: all of them, for good.
+    `records`: all of them, for good. Otherwise the last ones are remembered, those of the programs
+    and those of the test apart: however much happens, what the test did is there.
     """
 
     def __init__(self, records: bool = False) -> None:
         self.records = records
         self.start_ns = 0
         """What the monotonic line read when the clock got its first program."""
-        self._events: deque[tuple[Any, ...]] = deque(maxlen=None if records else _MAX_REMEMBERED)
-        self._append = self._events.append
+        self.forgotten_ns = 0
+        """Up to when, by the host's CLOCK_MONOTONIC, some events may be missing."""
+        most = None if records else _MAX_REMEMBERED
+        self._events: deque[tuple[Any, ...]] = deque(maxlen=most)
+        self._of_test: deque[tuple[Any, ...]] = deque(maxlen=most)
 
     def add(
         self,
@@ -117,13 +127,17 @@ class History:
     ) -> None:
         """Remembers an event, now or `at_ns`."""
         at_ns = at_ns or now_ns()
-        self._append((kind, at_ns, lines, pid, tid, what))
+        events = self._of_test if kind in OF_TEST else self._events
+        if len(events) == events.maxlen:
+            self.forgotten_ns = events[0][1]
+        events.append((kind, at_ns, lines, pid, tid, what))
 
     @property
     def events(self) -> Sequence[Event]:
         """Those that are remembered, the oldest first."""
         # Some were told later than they happened.
-        return sorted((Event(*one) for one in self._events.copy()), key=lambda one: one.real_ns)
+        found = [*self._events.copy(), *self._of_test.copy()]
+        return sorted((Event(*one) for one in found), key=lambda one: one.real_ns)
 
     @property
     def latest(self) -> Sequence[Event]:
@@ -133,8 +147,9 @@ class History:
     def take(self) -> Sequence[Event]:
         """Them all, which are forgotten here."""
         taken = []
-        while self._events:
-            taken.append(Event(*self._events.popleft()))
+        for events in (self._events, self._of_test):
+            while events:
+                taken.append(Event(*events.popleft()))
         return sorted(taken, key=lambda one: one.real_ns)
 
 
@@ -270,3 +285,76 @@ def describe(event: Event, name: str) -> str:
             return f"{who} tried to trace a process: EPERM"
         case EventKind.WARNED:
             return f"warning: {readable(what)}"
+
+
+_IDS = re.compile(r"\b(pid|thread|thread:) \d+")
+_MAX_BLOCK = 8
+
+
+@dataclass(slots=True)
+class Folded:
+    """An event, and others that are the same but for their time and their ids."""
+
+    first: Event
+    last: Event
+    text: str
+    key: str
+    pids: set[int]
+    is_whole: bool
+    """None before the first one may have been forgotten."""
+    count: int = 1
+
+    def add(self, other: Folded) -> None:
+        """Have `other` be told with this one."""
+        self.last = other.last
+        self.count += other.count
+        self.pids |= other.pids
+        self.is_whole &= other.is_whole
+
+    @property
+    def is_the_tests(self) -> bool:
+        """It is of what the test did."""
+        return self.first.kind in OF_TEST
+
+
+def folded(history: History) -> list[Folded]:
+    """Tell what happens again and again once: between two acts of the test, and of these too.
+
+    In the order of their first times.
+    """
+    events = history.events
+    called = names(events)
+    told: list[Folded] = []
+    between: dict[str, Folded] = {}
+    since_ns = 0
+    for event in events:
+        text = describe(event, called.get(event.pid, "?"))
+        is_whole = since_ns > history.forgotten_ns
+        one = Folded(event, event, text, _IDS.sub(r"\1", text), {event.pid}, is_whole)
+        if one.is_the_tests:
+            one.is_whole = True
+            told += between.values()
+            between.clear()
+            since_ns = event.real_ns
+            told.append(one)
+        elif (same := between.setdefault(one.key, one)) is not one:
+            same.add(one)
+    return _without_repetitions([*told, *between.values()])
+
+
+def _without_repetitions(told: Sequence[Folded]) -> list[Folded]:
+    """Fold blocks of a few that come several times in a row."""
+    kept: list[Folded] = []
+    for one in told:
+        kept.append(one)
+        for length in range(1, _MAX_BLOCK + 1):
+            block, former = (
+                sorted(part, key=lambda one: one.key)
+                for part in (kept[-length:], kept[-2 * length : -length])
+            )
+            if [one.key for one in block] == [one.key for one in former]:
+                for earlier, later in zip(former, block, strict=True):
+                    earlier.add(later)
+                del kept[-length:]
+                break
+    return kept

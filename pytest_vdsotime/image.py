@@ -25,7 +25,7 @@ from elftools.elf.segments import NoteSegment
 
 from pytest_vdsotime.abi import constant, fields, pack
 from pytest_vdsotime.arch import Arch
-from pytest_vdsotime.errors import TracingUnavailable, VdsoTimeError
+from pytest_vdsotime.errors import TracingUnavailable, VdsoTimeError, missing, source_tree
 from pytest_vdsotime.kernel import procfs
 
 NATIVE = Path(__file__).resolve().parent / "native"
@@ -49,10 +49,7 @@ LOADER_STEPS = {
 def _native(arch: Arch, name: str) -> Path:
     path = NATIVE / arch.name / name
     if not path.exists():
-        raise TracingUnavailable(
-            f"{name} for {arch.name} is missing from the installation",
-            "install pytest-vdsotime again, from a wheel or with its build hook",
-        )
+        raise TracingUnavailable(*missing(f"{name} for {arch.name}", source_tree()))
     return path
 
 

@@ -9,10 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
-    from pytest_vdsotime.timeline import Instant, Rate
+    from pytest_vdsotime.timeline import Instant, Rate, Span
+
+
+class ClockParameters(TypedDict, total=False):
+    """The keywords of `FrozenClock`."""
+
+    rate: float
+    monotonic: str
+    waits: str
+    autojump: bool | float
+    stride: Span | None
+    grace: float
+    patience: float
+    python: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +62,8 @@ class Parameter:
     """Return the value that a text stands for. Raises ValueError."""
     flag: str = ""
     """The option of the command line, where there is one."""
+    words: str = ""
+    """What its value is, where that is not any text."""
     argument: Mapping[str, Any] = field(default_factory=dict)
     """The keywords of `argparse.ArgumentParser.add_argument` for it."""
 
@@ -61,7 +76,22 @@ class Parameter:
     def usage(self) -> str:
         """The option of the command line as a line of usage has it."""
         values = self.argument.get("metavar") or "|".join(self.argument.get("choices", ()))
-        return f"[{self.flag} {values}]" if values else f"[{self.flag}]"
+        return f"[{self.flag}[={values}]]" if self.is_value_optional else f"[{self.flag} {values}]"
+
+    @property
+    def is_value_optional(self) -> bool:
+        """Whether the option may stand alone: a value comes behind ``=`` then, not as a word."""
+        return self.argument.get("nargs") == "?"
+
+    def from_shell(self, text: str) -> object:
+        """Return the value that a text of the command line stands for. Raises ValueError."""
+        choices = self.argument.get("choices")
+        if choices and text not in choices:
+            raise ValueError(f"{text!r} is not {', '.join(choices[:-1])} or {choices[-1]}")
+        try:
+            return self.from_ini(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is not {self.words or 'what it takes'}") from None
 
 
 def _start(value: Any) -> Instant:
@@ -155,9 +185,10 @@ PARAMETERS = (
     ),
     Parameter(
         *("rate", 0.0, _rate),
+        from_ini=float,
         flag="--rate",
+        words="a number",
         argument={
-            "type": float,
             "metavar": "R",
             "help": "seconds of the wall clock per real second: 0 stands still (default), 1 ticks",
         },
@@ -187,10 +218,13 @@ PARAMETERS = (
         ini="jump when all is idle: true, false or seconds",
         from_ini=_autojump_from_ini,
         flag="--autojump",
+        words="a number of seconds",
         argument={
-            "action": "store_true",
-            "help": "whenever all wait, jump to the next deadline; monotonic clocks stand still "
-            "otherwise",
+            "nargs": "?",
+            "const": "true",
+            "metavar": "SECONDS",
+            "help": "whenever all wait, or have waited for so many real seconds, jump to the next "
+            "deadline; monotonic clocks stand still otherwise",
         },
     ),
     Parameter(
@@ -210,8 +244,8 @@ PARAMETERS = (
         ini="seconds of waiting that a frozen monotonic line lets pass",
         from_ini=float,
         flag="--grace",
+        words="a number of seconds",
         argument={
-            "type": float,
             "metavar": "S",
             "help": "waits of at most so many seconds pass in real time where the monotonic clocks "
             "stand still (default: 0.02)",
@@ -243,9 +277,9 @@ def validate_options(start: Instant = None, **given: Any) -> Options:
     }
     if checked["jump_after_ns"] is not None:
         if checked["waits"] == "real":
-            raise ValueError("autojump has waits follow the clock: it cannot be with waits='real'")
+            raise ValueError("autojump: waits follow the clock then, not waits='real'")
         if checked["monotonic"] == "rate" and checked["rate"].mult:
-            raise ValueError("autojump has the monotonic line stand still: not monotonic='rate'")
+            raise ValueError("autojump: the monotonic line stands still then, not monotonic='rate'")
         checked["monotonic"] = "freeze"
     return Options(**checked)
 

@@ -24,6 +24,7 @@ def subprocess_functions(session: ClockSession) -> Mapping[str, Callable[..., An
     """
     scope = dict(vars(subprocess))
     scope["Popen"] = partial(FrozenPopen, session=session)
+    scope["__tracebackhide__"] = True  # pytest's: what fails is shown by the test's own line
     for name in ("run", "call", "check_call", "check_output"):
         function = getattr(subprocess, name)
         bound = types.FunctionType(

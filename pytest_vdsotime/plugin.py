@@ -12,7 +12,7 @@ session ends, otherwise in real time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -36,7 +36,7 @@ from pytest_vdsotime.reporting import Reporting, add_options, note
 from pytest_vdsotime.terminal import keep_stderr
 
 if TYPE_CHECKING:
-    from pytest_vdsotime.clock import FrozenClock
+    from pytest_vdsotime.clock import FrozenClock, FrozenClockFactory
     from pytest_vdsotime.errors import TracingUnavailable
     from pytest_vdsotime.timeline import Instant
     from pytest_vdsotime.tracer.thread import Tracer
@@ -89,10 +89,11 @@ class _Lifetimes:
         assert self._item is not None, "frozen_clock_factory is for fixtures and tests"
         note(self._item, clock)
         if not self._fixtures:
-            self._of_test.callback(clock.close)
+            self._of_test.callback(clock.session.close, f"the test {self._item.name}")
             return
         request = self._fixtures[-1]
-        request.addfinalizer(clock.close)
+        fixture = f"the fixture {request.fixturename} (scope {request.scope})"
+        request.addfinalizer(partial(clock.session.close, fixture))
         if request.scope != "function":
             self._lasting.append(clock)
             request.addfinalizer(partial(self._lasting.remove, clock))
@@ -305,9 +306,10 @@ def _vdsotime_clock(
     """Give the test its clock, for the fixture and for the freezing."""
     from pytest_vdsotime.clock import clock_on
 
-    with clock_on(_vdsotime_tracer, **parameters_of(request.node)) as clock:
-        note(request.node, clock)
-        yield clock
+    clock = clock_on(_vdsotime_tracer, **parameters_of(request.node))
+    note(request.node, clock)
+    yield clock
+    clock.session.close(f"the test {request.node.name}, whose frozen_clock it was")
 
 
 @pytest.fixture
@@ -334,7 +336,7 @@ def frozen_clock(_vdsotime_clock: FrozenClock) -> FrozenClock:
 @pytest.fixture(scope="session")
 def frozen_clock_factory(
     _vdsotime_tracer: Tracer, request: pytest.FixtureRequest
-) -> Callable[..., FrozenClock]:
+) -> FrozenClockFactory:
     """Return a function that makes one more FrozenClock, with the parameters of that.
 
     The clock is closed after the test; or, for a fixture of whatever scope that asks for it, behind

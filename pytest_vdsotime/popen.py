@@ -13,9 +13,10 @@ import subprocess
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import IO, Any, AnyStr, TypeAlias, TypedDict, cast
 
-from pytest_vdsotime.errors import VdsoTimeError
+from pytest_vdsotime.errors import Short, VdsoTimeError
 from pytest_vdsotime.session import ClockSession
 from pytest_vdsotime.spawning import (
     Spawning,
@@ -72,8 +73,11 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
 
     def __init__(self, *args: Any, session: ClockSession, **keywords: Any) -> None:
         self._session = session
-        super().__init__(*args, **keywords)
+        with Short():
+            super().__init__(*args, **keywords)
         session.add(self)
+        if self._exited is not None:
+            self._exited.then(partial(session.programs.has_ended, self))
         try:
             session.raise_news()
         except BaseException:
@@ -169,13 +173,23 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
         if self.returncode is not None:
             return
         try:
-            self.kill()
+            # Not `kill`, which may warn of another program, and so leave this one.
+            if self._internal_poll() is None:
+                os.kill(self.pid, signal.SIGKILL)
         except PermissionError:
             return  # a set-user-ID program has become another user's
-        except VdsoTimeError:
-            pass  # the tracer has failed, and says so elsewhere
+        except (ProcessLookupError, VdsoTimeError):
+            pass  # it has ended; or the tracer has failed, and says so elsewhere
         self._close_pipes()
         self._wait(timeout=None)
+
+    def __del__(self, *args: Any, **keywords: Any) -> None:
+        """Reap in silence what has ended: it is the clock's to see to, not the test's."""
+        if self._exited is not None and self.returncode is None and self._exited.is_given():
+            with suppress(VdsoTimeError):  # the tracer has failed, and says so elsewhere
+                self._collect()
+            self._close_pipes()
+        super().__del__(*args, **keywords)
 
     def _close_pipes(self) -> None:
         for stream in (self.stdin, self.stdout, self.stderr):
@@ -195,7 +209,10 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
 
     def _internal_poll(self, *args: Any, **keywords: Any) -> int | None:
         if self._exited is None:
+            is_new = self.returncode is None
             status: int | None = super()._internal_poll(*args, **keywords)  # type: ignore[misc]
+            if is_new and status is not None:
+                self._session.programs.has_ended(self)
             return status
         if self.returncode is None and self._exited.is_given():
             self._collect()
@@ -203,7 +220,9 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
 
     def _wait(self, timeout: float | None) -> int:
         if self._exited is None:
-            return super()._wait(timeout)  # type: ignore[misc, no-any-return]
+            status: int = super()._wait(timeout)  # type: ignore[misc]
+            self._session.programs.has_ended(self)
+            return status
         if self.returncode is None:
             if not self._exited.wait(timeout):
                 assert timeout is not None
@@ -221,7 +240,7 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
         self, input: AnyStr | None = None, timeout: float | None = None
     ) -> tuple[AnyStr, AnyStr]:
         """As `subprocess.Popen.communicate`; `timeout` is real time."""
-        with self._explained():
+        with Short(), self._explained():
             output = super().communicate(cast("Any", input), timeout)
             return cast("tuple[AnyStr, AnyStr]", output)
 
@@ -231,12 +250,13 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
         try:
             yield
         except subprocess.TimeoutExpired as error:
-            error.add_note(self._session.describe())
+            if not hasattr(error, "__notes__"):  # `communicate` calls `wait`
+                error.add_note(self._session.describe())
             raise
 
     def wait(self, timeout: float | None = None) -> int:
         """As `subprocess.Popen.wait`; `timeout` is real time."""
-        with self._explained():
+        with Short(), self._explained():
             status = super().wait(timeout)
         self._session.raise_news()
         return status

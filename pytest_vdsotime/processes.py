@@ -110,7 +110,7 @@ def explained(process: Process) -> Iterator[None]:
     except PermissionError as error:
         operation = f"PTRACE_SEIZE of {process.describe()}"
         reason = explain_seizing(process.pid, error.errno or 0, operation)
-        raise TracingUnavailable(*reason) from error
+        raise TracingUnavailable(*reason) from None
     except (FileNotFoundError, ProcessLookupError):
         raise ProcessLookupError(errno.ESRCH, f"process {process.pid} has ended") from None
 

@@ -96,6 +96,8 @@ class Reporting:
         self, item: pytest.Item, call: pytest.CallInfo[Any]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Yield a failed test's report says of each of its clocks what is to be known."""
+        if call.excinfo is not None:
+            _hide_frames()
         report = yield
         if self._recorder is not None:
             before = "passed" if report.when == "setup" else item.stash[_OUTCOME]
@@ -110,6 +112,18 @@ class Reporting:
                 title = _SECTION if len(clocks) == 1 else f"{_SECTION} {number}"
                 report.sections.append((title, _describe(clock)))
         return report
+
+
+def _hide_frames() -> None:
+    """Have an error shown by the test's own line: the package's frames explain only its faults."""
+    from pytest_vdsotime.errors import is_explained
+
+    def hides(excinfo: pytest.ExceptionInfo[BaseException] | None) -> bool:
+        return excinfo is None or is_explained(excinfo.value)
+
+    for name, module in tuple(sys.modules.items()):
+        if name.startswith("pytest_vdsotime."):
+            module.__dict__.setdefault("__tracebackhide__", hides)
 
 
 def _worse(outcome: str, report: pytest.TestReport) -> str:

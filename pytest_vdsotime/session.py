@@ -7,16 +7,18 @@ options, the tracer, the lines before the first program, the programs to end, th
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Generic, Protocol, TypeVar
 from weakref import WeakSet
 
-from pytest_vdsotime.errors import ClockClosed, NotSettled, RealTimeWarning
+from pytest_vdsotime.errors import ClockClosed, NotSettled, RealTimeWarning, Short
 from pytest_vdsotime.options import Options
 from pytest_vdsotime.page import ClockPage
 from pytest_vdsotime.processes import (
@@ -37,6 +39,9 @@ from pytest_vdsotime.tracer.state import ClockState, Future, Network, Process
 from pytest_vdsotime.tracer.thread import Tracer
 
 T = TypeVar("T")
+
+#: Packages between a warning and the line that it is of.
+_BETWEEN = frozenset({"pytest_vdsotime", "subprocess", "asyncio", "contextlib"})
 
 
 class Program(Protocol):
@@ -93,6 +98,49 @@ class Asked(Generic[T]):
         self._tracer.cancel(self.answer)
 
 
+def _callers_level() -> int:
+    """Return how far the line that has called the package is from the function that asks."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and _package_of(frame) in _BETWEEN:
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def _package_of(frame: FrameType) -> str:
+    name: str = frame.f_globals.get("__name__", "")
+    return name.partition(".")[0]
+
+
+class Programs:
+    """The programs of a clock, which keeps them: a test need not keep what the clock ends."""
+
+    def __init__(self) -> None:
+        self._all: WeakSet[Program] = WeakSet()
+        self._kept: set[Program] = set()
+        self._ended: deque[Program] = deque()
+
+    def add(self, program: Program) -> None:
+        """Have `program` end with the clock."""
+        while self._ended:
+            self._kept.discard(self._ended.popleft())
+        self._all.add(program)
+        self._kept.add(program)
+
+    def has_ended(self, program: Program) -> None:
+        """Keep `program` no longer than others do, from the start of the next one on.
+
+        Not at once: on the tracer thread no pipe of it is to be closed, which may take long.
+        """
+        self._ended.append(program)
+
+    def end(self) -> None:
+        """End them all."""
+        for program in tuple(self._all):
+            program.end()
+        self._kept.clear()
+        self._ended.clear()
+
+
 class ClockSession:
     """One clock of this process. Any thread may use it; after `os.fork` the child may not."""
 
@@ -112,9 +160,11 @@ class ClockSession:
         self._owns_tracer = tracer is None
         self._tracer = tracer or Tracer()
         self._world: ClockState | None = None
-        self._programs: WeakSet[Program] = WeakSet()
+        self.programs = Programs()
         self._warnings: deque[str] = deque()
         self._is_closed = False
+        self._closed = "closed"
+        """And since when, where that is known."""
         self._python = PythonClock() if options.python else None
         if self._python is not None:
             self._python.start(self.wall_ns)
@@ -231,7 +281,7 @@ class ClockSession:
 
     def add(self, program: Program) -> None:
         """Have `program` end with the clock."""
-        self._programs.add(program)
+        self.programs.add(program)
 
     def leave_untraced(self, program: Program, reason: str) -> None:
         """Warn that `program` runs in real time, untouched; it ends with the clock like others."""
@@ -258,7 +308,7 @@ class ClockSession:
         tracer, world = self.start_tracing()
         process = Process(pid, world)
         process.origin = process
-        with explained(process):
+        with Short(), explained(process):
             tracer.call_later(lambda loop: loop.clocks.attach(process))
 
         def release() -> None:
@@ -275,7 +325,7 @@ class ClockSession:
         world = self._world
         for texts in (self._warnings, world.warnings if world else self._warnings):
             while texts:
-                warnings.warn(texts.popleft(), RealTimeWarning, stacklevel=3)
+                warnings.warn(texts.popleft(), RealTimeWarning, stacklevel=_callers_level())
         if world and world.errors:
             raise world.errors.popleft()
 
@@ -283,9 +333,10 @@ class ClockSession:
         """Return the clock, its threads and the last `events` events in words. Never raises."""
 
         def text() -> str:
-            tracer, lines = self._tracer, self.lines
-            is_closed = self._is_closed
-            return describe.told(tracer, self._world, lines, is_closed=is_closed, events=events)
+            closed = self._closed if self._is_closed else ""
+            return describe.told(
+                self._tracer, self._world, self.lines, closed=closed, events=events
+            )
 
         return describe.last_resort(text)
 
@@ -300,7 +351,7 @@ class ClockSession:
         """Raise ClockClosed for a closed clock, and in a forked child."""
         self._check_owner()
         if self._is_closed:
-            raise ClockClosed("the clock is closed")
+            raise ClockClosed(f"the clock is {self._closed}")
 
     def _check_owner(self) -> None:
         if os.getpid() != self._owner:
@@ -308,13 +359,19 @@ class ClockSession:
                 "this clock belongs to the parent process: after os.fork(), make a new one"
             )
 
-    def close(self) -> None:
-        """Kill and reap every program on this clock. Idempotent. Raises as `raise_news`."""
+    def close(self, behind: str = "") -> None:
+        """Kill and reap every program on this clock. Idempotent. Raises as `raise_news`.
+
+        `behind`: what has ended before the clock, such as a fixture, for those that use the clock
+        afterwards.
+        """
         self._check_owner()
         with self._lock:
             if self._is_closed:
                 return
             self._is_closed = True
+            if behind:
+                self._closed = f"closed since the end of {behind}"
         if self._python is not None:
             self._python.stop()
         world = self._world
@@ -322,8 +379,7 @@ class ClockSession:
             if world is not None:
                 end_programs(self._tracer, world)
         finally:
-            for program in tuple(self._programs):
-                program.end()
+            self.programs.end()
             if self._owns_tracer:
                 self._tracer.close()
             if world is not None:

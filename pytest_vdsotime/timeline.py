@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from difflib import get_close_matches
 from enum import IntEnum
 from fractions import Fraction
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypedDict
 
 NS_PER_S = 1_000_000_000
 CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE = 5, 6  # linux/time.h
@@ -28,6 +29,19 @@ Instant: TypeAlias = str | datetime | date | int | float | timedelta | None
 
 #: What `advance`, `jump` and `stride` take.
 Span: TypeAlias = str | timedelta | float
+
+
+class TimedeltaKeywords(TypedDict, total=False):
+    """Of `datetime.timedelta`."""
+
+    days: float
+    seconds: float
+    microseconds: float
+    milliseconds: float
+    minutes: float
+    hours: float
+    weeks: float
+
 
 _TEXTS = (
     "ISO 8601 ('2038-01-19T03:14:07Z', '1970-01-01'), '@SECONDS' since the epoch, or a span from "
@@ -52,6 +66,8 @@ _UNITS = {
     **dict.fromkeys(("w", "wk", "week", "weeks"), 7 * _NS_PER_DAY),
 }
 _AMOUNT = re.compile(r"(\d+(?:\.\d*)?|\.\d+) *([a-zµ]+)(?: *, *| +and +| *)", re.ASCII)
+#: A leap second: what is before it, and behind.
+_SECOND_60 = re.compile(r"(.*[T ]\d\d(:?)\d\d\2)60((?:[.,]\d+)? *(?:Z|[+-][\d:]+)?)", re.ASCII)
 _SPAN = re.compile(r" *(?:(in +)|([+-]) *)?(.*?)( +ago)? *")
 
 
@@ -122,11 +138,15 @@ def _parse_text(text: str, now_ns: int | None) -> int:
     span_ns = parse_span(text)
     if span_ns is not None:
         return span_ns + (host_wall_ns() if now_ns is None else now_ns)
+    # POSIX's "Seconds Since the Epoch" has no leap seconds: 23:59:60 is the next minute's first.
+    leap = _SECOND_60.fullmatch(text)
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(f"{leap[1]}59{leap[3]}" if leap else text)
     except ValueError as error:
-        raise ValueError(f"{text!r} is not an instant ({error}); use {_TEXTS}") from None
-    return _since_epoch_ns(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+        why = "" if str(error).startswith("Invalid isoformat") else f" ({error})"
+        raise ValueError(f"{text!r} is not an instant{why}; use {_TEXTS}") from None
+    instant_ns = _since_epoch_ns(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    return instant_ns + NS_PER_S if leap else instant_ns
 
 
 def now_ns() -> int:
@@ -201,13 +221,18 @@ def span_to_ns(span: Span, what: str) -> int:
     return span_ns
 
 
-def parse_delta(delta: Span | None, keywords: Mapping[str, float]) -> int:
+def parse_delta(delta: Span | None, keywords: TimedeltaKeywords) -> int:
     """Return a span of time from `advance(delta)` or `advance(hours=1)`, as nanoseconds.
 
     Raises:
-        TypeError: both, neither, or an unknown keyword.
+        TypeError: both, neither, or an unknown keyword, with the one that was perhaps meant.
         ValueError: negative or not finite.
     """
+    known = TimedeltaKeywords.__annotations__
+    for name in keywords.keys() - known.keys():
+        meant = get_close_matches(name, known, 1)
+        hint = f" (did you mean {meant[0]!r}?)" if meant else ""
+        raise TypeError(f"there is no keyword {name!r}{hint}; there are {', '.join(known)}")
     if (delta is None) == (not keywords):
         raise TypeError(
             f"give either a delta ({ACCEPTED_SPANS}) or keywords of timedelta, such as hours=1"

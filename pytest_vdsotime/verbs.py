@@ -12,12 +12,12 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack
 
 from pytest_vdsotime import timeline
 from pytest_vdsotime.options import check_timeout
 from pytest_vdsotime.session import Asked, ClockSession, Verb
-from pytest_vdsotime.timeline import Instant, Lines, Rate, Span, now_ns
+from pytest_vdsotime.timeline import Instant, Lines, Rate, Span, TimedeltaKeywords, now_ns
 from pytest_vdsotime.tracer.operations import Operations
 from pytest_vdsotime.tracer.state import ClockState, Future
 
@@ -37,7 +37,7 @@ _NO_LOOP = (
 def advance(
     session: ClockSession,
     delta: Span | None,
-    keywords: dict[str, float],
+    keywords: TimedeltaKeywords,
     stride: Span | EllipsisType | None,
     timeout: float,
 ) -> Verb[None]:
@@ -52,7 +52,7 @@ def advance(
     return _passing(f"advance({call})", span_ns, stride_ns, timeout, advice)
 
 
-def jump(delta: Span | None, keywords: dict[str, float], timeout: float) -> Verb[None]:
+def jump(delta: Span | None, keywords: TimedeltaKeywords, timeout: float) -> Verb[None]:
     """As `advance`, in one stride."""
     span_ns = timeline.parse_delta(delta, keywords)
     call = f"jump({span_ns / timeline.NS_PER_S:.12g})"
@@ -144,7 +144,7 @@ class AsyncVerbs:
         *,
         stride: Span | EllipsisType | None = ...,
         timeout: float = 5.0,
-        **timedelta_kwargs: float,
+        **timedelta_kwargs: Unpack[TimedeltaKeywords],
     ) -> None:
         """Time passes: see `FrozenClock.advance`."""
         await self._perform(advance(self._session, delta, timedelta_kwargs, stride, timeout))
@@ -155,7 +155,7 @@ class AsyncVerbs:
         /,
         *,
         timeout: float = 5.0,
-        **timedelta_kwargs: float,
+        **timedelta_kwargs: Unpack[TimedeltaKeywords],
     ) -> None:
         """Jump on, as if the machine had slept for that long: see `FrozenClock.jump`."""
         await self._perform(jump(delta, timedelta_kwargs, timeout))

@@ -72,6 +72,31 @@ def test_rate() -> None:
     assert 1800 <= second - first <= 36000
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--autojump"],
+        ["--autojump", "--"],
+        ["--autojump", "--rate", "0"],
+        ["--rate", "0", "--autojump"],
+        ["--autojump=0.05"],
+        ["--autojump=0.05", "--"],
+    ],
+    ids=" ".join,
+)
+def test_autojump(options: list[str]) -> None:
+    """Its value is behind the equals sign alone: the next word is COMMAND."""
+    done = run("--at=@0", *options, "sh", "-c", "sleep 1000; date +%s")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1000\n", "")
+
+
+def test_a_command_may_be_a_number(tmp_path: Path) -> None:
+    (tmp_path / "5").symlink_to("/bin/echo")
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    assert run("--autojump", "5", "six", env=environment).stdout == "six\n"
+    assert run("--autojump", "echo", "--autojump").stdout == "--autojump\n"
+
+
 def test_options_end_at_the_command() -> None:
     assert run("--at=@0", "echo", "--at", "now", "--", "-x").stdout == "--at now -- -x\n"
     assert run("--", "echo", "--", "--check").stdout == "-- --check\n"

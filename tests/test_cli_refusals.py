@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import shutil
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+import pytest_vdsotime
 
 if TYPE_CHECKING:
     from conftest import Builder
@@ -39,23 +42,41 @@ def outcome(command: list[str], **keywords: Any) -> tuple[int, str, str]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "COMMAND"),
-        (["--"], "COMMAND"),
-        (["--at"], "--at"),
-        (["--at", "yesterday", "true"], "'yesterday' is not an instant"),
-        (["--at=", "true"], "ISO 8601"),
-        (["--rate", "fast", "true"], "--rate"),
-        (["--rate", "-1", "true"], "not negative"),
-        (["--rate=nan", "true"], "finite"),
-        (["--monotonic", "back", "true"], "--monotonic"),
-        (["--waits", "never", "true"], "--waits"),
-        (["--waits", "real", "--autojump", "true"], "waits='real'"),
-        (["--a", "1970", "true"], "--a"),
-        (["--check", "true"], "--check"),
+        ([], "which COMMAND?"),
+        (["--"], "which COMMAND?"),
+        (["--autojump"], "which COMMAND?"),
+        (["--at"], "--at: "),
+        (["--at", "yesterday", "true"], "--at: 'yesterday' is not an instant; use ISO 8601 "),
+        (["--at", "1970-13-01", "true"], "--at: '1970-13-01' is not an instant (month must be "),
+        (["--at=", "true"], "--at: '' is not an instant; use ISO 8601 "),
+        (["--rate", "fast", "true"], "--rate: 'fast' is not a number;"),
+        (["--rate", "-1", "true"], "--rate: it is finite and not negative, not -1.0;"),
+        (["--rate=nan", "true"], "--rate: it is finite"),
+        (["--monotonic", "back", "true"], "--monotonic: 'back' is not flow, freeze or rate;"),
+        (["--waits", "never", "true"], "--waits: 'never' is not follow or real;"),
+        (
+            ["--waits", "real", "--autojump", "true"],
+            "--autojump: waits follow the clock then, not --waits real;",
+        ),
+        (["--monotonic=rate", "--rate=2", "--autojump=1", "true"], "not --monotonic rate;"),
+        (["--autojump=soon", "true"], "--autojump: 'soon' is not a number of seconds;"),
+        (["--autojump=", "true"], "--autojump: '' is not a number of seconds;"),
+        (["--autojump=-1", "true"], "--autojump: it is finite and not negative, not -1.0;"),
+        (["--grace", "short", "true"], "--grace: 'short' is not a number of seconds;"),
+        (["--grace=-1", "true"], "--grace: it is finite and not negative, not -1.0;"),
+        (["--stride", "0", "true"], "--stride: it is a span of time of some length, not '0';"),
+        (["--stride", "x", "true"], "--stride: it is a span such as '1h30m', '90s'"),
+        (["--a", "1970", "true"], "--a: there is no such option;"),
+        (["--python", "true"], "--python: there is no such option;"),
+        (["--check", "true"], "--check takes no COMMAND;"),
     ],
 )
 def test_usage(arguments: list[str], message: str) -> None:
-    assert_one_line(run(*arguments), 2, message)
+    """The option is named, and what is said of it can be written in a shell."""
+    done = run(*arguments)
+    assert_one_line(done, 2, message)
+    for of_python in ("datetime", "timedelta", "int", "None", "bool", "="):
+        assert not re.search(rf"(?<![\w'])({of_python})(?!\w)", done.stderr)
 
 
 def test_programs_that_cannot_be_started(tmp_path: Path) -> None:
@@ -314,3 +335,11 @@ def test_help() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for word in ("--at WHEN", "--rate R", "--monotonic", "--waits", "--check", "127"):
         assert word in done.stdout
+    assert "[--autojump[=SECONDS]]" in done.stdout and "\n  --autojump[=SECONDS] " in done.stdout
+
+
+def test_version() -> None:
+    """Of the command, the package and what is installed."""
+    version = importlib.metadata.version("pytest-vdsotime")
+    assert outcome([*VDSOTIME, "--version"]) == (0, f"vdsotime {version}\n", "")
+    assert pytest_vdsotime.__version__ == version

@@ -18,7 +18,7 @@ from typing import assert_type
 
 import pytest
 
-from pytest_vdsotime import FrozenClock, FrozenPopen, TracedProcess
+from pytest_vdsotime import FrozenClock, FrozenClockFactory, FrozenPopen, TracedProcess
 
 ECHO = ["echo", "text"]
 
@@ -62,7 +62,7 @@ def test_types(frozen_clock: FrozenClock) -> None:
         await clock.aio.move_to(date(2031, 1, 1))
         await clock.aio.set_rate(0)
         with pytest.raises(TypeError):
-            await clock.aio.advance("1h", strides="1m")  # type: ignore[arg-type]
+            await clock.aio.advance("1h", strides="1m")  # type: ignore[call-arg]
         with pytest.raises(TypeError):
             await clock.aio.settle("soon")  # type: ignore[arg-type]
 
@@ -72,6 +72,16 @@ def test_types(frozen_clock: FrozenClock) -> None:
     asyncio.run(main())
 
 
+def test_factory(frozen_clock_factory: FrozenClockFactory) -> None:
+    node = frozen_clock_factory("2030-01-01", rate=1, grace=0.1, stride="1h")
+    assert assert_type(node, FrozenClock).rate == 1
+    assert frozen_clock_factory(start=0).time() == 0
+    with pytest.raises(TypeError):
+        frozen_clock_factory(rat=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        frozen_clock_factory(grace="1")  # type: ignore[arg-type]
+
+
 def test_mistakes(frozen_clock: FrozenClock) -> None:
     with pytest.raises(TypeError):
         frozen_clock.popen(ECHO, txt=True)  # type: ignore[call-overload]
@@ -79,6 +89,14 @@ def test_mistakes(frozen_clock: FrozenClock) -> None:
         frozen_clock.run(ECHO, cwd=3.5)  # type: ignore[call-overload]
     with pytest.raises(TypeError):
         frozen_clock.check_call(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"no keyword 'hour' \(did you mean 'hours'\?\)"):
+        frozen_clock.advance(hour=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"no keyword 'day' \(did you mean 'days'\?\)"):
+        frozen_clock.jump(day=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="no keyword 'strides'; there are days, seconds, "):
+        frozen_clock.advance(1, strides=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        frozen_clock.advance(hours="1")  # type: ignore[arg-type]
 
 
 def test_pyright(tmp_path: Path) -> None:

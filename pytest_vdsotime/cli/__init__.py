@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from pytest_vdsotime import __version__
 from pytest_vdsotime.availability import known_obstacle
 from pytest_vdsotime.cli.become import EXIT_OWN_ERROR, EXIT_USAGE, become, fail, open_trace
 from pytest_vdsotime.errors import TracingUnavailable
-from pytest_vdsotime.options import PARAMETERS, validate_options
+from pytest_vdsotime.options import PARAMETERS, Parameter, validate_options
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -33,7 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        message = re.sub(r"^argument ", "", message)
+        message = re.sub(
+            r"^unrecognized arguments: (\S+).*", r"\1: there is no such option", message
+        )
         fail(EXIT_USAGE, f"{message}; try vdsotime --help")
+
+
+class _Help(argparse.HelpFormatter):
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        text = super()._format_action_invocation(action)
+        return text.replace(" [", "[=") if action.nargs == "?" else text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,14 +54,17 @@ def _parser() -> argparse.ArgumentParser:
         prog="vdsotime",
         usage=f"%(prog)s {' '.join(one.usage for one in parameters)} [--trace FILE] [--] "
         "COMMAND [ARG...]\n"
-        "       %(prog)s --check",
+        "       %(prog)s --check\n"
+        "       %(prog)s --version",
         description="Run COMMAND, and all that it starts, with a clock of its own.",
         epilog="COMMAND behaves as if it ran alone, its clock apart. Exit status: that of COMMAND, "
         "or 2 bad usage, 125 vdsotime failed, 126 COMMAND not executable, 127 COMMAND not found.",
         allow_abbrev=False,
+        formatter_class=_Help,
     )
     for one in parameters:
-        parser.add_argument(one.flag, dest=one.name, default=one.default, **one.argument)
+        keywords = {**one.argument, "type": _converter(one)}
+        parser.add_argument(one.flag, dest=one.name, default=one.default, **keywords)
     parser.add_argument(
         "--trace",
         metavar="FILE",
@@ -58,15 +73,48 @@ def _parser() -> argparse.ArgumentParser:
         "has ended, and locked (flock) until then",
     )
     parser.add_argument(
+        "--version",
+        action="version",
+        version=f"vdsotime {__version__}",
+        help="say which version this is",
+    )
+    parser.add_argument(
         "--check", action="store_true", help="say what works on this machine, line by line"
     )
     parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
 
 
+def _converter(one: Parameter) -> Callable[[str], object]:
+    def convert(text: str) -> object:
+        try:
+            return one.from_shell(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+def _spelled_out(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> list[str]:
+    """Give options that stand alone their value: the next word is COMMAND, or another option."""
+    found = list(arguments)
+    actions = {flag: one for one in parser._actions for flag in one.option_strings}
+    at = 0
+    while at < len(found) and found[at].startswith("-") and found[at] != "--":
+        action = actions.get(found[at])
+        if action is not None and action.nargs == "?":
+            found[at] += f"={action.const}"
+        elif action is not None and action.nargs is None:
+            at += 1
+        at += 1
+    return found
+
+
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(
+        _spelled_out(parser, sys.argv[1:] if arguments is None else arguments)
+    )
     if options.command[:1] == ["--"]:
         del options.command[0]
     if options.check:
@@ -84,9 +132,18 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             if one.flag:
                 one.check(options.parameters[one.name])
         except (TypeError, ValueError) as error:
-            parser.error(f"{one.flag}: {error}")
+            message = re.sub(rf"^(a )?{one.name} is", "it is", str(error))
+            parser.error(f"{one.flag}: {message}")
     try:
         validate_options(**options.parameters)
     except (TypeError, ValueError) as error:
-        parser.error(str(error))
+        parser.error(_in_the_shell(str(error)))
     return options
+
+
+def _in_the_shell(message: str) -> str:
+    """Return what is said of parameters that cannot be together, with the options' names."""
+    for one in PARAMETERS:
+        message = re.sub(rf"^{one.name}(?=: )", one.flag, message)
+        message = re.sub(rf"\b{one.name}='(\w+)'", rf"{one.flag} \1", message)
+    return message

@@ -23,13 +23,22 @@ _PAGE_SIZE = 4096
 
 
 def argv(pid: int) -> list[str]:
-    """Return the argument vector; empty for a process that has ended."""
+    """Return the argument vector; empty for a process that has ended.
+
+    A title that the program has written in its place is one argument (setproctitle(3)): the rest of
+    the memory is empty then.
+    """
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             raw = file.read()
     except OSError:
         return []
-    return [os.fsdecode(argument) for argument in raw.split(b"\0")[:-1]]
+    if not raw:
+        return []
+    first, *others = raw.removesuffix(b"\0").split(b"\0")
+    if not any(others) and (b" " in first or len(others) > 1):
+        others = []
+    return [os.fsdecode(argument) for argument in (first, *others)]
 
 
 def read_text(path: str) -> str:

@@ -15,7 +15,17 @@ from itertools import groupby
 from typing import TypeVar
 
 from pytest_vdsotime.errors import VdsoTimeError
-from pytest_vdsotime.events import Event, EventKind, command_line, describe, ending, names, readable
+from pytest_vdsotime.events import (
+    Event,
+    EventKind,
+    Folded,
+    History,
+    command_line,
+    ending,
+    folded,
+    names,
+    readable,
+)
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.sample import TaskSample
 from pytest_vdsotime.processes import TracedProcess, snapshot
@@ -32,33 +42,37 @@ T = TypeVar("T")
 _PATIENCE_S = 2.0
 #: Of short waits that have passed in real time while a clock stood still.
 _LONG_NS = NS_PER_S
-_MAX_PROCESSES, _MAX_THREADS, _MAX_TIMERS, _MAX_ENDED = 30, 10, 10, 10
+_MAX_PROCESSES, _MAX_THREADS, _MAX_TIMERS, _MAX_ENDED, _MAX_ACTS = 30, 10, 10, 10, 30
 MAX_EVENTS = 15
 
 
 def told(
-    tracer: Tracer, world: ClockState | None, lines: Lines, *, is_closed: bool, events: int = 0
+    tracer: Tracer, world: ClockState | None, lines: Lines, *, closed: str = "", events: int = 0
 ) -> str:
-    """Where a clock stands, what its programs do, and the last `events` events."""
+    """Where a clock stands, what its programs do, and the last `events` events.
+
+    `closed`: of a clock that is closed, since when.
+    """
     host_ns = now_ns()
     history: Sequence[Event] = () if world is None else world.history.events
-    if is_closed and history:
+    if closed and history:
         host_ns = history[-1].real_ns
     start_ns = lines.monotonic.at(host_ns) if world is None else world.history.start_ns
-    text = [*_lines(lines, start_ns, host_ns, is_closed)]
+    text = [*_lines(lines, start_ns, host_ns, closed)]
     if world is None:
         text.append("no program was started on it")
     else:
-        text += _programs(tracer, world, history, is_closed)
-        text += _ended(history)
+        text += [] if closed else _programs(tracer, world, history)
+        text += _ended(world.history, history)
         text += _refused(history)
-        text += _last(history, start_ns, host_ns, events)
+        text += _last(world.history, start_ns, host_ns, events)
     return "\n".join(text)
 
 
-def _lines(lines: Lines, start_ns: int, host_ns: int, is_closed: bool) -> Iterator[str]:
-    was = ", when it was closed" if is_closed else ""
-    yield f"wall line       {format_instant(lines.wall.at(host_ns))}, {_pace(lines.wall)}{was}"
+def _lines(lines: Lines, start_ns: int, host_ns: int, closed: str) -> Iterator[str]:
+    if closed:
+        yield f"The clock is {closed}; it read then"
+    yield f"wall line       {format_instant(lines.wall.at(host_ns))}, {_pace(lines.wall)}"
     way = f"{(lines.monotonic.at(host_ns) - start_ns) / NS_PER_S:+.3f} s since the first program"
     yield f"monotonic line  {way}, {_pace(lines.monotonic)}"
 
@@ -68,17 +82,13 @@ def _pace(line: Line) -> str:
     return {0.0: "stands still", 1.0: "flows"}.get(rate, f"flows at rate {rate:g}")
 
 
-def _programs(
-    tracer: Tracer, world: ClockState, history: Sequence[Event], is_closed: bool
-) -> Sequence[str]:
+def _programs(tracer: Tracer, world: ClockState, history: Sequence[Event]) -> Sequence[str]:
     """Return the tree of those that live, each with its threads."""
 
     def sample(loop: Loop) -> tuple[list[Process], list[ThreadState], list[TimerState]]:
         timers = timer_states(world, loop.timers.armed(world))
         return [*world.processes.values()], thread_states(loop.quiescence, world), timers
 
-    if is_closed:
-        return []
     try:
         processes, states, timers = ask(tracer, sample)
     except VdsoTimeError as error:
@@ -93,12 +103,17 @@ def _programs(
     text = ["programs", *lines, *([f"  and {more} more"] if more > 0 else [])]
     lefts_ns = [state.left_ns for state in states if state.left_ns is not None]
     lefts_ns += [timer.left_ns for timer in timers]
-    if lefts_ns:
+    if lefts_ns and _is_for_the_test_to_move(world):
         text.append(
             f"The next deadline is {seconds(min(lefts_ns))} away: advance() by that much, or "
             "advance_to_next(), has it come."
         )
     return [*text, *_waited_for_long(world)]
+
+
+def _is_for_the_test_to_move(world: ClockState) -> bool:
+    """Whether a line stands until the test moves it."""
+    return world.jump_after_ns is None and any(not rate.mult for rate in world.rates)
 
 
 def _waited_for_long(world: ClockState) -> Iterator[str]:
@@ -163,16 +178,23 @@ def _tree(
             yield f"{indent}- {timer.text}"
 
 
-def _ended(history: Sequence[Event]) -> Sequence[str]:
-    """How programs have ended."""
-    called = names(history, in_full=True)
-    ends = [event for event in history if event.kind is EventKind.ENDED]
+def _ended(history: History, events: Sequence[Event]) -> Sequence[str]:
+    """How programs have ended, each way once, the last one last."""
+    called = names(events, in_full=True)
+    ends: dict[tuple[str, str], tuple[int, int]] = {}
+    for event in events:
+        if event.kind is EventKind.ENDED:
+            key = called.get(event.pid, "?"), ending(event.what)
+            count, _ = ends.pop(key, (0, 0))
+            ends[key] = count + 1, event.pid
+    more = " or more" if history.forgotten_ns else ""
     lines = [
-        f"  {called.get(event.pid, '?')} (pid {event.pid}): {ending(event.what)}"
-        for event in ends[-_MAX_ENDED:]
+        f"  {name} (pid {pid}): {how}" + (f", x {count}{more}" if count > 1 else "")
+        for (name, how), (count, pid) in [*ends.items()][-_MAX_ENDED:]
     ]
-    more = len(ends) - _MAX_ENDED
-    return ["ended", *([f"  {more} before, and"] if more > 0 else []), *lines] if lines else []
+    if len(ends) > _MAX_ENDED:
+        lines.insert(0, f"  in {len(ends) - _MAX_ENDED} other ways before, and")
+    return ["ended", *lines] if lines else []
 
 
 def _refused(history: Sequence[Event]) -> Sequence[str]:
@@ -191,20 +213,49 @@ def _refused(history: Sequence[Event]) -> Sequence[str]:
     ]
 
 
-def _last(history: Sequence[Event], start_ns: int, host_ns: int, count: int) -> Sequence[str]:
-    """Return the last events, with their virtual and their real time."""
-    shown = history[-count:] if count else ()
-    if not shown:
+def _last(history: History, start_ns: int, host_ns: int, count: int) -> Sequence[str]:
+    """Return the last events, with their virtual and their real time.
+
+    What happens again and again is one line, and the test's own acts are there from the first on.
+    """
+    told = folded(history) if count else []
+    if not told:
         return []
-    called = names(history)
+    last = told[-count:]
+    own = [one for one in told[:-count] if one.is_the_tests]
     lines = ["last events: on the wall line, on the monotonic line, seconds of real time ago"]
-    for event in shown:
-        wall = format_instant(event.wall_ns // 10**6 * 10**6).replace("000Z", "Z")
-        virtual = f"{(event.monotonic_ns - start_ns) / NS_PER_S:+.3f}"
-        ago = f"{(host_ns - event.real_ns) / NS_PER_S:.3f}"
-        text = describe(event, called.get(event.pid, "?"))
-        lines.append(f"  {wall}  {virtual:>10}  {ago:>7}  {text}")
-    return lines
+    if history.forgotten_ns:
+        lines.append("  what the programs did at first is not remembered")
+    if len(own) > _MAX_ACTS:
+        lines.append(f"  {len(own) - _MAX_ACTS} acts of the test before")
+    lines += [_event_line(one, start_ns, host_ns) for one in own[-_MAX_ACTS:]]
+    if len(told) - len(last) > len(own):
+        lines.append("  ...")
+    return [*lines, *(_event_line(one, start_ns, host_ns) for one in last)]
+
+
+def _event_line(told: Folded, start_ns: int, host_ns: int) -> str:
+    event = told.first
+    virtual = _since_start(event, start_ns)
+    ago = f"{(host_ns - event.real_ns) / NS_PER_S:.3f}"
+    line = f"  {_wall(event)}  {virtual:>10}  {ago:>7}  {told.text}"
+    if told.count > 1:
+        more = "" if told.is_whole else " or more"
+        until = _wall(told.last)
+        if until == _wall(event):
+            until = _since_start(told.last, start_ns)
+        where = " in several processes" if len(told.pids) > 1 else ""
+        line += f", x {told.count}{more}{where} until {until}"
+    return line
+
+
+def _wall(event: Event) -> str:
+    """To the millisecond."""
+    return format_instant(event.wall_ns // 10**6 * 10**6).replace("000Z", "Z")
+
+
+def _since_start(event: Event, start_ns: int) -> str:
+    return f"{(event.monotonic_ns - start_ns) / NS_PER_S:+.3f}"
 
 
 def last_resort(have: Callable[[], str]) -> str:

@@ -277,6 +277,8 @@ class Engine:
         """Have what has expired remembered."""
         engine, tasks = self._structure, self._tables.tasks
         count: int = engine.event_count
+        if count > _EVENTS:
+            world.history.forgotten_ns = engine.events[count % _EVENTS].at_ns
         for number in range(max(count - _EVENTS, 0), count):
             event = engine.events[number % _EVENTS]
             then = lines.shifted(event.passed_ns)

@@ -512,6 +512,7 @@ class Loop:
         """Remove a task that has ended; return whether its process has ended with it."""
         process = task.process
         self.tasks.pop(task.tid, None)
+        self.timers.alarms.cancel(task.tid)
         self._fastpath.forget(task.tid)
         process.threads.discard(task.tid)
         # The leader may have ended before the process was attached to.

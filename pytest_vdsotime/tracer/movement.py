@@ -276,6 +276,8 @@ class Movement:
 
     def _rings(self, task: Task) -> None:
         """End a wait whose own time is up, while the kernel's for it is not."""
+        if task.tid not in task.process.threads:
+            return  # it has ended meanwhile, or was let go
         with task.process.answers_for("ending a wait of"):
             self._end_if_due(task)
 

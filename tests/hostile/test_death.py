@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from subprocess import DEVNULL, PIPE
 import pytest
 
 import pytest_vdsotime
-from pytest_vdsotime import FrozenClock, VdsoTimeError, faults
+from pytest_vdsotime import FrozenClock, RealTimeWarning, VdsoTimeError, faults
 
 CEILING_S = 30
 PACKAGE = str(Path(pytest_vdsotime.__file__).parent.parent)
@@ -195,3 +196,28 @@ def test_a_tracer_that_fails_ends_its_programs_and_says_so() -> None:
     assert not Path(f"/proc/{program.pid}").exists()
     program.stdout.close()
     program.returncode = -9  # nobody can tell any more
+
+
+# It asks for a leap second, of which the clock warns.
+LEAP = """
+import ctypes
+timex = (ctypes.c_int * 256)()
+timex[0], timex[10] = 0x10, 0x10  # modes = ADJ_STATUS, status = STA_INS (adjtimex(2))
+ctypes.CDLL(None).adjtimex(timex)
+print("ready", flush=True)
+input()
+"""
+
+
+def test_a_warning_that_is_an_error_leaves_no_program(as_root: None) -> None:
+    """That of one program is raised by the close, when all of them have ended."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clock = FrozenClock()
+        programs = [clock.popen(["cat"], stdin=PIPE, stdout=PIPE) for _ in range(3)]
+        leap = clock.popen([sys.executable, "-c", LEAP], stdin=PIPE, stdout=PIPE)
+        assert leap.stdout and leap.stdout.readline() == b"ready\n"
+        with pytest.raises(RealTimeWarning, match="leap second"):
+            clock.close()
+    assert [one.returncode for one in (*programs, leap)] == [-signal.SIGKILL] * 4
+    assert all(one.stdout and one.stdout.closed for one in (*programs, leap))

@@ -279,7 +279,7 @@ def test_a_jump_that_cannot_be(delta: Any, error: type[Exception]) -> None:
         with pytest.raises(TypeError):
             clock.jump(1, hours=1)
         with pytest.raises(TypeError):
-            clock.jump(1, stride="1h")  # type: ignore[arg-type]
+            clock.jump(1, stride="1h")  # type: ignore[call-arg]
         assert clock.time_ns() == 0
         assert sleep.poll() is None
 

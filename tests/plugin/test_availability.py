@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import pytest_vdsotime
 from pytest_vdsotime import TracingUnavailable, availability
 from pytest_vdsotime.availability import Facts, explain, known_obstacle, obstacle, program_kinds
 
@@ -42,6 +44,7 @@ OBSTACLES: dict[str, dict[str, object]] = {
     "another system": {"platform": "darwin"},
     "an architecture without objects": {"machine": "s390x"},
     "no objects": {"built_machines": frozenset()},
+    "no objects in a checkout": {"built_machines": frozenset(), "source_tree": "/home/me/src"},
     "a stub alone": {"machine": "riscv64", "built_machines": frozenset({"riscv64"})},
     "no /proc": {"has_proc": False},
     "an undumpable process": {"is_open": False},
@@ -69,6 +72,31 @@ def test_texts() -> None:
         told[name] = explain(number, "PTRACE_SEIZE", FINE._replace(filtered=filtered))
     texts = [f"{name}\n  {TracingUnavailable(*text)}\n" for name, text in told.items() if text]
     assert "".join(texts) == Path(__file__).with_name("unavailable.txt").read_text()
+
+
+def test_python_in_a_checkout(tmp_path: Path) -> None:
+    """It imports the package there, which has nothing that is built."""
+    package = Path(pytest_vdsotime.__file__).parent
+    tree = shutil.copytree(
+        package, tmp_path / package.name, ignore=shutil.ignore_patterns("native")
+    )
+    (tmp_path / "native_stub").mkdir()
+    (tmp_path / "native_stub" / "build.py").touch()
+    said = f"Python has imported pytest_vdsotime from its source tree, {tree.parent}, in which "
+    remedy = "start Python in another directory, so that it imports the installed package"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    use = "from pytest_vdsotime import FrozenClock; FrozenClock().run(['true'])"
+    for command in (["-c", use], ["-m", "pytest_vdsotime", "--", "true"]):
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert done.returncode
+        assert said in done.stderr and remedy in done.stderr
 
 
 CHANGED_USER = """

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,56 @@ def test_traces(frozen_clock):
     traceme = 'require "sys/syscall.ph"; syscall(&SYS_ptrace, 0, 0, 0, 0); exit 1'
     assert frozen_clock.call(["perl", "-e", traceme]) == 0
 
+def test_again_and_again(frozen_clock):
+    loop = frozen_clock.popen(["sh", "-c", "while sleep 1; do :; done"])
+    frozen_clock.settle()
+    frozen_clock.advance(minutes=10)
+    for _ in range(20):
+        frozen_clock.advance(1)
+    frozen_clock.move_to("2031-01-01")
+    loop.kill()
+    assert loop.wait() == 0
+
+def test_much_more(frozen_clock):
+    frozen_clock.popen(["perl", "-e", "select undef, undef, undef, 0.1 while 1"])
+    frozen_clock.advance(hours=1)
+    assert False
+
+def test_title(frozen_clock):
+    title = "$0 = 'a title'; $| = 1; print 1; <STDIN>"
+    program = frozen_clock.popen(["perl", "-e", title, "", "", ""], stdin=-1, stdout=-1)
+    program.stdout.read(1)
+    assert False
+
+KEPT = []
+
+def test_keeps_its_clock(frozen_clock, frozen_clock_factory):
+    frozen_clock.run(["true"])
+    KEPT[:] = [frozen_clock, frozen_clock_factory(0, monotonic="freeze")]
+    KEPT[1].run(["true"])
+
+def test_clock_of_another_test():
+    kept = KEPT[0]
+    kept.advance(1)
+
+def test_clock_of_another_tests_factory():
+    kept = KEPT[1]
+    kept.advance(1)
+
+@pytest.fixture(scope="class")
+def server(frozen_clock_factory):
+    clock = frozen_clock_factory("2030-01-01", monotonic="freeze")
+    clock.run(["true"])
+    KEPT[:] = [clock]
+
+class TestServer:
+    def test_server(self, server):
+        pass
+
+def test_clock_of_an_ended_fixture():
+    kept = KEPT[0]
+    assert kept.run(["true"])
+
 def test_failed_tracer(frozen_clock):
     frozen_clock.popen(["sleep", "1h"])
     with faults.injected("loop", lambda _: 1 / 0):
@@ -111,6 +162,10 @@ def normalized(text: str) -> str:
     text = re.sub(r"(?<=pid )\d+|(?<=pipe:\[)\d+", letter, text)
     lines = [
         re.sub(r"^(  \d{4}-\S+Z +\S+ +)\d+\.\d{3}", r"\1R", line) for line in text.splitlines()
+    ]
+    # How many are remembered depends on the parts in which they have come.
+    lines = [
+        re.sub(r"^  (\d{4}-).*(  R .*, x )\d+( or more)", r"  \1...\2N\3", line) for line in lines
     ]
     events = sorted(line for line in lines if re.match(r"  \d{4}-", line))
     others = [line for line in lines if not re.match(r"  \d{4}-", line)]
@@ -162,6 +217,30 @@ def test_a_tracer_that_does_not_answer() -> None:
             settled.result(CEILING_S)
     assert "programs        unknown: the tracer has not answered for 2 s" in told
     assert "the test starts sleep 1h" in told
+
+
+@pytest.mark.parametrize(
+    ("parameters", "is_hinted"),
+    [
+        ({}, True),
+        ({"monotonic": "freeze"}, True),
+        ({"monotonic": "rate"}, True),
+        ({"monotonic": "freeze", "rate": 1}, True),
+        ({"rate": 1}, False),
+        ({"monotonic": "rate", "rate": 1}, False),
+        ({"autojump": 3600}, False),
+        ({"waits": "real", "monotonic": "freeze"}, False),
+    ],
+    ids=str,
+)
+def test_the_hint_is_for_a_line_that_stands(parameters: dict[str, Any], is_hinted: bool) -> None:
+    with FrozenClock("2030-01-01", **parameters) as clock:
+        clock.popen(["sleep", "2h"])
+        clock.settle()
+        told = clock.describe()
+    assert "sleep 2h" in told
+    assert ("The next deadline is " in told) == is_hinted
+    assert ("away: advance() by that much, or advance_to_next(), has it come." in told) == is_hinted
 
 
 def test_sections(output: str) -> None:

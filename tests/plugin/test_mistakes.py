@@ -68,7 +68,7 @@ def test_ini(run: Run, pytester: pytest.Pytester, key: str, value: str, accepted
         ("patience=-1", "*not negative*"),
         ("patience='long'", "*a number of real seconds*"),
         ("autojump='soon'", "*a bool or a number of real seconds*"),
-        ("autojump=True, waits='real'", "*cannot be with waits='real'*"),
+        ("autojump=True, waits='real'", "*autojump: waits follow the clock then, not waits='real'"),
         ("python='yes'", "*a bool*"),
         ("0, 1", "*only start may be positional*"),
         ("0, start=1", "*only start may be positional*"),

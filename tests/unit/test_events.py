@@ -42,16 +42,17 @@ def test_what_is_told_late_has_its_place() -> None:
     assert [event.pid for event in history.events] == [1, 2, 3]
 
 
-def test_the_last_thousand_are_remembered_unless_somebody_records() -> None:
+def test_the_last_ten_thousand_are_remembered_unless_somebody_records() -> None:
     with recording() as wanted:
         whole = new_history()
     assert wanted.histories == [whole]
     ring = new_history()
     for history in (ring, whole):
-        for pid in range(1, 1501):
+        for pid in range(1, 15_001):
             history.add(EventKind.THREAD_ENDED, lines(), pid=pid, at_ns=pid)
-    assert [event.pid for event in ring.events] == [*range(501, 1501)]
-    assert len(whole.take()) == 1500
+    assert [event.pid for event in ring.events] == [*range(5001, 15_001)]
+    assert (ring.forgotten_ns, whole.forgotten_ns) == (5000, 0)
+    assert len(whole.take()) == 15_000
     assert whole.take() == []
 
 
@@ -87,6 +88,17 @@ def test_readable_text_can_be_written_anywhere() -> None:
 )
 def test_endings(status: int, text: str) -> None:
     assert ending(status) == text
+
+
+def test_what_the_test_did_is_remembered_whatever_its_programs_do() -> None:
+    history = History()
+    history.add(EventKind.BEGUN, lines(), what="advance(1)", at_ns=1)
+    for pid in range(1, 15_001):
+        history.add(EventKind.THREAD_ENDED, lines(), pid=pid, at_ns=pid + 1)
+    history.add(EventKind.DONE, lines(), what=("advance(1)", ""), at_ns=20_000)
+    begun, *_, done = history.events
+    assert (begun.kind, done.kind) == (EventKind.BEGUN, EventKind.DONE)
+    assert len(history.events) == 10_002
 
 
 def test_names() -> None:

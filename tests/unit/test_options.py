@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 from pytest_vdsotime import FrozenClock
-from pytest_vdsotime.options import PARAMETERS, validate_options
+from pytest_vdsotime.options import PARAMETERS, ClockParameters, validate_options
 
 
 def test_the_constructor_has_the_rows() -> None:
@@ -15,6 +15,10 @@ def test_the_constructor_has_the_rows() -> None:
     assert [(one.name, one.default) for one in parameters] == [
         (one.name, one.default) for one in PARAMETERS
     ]
+
+
+def test_type_checkers_know_the_keywords_of_the_factory() -> None:
+    assert list(ClockParameters.__annotations__) == [one.name for one in PARAMETERS[1:]]
 
 
 def test_the_defaults_are_valid() -> None:

@@ -65,7 +65,6 @@ SMALL = {
     "arch.aarch64": "an architecture",
     "arch.i386": "an architecture",
     "arch.x86_64": "an architecture",
-    "cli": "the command line",
     "faults": "a seam",
     "kernel": "says what the folder is",
     "kernel.signals": "one system call",

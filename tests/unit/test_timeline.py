@@ -16,6 +16,7 @@ from pytest_vdsotime.timeline import (
     HostClocks,
     Line,
     Rate,
+    TimedeltaKeywords,
     format_instant,
     format_span,
     initial_lines,
@@ -78,6 +79,21 @@ def test_the_hosts_wall_clock_is_known_to_the_nanosecond() -> None:
 
 
 @pytest.mark.parametrize(
+    ("when", "same"),
+    [
+        ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00Z"),
+        ("2016-12-31 23:59:60", "2017-01-01"),
+        ("20161231T235960", "2017-01-01"),
+        ("2016-12-31T23:59:60.25Z", "2017-01-01T00:00:00.25Z"),
+        ("2016-12-31T18:59:60,5-05:00", "2017-01-01T00:00:00.5Z"),
+        ("1999-01-01T12:34:60", "1999-01-01T12:35:00"),  # as mktime(3) has it
+    ],
+)
+def test_second_60_is_the_next_minutes_first(when: str, same: str) -> None:
+    assert parse_instant(when) == parse_instant(same)
+
+
+@pytest.mark.parametrize(
     ("when", "instant_ns"),
     [("0001-01-01", EARLIEST_NS), ("9999-12-31T23:59:59.999999Z", LATEST_NS - 999)],
 )
@@ -89,7 +105,8 @@ def test_the_ends_of_the_calendar_are_ordinary(when: str, instant_ns: int) -> No
 @pytest.mark.parametrize(
     "when",
     ["", "yesterday", "2024-02-30", "1970-13-01", "@", "@x", "@1/0", 1e300, math.inf, math.nan]
-    + [-(10**12), "0001-01-01T00:00:00+01:00"],
+    + [-(10**12), "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:60Z"]
+    + ["2016-12-31T23:59:61Z", "2016-12-31T23:60:60Z", "2016-12-31T23:60", "2016-12-31T24:59:60"],
 )
 def test_an_impossible_instant_is_a_value_error(when: Any) -> None:
     with pytest.raises(ValueError):
@@ -118,7 +135,7 @@ def test_the_text_of_a_bad_instant_names_the_forms() -> None:
         (None, {"days": 1, "minutes": -1}, 86340 * S),
     ],
 )
-def test_deltas(delta: Any, keywords: dict[str, float], ns: int) -> None:
+def test_deltas(delta: Any, keywords: TimedeltaKeywords, ns: int) -> None:
     assert parse_delta(delta, keywords) == ns
 
 
@@ -137,7 +154,7 @@ def test_deltas(delta: Any, keywords: dict[str, float], ns: int) -> None:
         (True, {}, TypeError),
     ],
 )
-def test_bad_deltas(delta: Any, keywords: dict[str, float], error: type[Exception]) -> None:
+def test_bad_deltas(delta: Any, keywords: TimedeltaKeywords, error: type[Exception]) -> None:
     with pytest.raises(error):
         parse_delta(delta, keywords)
 

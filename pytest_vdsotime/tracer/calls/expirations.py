@@ -212,7 +212,9 @@ class Timers:
         with self._answers_for(world, timer):
             if faults.armed:
                 faults.reach("timer", owner_of(world, timer))
-            tell_fired(world, timer, deadline)
+            # What has ended hears of nothing; its descriptor may be on its way to another process.
+            if owner_of(world, timer) in world.processes or self._is_held(world, timer):
+                tell_fired(world, timer, deadline)
             if timer.copy >= 0:
                 descriptors.add_ticks(timer.copy, count)
             elif timer.signal:
