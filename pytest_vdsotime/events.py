@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from pytest_vdsotime.timeline import Lines, format_instant, now_ns
 
+_LATEST = 1000
 _MAX_REMEMBERED = 10_000
 _MAX_ARGUMENTS = 100
 
@@ -141,8 +142,8 @@ class History:
 
     @property
     def latest(self) -> Sequence[Event]:
-        """The last of them, the latest first; in moments, however many there are."""
-        return [Event(*one) for one in [*islice(reversed(self._events), _MAX_REMEMBERED)]]
+        """The last events of programs, the latest first: no more than the engine tells at once."""
+        return [Event(*one) for one in [*islice(reversed(self._events), _LATEST)]]
 
     def take(self) -> Sequence[Event]:
         """Them all, which are forgotten here."""

@@ -206,7 +206,7 @@ class ClockSession:
 
         A call that takes long says so on the terminal.
         """
-        with self.asking(verb) as asked:
+        with Short(), self.asking(verb) as asked:
             if asked is None:
                 return None
             try:

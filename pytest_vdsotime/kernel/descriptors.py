@@ -83,12 +83,18 @@ def socket_of(pid: int, descriptor: int) -> Iterator[socket.socket | None]:
     except OSError:
         yield None
         return
+    timeout = socket.getdefaulttimeout()
     try:
+        if timeout is not None:  # with which Python has the program's own socket not block
+            socket.setdefaulttimeout(None)
         copy = socket.socket(fileno=number)
     except OSError:
         os.close(number)
         yield None
         return
+    finally:
+        if timeout is not None:
+            socket.setdefaulttimeout(timeout)
     with copy:
         yield copy
 

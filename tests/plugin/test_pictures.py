@@ -221,7 +221,7 @@ def test_command(tmp_path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_SH)  # until it is complete
         records = validated(file.read())
     (wait,) = slices(records, "clock_nanosleep")
-    assert wait["args"]["virtual seconds"] == 86400
+    assert wait["args"]["virtual seconds"] == pytest.approx(86400, abs=1e-6)
     (program,) = (one for one in slices(records, "sh -c.*") if "ended" in one["args"])
     assert program["args"]["ended"] == "exit status 7"
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
+from subprocess import DEVNULL, PIPE, STDOUT
 from typing import Any
 
 import pytest
@@ -210,9 +210,33 @@ def test_settle_waits_for_the_answer(answers: type[Answers]) -> None:
         assert program.communicate(timeout=CEILING_S)[0] == "ok"
 
 
+WAITS_FOR_EVER = """
+import socket, sys
+connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+connection.sendall(b"?")
+print(connection.recv(1).decode())
+"""
+
+
+def test_a_default_timeout_of_the_test_process(listener: socket.socket) -> None:
+    """It is none of the program's sockets, which the tracer looks at as copies."""
+    with FrozenClock(START, patience=0.2) as clock:
+        command = [sys.executable, "-c", WAITS_FOR_EVER, str(port_of(listener))]
+        program = clock.popen(command, stdout=PIPE, stderr=STDOUT, text=True)
+        with listener.accept()[0] as connection:
+            assert connection.recv(1) == b"?"
+            socket.setdefaulttimeout(5)
+            try:
+                clock.advance(hours=1)
+            finally:
+                socket.setdefaulttimeout(None)
+            connection.sendall(b"!")
+            assert program.communicate(timeout=CEILING_S)[0] == "!\n"
+
+
 def test_awaited_verbs(tmp_path: Path) -> None:
     """The server is on the loop of the test itself, which runs on meanwhile."""
-    out = tmp_path / "out"
+    out, ended = tmp_path / "out", asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, EOFError):
@@ -221,6 +245,10 @@ def test_awaited_verbs(tmp_path: Path) -> None:
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
                 await writer.drain()
                 writer.write(b"ok")
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+        ended.set()
 
     async def main() -> None:
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
@@ -231,8 +259,8 @@ def test_awaited_verbs(tmp_path: Path) -> None:
             await clock.aio.advance(ASKED)
             server.close()
             assert counts(out) == [(number, 0) for number in range(1, ASKED + 1)]
-            # The program's end is the connection's.
             await clock.aio.close()
+            await ended.wait()
 
     asyncio.run(main())
 
@@ -494,9 +522,10 @@ def test_answers_by_a_pipe(world: str) -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
-        clock.advance(minutes=5)
-        program.wait(timeout=CEILING_S)
-        thread.join()
+        with program:
+            clock.advance(minutes=5)
+            program.wait(timeout=CEILING_S)
+            thread.join()
     assert lines == ["?\n", "answer 1\n", "?\n", "answer 3\n", "?\n", "answer 5\n"]
 
 

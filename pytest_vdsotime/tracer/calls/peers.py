@@ -135,6 +135,7 @@ def _inherit(world: ClockState) -> None:
 
 
 def _inherited(pid: int) -> Iterator[tuple[int, Peer]]:
+    served = _ports(pid)
     for descriptor, status in procfs.descriptors(pid):
         if stat.S_ISFIFO(status.st_mode) and _access(pid, descriptor) == os.O_RDONLY:
             yield (
@@ -143,7 +144,7 @@ def _inherited(pid: int) -> Iterator[tuple[int, Peer]]:
             )
         elif stat.S_ISSOCK(status.st_mode):
             with descriptors.socket_of(pid, descriptor) as copy:
-                words = "" if copy is None else _connected(copy)
+                words = "" if copy is None else _connected(copy, served)
                 if copy is not None and words:
                     is_inherited = copy.family not in _INTERNET
                     yield (
@@ -152,7 +153,22 @@ def _inherited(pid: int) -> Iterator[tuple[int, Peer]]:
                     )
 
 
-def _connected(copy: socket.socket) -> str:
+def _ports(pid: int) -> set[int]:
+    """Return the ports on which a process accepts connections."""
+    found = set()
+    for descriptor, status in procfs.descriptors(pid):
+        if stat.S_ISSOCK(status.st_mode):
+            with descriptors.socket_of(pid, descriptor) as copy:
+                if copy is not None and copy.family in _INTERNET and _accepts(copy):
+                    found.add(copy.getsockname()[1])
+    return found
+
+
+def _accepts(copy: socket.socket) -> bool:
+    return bool(copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def _connected(copy: socket.socket, served: Container[int]) -> str:
     """Return the peer of a connection that was made on this side, in words; "" of any other."""
     try:
         peer = copy.getpeername()
@@ -161,7 +177,8 @@ def _connected(copy: socket.socket) -> str:
     if copy.family not in _INTERNET:
         return str(peer) or "its starter"
     low, high = procfs.ephemeral_ports()
-    return f"{peer[0]}:{peer[1]}" if low <= copy.getsockname()[1] <= high else ""
+    port = copy.getsockname()[1]
+    return f"{peer[0]}:{peer[1]}" if low <= port <= high and port not in served else ""
 
 
 def _access(pid: int, descriptor: int) -> int | None:
@@ -480,9 +497,7 @@ def _name_of(copy: socket.socket) -> SocketName | None:
     here, there = endpoint(copy.getsockname()), None
     with suppress(OSError):
         there = endpoint(copy.getpeername())
-    takes = copy.type == socket.SOCK_DGRAM or copy.getsockopt(
-        socket.SOL_SOCKET, socket.SO_ACCEPTCONN
-    )
+    takes = copy.type == socket.SOCK_DGRAM or _accepts(copy)
     return SocketName(here, there) if there or (takes and here.port) else None
 
 
