@@ -362,10 +362,10 @@ def is_page_present(pid: int, address: int) -> bool:
 
 
 def ignored_privilege(path: str) -> str | None:
-    """Return the privilege that a program file gives by its mode, and not while it is traced.
+    """Return the privilege that a program file gives, and not while it is traced.
 
-    The kernel does not give it to a program traced by an ordinary user (execve(2)). None if there
-    is none or the tracer is root.
+    By its mode or its capabilities. The kernel does not give it to a program traced by an ordinary
+    user (execve(2), capabilities(7)). None if there is none or the tracer is root.
     """
     if os.geteuid() == 0:
         return None
@@ -381,4 +381,21 @@ def ignored_privilege(path: str) -> str | None:
         and status.st_gid != os.getegid()
     ):
         return f"set-group-ID {status.st_gid}"
+    if _file_capabilities(path) & ~_own_capabilities():
+        return "a file with capabilities"
     return None
+
+
+def _file_capabilities(path: str) -> int:
+    """Return the set that a file permits its programs (struct vfs_cap_data, linux/capability.h)."""
+    try:
+        data = os.getxattr(path, "security.capability")
+    except OSError:  # none, or a file system without
+        return 0
+    words = struct.unpack(f"<{len(data) // 4}I", data[: len(data) // 4 * 4])
+    return sum(word << 32 * place for place, word in enumerate(words[1:4:2]))
+
+
+def _own_capabilities() -> int:
+    line = next(one for one in read_text("/proc/self/status").splitlines() if "CapPrm:" in one)
+    return int(line.split()[1], 16)
