@@ -195,14 +195,15 @@ class ClockSession:
         self.raise_news()
         return sorted((one for one in snapshots if one), key=lambda one: one.pid)
 
-    def attach(self, pid: int) -> AttachedProcess:
+    def attach(self, pid: int, *, children: bool) -> AttachedProcess:
         """Take over a running process: see `FrozenClock.attach`."""
         check_pid(pid)
         tracer, world = self.start_tracing()
         process = Process(pid, world)
         process.origin = process
         with explained(process):
-            tracer.call_later(lambda loop: loop.clocks.attach(process))
+            tracer.call_later(lambda loop: loop.clocks.attach(process, children=children))
+        self.raise_news()
 
         def release() -> None:
             if not self._is_closed:

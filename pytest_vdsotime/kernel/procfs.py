@@ -73,6 +73,23 @@ def stat_fields(pid: int) -> tuple[str, int] | None:
     return state.decode(), int(ppid)
 
 
+def descendants(pid: int) -> Iterator[int]:
+    """Yield the processes that a process has started, and those, each behind its parent.
+
+    But this process and what that has started.
+    """
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        stat = stat_fields(int(name)) if name.isdecimal() else None
+        if stat is not None and stat[0] not in "ZX" and int(name) != os.getpid():
+            children.setdefault(stat[1], []).append(int(name))
+    parents = [pid]
+    for parent in parents:
+        parents += children.get(parent, ())
+        if parent != pid:
+            yield parent
+
+
 def has_capability(tid: int, capability: int) -> bool:
     """Whether a thread has a capability in this process's user namespace (capabilities(7)).
 

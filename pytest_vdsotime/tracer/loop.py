@@ -55,6 +55,7 @@ from pytest_vdsotime.tracer.takeover.start import Launching
 from pytest_vdsotime.tracer.waker import Alarms, Waker
 
 _BIRTHS = StopKind.FORK, StopKind.VFORK, StopKind.CLONE
+_MAX_NAMED = 5
 _IN_CALLS = StopKind.SYSCALL, StopKind.TRAP, StopKind.GROUP_STOP, StopKind.SIGNAL
 
 
@@ -532,6 +533,17 @@ class Loop:
         self.clocks.end_if_empty(world)
 
 
+def _left(process: Process, children: Sequence[int]) -> str:
+    names = ", ".join(f"{procfs.name(pid)} (pid {pid})" for pid in children[:_MAX_NAMED])
+    more = f" and {len(children) - _MAX_NAMED} more" if len(children) > _MAX_NAMED else ""
+    count = "1 program" if len(children) == 1 else f"{len(children)} programs"
+    run = "runs" if len(children) == 1 else "run"
+    return (
+        f"{count} that {process.describe()} has started before {run} in real time: {names}{more}; "
+        "attach(pid, children=True) takes them too"
+    )
+
+
 # --- clocks come and go --------------------------------------------------------------------------
 
 
@@ -551,12 +563,19 @@ class Clocks:
         self.tables.worlds.append(world)
         self.shortcuts.choose()
 
-    def attach(self, process: Process) -> None:
-        """Take over a running process; see Attaching.attach. For `later`."""
+    def attach(self, process: Process, *, children: bool) -> None:
+        """Take over a running process; see Attaching.attach. For `later`.
+
+        With what it has started before, or a warning that counts that.
+        """
         self.fastpath.hands_over_all, self.fastpath.lets_calls_go = True, False
         try:
             self.attaching.attach(process)
             process.world.record(EventKind.ATTACHED, process.pid, procfs.argv(process.pid))
+            if children:
+                self.attaching.attach_children(process)
+            elif left := self.attaching.children_apart(process):
+                process.world.warn(process.pid, _left(process, left))
         finally:
             self.end_if_empty(process.world)
             self.shortcuts.choose()
