@@ -10,7 +10,7 @@ import os
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 from weakref import WeakSet
 
@@ -30,7 +30,7 @@ from pytest_vdsotime.python_clock import PythonClock
 from pytest_vdsotime.report import describe
 from pytest_vdsotime.timeline import Lines, host_wall_ns, initial_lines, now_ns, parse_instant
 from pytest_vdsotime.tracer.operations import Operations
-from pytest_vdsotime.tracer.state import ClockState, Process
+from pytest_vdsotime.tracer.state import ClockState, Future, Process
 from pytest_vdsotime.tracer.thread import Tracer
 
 T = TypeVar("T")
@@ -47,8 +47,25 @@ class Program(Protocol):
     def pid(self) -> int:
         """Its process id."""
 
+    @property
+    def exited(self) -> Future[int] | None:
+        """The status to come; None where the tracer does not wait for it."""
+
     def end(self) -> None:
         """Kill and reap the program, if that is still to be done."""
+
+
+class Lookout(Protocol):
+    """What finds out by itself that something runs in real time."""
+
+    def look(self) -> Iterable[str]:
+        """Yield what a RealTimeWarning is to say that none has said yet."""
+
+    def close(self) -> None:
+        """Find out what is left; the clock is about to close."""
+
+    def end(self) -> None:
+        """Undo what lasts for as long as the clock; its programs have ended."""
 
 
 class ClockSession:
@@ -70,8 +87,11 @@ class ClockSession:
         self._owns_tracer = tracer is None
         self._tracer = tracer or Tracer()
         self._world: ClockState | None = None
-        self._programs: WeakSet[Program] = WeakSet()
+        self.programs: WeakSet[Program] = WeakSet()
+        """They end with the clock."""
         self._warnings: deque[str] = deque()
+        self.lookouts: list[Lookout] = []
+        """They are asked with the news."""
         self._is_closed = False
         self._python = PythonClock() if options.python else None
         if self._python is not None:
@@ -174,7 +194,7 @@ class ClockSession:
 
     def add(self, program: Program) -> None:
         """Have `program` end with the clock."""
-        self._programs.add(program)
+        self.programs.add(program)
 
     def leave_untraced(self, program: Program, reason: str) -> None:
         """Warn that `program` runs in real time, untouched; it ends with the clock like others."""
@@ -217,6 +237,8 @@ class ClockSession:
     def raise_news(self) -> None:
         """Warn of and raise what happened since the last call, in the test's own thread."""
         world = self._world
+        for lookout in self.lookouts:
+            self._warnings.extend(lookout.look())
         for texts in (self._warnings, world.warnings if world else self._warnings):
             while texts:
                 warnings.warn(texts.popleft(), RealTimeWarning, stacklevel=3)
@@ -261,13 +283,17 @@ class ClockSession:
             self._is_closed = True
         if self._python is not None:
             self._python.stop()
+        for lookout in self.lookouts:
+            lookout.close()
         world = self._world
         try:
             if world is not None:
                 end_programs(self._tracer, world)
         finally:
-            for program in tuple(self._programs):
+            for program in tuple(self.programs):
                 program.end()
+            for lookout in self.lookouts:
+                lookout.end()
             if self._owns_tracer:
                 self._tracer.close()
             if world is not None:

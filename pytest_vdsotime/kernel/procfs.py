@@ -90,6 +90,12 @@ def descendants(pid: int) -> Iterator[int]:
             yield parent
 
 
+def own_children() -> list[int]:
+    """Return the children of this process, those that have ended too."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    return [pid for pid in pids if (stat_fields(pid) or ("", 0))[1] == os.getpid()]
+
+
 def has_capability(tid: int, capability: int) -> bool:
     """Whether a thread has a capability in this process's user namespace (capabilities(7)).
 

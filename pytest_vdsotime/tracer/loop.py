@@ -331,6 +331,7 @@ class Loop:
 
     def _on_exec(self, task: Task, _stop: Stop) -> None:
         stopped, process, argv = Stopped(task.tid), task.process, procfs.argv(task.tid)
+        was_in_real_time = process.is_in_real_time
         self._begin_program(task)
         try:
             stopped = self._takeover.at_exec(stopped, process)
@@ -344,6 +345,8 @@ class Loop:
         except (OSError, UnsupportedProgram) as error:
             process.kill_unsupported(error)
         else:
+            if was_in_real_time:
+                self.shortcuts.choose()
             self.shortcuts.know_kinds()
             warn_of_reservations(process)
             self.shortcuts.resume(task, stopped)
@@ -362,6 +365,7 @@ class Loop:
 
     def _on_trap(self, task: Task, _stop: Stop) -> None:
         stopped = Stopped(task.tid)
+        task.process.group_stop = None
         is_interrupted = _was_interrupted(task)
         self._timed_waits.at_stop(task, stopped, goes_on=True, is_interrupted=is_interrupted)
         self._cancellation.at_stop(task, stopped)
@@ -467,10 +471,11 @@ class Loop:
             after.watched_calls = 0
             self._fastpath.to_python(task.tid, task.is_to_go_on)
 
-    def _on_group_stop(self, task: Task, _stop: Stop) -> None:
+    def _on_group_stop(self, task: Task, stop: Stop) -> None:
         stopped = Stopped(task.tid)
         self._timed_waits.at_stop(task, stopped)
         waits.at_group_stop(task, stopped, self._native.arch)
+        task.process.group_stop = task.process.group_stop or stop
         task.move(TaskState.LISTENING)
         stopped.listen()
 

@@ -219,6 +219,44 @@ def test_capabilities_that_give_nothing(ordinary: Script, program: str) -> None:
     assert (done.stdout, done.stderr) == (f"{NOBODY} 0 {STATUS}  1970-01-01\n", "")
 
 
+PAST_SUBPROCESS = """
+import os, sys, warnings
+from pytest_vdsotime import FrozenClock
+def by_fork(program):
+    pid = os.fork()
+    if pid == 0:
+        os.execv(program, [program])
+    return pid
+def by_posix_spawn(program):
+    return os.posix_spawn(program, [program], os.environ)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    with FrozenClock("1970-01-01") as clock, clock.patch_subprocess():
+        for start in (by_fork, by_posix_spawn):
+            pid = start(sys.argv[1])
+            print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+            pid = start("/bin/date")
+            assert os.waitpid(pid, 0) == (pid, 0)
+for warning in caught:
+    print(warning.category.__name__, warning.message)
+"""
+
+
+@pytest.mark.parametrize("kind", ["setuid", "capabilities"])
+def test_privileges_past_subprocess(kind: str, ordinary: Script, program: str) -> None:
+    if kind == "setuid":
+        os.chmod(program, 0o4755)
+    else:
+        permit(program, CAP_NET_RAW)
+    done = ordinary(PAST_SUBPROCESS, program)
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert [one for one in lines if one == str(STATUS)] == [str(STATUS)] * 2
+    assert sum(" Jan  1 " in one and "1970" in one for one in lines) == 2
+    told = [one for one in lines if one.startswith("RealTimeWarning <string>:")]
+    assert len(told) == 2 and all("run the tests as root" in one for one in told)
+
+
 MOVE = """
 import subprocess, sys
 from subprocess import PIPE
