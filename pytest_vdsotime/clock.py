@@ -257,8 +257,11 @@ class FrozenClock:
         """
         return self.session.processes()
 
-    def attach(self, pid: int) -> AttachedProcess:
+    def attach(self, pid: int, *, children: bool = False) -> AttachedProcess:
         """Take over a running process, all its threads and what they start from now on.
+
+        With `children` what it has started before, and those have, comes with it, as far as that is
+        on no clock yet; else a RealTimeWarning counts what stays in real time.
 
         Kernel waits that are under way end in real time, the next ones follow the clock. The
         returned object's `close`, or the clock's, lets the process and what it has started go,
@@ -273,7 +276,7 @@ class FrozenClock:
             TracingUnavailable: it may not be traced, or another process traces it.
             UnsupportedProgram: it cannot be given the clock; it runs on as it was.
         """
-        return self.session.attach(pid)
+        return self.session.attach(pid, children=children)
 
     @overload
     def popen(

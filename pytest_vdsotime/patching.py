@@ -13,8 +13,12 @@ from contextlib import ExitStack, contextmanager
 from functools import cache, partial, wraps
 from typing import Any
 
+from pytest_vdsotime.other_starts import OtherStarts, starts_of
 from pytest_vdsotime.popen import FrozenPopen
 from pytest_vdsotime.session import ClockSession
+
+#: Among the positional parameters of `subprocess.Popen`.
+_PREEXEC_FN = 6
 
 
 def subprocess_functions(session: ClockSession) -> Mapping[str, Callable[..., Any]]:
@@ -47,6 +51,7 @@ def patch_subprocess(session: ClockSession) -> Iterator[None]:
     """
     session.load()  # what the tracer reads first may itself use subprocess
     with ExitStack() as patched:
+        patched.enter_context(starts_of(session).patched())
         for owner, name, method in _methods(session):
             if name in vars(owner):
                 patched.callback(setattr, owner, name, vars(owner)[name])
@@ -77,17 +82,36 @@ def _methods(session: ClockSession) -> Iterator[tuple[type, str, Callable[..., A
 def _frozen_init(session: ClockSession) -> Callable[..., None]:
     """`subprocess.Popen.__init__` that has its object be a FrozenPopen on a clock."""
     init = subprocess.Popen.__init__
+    starts = starts_of(session)
     frozen_class: Callable[[type], type] = cache(_frozen_class)
 
     @wraps(init)
     def __init__(self: Any, *args: Any, **keywords: Any) -> None:
         if isinstance(self, FrozenPopen):
             init(self, *args, **keywords)
+        elif not starts.is_here:
+            _init_in_child(init, starts, self, *args, **keywords)
         else:
             self.__class__ = frozen_class(type(self))
             FrozenPopen.__init__(self, *args, session=session, **keywords)
 
     return __init__
+
+
+def _init_in_child(
+    init: Callable[..., None], starts: OtherStarts, popen: Any, *args: Any, **keywords: Any
+) -> None:
+    """Start a program in a child of the test process, which has no tracer of its own."""
+    if len(args) > _PREEXEC_FN:
+        keywords["preexec_fn"], args = args[_PREEXEC_FN], (*args[:_PREEXEC_FN],)
+    preexec_fn = keywords.get("preexec_fn")
+
+    def enlist() -> None:
+        if preexec_fn is not None:
+            preexec_fn()
+        starts.enlist()
+
+    init(popen, *args, **{**keywords, "preexec_fn": enlist})
 
 
 def _frozen_class(cls: type) -> type:

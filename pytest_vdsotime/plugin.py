@@ -280,14 +280,27 @@ def pytest_fixture_setup(
 ) -> Generator[None, object, object]:
     """Yield a broader fixture that a frozen test is the first to ask for steps out of its clock."""
     __tracebackhide__ = True
+    if fixturedef.scope == "function":
+        return (yield)
     patch = request.config.stash.get(_PATCH, None)
-    if patch is None or fixturedef.scope == "function":
+    with ExitStack() as steps:
+        if patch is not None:
+            patch.remove()
+            steps.callback(patch.install)
+        if fixturedef.scope in ("class", "module") and any(marks_of(request.node)):
+            from pytest_vdsotime.other_starts import TooEarly
+
+            steps.enter_context(TooEarly(_name_of(fixturedef)))
         return (yield)
-    patch.remove()
-    try:
-        return (yield)
-    finally:
-        patch.install()
+
+
+def _name_of(fixturedef: pytest.FixtureDef[Any]) -> str:
+    """Return what a fixture is called; pytest makes some of functions such as setup_class."""
+    name = fixturedef.argname
+    _, is_function, rest = name.partition("_xunit_" if "_xunit_" in name else "_unittest_")
+    if is_function:
+        return rest.partition("_fixture_")[0]
+    return f"the fixture {name!r} of {fixturedef.scope} scope"
 
 
 @pytest.fixture(scope="session")

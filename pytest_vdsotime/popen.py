@@ -168,6 +168,11 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
             self.returncode = 255
             raise failure(number, program)
 
+    @property
+    def exited(self) -> Future[int] | None:
+        """The status to come, as waitpid gives it; None for a program that is not traced."""
+        return self._exited
+
     def end(self) -> None:
         """Kill and reap it and close its pipes, unless its end was seen."""
         if self.returncode is not None:

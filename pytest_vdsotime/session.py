@@ -11,7 +11,7 @@ import sys
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -54,6 +54,10 @@ class Program(Protocol):
     @property
     def pid(self) -> int:
         """Its process id."""
+
+    @property
+    def exited(self) -> Future[int] | None:
+        """The status to come; None where the tracer does not wait for it."""
 
     def end(self) -> None:
         """Kill and reap the program, if that is still to be done."""
@@ -133,12 +137,28 @@ class Programs:
         """
         self._ended.append(program)
 
+    def __iter__(self) -> Iterator[Program]:
+        return iter(tuple(self._all))
+
     def end(self) -> None:
         """End them all."""
-        for program in tuple(self._all):
+        for program in self:
             program.end()
         self._kept.clear()
         self._ended.clear()
+
+
+class Lookout(Protocol):
+    """What finds out by itself that something runs in real time."""
+
+    def look(self) -> Iterable[str]:
+        """Yield what a RealTimeWarning is to say that none has said yet."""
+
+    def close(self) -> None:
+        """Find out what is left; the clock is about to close."""
+
+    def end(self) -> None:
+        """Undo what lasts for as long as the clock; its programs have ended."""
 
 
 class ClockSession:
@@ -162,6 +182,8 @@ class ClockSession:
         self._world: ClockState | None = None
         self.programs = Programs()
         self._warnings: deque[str] = deque()
+        self.lookouts: list[Lookout] = []
+        """They are asked with the news."""
         self._is_closed = False
         self._closed = "closed"
         """And since when, where that is known."""
@@ -302,14 +324,15 @@ class ClockSession:
         self.raise_news()
         return sorted((one for one in snapshots if one), key=lambda one: one.pid)
 
-    def attach(self, pid: int) -> AttachedProcess:
+    def attach(self, pid: int, *, children: bool) -> AttachedProcess:
         """Take over a running process: see `FrozenClock.attach`."""
         check_pid(pid)
         tracer, world = self.start_tracing()
         process = Process(pid, world)
         process.origin = process
         with Short(), explained(process):
-            tracer.call_later(lambda loop: loop.clocks.attach(process))
+            tracer.call_later(lambda loop: loop.clocks.attach(process, children=children))
+        self.raise_news()
 
         def release() -> None:
             if not self._is_closed:
@@ -323,6 +346,8 @@ class ClockSession:
     def raise_news(self) -> None:
         """Warn of and raise what happened since the last call, in the test's own thread."""
         world = self._world
+        for lookout in self.lookouts:
+            self._warnings.extend(lookout.look())
         for texts in (self._warnings, world.warnings if world else self._warnings):
             while texts:
                 warnings.warn(texts.popleft(), RealTimeWarning, stacklevel=_callers_level())
@@ -374,12 +399,16 @@ class ClockSession:
                 self._closed = f"closed since the end of {behind}"
         if self._python is not None:
             self._python.stop()
+        for lookout in self.lookouts:
+            lookout.close()
         world = self._world
         try:
             if world is not None:
                 end_programs(self._tracer, world)
         finally:
             self.programs.end()
+            for lookout in self.lookouts:
+                lookout.end()
             if self._owns_tracer:
                 self._tracer.close()
             if world is not None:

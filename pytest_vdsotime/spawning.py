@@ -96,23 +96,60 @@ class Spawning:
         The child is announced to the tracer, which takes its time to wake up.
         """
         function = subprocess.Popen._execute_child  # type: ignore[attr-defined]
+        spawn = self._spawn
         scope = {**vars(subprocess), "_fork_exec": self._fork_exec}
         execute_child = types.FunctionType(
             function.__code__, scope, None, function.__defaults__, function.__closure__
         )
-        process, spawn = self._process, self._spawn
-        answers = self._answers()
-        self._waker = self._tracer.announce(
-            spawn, lambda loop: loop.launching.start(process, spawn), *answers
-        )
+        self._announce()
         popen._posix_spawn = partial(self._posix_spawn, popen)
         try:
             execute_child(popen, *arguments)
         except BaseException:
-            self._tracer.withdraw(spawn, *answers)
+            self._tracer.withdraw(spawn, *self._answers())
             raise
         finally:
             del popen._posix_spawn
+
+    def start(
+        self,
+        argv: Sequence[Any],
+        executables: Sequence[bytes],
+        env: Mapping[Any, Any] | None = None,
+        *,
+        kept_fds: Sequence[int] | None = None,
+        begins_session: bool = False,
+        group: int = -1,
+    ) -> int:
+        """Start a program with what this process has; return its pid.
+
+        Without `env` with C's environment; `kept_fds` are the only descriptors that it gets, None
+        for all that are inherited.
+        """
+        self._announce()
+        try:
+            self._spawn.prepare(
+                *(self._code, argv, executables, kept_fds is not None, kept_fds or (), None),
+                None if env is None else _variables(env),
+                *NO_PIPES,
+                restore_signals=False,
+                start_new_session=begins_session,
+                process_group=group,
+                umask=-1,
+            )
+            return self._spawn.run(self._waker)
+        except BaseException:
+            self._tracer.withdraw(self._spawn, *self._answers())
+            raise
+
+    def _announce(self) -> None:
+        process, spawn = self._process, self._spawn
+        self._waker = self._tracer.announce(
+            spawn,
+            lambda loop: loop.launching.start(process, spawn),
+            *self._answers(),
+            is_native=not process.is_spared,  # which is to be known before it can end
+        )
 
     def _answers(self) -> Sequence[Any]:
         process = self._process

@@ -11,6 +11,7 @@
 #define __vdso_getrandom __kernel_getrandom
 
 /* include/uapi/asm-generic/unistd.h */
+#define NR_getxattr 8
 #define NR_epoll_pwait 22
 #define NR_dup 23
 #define NR_dup3 24

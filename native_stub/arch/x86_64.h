@@ -45,6 +45,7 @@
 #define NR_prlimit64 302
 #define NR_prctl 157
 #define NR_gettimeofday 96
+#define NR_getxattr 191
 #define NR_futex 202
 #define NR_restart_syscall 219
 #define NR_clock_gettime 228

@@ -325,7 +325,7 @@ static int sees_birth(struct fastpath *fastpath, uint64_t parent, uint64_t event
     return 1;
 }
 
-/* Whether a program's file is set-user-ID or set-group-ID. */
+/* Whether a program's file is set-user-ID or set-group-ID, or has capabilities. */
 static int has_privilege(uint64_t pid)
 {
     char path[PROCESS_PATH];
@@ -333,7 +333,7 @@ static int has_privilege(uint64_t pid)
     process_path(path, pid, "/exe");
     if (syscall5(NR_statx, AT_FDCWD, path, 0, STATX_MODE, &file) < 0)
         return 1;
-    return file.mode & (S_ISUID | S_ISGID);
+    return file.mode & (S_ISUID | S_ISGID) || syscall4(NR_getxattr, path, "security.capability", 0, 0) > 0;
 }
 
 static int sees_exec(struct fastpath *fastpath, uint64_t tid)

@@ -39,7 +39,7 @@ struct fastpath {
     uint64_t watched_count;
     uint64_t watched[FASTPATH_TASKS]; /* tasks whose end is, and whose execs are news at once */
     uint64_t blocks[FASTPATH_KINDS]; /* what programs are taken over with (takeover.h), by their kind; others' execs are the tracer's */
-    uint64_t asks_privilege; /* those of set-user-ID programs are */
+    uint64_t asks_privilege; /* those of files that are set-user-ID or have capabilities are */
     uint64_t read_clock;     /* clock_gettime for all programs, in the tracer's process; 0: the tracer answers */
     uint64_t served;         /* bit per clock id that it answers */
     uint64_t lets_calls_go;  /* of tasks that stop at every system call those that are of no interest */

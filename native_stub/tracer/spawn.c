@@ -18,6 +18,7 @@
 #define PR_SET_NO_NEW_PRIVS 38
 #define SECCOMP_SET_MODE_FILTER 1
 #define SIGKILL 9
+#define SIGUSR1 10
 #define SIGPIPE 13
 #define SIGCHLD 17
 #define SIGXFSZ 25
@@ -27,11 +28,14 @@
 #define SIGSET_SIZE 8
 #define F_SETFD 2
 #define ENOENT 2
+#define ESRCH 3
 #define ENOTDIR 20
 #define EINVAL 22
 #define RLIMIT_NOFILE 7
 #define STACK_SIZE 8192
 #define SPINS 2000 /* some 50 microseconds */
+#define NAP_NS 200000
+#define NAPS 50000 /* ten seconds: one that is stopped meanwhile (SIGSTOP) must not stop all others */
 
 /* struct sock_filter (seccomp(2)) */
 struct instruction { uint16_t code; uint8_t if_true, if_false; uint32_t operand; };
@@ -217,7 +221,7 @@ static void be_child(void *spawn)
     if (s->patience == CANCELED)
         exit_with(EXIT_NO_PARENT);
     if (s->rings && s->waker)
-        syscall2(NR_kill, s->waker, CHILD_COMES);
+        syscall2(NR_kill, s->waker, s->rings);
     int parent_death_signal = follow_parent(s);
     arrange_descriptors(s);
     close_others(s);
@@ -285,6 +289,68 @@ void become(struct spawn *s)
     be_program(s, parent_death_signal);
 }
 
+static int is_alive(uint64_t pid)
+{
+    return syscall2(NR_kill, pid, 0) != -ESRCH;
+}
+
+/* One at a time; a holder that was killed holds no longer. */
+static int enter(struct spawn *s, uint64_t own)
+{
+    const struct timespec nap = {0, NAP_NS};
+    for (int i = 0; i < NAPS; i++) {
+        uint64_t holder = 0;
+        if (s->is_closed || !is_alive(s->parent))
+            return 0;
+        if (__atomic_compare_exchange_n(&s->holder, &holder, own, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+            return 1;
+        if (!is_alive(holder))
+            __atomic_compare_exchange_n(&s->holder, &holder, 0, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+        else
+            syscall2(NR_nanosleep, &nap, 0);
+    }
+    return 0;
+}
+
+static void leave(struct spawn *s)
+{
+    s->pid = 0;
+    __atomic_store_n(&s->holder, 0, __ATOMIC_SEQ_CST);
+}
+
+/* A descendant of the tracer's process is about to execute a program, by code that is not ours: it waits here until the
+ * tracer has seized it. The structure is a gate that all of them share. Returns 0, or ESRCH where it was not seized, as
+ * there is no tracer any more, or another process does not leave. */
+__attribute__((visibility("default")))
+long enlist(struct spawn *s)
+{
+    const uint64_t all = ~0ULL;
+    const struct timespec moment = {1, 0};
+    uint64_t signals, own = syscall0(NR_getpid);
+    long error = 0;
+
+    syscall4(NR_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&signals, SIGSET_SIZE);
+    if (!enter(s, own)) {
+        error = ESRCH;
+    } else {
+        s->state = ASLEEP; /* a stop is to wake it up */
+        __atomic_store_n(&s->patience, 1, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&s->pid, own, __ATOMIC_SEQ_CST);
+        if (s->waker) /* else, or if it may not, it waits until the tracer looks around */
+            syscall2(NR_kill, s->waker, SIGUSR1);
+        while (!error && s->patience == 1) {
+            syscall4(NR_futex, (long)&s->patience, 0 /* FUTEX_WAIT */, 1, (long)&moment);
+            if (s->patience == 1 && (s->is_closed || !is_alive(s->parent)))
+                error = ESRCH;
+        }
+        if (!error && !install_filter((const struct instruction *)s->filter, s->filter_length))
+            exit_with(EXIT_NO_FILTER); /* it must not become a program that is half on the clock */
+        leave(s);
+    }
+    syscall4(NR_rt_sigprocmask, SIG_SETMASK, (long)&signals, 0, SIGSET_SIZE);
+    return error;
+}
+
 __attribute__((visibility("default")))
 long release_spawn(struct spawn *s)
 {
@@ -303,7 +369,8 @@ int can_share_memory(void)
 __attribute__((visibility("default")))
 void have_ring(struct spawn *s)
 {
-    __atomic_store_n(&s->rings, 1, __ATOMIC_SEQ_CST);
+    uint64_t none = 0;
+    __atomic_compare_exchange_n(&s->rings, &none, CHILD_COMES, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
 
 /* A child that is yet to be born ends at once. Returns the pid of one that is. */

@@ -22,7 +22,7 @@ enum state { NOT_BEGUN, AWAKE, ASLEEP };
 struct spawn {
     volatile uint64_t patience, state; /* whether the child is to wait, and enum state */
     volatile int64_t pid; /* 0: not born yet */
-    volatile uint64_t rings; /* at its birth, as the tracer does not look for it */
+    volatile uint64_t rings; /* by this signal at its birth, as the tracer does not look for it; 0: it does */
     uint64_t is_taken; /* the tracer has seized it, and released it */
     volatile uint64_t failed_in;
     uint64_t waker, parent; /* process ids */
@@ -37,6 +37,8 @@ struct spawn {
     int64_t group_count, gid, uid; /* -1: as it is */
     uint64_t shares_memory;
     uint64_t signals; /* the mask */
+    volatile uint64_t holder; /* of a gate (`enlist`): who goes through; 0: nobody */
+    volatile uint64_t is_closed; /* nobody is let through any more */
 };
 
 /* Lets the child execute its program. Returns whether it is awake, and so hears of it. */

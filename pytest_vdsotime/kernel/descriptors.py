@@ -22,7 +22,7 @@ from pytest_vdsotime.timeline import NS_PER_S
 # The headers that abi.json comes from are too old for these two.
 _PIDFD_THREAD = os.O_EXCL  # linux/pidfd.h, since Linux 6.9
 _DUPFD_QUERY = 1027  # F_DUPFD_QUERY, linux/fcntl.h, since Linux 6.10
-_KCMP_FILE = constant("KCMP_FILE")
+_KCMP_FILE, _KCMP_VM = constant("KCMP_FILE"), constant("KCMP_VM")
 _REFUSED = "allow pidfd_getfd (in a container: --cap-add=SYS_PTRACE)"
 _REMEDIES = {
     errno.EMFILE: "raise the tests' limit of open files (RLIMIT_NOFILE, ulimit -n)",
@@ -115,6 +115,13 @@ def is_copy(copy: int, tid: int, fd: int) -> bool:
         return _are_of_one_file(copy, other)
     finally:
         os.close(other)
+
+
+def share_memory(pid: int, other: int) -> bool:
+    """Whether two processes have one memory (CLONE_VM, clone(2)), as far as kcmp(2) may tell."""
+    with suppress(OSError):
+        return _call("kcmp", pid, other, _KCMP_VM, 0, 0) == 0
+    return False
 
 
 def _compare(copy: int, tid: int, fd: int) -> bool:

@@ -82,6 +82,29 @@ def stat_fields(pid: int) -> tuple[str, int] | None:
     return state.decode(), int(ppid)
 
 
+def descendants(pid: int) -> Iterator[int]:
+    """Yield the processes that a process has started, and those, each behind its parent.
+
+    But this process and what that has started.
+    """
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        stat = stat_fields(int(name)) if name.isdecimal() else None
+        if stat is not None and stat[0] not in "ZX" and int(name) != os.getpid():
+            children.setdefault(stat[1], []).append(int(name))
+    parents = [pid]
+    for parent in parents:
+        parents += children.get(parent, ())
+        if parent != pid:
+            yield parent
+
+
+def own_children() -> list[int]:
+    """Return the children of this process, those that have ended too."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    return [pid for pid in pids if (stat_fields(pid) or ("", 0))[1] == os.getpid()]
+
+
 def has_capability(tid: int, capability: int) -> bool:
     """Whether a thread has a capability in this process's user namespace (capabilities(7)).
 
@@ -384,10 +407,10 @@ def is_page_present(pid: int, address: int) -> bool:
 
 
 def ignored_privilege(path: str) -> str | None:
-    """Return the privilege that a program file gives by its mode, and not while it is traced.
+    """Return the privilege that a program file gives, and not while it is traced.
 
-    The kernel does not give it to a program traced by an ordinary user (execve(2)). None if there
-    is none or the tracer is root.
+    By its mode or its capabilities. The kernel does not give it to a program traced by an ordinary
+    user (execve(2), capabilities(7)). None if there is none or the tracer is root.
     """
     if os.geteuid() == 0:
         return None
@@ -403,4 +426,21 @@ def ignored_privilege(path: str) -> str | None:
         and status.st_gid != os.getegid()
     ):
         return f"set-group-ID {status.st_gid}"
+    if _file_capabilities(path) & ~_own_capabilities():
+        return "a file with capabilities"
     return None
+
+
+def _file_capabilities(path: str) -> int:
+    """Return the set that a file permits its programs (struct vfs_cap_data, linux/capability.h)."""
+    try:
+        data = os.getxattr(path, "security.capability")
+    except OSError:  # none, or a file system without
+        return 0
+    words = struct.unpack(f"<{len(data) // 4}I", data[: len(data) // 4 * 4])
+    return sum(word << 32 * place for place, word in enumerate(words[1:4:2]))
+
+
+def _own_capabilities() -> int:
+    line = next(one for one in read_text("/proc/self/status").splitlines() if "CapPrm:" in one)
+    return int(line.split()[1], 16)

@@ -90,8 +90,9 @@ class Spawner:
         self.spawn = library.spawn
         self.release, self.cancel = quick.release_spawn, quick.cancel_spawn
         self.have_ring = quick.have_ring
-        self.become = quick.become
-        for function in (self.spawn, self.release, self.cancel, self.have_ring, self.become):
+        self.become, self.enlist = quick.become, quick.enlist
+        functions = self.spawn, self.release, self.cancel, self.have_ring, self.become, self.enlist
+        for function in functions:
             function.argtypes = (ctypes.POINTER(SpawnStruct),)
             function.restype = ctypes.c_long
         self.have_ring.restype = self.become.restype = None
@@ -204,6 +205,10 @@ class Spawn:
             self.structure.envp = _environ.value or 0
         self._spawner.become(self.structure)
 
+    def have_ring_by(self, number: int) -> None:
+        """Have the child ring by this signal at its birth."""
+        self.structure.rings = number
+
     def have_ring(self) -> None:
         """If the child is not born yet, it is to ring the waker: look for its pid once more."""
         self._spawner.have_ring(self.structure)
@@ -238,6 +243,53 @@ class Spawn:
         """Return a child that is not born yet is to end at once. Returns the pid of one that is."""
         pid: int = self._spawner.cancel(self.structure)
         return pid
+
+
+class Gate:
+    """Where descendants of this process wait for its tracer before they execute a program.
+
+    `enlist` is for the descendants, the rest for this process. One structure stands in the memory
+    of all.
+    """
+
+    is_taken = False
+    """The fast path takes none of them."""
+
+    def __init__(self, spawner: Spawner, code: bytes) -> None:
+        """`code` is the seccomp filter."""
+        self._spawner, self._code = spawner, code
+        shared = mmap.mmap(-1, ctypes.sizeof(SpawnStruct))
+        self.structure = SpawnStruct.from_buffer(shared)
+        self.structure.parent = os.getpid()
+        self.structure.filter = spawner.address_of(code)
+        self.structure.filter_length = len(code) // _INSTRUCTION_SIZE
+
+    def enlist(self) -> bool:
+        """Wait until the tracer has seized this process. False: it does so no more."""
+        return not self._spawner.enlist(self.structure)
+
+    def open(self, waker: int) -> None:
+        """Have them ring this process."""
+        self.structure.waker = waker
+
+    def close(self) -> None:
+        """Let nobody through any more; those that come go on in real time."""
+        self.structure.is_closed = 1
+
+    @property
+    def is_waiting(self) -> bool:
+        """Some process waits to be seized."""
+        return bool(self.structure.pid) and self.structure.patience == 1
+
+    @property
+    def pid(self) -> int:
+        """Which process that is."""
+        pid: int = self.structure.pid
+        return pid
+
+    def release(self) -> bool:
+        """Let it go on. False: it sleeps, and a stop is to wake it up."""
+        return bool(self._spawner.release(self.structure))
 
 
 def _id(number: int) -> int:

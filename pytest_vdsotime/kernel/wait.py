@@ -15,6 +15,8 @@ from typing import NamedTuple
 from pytest_vdsotime.abi import constant
 
 _WNOTHREAD, _WALL = constant("__WNOTHREAD"), constant("__WALL")
+#: The kernel's own, whatever stands in their place (child_waits.py).
+_waitid, _waitpid = os.waitid, os.waitpid
 _OPTIONS = _WNOTHREAD | _WALL
 _EVENT_STOP = constant("PTRACE_EVENT_STOP")
 _SIGTRAP = int(signal.SIGTRAP)
@@ -78,7 +80,7 @@ def from_signal_info(tid: int, number: int, code: int) -> Stop:
 def reap(pid: int) -> None:
     """Wait for the end of a killed child of this process, traced or not."""
     try:
-        while os.WIFSTOPPED(os.waitpid(pid, _WALL)[1]):
+        while os.WIFSTOPPED(_waitpid(pid, _WALL)[1]):
             pass
     except ChildProcessError:
         pass  # another thread did
@@ -87,12 +89,12 @@ def reap(pid: int) -> None:
 def take_end(tid: int) -> None:
     """Reaps a tracee of this thread that has ended."""
     with suppress(ChildProcessError):  # another thread did
-        os.waitid(os.P_PID, tid, os.WEXITED | os.WNOHANG | _OPTIONS)
+        _waitid(os.P_PID, tid, os.WEXITED | os.WNOHANG | _OPTIONS)
 
 
 def has_left_status(pid: int) -> bool:
     """Whether a child of this process has ended and nobody has waited for it."""
     try:
-        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return _waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:
         return False

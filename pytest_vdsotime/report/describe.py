@@ -9,6 +9,7 @@ known is said to be unknown, nothing raises, and the tracer is waited for no lon
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -66,7 +67,28 @@ def told(
         text += _ended(world.history, history)
         text += _refused(history)
         text += _last(world.history, start_ns, host_ns, events)
+    if not closed:
+        text += _apart()
     return "\n".join(text)
+
+
+def _apart() -> Iterator[str]:
+    """Yield what the test process has started that is on no clock."""
+    pids = [pid for pid in procfs.own_children() if _is_apart(pid)]
+    if pids:
+        yield "children of the test process that are on no clock, and so in real time"
+    for pid in pids:
+        yield f"  {shlex.join(procfs.argv(pid)) or procfs.name(pid)} (pid {pid})"
+    if pids:
+        yield "Start them while the clock is patched in, or attach(pid, children=True) to them."
+
+
+def _is_apart(pid: int) -> bool:
+    tracer, stat = procfs.tracer_of(pid), procfs.stat_fields(pid)
+    if stat is None or stat[0] in "ZX" or (tracer and procfs.thread_group(tracer) == os.getpid()):
+        return False
+    # Python's own, which reads no clock.
+    return not any("multiprocessing.resource_tracker" in one for one in procfs.argv(pid))
 
 
 def _lines(lines: Lines, start_ns: int, host_ns: int, closed: str) -> Iterator[str]:

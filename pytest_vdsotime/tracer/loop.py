@@ -55,6 +55,7 @@ from pytest_vdsotime.tracer.takeover.start import Launching
 from pytest_vdsotime.tracer.waker import Alarms, Waker
 
 _BIRTHS = StopKind.FORK, StopKind.VFORK, StopKind.CLONE
+_MAX_NAMED = 5
 _IN_CALLS = StopKind.SYSCALL, StopKind.TRAP, StopKind.GROUP_STOP, StopKind.SIGNAL
 
 
@@ -330,6 +331,7 @@ class Loop:
 
     def _on_exec(self, task: Task, _stop: Stop) -> None:
         stopped, process, argv = Stopped(task.tid), task.process, procfs.argv(task.tid)
+        was_in_real_time = process.is_in_real_time
         self._begin_program(task)
         try:
             stopped = self._takeover.at_exec(stopped, process)
@@ -343,6 +345,8 @@ class Loop:
         except (OSError, UnsupportedProgram) as error:
             process.kill_unsupported(error)
         else:
+            if was_in_real_time:
+                self.shortcuts.choose()
             self.shortcuts.know_kinds()
             warn_of_reservations(process)
             self.shortcuts.resume(task, stopped)
@@ -361,6 +365,7 @@ class Loop:
 
     def _on_trap(self, task: Task, _stop: Stop) -> None:
         stopped = Stopped(task.tid)
+        task.process.group_stop = None
         is_interrupted = _was_interrupted(task)
         self._timed_waits.at_stop(task, stopped, goes_on=True, is_interrupted=is_interrupted)
         self._cancellation.at_stop(task, stopped)
@@ -468,10 +473,11 @@ class Loop:
             after.watched_calls = 0
             self._fastpath.to_python(task.tid, task.is_to_go_on)
 
-    def _on_group_stop(self, task: Task, _stop: Stop) -> None:
+    def _on_group_stop(self, task: Task, stop: Stop) -> None:
         stopped = Stopped(task.tid)
         self._timed_waits.at_stop(task, stopped)
         waits.at_group_stop(task, stopped, self._native.arch)
+        task.process.group_stop = task.process.group_stop or stop
         task.move(TaskState.LISTENING)
         stopped.listen()
 
@@ -535,6 +541,17 @@ class Loop:
         self.clocks.end_if_empty(world)
 
 
+def _left(process: Process, children: Sequence[int]) -> str:
+    names = ", ".join(f"{procfs.name(pid)} (pid {pid})" for pid in children[:_MAX_NAMED])
+    more = f" and {len(children) - _MAX_NAMED} more" if len(children) > _MAX_NAMED else ""
+    count = "1 program" if len(children) == 1 else f"{len(children)} programs"
+    run = "runs" if len(children) == 1 else "run"
+    return (
+        f"{count} that {process.describe()} has started before {run} in real time: {names}{more}; "
+        "attach(pid, children=True) takes them too"
+    )
+
+
 # --- clocks come and go --------------------------------------------------------------------------
 
 
@@ -554,12 +571,19 @@ class Clocks:
         self.tables.worlds.append(world)
         self.shortcuts.choose()
 
-    def attach(self, process: Process) -> None:
-        """Take over a running process; see Attaching.attach. For `later`."""
+    def attach(self, process: Process, *, children: bool) -> None:
+        """Take over a running process; see Attaching.attach. For `later`.
+
+        With what it has started before, or a warning that counts that.
+        """
         self.fastpath.hands_over_all, self.fastpath.lets_calls_go = True, False
         try:
             self.attaching.attach(process)
             process.world.record(EventKind.ATTACHED, process.pid, procfs.argv(process.pid))
+            if children:
+                self.attaching.attach_children(process)
+            elif left := self.attaching.children_apart(process):
+                process.world.warn(process.pid, _left(process, left))
         finally:
             self.end_if_empty(process.world)
             self.shortcuts.choose()

@@ -416,6 +416,10 @@ class Process:
     world: ClockState
     exited: Future[int] | None = None
     """For a child of the test process: its status, as waitpid gives it."""
+    is_spared: bool = False
+    """Its end is left to the test process, which waits for it by itself."""
+    group_stop: Stop | None = None
+    """That of one of its threads, while a signal has stopped it (job control)."""
     launch: Launch | None = None
     """Until its program is executed."""
     threads: set[int] = field(default_factory=set)
@@ -468,6 +472,8 @@ class Process:
             pid=pid,
             threads={pid},
             exited=None,
+            is_spared=False,
+            group_stop=None,
             launch=None,
             copy=None,
             loader_failed_at=0,

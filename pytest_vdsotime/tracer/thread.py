@@ -20,12 +20,12 @@ from pytest_vdsotime import faults
 from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.availability import known_obstacle
 from pytest_vdsotime.errors import ClockClosed, TracingUnavailable, VdsoTimeError
-from pytest_vdsotime.kernel.spawn import PendingSpawns, Spawn
+from pytest_vdsotime.kernel.spawn import Gate, PendingSpawns, Spawn
 from pytest_vdsotime.tracer.loop import Loop
 from pytest_vdsotime.tracer.operations import Autojump, Canceled, Operations
 from pytest_vdsotime.tracer.state import Future
 from pytest_vdsotime.tracer.takeover.native import NativeObjects
-from pytest_vdsotime.tracer.waker import CHILD_COMES, INTERRUPT, Waker, watch
+from pytest_vdsotime.tracer.waker import CHILD_COMES, INTERRUPT, RING, Waker, watch
 
 T = TypeVar("T")
 
@@ -50,6 +50,7 @@ class Tracer:
         self._inbox: deque[tuple[Callable[[Loop], None], Future[Any]]] = deque()
         self._pending_spawns = PendingSpawns()
         self._starting: dict[Spawn, tuple[Callable[[Loop], None], Future[Any]]] = {}
+        self._gates: dict[Gate, Callable[[Loop], None]] = {}
         self._unanswered: set[Future[Any]] = set()
         self._ended = threading.Event()
         self._failure: BaseException | None = None
@@ -118,21 +119,31 @@ class Tracer:
         elif self._waker is not None:
             self._waker.ring()
 
-    def announce(self, spawn: Spawn, action: Callable[[Loop], None], *answers: Future[Any]) -> int:
+    def announce(
+        self,
+        spawn: Spawn,
+        action: Callable[[Loop], None],
+        *answers: Future[Any],
+        is_native: bool = True,
+    ) -> int:
         """Return a thread of this process is about to start a child. Returns the pid of the waker.
 
         `action` runs on the tracer thread when the child is born; as for the answers, see `post`.
+        Unless `is_native` it does so before the child's program begins.
         """
         if faults.armed:
             faults.reach("announce", 0)
         self._unanswered.update(answers)
         self._starting[spawn] = action, answers[0]
-        self._pending_spawns.offer(spawn)
+        if is_native:
+            self._pending_spawns.offer(spawn)
+        else:
+            spawn.have_ring_by(RING)
         waker = self._waker
         assert waker is not None
         if self._ended.is_set():
             self._fail_unanswered()
-        else:
+        elif is_native:
             waker.ring(CHILD_COMES)
         return waker.pid
 
@@ -142,6 +153,28 @@ class Tracer:
             del self._starting[spawn]
             self._pending_spawns.withdraw(spawn)
             self._unanswered.difference_update(answers)
+
+    def open_gate(self, gate: Gate, action: Callable[[Loop], None]) -> None:
+        """Have `action` run on the tracer thread for each process that waits at a gate."""
+
+        def add(_loop: Loop) -> None:
+            self._gates[gate] = action
+            if self._waker is not None:
+                gate.open(self._waker.pid)
+
+        self.call(add)
+
+    def close_gate(self, gate: Gate) -> None:
+        """Undo `open_gate`."""
+
+        def close(_loop: Loop) -> None:
+            del self._gates[gate]
+            gate.close()
+
+        try:
+            self.call(close)
+        except VdsoTimeError:  # the tracer has ended
+            gate.close()
 
     def call(self, action: Callable[[Loop], T]) -> T:
         """Run `action` on the tracer thread and return or raise what it does."""
@@ -287,6 +320,12 @@ class Tracer:
             if spawn.pid:
                 self._pending_spawns.withdraw(spawn)
                 _act(loop, *self._starting.pop(spawn))
+
+        for gate, action in tuple(self._gates.items()):
+            if self._waker is not None:
+                gate.open(self._waker.pid)
+            if gate.is_waiting:
+                _act(loop, action, Future())
 
     def _let_in(self, loop: Loop, pid: int) -> None:
         """Let in a child that the fast path has taken."""

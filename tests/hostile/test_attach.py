@@ -149,6 +149,7 @@ def test_a_storm_of_threads_and_signals(target: str, build: Builder, move_lines:
         assert output == "EXIT-SUCCESS\n"
 
 
+@pytest.mark.filterwarnings("ignore:.*has started before:pytest_vdsotime.RealTimeWarning")
 def test_a_storm_of_children(real_program: Find) -> None:
     script = "echo up; while :; do (:) | date +%s >/dev/null; done"
     with subprocess.Popen(["bash", "-c", script], stdout=PIPE, text=True) as program:
@@ -175,6 +176,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.filterwarnings("ignore:.*has started before:pytest_vdsotime.RealTimeWarning")
 def test_a_storm_of_vforks() -> None:
     """A thread in vfork(2) goes on only once its child has executed."""
     with started(sys.executable, "-c", SPAWNS) as program, FrozenClock(0) as clock:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 NOBODY = 65534
 CEILING_S = 60
 STATUS = 7  # of helpers/who_and_when.c
+CAP_NET_RAW = 13  # linux/capability.h
 
 Script = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -165,6 +167,94 @@ def test_a_setuid_program(ordinary: Script, program: str) -> None:
     result, warning = done.stdout.splitlines()
     assert result == f"0 real {STATUS}  1970-01-01"
     assert warning.startswith("RealTimeWarning ") and "who_and_when" in warning
+
+
+def permit(program: str, capability: int) -> None:
+    """As `setcap` does: struct vfs_cap_data, linux/capability.h; permitted and effective."""
+    data = struct.pack("<5I", 0x02000001, 1 << capability, 0, 0, 0)
+    os.setxattr(program, "security.capability", data)
+
+
+@pytest.mark.parametrize("way", ["alone", "shell", "shell-fast"])
+def test_a_program_with_file_capabilities(way: str, ordinary: Script, program: str) -> None:
+    """As `ping` has CAP_NET_RAW. By a shell it is without them, as a set-user-ID program is."""
+    permit(program, CAP_NET_RAW)
+    before = "" if way == "shell" else "date >/dev/null; "  # the native code takes the second exec
+    script = ["sh", "-c", f"{before}{program}; exit {STATUS}"]
+    done = ordinary(RUN, *([program] if way == "alone" else script))
+    assert done.stderr == ""
+    result, warning = done.stdout.splitlines()
+    time_read = "real" if way == "alone" else "0"
+    assert result == f"{NOBODY} {time_read} {STATUS}  1970-01-01"
+    assert warning.startswith("RealTimeWarning ") and "who_and_when" in warning
+    assert "a file with capabilities" in warning
+
+
+@pytest.mark.parametrize("as_user", ["ordinary", "root"])
+def test_what_a_program_with_file_capabilities_has(
+    as_user: str, ordinary: Script, public_dir: Path, real_program: Callable[..., str]
+) -> None:
+    """The real thing, which shows what it has: alone, and on a clock of root's for another user."""
+    program = str(shutil.copy(real_program("grep"), public_dir / "grep"))
+    permit(program, CAP_NET_RAW)
+    command = [program, "-h", "CapEff:", "/proc/self/status"]
+    if as_user == "ordinary":
+        code = (
+            "import sys; from pytest_vdsotime import FrozenClock\n"
+            "with FrozenClock(0) as clock: clock.run(sys.argv[1:], timeout=30)"
+        )
+        output = ordinary(code, *command).stdout
+    else:
+        with FrozenClock(0) as clock:
+            done = clock.run(command, user=NOBODY, capture_output=True, text=True, timeout=30)
+        output = done.stdout
+    assert int(output.split()[1], 16) == 1 << CAP_NET_RAW
+
+
+def test_capabilities_that_give_nothing(ordinary: Script, program: str) -> None:
+    """Those that a program would have to inherit."""
+    data = struct.pack("<5I", 0x02000000, 0, 1 << CAP_NET_RAW, 0, 0)
+    os.setxattr(program, "security.capability", data)
+    done = ordinary(RUN, program)
+    assert (done.stdout, done.stderr) == (f"{NOBODY} 0 {STATUS}  1970-01-01\n", "")
+
+
+PAST_SUBPROCESS = """
+import os, sys, warnings
+from pytest_vdsotime import FrozenClock
+def by_fork(program):
+    pid = os.fork()
+    if pid == 0:
+        os.execv(program, [program])
+    return pid
+def by_posix_spawn(program):
+    return os.posix_spawn(program, [program], os.environ)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    with FrozenClock("1970-01-01") as clock, clock.patch_subprocess():
+        for start in (by_fork, by_posix_spawn):
+            pid = start(sys.argv[1])
+            print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+            pid = start("/bin/date")
+            assert os.waitpid(pid, 0) == (pid, 0)
+for warning in caught:
+    print(warning.category.__name__, warning.message)
+"""
+
+
+@pytest.mark.parametrize("kind", ["setuid", "capabilities"])
+def test_privileges_past_subprocess(kind: str, ordinary: Script, program: str) -> None:
+    if kind == "setuid":
+        os.chmod(program, 0o4755)
+    else:
+        permit(program, CAP_NET_RAW)
+    done = ordinary(PAST_SUBPROCESS, program)
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert [one for one in lines if one == str(STATUS)] == [str(STATUS)] * 2
+    assert sum(" Jan  1 " in one and "1970" in one for one in lines) == 2
+    told = [one for one in lines if one.startswith("RealTimeWarning <string>:")]
+    assert len(told) == 2 and all("run the tests as root" in one for one in told)
 
 
 MOVE = """

@@ -15,7 +15,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from pytest_vdsotime.errors import ClockClosed, UnsupportedProgram
+from pytest_vdsotime.events import EventKind
 from pytest_vdsotime.kernel import procfs, ptrace
+from pytest_vdsotime.kernel.descriptors import share_memory
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer.calls.restart import called_again, hide_interrupt, recall
@@ -66,6 +68,7 @@ class Attaching:
             raise ValueError(f"process {process.pid} is on a clock already")
         if procfs.has_filter(process.pid):
             raise UnsupportedProgram(_because(process, _FILTERED))
+        known = {pid for world in self.tables.worlds for pid in world.processes}
         world.processes[process.pid] = process
         _, parent = procfs.stat_fields(process.pid) or ("", 0)
         if parent == os.getpid():
@@ -85,7 +88,7 @@ class Attaching:
                     self.moving.move_in(process, stops)
         except BaseException:
             self._detach(process, stops)
-            self._release_others(process, lambda _one: True)
+            self._release_others(process, lambda one: one.pid not in known)
             raise
         process.traces_calls = True
         for tid, stop in stops.items():
@@ -93,7 +96,39 @@ class Attaching:
                 self._prepare(Stopped(tid), stop, self.tables.tasks[tid])
             self.handle(stop)
         # What was forked while the threads were being stopped was forked before.
-        self._release_others(process, lambda one: not one.mapped)
+        self._release_others(process, lambda one: not one.mapped and one.pid not in known)
+
+    def attach_children(self, process: Process) -> None:
+        """Give what a process has started before it was attached to the clock as well.
+
+        Those that start others meanwhile have theirs attached to in turn. A warning names one that
+        cannot be given the clock; it stays as it is. Raises ClockClosed.
+        """
+        world, tried = process.world, set[int]()
+        while left := [pid for pid in self.children_apart(process) if pid not in tried]:
+            for pid in left:
+                tried.add(pid)
+                child = Process(pid, world, origin=process)
+                _, parent = procfs.stat_fields(pid) or ("", 0)
+                try:
+                    if share_memory(pid, parent):
+                        raise UnsupportedProgram("it shares its memory with its parent")
+                    self.attach(child)
+                except (ProcessLookupError, FileNotFoundError):
+                    pass  # it has ended
+                except (OSError, UnsupportedProgram) as error:
+                    world.warn(pid, f"{child.describe()} runs in real time: {error}")
+                else:
+                    world.record(EventKind.ATTACHED, pid, procfs.argv(pid))
+
+    def children_apart(self, process: Process) -> list[int]:
+        """Return what a process has started that is on no clock, each behind its parent."""
+        known = {pid for world in self.tables.worlds for pid in world.processes}
+        return [
+            pid
+            for pid in procfs.descendants(process.pid)
+            if pid not in known and not _is_traced_here(pid)
+        ]
 
     def release(self, process: Process) -> list[UnsupportedProgram]:
         """Let a process that was attached to and what it has started go.
@@ -112,13 +147,14 @@ class Attaching:
     ) -> list[UnsupportedProgram]:
         """Itself first, as its number of descendants grows no more then."""
         failures: list[UnsupportedProgram] = []
+        origin = process.origin
         tried = set() if itself else {process.pid}
         processes = process.world.processes
         while True:
             left = (
                 one
                 for one in processes.values()
-                if one.origin is process and one.pid not in tried and chosen(one)
+                if one.origin is origin and one.pid not in tried and chosen(one)
             )
             one = next(left, None)
             if one is None:
@@ -349,6 +385,12 @@ _FILTERED = (
 
 def _because(process: Process, reason: object) -> str:
     return f"attaching to {process.describe()} failed: {reason}"
+
+
+def _is_traced_here(pid: int) -> bool:
+    """Whether another tracer of this process has it on a clock of its own."""
+    tracer = procfs.tracer_of(pid)
+    return tracer != 0 and procfs.thread_group(tracer) == os.getpid()
 
 
 def _has_ended(tid: int) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pytest_vdsotime.errors import ClockClosed
 from pytest_vdsotime.kernel import procfs, ptrace
-from pytest_vdsotime.kernel.spawn import Spawn
+from pytest_vdsotime.kernel.spawn import Gate, Spawn
 from pytest_vdsotime.tracer.fastpath import FastPath
 from pytest_vdsotime.tracer.state import Process, Tables, Task, TaskState
 
@@ -19,10 +19,11 @@ class Launching:
     tables: Tables
     fastpath: FastPath
 
-    def start(self, process: Process, spawn: Spawn, pid: int = 0) -> None:
+    def start(self, process: Process, spawn: Spawn | Gate, pid: int = 0) -> None:
         """Take a child of this process under the tracer, and let it execute its program.
 
-        `pid` is that of a child that another fork has made. It is killed where that fails.
+        `pid` is that of a child that another fork has made; a gate has that of any descendant. It
+        is killed where that fails.
 
         Raises ProcessLookupError when it was killed before, OSError when it cannot be traced,
         ClockClosed.
@@ -58,6 +59,8 @@ class Launching:
 
     def _enter(self, process: Process) -> None:
         pid = process.pid
+        if process.is_spared:
+            self.fastpath.spared.add(pid)
         self.fastpath.watch(pid)
         process.threads.add(pid)
         process.world.processes[pid] = process

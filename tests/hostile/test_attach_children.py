@@ -1,0 +1,198 @@
+"""Attaching to a program with what it has started before: all, or a warning that counts it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import PIPE
+from typing import Any
+
+import pytest
+
+from pytest_vdsotime import FrozenClock, RealTimeWarning
+
+CEILING_S = 60
+#: A grandchild that answers each line; its parents wait for it.
+FAMILY = """
+bash -c 'bash -c "echo up; while read line; do date +%s; done"; true'; true
+"""
+
+
+@contextmanager
+def started(*command: str) -> Iterator[Any]:
+    """It says "up" and ends at the end of its input."""
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True) as program:
+        try:
+            assert program.stdin and program.stdout and program.stdout.readline() == "up\n"
+            yield program
+            program.stdin.close()
+            program.stdout.read()
+        finally:
+            program.kill()
+
+
+def tell(program: Any) -> int:
+    program.stdin.write("\n")
+    program.stdin.flush()
+    return int(program.stdout.readline())
+
+
+def is_real(seconds: int) -> bool:
+    return abs(seconds - time.time()) < CEILING_S
+
+
+def tracer_of(pid: int) -> str:
+    text = Path(f"/proc/{pid}/status").read_text()
+    return text.partition("TracerPid:")[2].split()[0]
+
+
+def test_descendants_come_with_it() -> None:
+    with started("bash", "-c", FAMILY) as program, FrozenClock(1000) as clock:
+        attached = clock.attach(program.pid, children=True)
+        assert tell(program) == 1000
+        family = [one for one in clock.processes if one.argv[:1] == ["bash"]]
+        assert len(family) == 3
+        clock.advance(hours=1)
+        assert tell(program) == 4600
+        attached.close()
+        assert clock.processes == []
+        assert is_real(tell(program))
+        assert {tracer_of(one.pid) for one in family} == {"0"}
+
+
+def test_the_end_of_the_clock_lets_them_go() -> None:
+    with started("bash", "-c", FAMILY) as program:
+        with FrozenClock(1000) as clock:
+            clock.attach(program.pid, children=True)
+            assert tell(program) == 1000
+        assert is_real(tell(program))
+
+
+def test_without_them_they_are_counted() -> None:
+    with started("bash", "-c", FAMILY) as program, FrozenClock(1000) as clock:
+        with pytest.warns(RealTimeWarning, match="2 programs that .*bash.*children=True") as told:
+            attached = clock.attach(program.pid)
+        assert len(told) == 1
+        assert is_real(tell(program))
+        attached.close()
+        clock.attach(program.pid, children=True)
+        assert tell(program) == 1000
+
+
+def test_a_program_without_children_is_told_nothing() -> None:
+    script = "echo up; while read line; do echo $EPOCHSECONDS; done"
+    with started("bash", "-c", script) as program, FrozenClock(1000) as clock:
+        clock.attach(program.pid)
+        assert tell(program) == 1000
+
+
+FAMILY_OF = """
+import subprocess, sys, threading
+def spawn():
+    while True:
+        subprocess.run(["sh", "-c", "(:) | true"], check=True)
+for _ in range(2):
+    threading.Thread(target=spawn, daemon=True).start()
+server = subprocess.Popen(["bash", "-c", "echo up; while read line; do date +%s; done"])
+server.wait()
+"""
+
+
+def test_others_are_born_and_end_meanwhile() -> None:
+    """What ends is nothing to attach to; what is born is found, or was born on the clock."""
+    with started(sys.executable, "-c", FAMILY_OF) as program, FrozenClock(1000) as clock:
+        for _ in range(15):
+            attached = clock.attach(program.pid, children=True)
+            assert tell(program) == 1000
+            attached.close()
+            assert is_real(tell(program))
+        assert clock.processes == []
+        clock.attach(program.pid, children=True)
+        pids = [one.pid for one in clock.processes]
+        assert program.pid in pids and len(pids) > 1
+
+
+def test_some_are_on_a_clock_already(frozen_clock_factory: Callable[..., FrozenClock]) -> None:
+    """Of the same one, of another, and of another tracer's: there they stay."""
+    with started("bash", "-c", FAMILY) as program:
+        one, other = frozen_clock_factory(1000), frozen_clock_factory(2000)
+        one.attach(program.pid, children=True)
+        first, middle, last = (process.pid for process in one.processes)
+        with FrozenClock(3000) as third:
+            for pid in (first, last):
+                with pytest.raises(Exception, match="already"):
+                    third.attach(pid, children=True)
+        one.close()
+        other.attach(last)
+        again = frozen_clock_factory(4000)
+        again.attach(program.pid, children=True)
+        assert len(again.processes) == 2 and tell(program) == 2000
+        again.close()
+        with FrozenClock(3000) as third:
+            with pytest.warns(RealTimeWarning, match=rf"1 program .*\(pid {middle}\);"):
+                third.attach(program.pid)
+            assert len(third.processes) == 1
+
+
+FILTERED = """
+import ctypes, subprocess, sys, time
+code = (ctypes.c_uint64 * 1)(6 | 0x7FFF0000 << 32)  # allow all
+program = (ctypes.c_uint64 * 2)(1, ctypes.addressof(code))
+libc = ctypes.CDLL(None)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, ctypes.byref(program)) == 0
+print("up", flush=True)
+for line in sys.stdin:
+    print(int(time.time()), flush=True)
+"""
+
+
+def test_one_that_cannot_be_given_the_clock() -> None:
+    """It is told and left as it is; the others have the clock."""
+    script = '"$0" -c "$1"; date +%s'
+    command = ["bash", "-c", script, sys.executable, FILTERED]
+    with started(*command) as program, FrozenClock(1000) as clock:
+        with pytest.warns(RealTimeWarning, match="python.* runs in real time: .*seccomp"):
+            clock.attach(program.pid, children=True)
+        assert [one.pid for one in clock.processes] == [program.pid]
+        assert is_real(tell(program))
+        program.stdin.close()
+        assert program.stdout.read() == "1000\n"
+
+
+OF_ITS_PARENT = """
+import os, sys
+from pytest_vdsotime import FrozenClock
+with FrozenClock(1000) as clock:
+    clock.attach(os.getppid(), children=True)
+    ours = {os.getpid(), *map(int, open(f"/proc/self/task/{os.getpid()}/children").read().split())}
+    assert not ours & {one.pid for one in clock.processes}
+    print(*(one.argv[0] for one in clock.processes))
+"""
+
+
+def test_what_is_above_the_test_process() -> None:
+    """Neither the test process nor what it has started is taken over."""
+    script = 'sleep 100 & "$0" -c "$1"; status=$?; kill $!; exit $status'
+    done = subprocess.run(
+        ["bash", "-c", script, sys.executable, OF_ITS_PARENT],
+        capture_output=True,
+        text=True,
+        timeout=CEILING_S,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("bash sleep\n", "", 0)
+
+
+def test_a_child_of_the_test_process() -> None:
+    """Its end is for who waits for it."""
+    with started("bash", "-c", FAMILY) as program, FrozenClock(1000) as clock:
+        clock.attach(program.pid, children=True)
+        program.stdin.close()
+        deadline_s = time.monotonic() + CEILING_S
+        while clock.processes:
+            assert time.monotonic() < deadline_s
+        assert program.wait(CEILING_S) == 0
+        assert clock.processes == []
