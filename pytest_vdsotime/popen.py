@@ -211,13 +211,14 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
             self.returncode = -signal.SIGKILL  # by which a failing tracer ends its programs
             raise
         self._forget(self._exited)
+        self._session.programs.release(self)
 
     def _internal_poll(self, *args: Any, **keywords: Any) -> int | None:
         if self._exited is None:
             is_new = self.returncode is None
             status: int | None = super()._internal_poll(*args, **keywords)  # type: ignore[misc]
             if is_new and status is not None:
-                self._session.programs.has_ended(self)
+                self._session.programs.release(self)
             return status
         if self.returncode is None and self._exited.is_given():
             self._collect()
@@ -226,7 +227,7 @@ class FrozenPopen(subprocess.Popen[AnyStr]):
     def _wait(self, timeout: float | None) -> int:
         if self._exited is None:
             status: int = super()._wait(timeout)  # type: ignore[misc]
-            self._session.programs.has_ended(self)
+            self._session.programs.release(self)
             return status
         if self.returncode is None:
             if not self._exited.wait(timeout):

@@ -137,6 +137,10 @@ class Programs:
         """
         self._ended.append(program)
 
+    def release(self, program: Program) -> None:
+        """Leave `program`, whose end the test has seen, to those who keep it."""
+        self._kept.discard(program)
+
     def __iter__(self) -> Iterator[Program]:
         return iter(tuple(self._all))
 
