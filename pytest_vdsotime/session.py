@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Generic, Protocol, TypeVar
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 from pytest_vdsotime.errors import ClockClosed, NotSettled, RealTimeWarning, Short
 from pytest_vdsotime.options import Options
@@ -121,12 +121,13 @@ class Programs:
     def __init__(self) -> None:
         self._all: WeakSet[Program] = WeakSet()
         self._kept: set[Program] = set()
-        self._ended: deque[Program] = deque()
+        self._ended: deque[ref[Program]] = deque()
 
     def add(self, program: Program) -> None:
         """Have `program` end with the clock."""
         while self._ended:
-            self._kept.discard(self._ended.popleft())
+            if (ended := self._ended.popleft()()) is not None:
+                self._kept.discard(ended)
         self._all.add(program)
         self._kept.add(program)
 
@@ -135,7 +136,7 @@ class Programs:
 
         Not at once: on the tracer thread no pipe of it is to be closed, which may take long.
         """
-        self._ended.append(program)
+        self._ended.append(ref(program))
 
     def release(self, program: Program) -> None:
         """Leave `program`, whose end the test has seen, to those who keep it."""
