@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.* has started before:pytest_vdsotime.RealTimeWarning"
 )
-    "ignore:.* has started before:pytest_vdsotime.RealTimeWarning"
-)
 
 CEILING_S = 30
 TARGETS = ["static", "dynamic", "i386"]
