@@ -51,7 +51,7 @@ ROWS = (
     ("arch", "events", "options"),
     ("ntp", "python_clock", "timeline"),
     ("abi",),
-    ("errors", "faults"),
+    ("elf", "errors", "faults", "standard"),
 )
 #: Folders that are one room each; the tracer's own rooms have rows.
 FOLDERS = ("arch", "cli", "kernel", "report", "tracer.calls", "tracer.takeover")
@@ -69,10 +69,10 @@ SMALL = {
     "faults": "a seam",
     "kernel": "says what the folder is",
     "kernel.signals": "one system call",
-    "patching": "the one place that patches",
     "python_clock": "imports time-machine, which is optional",
     "report": "says what the folder is",
     "report.html": "the page is report.html",
+    "standard": "is imported before other plugins patch",
     "tracer": "the essay",
     "tracer.takeover.start": "the one way to start",
     "tracer.takeover": "says what the folder is",
