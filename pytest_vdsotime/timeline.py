@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum
@@ -488,3 +488,24 @@ def initial_lines(
         Line(host_ns, host_ns, rates[monotonic]).without_start(),
         monotonic == "rate",
     )
+
+
+def describe_lines(
+    lines: Lines, is_closed: bool, host_ns: int | None = None, start_ns: int | None = None
+) -> Iterator[str]:
+    """Say where the lines of a clock stand, now or at `host_ns`.
+
+    The monotonic one as far as it is from `start_ns`, where it was at the first program.
+    """
+    if host_ns is None:
+        host_ns = now_ns()
+    monotonic_ns = lines.monotonic.at(host_ns)
+    was = ", when it was closed" if is_closed else ""
+    yield f"wall line       {format_instant(lines.wall.at(host_ns))}, {_pace(lines.wall)}{was}"
+    way = f"{(monotonic_ns - (start_ns or monotonic_ns)) / NS_PER_S:+.3f} s since the first program"
+    yield f"monotonic line  {way}, {_pace(lines.monotonic)}"
+
+
+def _pace(line: Line) -> str:
+    rate = line.rate.value
+    return {0.0: "stands still", 1.0: "flows"}.get(rate, f"flows at rate {rate:g}")

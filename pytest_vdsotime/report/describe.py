@@ -19,7 +19,15 @@ from pytest_vdsotime.events import Event, EventKind, command_line, describe, end
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.sample import TaskSample
 from pytest_vdsotime.processes import TracedProcess, snapshot
-from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, Line, LineName, Lines, format_instant, now_ns
+from pytest_vdsotime.timeline import (
+    CLOCKS,
+    NS_PER_S,
+    LineName,
+    Lines,
+    describe_lines,
+    format_instant,
+    now_ns,
+)
 from pytest_vdsotime.tracer.calls.waits import owner_of
 from pytest_vdsotime.tracer.loop import Loop
 from pytest_vdsotime.tracer.quiescence import ENDED, Quiescence
@@ -33,39 +41,23 @@ _PATIENCE_S = 2.0
 #: Of short waits that have passed in real time while a clock stood still.
 _LONG_NS = NS_PER_S
 _MAX_PROCESSES, _MAX_THREADS, _MAX_TIMERS, _MAX_ENDED = 30, 10, 10, 10
-MAX_EVENTS = 15
 
 
 def told(
-    tracer: Tracer, world: ClockState | None, lines: Lines, *, is_closed: bool, events: int = 0
+    tracer: Tracer, world: ClockState, lines: Lines, *, is_closed: bool, events: int = 0
 ) -> str:
     """Where a clock stands, what its programs do, and the last `events` events."""
     host_ns = now_ns()
-    history: Sequence[Event] = () if world is None else world.history.events
+    history: Sequence[Event] = world.history.events
     if is_closed and history:
         host_ns = history[-1].real_ns
-    start_ns = lines.monotonic.at(host_ns) if world is None else world.history.start_ns
-    text = [*_lines(lines, start_ns, host_ns, is_closed)]
-    if world is None:
-        text.append("no program was started on it")
-    else:
-        text += _programs(tracer, world, history, is_closed)
-        text += _ended(history)
-        text += _refused(history)
-        text += _last(history, start_ns, host_ns, events)
+    start_ns = world.history.start_ns
+    text = [*describe_lines(lines, is_closed, host_ns, start_ns)]
+    text += _programs(tracer, world, history, is_closed)
+    text += _ended(history)
+    text += _refused(history)
+    text += _last(history, start_ns, host_ns, events)
     return "\n".join(text)
-
-
-def _lines(lines: Lines, start_ns: int, host_ns: int, is_closed: bool) -> Iterator[str]:
-    was = ", when it was closed" if is_closed else ""
-    yield f"wall line       {format_instant(lines.wall.at(host_ns))}, {_pace(lines.wall)}{was}"
-    way = f"{(lines.monotonic.at(host_ns) - start_ns) / NS_PER_S:+.3f} s since the first program"
-    yield f"monotonic line  {way}, {_pace(lines.monotonic)}"
-
-
-def _pace(line: Line) -> str:
-    rate = line.rate.value
-    return {0.0: "stands still", 1.0: "flows"}.get(rate, f"flows at rate {rate:g}")
 
 
 def _programs(
