@@ -46,6 +46,8 @@ class TracerHolder:
     """
 
     def __init__(self, tracer: Tracer | None = None) -> None:
+        """`tracer` is one that its owner closes."""
+        self._is_made_here = tracer is None
         self._lock = threading.Lock()
         self._tracer = tracer
         self._refusal: tuple[str, str] | None = None
@@ -102,10 +104,10 @@ class TracerHolder:
 
     def give_back(self, page: ClockPage) -> None:
         """Keep the page of a clock that has ended, or close it."""
-        if self._spare or page.copies or page.serves_one_clock:
-            page.close()
-        else:
+        if self._is_made_here and not (self._spare or page.copies or page.serves_one_clock):
             self._spare.append(page)
+        else:
+            page.close()
 
     def close(self) -> None:
         """End what was made. Idempotent."""
