@@ -126,6 +126,8 @@ def test_light(frozen_clock, frozen_session_clock, frozen_clock_factory):
     assert frozen_clock.now.year == 1971
     assert not sys.modules.keys() & {*HEAVY}
     assert not any(thread.name.startswith("vdsotime") for thread in threading.enumerate())
+    # as it was installed, not with asserts that pytest has rewritten
+    assert type(sys.modules["pytest_vdsotime.session"].__loader__).__name__ == "SourceFileLoader"
 
 async def year_by_asyncio():
     import asyncio
