@@ -90,7 +90,7 @@ def test_without_the_plugin(run: Run) -> None:
     run("def test_plain(): pass", "-p", "no:vdsotime").assert_outcomes(passed=1)
 
 
-HEAVY = ["pytest_vdsotime.clock", "pytest_vdsotime.timeline", "ptrace", "elftools"]
+HEAVY = ["pytest_vdsotime.clock", "pytest_vdsotime.timeline", "ptrace"]
 
 
 def test_an_unused_plugin_loads_nothing_heavy(run: Run, pytester: pytest.Pytester) -> None:
@@ -124,7 +124,7 @@ def test_light(frozen_clock, frozen_session_clock, frozen_clock_factory):
     frozen_session_clock.advance(1)
     frozen_clock_factory().advance(1)
     assert frozen_clock.now.year == 1971
-    assert not sys.modules.keys() & {*HEAVY}
+    assert not sys.modules.keys() & {*HEAVY, "multiprocessing.util", "pytest_vdsotime.popen"}
     assert not any(thread.name.startswith("vdsotime") for thread in threading.enumerate())
     # as it was installed, not with asserts that pytest has rewritten
     assert type(sys.modules["pytest_vdsotime.session"].__loader__).__name__ == "SourceFileLoader"
@@ -145,8 +145,18 @@ def test_session(frozen_session_clock):
     import asyncio
     frozen_session_clock.move_to("1980-01-01")
     assert asyncio.run(year_by_asyncio()) == year() == 1980
+
+@pytest.mark.frozen_time("1990-01-01")
+def test_first_spawned_process():
+    assert "multiprocessing.util" not in sys.modules
+    import multiprocessing
+    import time
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(time.gmtime).tm_year == 1990
+        pool.close()
+        pool.join()
 """
-    run(source).assert_outcomes(passed=3)
+    run(source).assert_outcomes(passed=4)
 
 
 def test_one_tracer_serves_the_session_and_ends_with_it(

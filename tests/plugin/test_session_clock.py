@@ -101,6 +101,68 @@ def test_behind():
     run(source).assert_outcomes(passed=2)
 
 
+def test_what_is_started_past_subprocess(run: Run) -> None:
+    """By what the session's fixtures and its tests call, and by a test with a clock of its own."""
+    source = """
+import os
+
+@pytest.fixture(scope="session")
+def started(frozen_session_clock):
+    frozen_session_clock.move_to("1999-01-01")
+    return by_shell()
+
+def by_shell():
+    return int(os.popen("date -u +%Y").read()), os.system("test $(date -u +%Y) = 1999")
+
+def by_fork():
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.dup2(writer, 1)
+        os.execvp("date", ["date", "-u", "+%Y"])
+    os.close(writer)
+    with open(reader) as pipe:
+        found = int(pipe.read())
+    assert os.waitpid(pid, 0) == (pid, 0)
+    return found
+
+def test_session(started):
+    assert started == by_shell() == (1999, 0)
+    assert by_fork() == 1999
+
+@pytest.mark.frozen_time("1970-01-01")
+def test_own(started):
+    assert by_shell()[0] == by_fork() == 1970
+
+def test_after():
+    assert by_fork() == by_shell()[0] == 1999
+"""
+    run(source, "-W", "error").assert_outcomes(passed=3)
+
+
+def test_kept_for_longer_than_the_session(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        """
+kept = []
+
+def pytest_unconfigure():
+    try:
+        kept[0].now
+    except Exception as error:
+        print(f"\\n{type(error).__name__}: {error}")
+"""
+    )
+    source = """
+def test_keeps(frozen_session_clock, pytestconfig):
+    import conftest
+    conftest.kept.append(frozen_session_clock)
+"""
+    result = run(source)
+    result.assert_outcomes(passed=1)
+    words = "closed since the end of the session, whose frozen_session_clock it was"
+    result.stdout.fnmatch_lines([f"ClockClosed: the clock is {words}"])
+
+
 def test_a_session_that_ends_early(run: Run, pytester: pytest.Pytester) -> None:
     """The fixtures of the session end on the clock, and what they have left ends with it."""
     source = """
