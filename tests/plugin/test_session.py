@@ -221,6 +221,8 @@ def test_next(frozen_clock):
 # Where nothing can be traced.
 
 ASKS = """
+import os
+
 def test_plain():
     pass
 
@@ -240,6 +242,15 @@ def test_no_program(frozen_clock, frozen_clock_factory, frozen_session_clock):
 @pytest.mark.frozen_time("1970-01-01")
 def test_marked():
     year()
+
+@pytest.mark.frozen_time("1970-01-01")
+def test_system():
+    os.system("true")
+
+@pytest.mark.frozen_time("1970-01-01")
+def test_fork():
+    if not os.fork():
+        os._exit(0)
 
 def test_fixture(frozen_clock):
     year_of(frozen_clock)
@@ -276,7 +287,7 @@ class TestOwnFixture:
 
 def assert_unavailable(result: pytest.RunResult, policy: str, reason: str) -> None:
     """Only the tests that start programs ended, each with one line."""
-    count = {"errors": 1, "failed": 5} if policy == "error" else {"skipped": 6}
+    count = {"errors": 1, "failed": 7} if policy == "error" else {"skipped": 8}
     result.assert_outcomes(passed=3, **count)
     place = "SKIPPED*vdsotime: " if policy == "skip" else "E   *TracingUnavailable: "
     result.stdout.fnmatch_lines([f"{place}{reason}"])
