@@ -15,13 +15,15 @@ import select
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from pytest_vdsotime.kernel import procfs
-from pytest_vdsotime.kernel.wait import Stop
 from pytest_vdsotime.session import ClockSession
-from pytest_vdsotime.tracer.state import Future, Process
+
+if TYPE_CHECKING:
+    from pytest_vdsotime.kernel.wait import Stop
+    from pytest_vdsotime.tracer.state import Future, Process
 
 #: How often is looked for what no descriptor tells: stops, and new children.
 _LOOK_MS = 20

@@ -10,18 +10,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, Unpack, cast, overload
 
 from pytest_vdsotime import timeline, verbs
-from pytest_vdsotime.options import ClockParameters, validate_options
-from pytest_vdsotime.popen import Command, File, FrozenPopen, PopenKeywords, Word
-from pytest_vdsotime.processes import AttachedProcess, PendingWait, TracedProcess, pending_waits
-from pytest_vdsotime.report import describe
-from pytest_vdsotime.session import ClockSession, Verb
+from pytest_vdsotime.options import ClockParameters, Options, validate_options
+from pytest_vdsotime.session import ClockSession, TracerHolder, Verb
 from pytest_vdsotime.timeline import Instant, Span, TimedeltaKeywords
-from pytest_vdsotime.tracer.thread import Tracer
 from pytest_vdsotime.verbs import SETTLE_TIMEOUT_S, AsyncVerbs
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from types import EllipsisType
+
+    from pytest_vdsotime.popen import Command, File, FrozenPopen, PopenKeywords, Word
+    from pytest_vdsotime.processes import AttachedProcess, PendingWait, TracedProcess
+    from pytest_vdsotime.tracer.thread import Tracer
 
 F = TypeVar("F")
 
@@ -214,6 +214,11 @@ class FrozenClock:
 
         Each has `pid`, `tid`, `command`, `syscall`, `clock`, `deadline_ns` and `remaining` seconds.
         """
+        self.session.check_open()
+        if not self.session.has_started:
+            return []
+        from pytest_vdsotime.processes import pending_waits
+
         return self.session.perform(Verb("", pending_waits)) or []
 
     def move_to(self, when: Instant) -> None:
@@ -366,7 +371,9 @@ class FrozenClock:
             TracingUnavailable: programs cannot be traced here; it has `reason` and `remedy`.
             UnsupportedProgram: it could not be given the clock, and was killed.
         """
-        return FrozenPopen(args, *more, session=self.session, **keywords)
+        from pytest_vdsotime.patching import start_program
+
+        return start_program(self.session, args, *more, **keywords)
 
     run = _OnClock(
         subprocess.run,
@@ -414,6 +421,7 @@ class FrozenClock:
         The tracer tells of the end, not the event loop's child watcher: it works on every loop of
         every thread.
         """
+        self.session.load()
         from pytest_vdsotime.aio import create_subprocess
 
         pipes: dict[str, File] = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
@@ -431,6 +439,7 @@ class FrozenClock:
         **keywords: Any,
     ) -> Process:
         """`asyncio.create_subprocess_shell` on this clock, as `create_subprocess_exec`."""
+        self.session.load()
         from pytest_vdsotime.aio import create_subprocess
 
         pipes: dict[str, File] = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
@@ -446,7 +455,7 @@ class FrozenClock:
             with clock.patch_subprocess():
                 subprocess.run(["./job.sh"])
 
-        Raises TracingUnavailable.
+        Where nothing can be traced, what starts a program raises TracingUnavailable.
         """
         from pytest_vdsotime.patching import patch_subprocess
 
@@ -466,7 +475,9 @@ class FrozenClock:
 
     def __exit__(self, _kind: object, error: object, _trace: object) -> None:
         if error is not None and not self.session.is_closed:
-            self._last_words = self.describe(events=describe.MAX_EVENTS)
+            from pytest_vdsotime.events import MAX_EVENTS
+
+            self._last_words = self.describe(events=MAX_EVENTS)
         self.close()
 
     def __repr__(self) -> str:
@@ -494,11 +505,19 @@ class FrozenClockFactory(Protocol):
         """
 
 
-def clock_on(tracer: Tracer, start: Instant = None, **parameters: Any) -> FrozenClock:
+def clock_on(
+    tracer: Tracer | TracerHolder, start: Instant = None, **parameters: Any
+) -> FrozenClock:
     """Return a clock of these parameters on a tracer that other clocks share, as the plugin's do.
 
     Raises what `FrozenClock` raises.
     """
+    holder = tracer if isinstance(tracer, TracerHolder) else TracerHolder(tracer)
+    return clock_with(validate_options(start, **parameters), holder)
+
+
+def clock_with(options: Options, holder: TracerHolder) -> FrozenClock:
+    """Return a clock of parameters that were checked before."""
     clock = FrozenClock.__new__(FrozenClock)
-    clock.session = ClockSession(validate_options(start, **parameters), tracer)
+    clock.session = ClockSession(options, holder)
     return clock

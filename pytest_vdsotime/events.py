@@ -20,6 +20,9 @@ from typing import Any, NamedTuple
 
 from pytest_vdsotime.timeline import Lines, format_instant, now_ns
 
+#: How many of the last ones a report tells.
+MAX_EVENTS = 15
+
 _LATEST = 1000
 _MAX_REMEMBERED = 10_000
 _MAX_ARGUMENTS = 100

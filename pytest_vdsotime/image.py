@@ -2,29 +2,22 @@
 
 The fake one must have every dynamic symbol of the real one at the same version: where a symbol is
 missing, libc makes the real system call and gets real time. So that is checked against the running
-kernel, with pyelftools.
+kernel.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import struct
 from collections.abc import Collection, Mapping
-from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-from elftools.elf.elffile import ELFFile
-from elftools.elf.gnuversions import GNUVerDefSection, GNUVerSymSection
-from elftools.elf.sections import SymbolTableSection
-from elftools.elf.segments import NoteSegment
 
 from pytest_vdsotime.abi import constant, fields, pack
 from pytest_vdsotime.arch import Arch
+from pytest_vdsotime.elf import PT_LOAD, Elf
 from pytest_vdsotime.errors import TracingUnavailable, VdsoTimeError, missing, source_tree
 from pytest_vdsotime.kernel import procfs
 
@@ -61,21 +54,15 @@ def tracer_path(arch: Arch) -> str:
     return str(_native(arch, "tracer.so"))
 
 
-def _local_symbols(elf: ELFFile) -> dict[str, int]:
-    table = elf.get_section_by_name(".symtab")
-    assert isinstance(table, SymbolTableSection)
-    return {symbol.name: symbol["st_value"] for symbol in table.iter_symbols() if symbol.name}
+def _local_symbols(elf: Elf) -> dict[str, int]:
+    return {symbol.name: symbol.value for symbol in elf.symbols(".symtab") if symbol.name}
 
 
-def _release(elf: ELFFile) -> slice:
+def _release(elf: Elf) -> slice:
     """In the note of type 0 of owner "Linux" (arch/x86/entry/vdso/note.S)."""
-    for segment in elf.iter_segments("PT_NOTE"):
-        assert isinstance(segment, NoteSegment)
-        for note in segment.iter_notes():
-            kind: object = note["n_type"]  # a number where elftools knows no name
-            if kind == 0 and note["n_name"] == "Linux":
-                end = note["n_offset"] + note["n_size"]
-                return slice(end - 4, end)
+    for owner, kind, place in elf.notes():
+        if kind == 0 and owner == "Linux":
+            return slice(place.stop - 4, place.stop)
     return slice(0)
 
 
@@ -95,9 +82,7 @@ class WakerProgram:
     @classmethod
     @cache
     def _read(cls, path: Path) -> WakerProgram:
-        with path.open("rb") as file:
-            symbols = _local_symbols(ELFFile(file))
-        return cls(str(path), symbols["alarm_time"])
+        return cls(str(path), _local_symbols(Elf(path.read_bytes()))["alarm_time"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,28 +107,18 @@ class VdsoImage:
     @cache
     def parse(cls, raw: bytes) -> VdsoImage:
         """Read an image, from a file or from memory."""
-        elf = ELFFile(io.BytesIO(raw))
-        table = elf.get_section_by_name(".dynsym")
-        versions = elf.get_section_by_name(".gnu.version")
-        definitions = elf.get_section_by_name(".gnu.version_d")
-        assert isinstance(table, SymbolTableSection)
-        assert isinstance(versions, GNUVerSymSection)
-        assert isinstance(definitions, GNUVerDefSection)
-        names = {entry["vd_ndx"]: next(aux).name for entry, aux in definitions.iter_versions()}
+        elf = Elf(raw)
         symbols, value_offsets = {}, {}
-        value_offset, value = _ST_VALUE[elf.elfclass]
-        for index, symbol in enumerate(table.iter_symbols()):
-            if symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_shndx"] != "SHN_UNDEF":
-                version = versions.get_symbol(index)["ndx"]
-                symbols[symbol.name, names.get(version, "")] = symbol["st_value"]
-                entry = table["sh_offset"] + index * table["sh_entsize"]
-                value_offsets[symbol.name] = entry + value_offset
-        (load,) = elf.iter_segments("PT_LOAD")
-        assert load["p_vaddr"] == 0
-        ends = [section["sh_offset"] + section["sh_size"] for section in elf.iter_sections()]
-        headers_end = elf["e_shoff"] + elf["e_shnum"] * elf["e_shentsize"]
-        data = raw[: max(load["p_filesz"], headers_end, *ends)]
-        return cls(data, load["p_filesz"], symbols, value_offsets, value, _release(elf))
+        value_offset, value = _ST_VALUE[elf.bits]
+        for symbol, version in zip(elf.symbols(".dynsym"), elf.versions(), strict=True):
+            if symbol.is_function:
+                symbols[symbol.name, version] = symbol.value
+                value_offsets[symbol.name] = symbol.offset + value_offset
+        (load,) = [segment for segment in elf.segments if segment.kind == PT_LOAD]
+        assert load.address == 0
+        ends = [section.offset + section.size for section in elf.sections]
+        data = raw[: max(load.file_size, elf.headers_end, *ends)]
+        return cls(data, load.file_size, symbols, value_offsets, value, _release(elf))
 
     def offset(self, name: str) -> int | None:
         """Where a function lies, whatever its version; None if there is none."""
@@ -260,24 +235,11 @@ class Detour:
         for name in names:
             place = start + code_size * list(first).index(image.offset(name) or 0)
             image.value.pack_into(data, image.value_offsets[name], place, code_size)
-        elf = ELFFile(io.BytesIO(image.data))
-        for index, segment in enumerate(elf.iter_segments()):
-            if segment["p_type"] == "PT_LOAD":
-                header = elf["e_phoff"] + index * elf["e_phentsize"]
-                sizes = {"p_filesz": start + size, "p_memsz": start + size}
-                _put(data, header, elf.structs.Elf_Phdr, segment.header, sizes)
+        elf = Elf(image.data)
+        elf.resize_load(data, start + size)
         if kept < len(image.data):
-            none = {"e_shoff": 0, "e_shnum": 0, "e_shstrndx": 0}
-            _put(data, 0, elf.structs.Elf_Ehdr, elf.header, none)
+            elf.drop_sections(data)
         return cls(bytes(data), tuple(first.values()), start + size)
-
-
-def _put(data: bytearray, offset: int, layout: Any, header: Any, fields: dict[str, int]) -> None:
-    """Write a header as it is but for these fields."""
-    changed = copy(header)
-    changed.update(fields)
-    built = layout.build(changed)
-    data[offset : offset + len(built)] = built
 
 
 def jumps(host: HostVdso, room: int = 0) -> Detour:
@@ -329,12 +291,11 @@ class Loader:
     @classmethod
     @cache
     def _read(cls, path: Path) -> Loader:
-        with path.open("rb") as file:
-            elf = ELFFile(file)
-            (segment,) = elf.iter_segments("PT_LOAD")
-            assert segment["p_vaddr"] == 0
-            symbols = _local_symbols(elf)
-            return cls(segment.data(), symbols["loader_entry"], symbols["loader_failed"])
+        elf = Elf(path.read_bytes())
+        (segment,) = [one for one in elf.segments if one.kind == PT_LOAD]
+        assert segment.address == 0
+        symbols, code = _local_symbols(elf), elf.segment_data(segment)
+        return cls(code, symbols["loader_entry"], symbols["loader_failed"])
 
 
 def loader_parameters(

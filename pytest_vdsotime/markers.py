@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from pytest_vdsotime.options import NAMES, PARAMETERS, validate_options
+from pytest_vdsotime.options import NAMES, PARAMETERS, Options, validate_options
 
 MARKER: Final = "frozen_time"
 SIGNATURE: Final = f"frozen_time(start=None, *, {', '.join(NAMES[1:])})"
@@ -15,6 +15,7 @@ FREEZE: Final = "_vdsotime_freeze"
 """The fixture that freezes a test."""
 INI: Final = [one for one in PARAMETERS if one.ini]
 _OBSTACLE = pytest.StashKey[tuple[str, str] | None]()
+_DEFAULT = pytest.StashKey[Options]()
 
 
 def ini_of(config: pytest.Config) -> Iterator[tuple[str, str, object]]:
@@ -61,15 +62,25 @@ def parameters_of_mark(mark: pytest.Mark) -> dict[str, Any]:
     return {"start": mark.args[0], **given} if mark.args else given
 
 
-def parameters_of(item: pytest.Item) -> dict[str, Any]:
+def options_of(item: pytest.Item) -> Options:
     """Return what the test's clock is made with.
 
     For each parameter the closest marker, option, ini.
     """
+    marks = [*marks_of(item)]
+    if not marks:
+        return default_options(item.config)
     merged = defaults_of(item.config)
-    for mark in reversed([*marks_of(item)]):
+    for mark in reversed(marks):
         merged |= parameters_of_mark(mark)
-    return merged
+    return validate_options(**merged)
+
+
+def default_options(config: pytest.Config) -> Options:
+    """Return what a clock is made with that no marker is about."""
+    if _DEFAULT not in config.stash:
+        config.stash[_DEFAULT] = validate_options(**defaults_of(config))
+    return config.stash[_DEFAULT]
 
 
 def obstacle_of(config: pytest.Config) -> tuple[str, str] | None:
@@ -81,18 +92,10 @@ def obstacle_of(config: pytest.Config) -> tuple[str, str] | None:
     return config.stash[_OBSTACLE]
 
 
-def validate(config: pytest.Config, where: str, given: dict[str, Any]) -> None:
-    """Raise pytest.UsageError that says `where` unless a clock can be made with `given`.
-
-    Where nothing can be traced, the engine that knows may not even load: there only the start is
-    looked at.
-    """
-    from pytest_vdsotime.timeline import parse_instant
-
+def validate(where: str, given: dict[str, Any]) -> None:
+    """Raise pytest.UsageError that says `where` unless a clock can be made with `given`."""
     try:
-        parse_instant(given.get("start"))
-        if obstacle_of(config) is None:
-            validate_options(**given)
+        validate_options(**given)
     except (TypeError, ValueError, ImportError) as error:
         raise pytest.UsageError(f"{where}: {error}") from None
 
@@ -108,7 +111,7 @@ def validate_mark(item: pytest.Item, mark: pytest.Mark) -> None:
         given = parameters_of_mark(mark)
     except TypeError as error:
         raise pytest.UsageError(f"{where}: {error}") from None
-    validate(item.config, where, given)
+    validate(where, given)
 
 
 def freeze_first(item: pytest.Item) -> None:

@@ -10,7 +10,6 @@ time, which a warning says for each place.
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 import signal
@@ -20,22 +19,21 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from types import FrameType
-from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_vdsotime import forked_starts
 from pytest_vdsotime.child_waits import ChildWaits
 from pytest_vdsotime.errors import RealTimeWarning, UnsupportedProgram, VdsoTimeError
+from pytest_vdsotime.importing import once_imported
 from pytest_vdsotime.kernel import procfs
-from pytest_vdsotime.kernel.spawn import Gate
-from pytest_vdsotime.popen import FrozenPopen
 from pytest_vdsotime.session import ClockSession
-from pytest_vdsotime.spawning import Spawning, candidates_of
-from pytest_vdsotime.tracer.loop import Loop
-from pytest_vdsotime.tracer.state import Future, Launch, Process
-from pytest_vdsotime.tracer.thread import Tracer
+
+if TYPE_CHECKING:
+    from pytest_vdsotime.kernel.spawn import Gate
+    from pytest_vdsotime.tracer.loop import Loop
+    from pytest_vdsotime.tracer.thread import Tracer
 
 #: A place in a program's text.
 Place = tuple[str, int]
@@ -78,7 +76,6 @@ _patched: list[OtherStarts] = []
 """The clocks that are patched in, the innermost last."""
 _too_early: list[TooEarly] = []
 """Contexts in which a program comes before a clock, the innermost last."""
-_by_session: WeakKeyDictionary[ClockSession, OtherStarts] = WeakKeyDictionary()
 _waits = ChildWaits()
 _real: dict[str, Callable[..., Any]] = {}
 """The functions of `os` and multiprocessing that ours stand for, by their names."""
@@ -104,7 +101,7 @@ class TooEarly:
     def tell(self, event: str, frame: FrameType) -> None:
         """Warn once, of a program that is on no clock."""
         caller = frame.f_globals.get("__name__", "")
-        is_own = isinstance(frame.f_locals.get("self"), FrozenPopen) or event == "os.exec"
+        is_own = is_on_a_clock(frame.f_locals.get("self")) or event == "os.exec"
         if is_own or caller.startswith("pytest_vdsotime.") or os.getpid() != self._owner:
             return
         what, self._what = self._what, None
@@ -114,10 +111,17 @@ class TooEarly:
 
 def starts_of(session: ClockSession) -> OtherStarts:
     """Return those of a clock; there is one object for each."""
-    if session not in _by_session:
-        _install_hooks()
-        _by_session[session] = OtherStarts(session)
-    return _by_session[session]
+    for one in session.lookouts:
+        if isinstance(one, OtherStarts):
+            return one
+    _install_hooks()
+    return OtherStarts(session)
+
+
+def is_on_a_clock(popen: object) -> bool:
+    """Whether it is a FrozenPopen; there is none before the first program."""
+    module = sys.modules.get("pytest_vdsotime.popen")
+    return module is not None and isinstance(popen, module.FrozenPopen)
 
 
 class OtherStarts:
@@ -143,12 +147,23 @@ class OtherStarts:
             _patched.append(self)
             undo.callback(_patched.remove, self)
             if len(_patched) == 1:
-                undo.callback(_put_back, _put_in_place())
+                changes: list[_Change] = []
+                undo.callback(_put_back, changes)
+                _put_in_place(changes, os, _OF_OS)
+                undo.enter_context(once_imported(_UTIL, partial(_put_in_util, changes)))
             undo.enter_context(forked_starts.own_fork_server(self.fork_servers))
             if not _waits.is_installed:
                 _waits.install()
             _waits.sessions.add(self._session)
             yield
+
+    def load(self) -> None:
+        """Have what starts programs ready to be imported. Raises ClockClosed, TracingUnavailable.
+
+        In a child it is.
+        """
+        if self.is_here:
+            self._session.load()
 
     @property
     def is_here(self) -> bool:
@@ -267,6 +282,9 @@ class OtherStarts:
         if self._gate is not None or not self.is_here:
             return
         tracer, world = self._session.start_tracing()
+        from pytest_vdsotime.kernel.spawn import Gate
+        from pytest_vdsotime.tracer.state import Future, Process
+
         native = tracer.load()
         gate = Gate(native.spawner, native.calls.filters[world.follows])
 
@@ -311,6 +329,9 @@ class OtherStarts:
         `FrozenPopen` raises.
         """
         tracer, world = self._session.start_tracing()
+        from pytest_vdsotime.spawning import Spawning
+        from pytest_vdsotime.tracer.state import Future, Launch, Process
+
         launch = Launch(argv=argv)
         process = Process(0, world, exited=Future(), launch=launch, is_spared=True)
         code = tracer.load().calls.filters[world.follows]
@@ -420,26 +441,24 @@ def _is_below(module: str) -> bool:
 # --- the functions in place of others -------------------------------------------------------------
 
 
-def _put_in_place() -> list[tuple[Any, str, Any, Any]]:
-    from multiprocessing import util
+#: Module, name, what it has had by that name, the function in its place.
+_Change = tuple[Any, str, Any, Callable[..., Any]]
 
-    own = (
-        (os, "fork", _fork),
-        (os, "forkpty", _forkpty),
-        (os, "system", _system),
-        (os, "posix_spawn", _posix_spawn),
-        (os, "posix_spawnp", _posix_spawnp),
-        (util, "spawnv_passfds", _spawnv_passfds),
-    )
-    changes = []
-    for module, name, function in own:
+
+def _put_in_place(
+    changes: list[_Change], module: Any, functions: Mapping[str, Callable[..., Any]]
+) -> None:
+    for name, function in functions.items():
         _real[name] = former = getattr(module, name)
         changes.append((module, name, former, function))
         setattr(module, name, function)
-    return changes
 
 
-def _put_back(changes: list[tuple[Any, str, Any, Any]]) -> None:
+def _put_in_util(changes: list[_Change]) -> None:
+    _put_in_place(changes, sys.modules[_UTIL], {"spawnv_passfds": _spawnv_passfds})
+
+
+def _put_back(changes: list[_Change]) -> None:
     for module, name, former, function in changes:
         if getattr(module, name) is function:
             setattr(module, name, former)
@@ -478,6 +497,8 @@ def _system(command: Any) -> int:
 @contextmanager
 def _ignored(*numbers: int) -> Iterator[None]:
     """Ignore signals in C, as system(3) does while its child runs, from any thread."""
+    import ctypes
+
     set_handler = ctypes.pythonapi.PyOS_setsig
     set_handler.argtypes, set_handler.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
     former = [(number, set_handler(number, int(signal.SIG_IGN))) for number in numbers]
@@ -507,7 +528,12 @@ def _spawn(
 ) -> int:
     path, argv, env = arguments
     encoded = os.fsencode(path)
-    candidates = candidates_of(encoded, None) if name == "posix_spawnp" else [encoded]
+    candidates = [encoded]
+    if name == "posix_spawnp":
+        starts.load()
+        from pytest_vdsotime.spawning import candidates_of
+
+        candidates = candidates_of(encoded, None)
     if not isinstance(argv, (list, tuple)) or not argv or starts.leaves_alone(candidates):
         return _real[name](path, argv, env, **keywords)  # type: ignore[no-any-return]
     sys.audit("os.posix_spawn", path, argv, env)
@@ -575,3 +601,13 @@ def _forked(name: str) -> Any:
             return _real[name]()
     finally:
         _now.caller = None
+
+
+_UTIL = "multiprocessing.util"
+_OF_OS: Mapping[str, Callable[..., Any]] = {
+    "fork": _fork,
+    "forkpty": _forkpty,
+    "system": _system,
+    "posix_spawn": _posix_spawn,
+    "posix_spawnp": _posix_spawnp,
+}

@@ -164,6 +164,8 @@ class ClockPage:
         self._sequence = 0
         self.lines = lines
         self.copies: list[PageCopy] = []
+        self.serves_one_clock = False
+        """A program that outlives the clock has had it."""
         self._failure: OSError | None = None
         self._stub: tuple[int, int] | tuple[()] = ()
         """Where its fake image is in this process, and how large, for `reader`."""
@@ -188,6 +190,11 @@ class ClockPage:
         except BaseException:
             os.close(self.fd)
             raise
+        self.change(lambda _host_ns: lines)
+
+    def renew(self, lines: Lines) -> None:
+        """Be the page of another clock. Requires: no program has it any more."""
+        self._host = HostClocks.read()
         self.change(lambda _host_ns: lines)
 
     @staticmethod
@@ -298,8 +305,7 @@ class ClockPage:
         if part.offset or not procfs.reads_clocks_in_user_space():
             return 0, 0
         if not self._stub:
-            base = procfs.vdso_areas("self")["[vdso]"].start
-            entries = host.process_entries(base, self.cookie)
+            entries = host.process_entries(procfs.own_vdso(), self.cookie)
             self._stub = memory.map_stub(self.fd, part.size, entries, PAGE_SIZE), part.size
         address = self._stub[0] + HEADER_SIZE + (fake.offset(host.arch.vdso_entries[0]) or 0)
         served = sum(1 << clock_id for clock_id in self._host.offsets_ns)

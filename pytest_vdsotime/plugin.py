@@ -1,34 +1,38 @@
 """The pytest plugin: fixtures, marker, option and ini keys around `pytest_vdsotime.FrozenClock`.
 
 pytest imports this module at every start, so everything heavier than pytest itself is imported by
-the first test that needs it. There is one tracer for a session, made by that test too.
+the first test that needs it. A clock is light until a program is started on it: then the one tracer
+of the session is made, which all clocks share and no test waits for again.
 
 A test with the marker (or any test under ``--vdso-time``) has ``subprocess`` patched from before
 its own function-scoped fixtures until after their teardown. Fixtures of broader scope outlive the
 test, and its clock takes its programs with it when it closes. So what they start does not run on
-the test's clock: under ``--vdso-time`` it runs on the suite's clock, which stands at WHEN until the
-session ends, otherwise in real time.
+the test's clock: it runs on the session's clock, `frozen_session_clock`, from its first use on
+(under ``--vdso-time`` from the beginning), otherwise in real time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import ExitStack
+import sys
+from collections.abc import Generator
+from contextlib import ExitStack, suppress
 from functools import partial
+from importlib.machinery import ModuleSpec, PathFinder
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+import pytest_vdsotime.standard  # noqa: F401  (before other plugins replace what it keeps)
 from pytest_vdsotime.markers import (
-    FREEZE,
     INI,
     SIGNATURE,
+    default_options,
     defaults_of,
     freeze_first,
     ini_of,
     marks_of,
     obstacle_of,
-    parameters_of,
+    options_of,
     validate,
     validate_mark,
 )
@@ -38,44 +42,76 @@ from pytest_vdsotime.terminal import keep_stderr
 if TYPE_CHECKING:
     from pytest_vdsotime.clock import FrozenClock, FrozenClockFactory
     from pytest_vdsotime.errors import TracingUnavailable
+    from pytest_vdsotime.options import Options
+    from pytest_vdsotime.session import TracerHolder
     from pytest_vdsotime.timeline import Instant
-    from pytest_vdsotime.tracer.thread import Tracer
 
-_NEEDS_TRACER: Final = frozenset({FREEZE, "_vdsotime_tracer"})
+_PACKAGE: Final = "pytest_vdsotime."
 
 
-class _Lifetimes:
-    """A plugin that closes each clock of `frozen_clock_factory` in its time.
+class _Plain:
+    """Has the package's modules be imported as they were installed.
 
-    Behind the fixture that is being set up when the clock is made, or else behind the test under
-    way.
+    pytest would rewrite the asserts of each: a third of a second wherever it finds no rewritten
+    bytecode of an earlier run, as in each fresh container.
     """
 
-    def __init__(self) -> None:
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """As of importlib.abc.MetaPathFinder."""
+        return PathFinder.find_spec(name, path, target) if name.startswith(_PACKAGE) else None
+
+
+class _Clocks:
+    """The clocks of a run: how long each lasts, and which is patched in.
+
+    A clock of `frozen_clock_factory` is closed behind the fixture that is being set up when it is
+    made, or else behind the test under way.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._tracer: TracerHolder | None = None
         self._fixtures: list[pytest.FixtureRequest] = []
         self._item: pytest.Item | None = None
-        self._lasting: list[FrozenClock] = []
-        """Those of broader fixtures, which every test may use."""
+        self._lasting: list[tuple[FrozenClock, str]] = []
+        """Those of broader fixtures, which every test may use, each with its name."""
         self._of_test = ExitStack()
+        self._of_session: FrozenClock | None = None
+        self._session = ExitStack()
+        """What ends with the session's last fixture."""
+        self._patch: ExitStack | None = None
+        """``subprocess`` patched for the test under way, while in force."""
+        self._patched: FrozenClock | None = None
+        config.add_cleanup(self._session.close)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Have what outlives one test run on the session's clock, under --vdso-time."""
         self._item = item
-        for clock in self._lasting:
-            note(item, clock)
+        for clock, name in self._lasting:
+            note(item, clock, name)
+        if self._of_session is None and self._config.getoption("vdso_time") is not None:
+            self.of_session()
         return (yield)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
     ) -> Generator[None, object, object]:
-        """Of `fixturedef`."""
+        """Have a broader fixture of a frozen test step out of the test's clock."""
         __tracebackhide__ = True
-        self._fixtures.append(request)
-        try:
+        with ExitStack() as steps:
+            self._fixtures.append(request)
+            steps.callback(self._fixtures.pop)
+            if self._patch is not None and fixturedef.scope != "function":
+                self._unpatch()
+                steps.callback(self._patch_in)
+            if fixturedef.scope in ("class", "module") and any(marks_of(request.node)):
+                from pytest_vdsotime.other_starts import TooEarly
+
+                steps.enter_context(TooEarly(_name_of(fixturedef)))
             return (yield)
-        finally:
-            self._fixtures.pop()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self) -> Generator[None, object, object]:
@@ -84,26 +120,100 @@ class _Lifetimes:
         with self._of_test:
             return (yield)
 
-    def give(self, clock: FrozenClock) -> None:
-        """Close the clock behind the fixture that is being set up, or after the test's fixtures."""
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self) -> Generator[None, object, object]:
+        """Close the session's clock behind its fixtures, before the summary."""
+        with self._session:
+            return (yield)
+
+    def tracer(self) -> TracerHolder:
+        """Return the tracer that all clocks share. It is made for the first program."""
+        if self._tracer is None:
+            from pytest_vdsotime.session import TracerHolder
+
+            self._tracer = TracerHolder()
+            if self._config.getini("vdso_unavailable") == "skip":
+                self._tracer.unavailable = _skip  # type: ignore[method-assign]
+            self._config.add_cleanup(self._tracer.close)
+        return self._tracer
+
+    def of_test(self, request: pytest.FixtureRequest) -> FrozenClock:
+        """Return the clock of the test under way; `request` is of a fixture of its scope."""
+        item: pytest.Item = request.node
+        if _CLOCK not in item.stash:
+            from pytest_vdsotime.clock import clock_with
+
+            clock = item.stash[_CLOCK] = clock_with(options_of(item), self.tracer())
+            note(item, clock, "frozen_clock")
+            request.addfinalizer(partial(self._close, item))
+        return item.stash[_CLOCK]
+
+    @staticmethod
+    def _close(item: pytest.Item) -> None:
+        clock = item.stash[_CLOCK]
+        del item.stash[_CLOCK]
+        clock.session.close(f"the test {item.name}, whose frozen_clock it was")
+
+    def freeze(self, request: pytest.FixtureRequest) -> None:
+        """Have the test's clock patched in until behind the test's other fixtures."""
+        self._patched = self.of_test(request)
+        self._patch_in()
+        request.addfinalizer(self._unpatch)
+
+    def _patch_in(self) -> None:
+        assert self._patched is not None
+        self._patch = ExitStack()
+        self._patch.enter_context(self._patched.patch_subprocess())
+
+    def _unpatch(self) -> None:
+        patch, self._patch = self._patch, None
+        assert patch is not None
+        patch.close()
+
+    def of_session(self) -> FrozenClock:
+        """Return the session's clock; from the first time on it is patched in."""
+        if self._of_session is None:
+            assert self._item is not None, "frozen_session_clock is for fixtures and tests"
+            from pytest_vdsotime.clock import clock_with
+
+            clock = clock_with(default_options(self._config), self.tracer())
+            self._of_session = clock
+            self._lasting.append((clock, "frozen_session_clock"))
+            note(self._item, clock, "frozen_session_clock")
+            of_session = "the session, whose frozen_session_clock it was"
+            self._session.callback(clock.session.close, of_session)
+            self._session.enter_context(clock.patch_subprocess())
+        return self._of_session
+
+    def of_factory(self, options: Options) -> FrozenClock:
+        """Return one more clock."""
         assert self._item is not None, "frozen_clock_factory is for fixtures and tests"
-        note(self._item, clock)
+        from pytest_vdsotime.clock import clock_with
+
+        clock = clock_with(options, self.tracer())
         if not self._fixtures:
+            note(self._item, clock)
             self._of_test.callback(clock.session.close, f"the test {self._item.name}")
-            return
+            return clock
         request = self._fixtures[-1]
-        fixture = f"the fixture {request.fixturename} (scope {request.scope})"
+        name = request.fixturename or ""
+        note(self._item, clock, name)
+        fixture = f"the fixture {name} (scope {request.scope})"
         request.addfinalizer(partial(clock.session.close, fixture))
         if request.scope != "function":
-            self._lasting.append(clock)
-            request.addfinalizer(partial(self._lasting.remove, clock))
+            self._lasting.append((clock, name))
+            request.addfinalizer(partial(self._lasting.remove, (clock, name)))
+        return clock
 
 
-_TRACER = pytest.StashKey["Tracer | TracingUnavailable"]()
-_SUITE_CLOCK = pytest.StashKey["FrozenClock"]()
+def _skip(reason: str, remedy: str) -> TracingUnavailable:
+    """End the test that starts a program where nothing can be traced."""
+    pytest.skip(f"vdsotime: {reason}; {remedy}")
+
+
+_CLOCKS = pytest.StashKey[_Clocks]()
+_CLOCK = pytest.StashKey["FrozenClock"]()
 _MISTAKE = pytest.StashKey[str]()
-_PATCH = pytest.StashKey["_Patch"]()
-_LIFETIMES = pytest.StashKey[_Lifetimes]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -120,7 +230,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         parser.addini(one.key, f"vdsotime: {one.ini}")
     parser.addini(
         "vdso_unavailable",
-        "vdsotime: where programs cannot be traced, error or skip the tests that need it",
+        "vdsotime: where nothing can be traced, error or skip the tests that start a program",
         default="error",
     )
 
@@ -129,19 +239,26 @@ def pytest_configure(config: pytest.Config) -> None:
     """Check the options and the ini keys, and add the marker."""
     worker = getattr(config, "workerinput", {}).get("workerid", "")
     config.add_cleanup(keep_stderr(worker))
+    sys.meta_path.insert(0, _Plain)
+    config.add_cleanup(_import_as_before)
     config.addinivalue_line(
         "markers",
         f"{SIGNATURE}: run the test's subprocesses on a FrozenClock with these parameters.",
     )
     for key, name, value in ini_of(config):
-        validate(config, f"ini option {key} = {config.getini(key)}", {name: value})
+        validate(f"ini option {key} = {config.getini(key)}", {name: value})
     if (when := config.getoption("vdso_time")) is not None:
-        validate(config, f"--vdso-time={when}", {"start": when})
+        validate(f"--vdso-time={when}", {"start": when})
     if (policy := config.getini("vdso_unavailable")) not in ("error", "skip"):
         raise pytest.UsageError(f"ini option vdso_unavailable = {policy}: it is 'error' or 'skip'")
     config.pluginmanager.register(Reporting(config), "vdsotime-reporting")
-    config.stash[_LIFETIMES] = _Lifetimes()
-    config.pluginmanager.register(config.stash[_LIFETIMES], "vdsotime-lifetimes")
+    config.stash[_CLOCKS] = _Clocks(config)
+    config.pluginmanager.register(config.stash[_CLOCKS], "vdsotime-clocks")
+
+
+def _import_as_before() -> None:
+    with suppress(ValueError):  # another has taken it away
+        sys.meta_path.remove(_Plain)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -185,113 +302,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 # --- what a test gets -----------------------------------------------------------------------------
 
 
-def _tracer(config: pytest.Config) -> Tracer | TracingUnavailable:
-    """Return the session's tracer, or why there is none."""
-    if _TRACER not in config.stash:
-        config.stash[_TRACER] = _start_tracer(config)
-    return config.stash[_TRACER]
-
-
-def _start_tracer(config: pytest.Config) -> Tracer | TracingUnavailable:
-    from pytest_vdsotime.errors import TracingUnavailable
-
-    if (obstacle := obstacle_of(config)) is not None:
-        return TracingUnavailable(*obstacle)
-    from pytest_vdsotime.tracer.thread import Tracer
-
-    tracer = Tracer()
-    try:
-        tracer.start()
-    except TracingUnavailable as error:
-        return error
-    config.add_cleanup(tracer.close)
-    return tracer
-
-
-def _required_tracer(config: pytest.Config) -> Tracer:
-    """Return the session's tracer, or the end of the test that needs it."""
-    tracer = _tracer(config)
-    if not isinstance(tracer, Exception):
-        return tracer
-    if config.getini("vdso_unavailable") == "skip":
-        pytest.skip(f"vdsotime: {tracer}")
-    pytest.fail(f"vdsotime: {tracer}", pytrace=False)
-
-
-def _suite_clock(config: pytest.Config) -> FrozenClock | None:
-    """Return the clock of what outlives one test under --vdso-time.
-
-    It lasts until the session ends.
-    """
-    if _SUITE_CLOCK not in config.stash:
-        tracer = _tracer(config)
-        if isinstance(tracer, Exception):
-            return None  # each test says so
-        from pytest_vdsotime.clock import clock_on
-
-        clock = config.stash[_SUITE_CLOCK] = clock_on(tracer, **defaults_of(config))
-        config.add_cleanup(clock.close)
-    return config.stash[_SUITE_CLOCK]
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Have what outlives one test run on the suite's clock, under --vdso-time."""
-    clock = None
-    if item.config.getoption("vdso_time") is not None:
-        clock = _suite_clock(item.config)
-    if clock is None:
-        return (yield)
-    note(item, clock)
-    with clock.patch_subprocess():
-        return (yield)
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Fail a test that cannot be frozen before its broader fixtures begin."""
+    """Fail a test whose marker is wrong before its broader fixtures begin."""
     if _MISTAKE in item.stash:
         pytest.fail(item.stash[_MISTAKE], pytrace=False)
-    names: Iterable[str] = getattr(item, "fixturenames", ())
-    if item.config.getoption("vdso_time") is not None or not _NEEDS_TRACER.isdisjoint(names):
-        _required_tracer(item.config)
-
-
-class _Patch:
-    """``subprocess`` patched for the test under way; in the config's stash while in force."""
-
-    def __init__(self, config: pytest.Config, clock: FrozenClock) -> None:
-        self._config = config
-        self._clock = clock
-        self._context = ExitStack()
-
-    def install(self) -> None:
-        self._context.enter_context(self._clock.patch_subprocess())
-        self._config.stash[_PATCH] = self
-
-    def remove(self) -> None:
-        del self._config.stash[_PATCH]
-        self._context.close()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(
-    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
-) -> Generator[None, object, object]:
-    """Yield a broader fixture that a frozen test is the first to ask for steps out of its clock."""
-    __tracebackhide__ = True
-    if fixturedef.scope == "function":
-        return (yield)
-    patch = request.config.stash.get(_PATCH, None)
-    with ExitStack() as steps:
-        if patch is not None:
-            patch.remove()
-            steps.callback(patch.install)
-        if fixturedef.scope in ("class", "module") and any(marks_of(request.node)):
-            from pytest_vdsotime.other_starts import TooEarly
-
-            steps.enter_context(TooEarly(_name_of(fixturedef)))
-        return (yield)
 
 
 def _name_of(fixturedef: pytest.FixtureDef[Any]) -> str:
@@ -303,53 +318,35 @@ def _name_of(fixturedef: pytest.FixtureDef[Any]) -> str:
     return f"the fixture {name!r} of {fixturedef.scope} scope"
 
 
-@pytest.fixture(scope="session")
-def _vdsotime_tracer(request: pytest.FixtureRequest) -> Tracer:
-    """Give the tracer to every test with a clock.
-
-    Also where a suite has fixtures of the same names.
-    """
-    return _required_tracer(request.config)
-
-
 @pytest.fixture
-def _vdsotime_clock(
-    _vdsotime_tracer: Tracer, request: pytest.FixtureRequest
-) -> Iterator[FrozenClock]:
-    """Give the test its clock, for the fixture and for the freezing."""
-    from pytest_vdsotime.clock import clock_on
-
-    clock = clock_on(_vdsotime_tracer, **parameters_of(request.node))
-    note(request.node, clock)
-    yield clock
-    clock.session.close(f"the test {request.node.name}, whose frozen_clock it was")
-
-
-@pytest.fixture
-def _vdsotime_freeze(
-    _vdsotime_clock: FrozenClock, request: pytest.FixtureRequest
-) -> Iterator[None]:
+def _vdsotime_freeze(request: pytest.FixtureRequest) -> None:
     """Freeze a marked test, before its other fixtures are set up."""
-    patch = _Patch(request.config, _vdsotime_clock)
-    patch.install()
-    yield
-    patch.remove()
+    request.config.stash[_CLOCKS].freeze(request)
 
 
 @pytest.fixture
-def frozen_clock(_vdsotime_clock: FrozenClock) -> FrozenClock:
+def frozen_clock(request: pytest.FixtureRequest) -> FrozenClock:
     """Return a FrozenClock for this test.
 
     It starts as the closest frozen_time marker, else --vdso-time, else the ini option vdso_time
     says, else now.
     """
-    return _vdsotime_clock
+    return request.config.stash[_CLOCKS].of_test(request)
 
 
 @pytest.fixture(scope="session")
-def frozen_clock_factory(
-    _vdsotime_tracer: Tracer, request: pytest.FixtureRequest
-) -> FrozenClockFactory:
+def frozen_session_clock(request: pytest.FixtureRequest) -> FrozenClock:
+    """Return the FrozenClock of what fixtures of broader scope start.
+
+    It is patched in from its first use to the end of the session, under --vdso-time from the
+    beginning. It starts as frozen_clock does in a test without a marker; tests move it. A test's
+    own frozen_clock is another one.
+    """
+    return request.config.stash[_CLOCKS].of_session()
+
+
+@pytest.fixture(scope="session")
+def frozen_clock_factory(request: pytest.FixtureRequest) -> FrozenClockFactory:
     """Return a function that makes one more FrozenClock, with the parameters of that.
 
     The clock is closed after the test; or, for a fixture of whatever scope that asks for it, behind
@@ -357,13 +354,12 @@ def frozen_clock_factory(
 
     The ini options are the defaults of what is not given, but for the start, which is now.
     """
-    from pytest_vdsotime.clock import clock_on
+    from pytest_vdsotime.options import validate_options
 
+    clocks = request.config.stash[_CLOCKS]
     defaults = {name: value for _, name, value in ini_of(request.config)}
 
     def make(start: Instant = None, **parameters: Any) -> FrozenClock:
-        clock = clock_on(_vdsotime_tracer, **{**defaults, "start": start, **parameters})
-        request.config.stash[_LIFETIMES].give(clock)
-        return clock
+        return clocks.of_factory(validate_options(**{**defaults, "start": start, **parameters}))
 
     return make

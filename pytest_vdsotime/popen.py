@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import IO, Any, AnyStr, TypeAlias, TypedDict, cast
+from typing import IO, TYPE_CHECKING, Any, AnyStr, TypeAlias, TypedDict, cast
 
 from pytest_vdsotime.errors import Short, VdsoTimeError
 from pytest_vdsotime.session import ClockSession
@@ -25,8 +25,14 @@ from pytest_vdsotime.spawning import (
     is_own_code,
     program_of,
 )
+from pytest_vdsotime.standard import Standard
 from pytest_vdsotime.tracer.state import Future, Launch, Process
 from pytest_vdsotime.tracer.thread import Tracer
+
+if TYPE_CHECKING:
+    from subprocess import Popen
+else:
+    Popen = Standard.Popen
 
 Word: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 Command: TypeAlias = "Word | Sequence[Word]"
@@ -60,7 +66,7 @@ class PopenKeywords(TypedDict, total=False):
     process_group: int | None
 
 
-class FrozenPopen(subprocess.Popen[AnyStr]):
+class FrozenPopen(Popen[AnyStr]):
     """A program on a clock. Made by `FrozenClock.popen`; everything else is `subprocess.Popen`'s.
 
     Raises what `subprocess.Popen` raises, and TracingUnavailable, UnsupportedProgram, ClockClosed.

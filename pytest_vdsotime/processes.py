@@ -7,11 +7,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from pytest_vdsotime.availability import explain_seizing
 from pytest_vdsotime.errors import TracingUnavailable, VdsoTimeError
 from pytest_vdsotime.kernel import procfs
-from pytest_vdsotime.page import CLOCK_PAGE, MARKER_PAGE, PAGE_SIZE
+from pytest_vdsotime.page import CLOCK_PAGE, MARKER_PAGE, PAGE_SIZE, ClockPage
 from pytest_vdsotime.timeline import CLOCKS, NS_PER_S
 from pytest_vdsotime.tracer.operations import Operations
 from pytest_vdsotime.tracer.state import ClockState, Future, Process
@@ -102,6 +103,13 @@ def check_pid(pid: int) -> None:
         raise ValueError(f"{pid} is a thread of process {group}: attach to that")
 
 
+class Pages(Protocol):
+    """Where the pages of clocks come from."""
+
+    def give_back(self, page: ClockPage) -> None:
+        """No program has `page` any more."""
+
+
 @contextmanager
 def explained(process: Process) -> Iterator[None]:
     """Attaching to it raises what a caller is to see."""
@@ -121,19 +129,28 @@ def attached(process: Process, close: Callable[[], None]) -> AttachedProcess:
     return AttachedProcess(process.pid, ppid, procfs.argv(process.pid), False, close)
 
 
-def end_programs(tracer: Tracer, world: ClockState) -> None:
-    """Kills and reaps every program on a clock, for good. Raises VdsoTimeError."""
+def end_programs(tracer: Tracer, world: ClockState, pages: Pages) -> None:
+    """Kill and reap every program on a clock, for good, and give its page back behind them.
+
+    Nothing waits for that where there is no program. Raises VdsoTimeError.
+    """
     closed: Future[None] = Future()
-    tracer.post(lambda loop: loop.clocks.close(world, closed), closed)
-    try:
-        if not closed.wait(_CLOSE_TIMEOUT_S):
-            left = ", ".join(f"{procfs.name(pid)} (pid {pid})" for pid in list(world.processes))
-            raise VdsoTimeError(
-                f"closing the clock: still alive {_CLOSE_TIMEOUT_S:.0f} s after SIGKILL: {left}"
-            )
-        closed.result()
-    finally:
+    is_empty = not world.processes
+
+    def answered() -> None:
         tracer.forget(closed)
+        pages.give_back(world.page)
+
+    closed.then(answered)
+    tracer.post(lambda loop: loop.clocks.close(world, closed), closed)
+    if is_empty and not closed.is_given():
+        return
+    if not closed.wait(_CLOSE_TIMEOUT_S):
+        left = ", ".join(f"{procfs.name(pid)} (pid {pid})" for pid in list(world.processes))
+        raise VdsoTimeError(
+            f"closing the clock: still alive {_CLOSE_TIMEOUT_S:.0f} s after SIGKILL: {left}"
+        )
+    closed.result()
 
 
 def _has_read_clock(process: Process) -> bool:

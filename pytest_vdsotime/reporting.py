@@ -6,9 +6,9 @@ Registered by the plugin; like that, it imports nothing heavier than pytest befo
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO
 
 import pytest
 
@@ -21,13 +21,31 @@ if TYPE_CHECKING:
 _STORY: Final = "vdsotime_story"
 _SECTION: Final = "frozen clock"
 _MAX_CLOCKS: Final = 5
+
+
+class _Noted(NamedTuple):
+    """A clock that a test may use."""
+
+    clock: FrozenClock
+    name: str
+    """Empty where the plugin knows none."""
+    moves: int = 0
+    """How often it had been moved before the test began."""
+
+    @property
+    def is_driven(self) -> bool:
+        """The test has moved it."""
+        return self.clock.session.moves > self.moves
+
+
 _OUTCOME = pytest.StashKey[str]()
-_CLOCKS = pytest.StashKey[list["FrozenClock"]]()
+_CLOCKS = pytest.StashKey[list[_Noted]]()
 
 
-def note(item: pytest.Item, clock: FrozenClock) -> None:
+def note(item: pytest.Item, clock: FrozenClock, name: str = "") -> None:
     """`clock` is one of this test's."""
-    item.stash.setdefault(_CLOCKS, []).append(clock)
+    noted = _Noted(clock, name, clock.session.moves)
+    item.stash.setdefault(_CLOCKS, []).append(noted)
 
 
 def add_options(group: pytest.OptionGroup) -> None:
@@ -105,12 +123,7 @@ class Reporting:
             if report.when == "teardown":
                 setattr(report, _STORY, self._recorder.tell(item.nodeid, outcome))
         if report.failed:
-            found = [*dict.fromkeys(_clocks(item, call))]
-            # One without a program says little.
-            clocks = ([one for one in found if one.session.has_started] or found[:1])[:_MAX_CLOCKS]
-            for number, clock in enumerate(clocks, start=1):
-                title = _SECTION if len(clocks) == 1 else f"{_SECTION} {number}"
-                report.sections.append((title, _describe(clock)))
+            report.sections += _sections(_clocks(item, call))
         return report
 
 
@@ -133,25 +146,50 @@ def _worse(outcome: str, report: pytest.TestReport) -> str:
     return report.outcome if report.when != "teardown" else outcome
 
 
-def _describe(clock: FrozenClock) -> str:
-    from pytest_vdsotime.report.describe import MAX_EVENTS
+def _sections(found: Sequence[_Noted]) -> Iterator[tuple[str, str]]:
+    """Yield title and text for each clock that has programs or that the test has moved."""
+    from pytest_vdsotime.events import MAX_EVENTS
 
-    return clock.describe(events=MAX_EVENTS)
+    used = [one for one in found if one.clock.session.has_started or one.is_driven]
+    shown = (used or found)[: _MAX_CLOCKS if used else 1]
+    names = _distinct([one.name for one in shown])
+    running = [
+        name for name, one in zip(names, shown, strict=True) if one.clock.session.has_started
+    ]
+    for name, one in zip(names, shown, strict=True):
+        text = one.clock.describe(events=MAX_EVENTS)
+        if running and not one.clock.session.has_started:
+            text += (
+                f"\nThe test moves this clock, and programs are on another: {', '.join(running)}."
+            )
+        yield _SECTION if len(shown) == 1 else f"{_SECTION}: {name}", text
 
 
-def _clocks(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[FrozenClock]:
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Return the names, with numbers where there are several of one."""
+    return [
+        f"{name} {names[: at + 1].count(name)}" if names.count(name) > 1 else name
+        for at, name in enumerate(names)
+    ]
+
+
+def _clocks(item: pytest.Item, call: pytest.CallInfo[Any]) -> list[_Noted]:
     """Those of fixtures, and those that the test has made itself.
 
     What failed knows them by some name.
     """
-    yield from item.stash.get(_CLOCKS, [])
+    found: dict[FrozenClock, _Noted] = {}
+    for noted in item.stash.get(_CLOCKS, []):
+        found.setdefault(noted.clock, noted)
     module = sys.modules.get("pytest_vdsotime.clock")
     if module is None or call.excinfo is None:
-        return  # nobody can have made one
-    named = [*getattr(item, "funcargs", {}).values()]
+        return [*found.values()]  # none can have been made
+    named = [*getattr(item, "funcargs", {}).items()]
     for entry in call.excinfo.traceback:
-        named += entry.frame.f_locals.values()
-    for one in named:
+        named += entry.frame.f_locals.items()
+    for name, one in named:
         # Bad parameters leave one without a session.
         if type(one) is module.FrozenClock and hasattr(one, "session"):
-            yield one
+            known = found.setdefault(one, _Noted(one, name))
+            found[one] = known._replace(name=known.name or name)
+    return [one._replace(name=one.name or "a clock") for one in found.values()]

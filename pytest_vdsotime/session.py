@@ -2,6 +2,9 @@
 
 It owns what `FrozenClock`, programs, asyncio's transports and the patched `subprocess` share: the
 options, the tracer, the lines before the first program, the programs to end, the warnings to raise.
+
+What traces is imported and made for the first program: a clock that has none costs little, and
+works where nothing can be traced.
 """
 
 from __future__ import annotations
@@ -15,33 +18,115 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from weakref import WeakSet, ref
 
-from pytest_vdsotime.errors import ClockClosed, NotSettled, RealTimeWarning, Short
-from pytest_vdsotime.options import Options
-from pytest_vdsotime.page import ClockPage
-from pytest_vdsotime.processes import (
-    AttachedProcess,
-    TracedProcess,
-    attached,
-    check_pid,
-    end_programs,
-    explained,
-    snapshot,
+from pytest_vdsotime.errors import (
+    ClockClosed,
+    NotSettled,
+    RealTimeWarning,
+    Short,
+    TracingUnavailable,
 )
-from pytest_vdsotime.progress import Progress, stands_still
-from pytest_vdsotime.python_clock import PythonClock
-from pytest_vdsotime.report import describe
-from pytest_vdsotime.timeline import Lines, host_wall_ns, initial_lines, now_ns, parse_instant
-from pytest_vdsotime.tracer.operations import Operations
-from pytest_vdsotime.tracer.state import ClockState, Future, Network, Process
-from pytest_vdsotime.tracer.thread import Tracer
+from pytest_vdsotime.options import Options
+from pytest_vdsotime.timeline import (
+    Lines,
+    host_wall_ns,
+    initial_lines,
+    now_ns,
+    parse_instant,
+)
+
+if TYPE_CHECKING:
+    from pytest_vdsotime.page import ClockPage
+    from pytest_vdsotime.processes import AttachedProcess, TracedProcess
+    from pytest_vdsotime.tracer.operations import Operations
+    from pytest_vdsotime.tracer.state import ClockState, Future
+    from pytest_vdsotime.tracer.thread import Tracer
 
 T = TypeVar("T")
 
 #: Packages between a warning and the line that it is of.
 _BETWEEN = frozenset({"pytest_vdsotime", "subprocess", "asyncio", "contextlib"})
+
+
+class TracerHolder:
+    """The tracer of one or more clocks, made for their first program.
+
+    The first refusal stands: what cannot be traced now cannot be a moment later. The page of a
+    clock that has ended is kept for the next one, with all that the tracer has made for it.
+    """
+
+    def __init__(self, tracer: Tracer | None = None) -> None:
+        """`tracer` is one that its owner closes."""
+        self._is_made_here = tracer is None
+        self._lock = threading.Lock()
+        self._tracer = tracer
+        self._refusal: tuple[str, str] | None = None
+        self._spare: deque[ClockPage] = deque()
+
+    def unavailable(self, reason: str, remedy: str) -> TracingUnavailable:
+        """Return what is raised where nothing can be traced; the plugin may have it skip a test."""
+        return TracingUnavailable(reason, remedy)
+
+    def start(self) -> Tracer:
+        """Return the tracer, running. Raises TracingUnavailable, and again each time from then."""
+        tracer = self.load()
+        try:
+            tracer.start()
+        except TracingUnavailable as error:
+            self._refusal = error.reason, error.remedy
+            raise self.unavailable(*self._refusal) from None
+        return tracer
+
+    def load(self) -> Tracer:
+        """Return the tracer, which need not run yet. Raises TracingUnavailable."""
+        if self._refusal is not None:
+            raise self.unavailable(*self._refusal)
+        if self._tracer is not None:
+            return self._tracer
+        with self._lock:
+            if self._tracer is None:
+                from pytest_vdsotime.availability import known_obstacle
+
+                self._refusal = known_obstacle()
+                if self._refusal is not None:
+                    raise self.unavailable(*self._refusal)
+                try:
+                    from pytest_vdsotime.tracer.thread import Tracer
+
+                    tracer = Tracer()
+                    tracer.load()
+                    self._tracer = tracer
+                except TracingUnavailable as error:
+                    self._refusal = error.reason, error.remedy
+                    raise self.unavailable(*self._refusal) from None
+            return self._tracer
+
+    def take_page(self, tracer: Tracer, lines: Lines) -> ClockPage:
+        """Return the page of a new clock. Raises OSError (EMFILE, ENFILE, ENOMEM)."""
+        try:
+            page = self._spare.pop()
+        except IndexError:
+            from pytest_vdsotime.page import ClockPage
+
+            return ClockPage(lines, tracer.load().images)
+        page.renew(lines)
+        return page
+
+    def give_back(self, page: ClockPage) -> None:
+        """Keep the page of a clock that has ended, or close it."""
+        if self._is_made_here and not (self._spare or page.copies or page.serves_one_clock):
+            self._spare.append(page)
+        else:
+            page.close()
+
+    def close(self) -> None:
+        """End what was made. Idempotent."""
+        if self._tracer is not None:
+            self._tracer.close()
+        while self._spare:
+            self._spare.pop().close()
 
 
 class Program(Protocol):
@@ -81,6 +166,8 @@ class Asked(Generic[T]):
     """A verb that the tracer has been asked for."""
 
     def __init__(self, tracer: Tracer, world: ClockState, verb: Verb[T]) -> None:
+        from pytest_vdsotime.progress import Progress
+
         self.world = world
         self._tracer = tracer
         self._progress = Progress(world, verb.call, verb.advice)
@@ -96,6 +183,12 @@ class Asked(Generic[T]):
         """Say on the terminal how far it is, and a hint."""
         is_under_way = self._tracer.is_under_way(self.answer)
         self._progress.speak(*filter(None, [hint]), is_under_way=is_under_way)
+
+    def stands_still(self) -> str:
+        """Return what to say where the event loop of this thread serves a program; else ""."""
+        from pytest_vdsotime.progress import stands_still
+
+        return stands_still(self.world)
 
     def cancel(self) -> None:
         """Have it stop at the next deadline: the answer soon comes."""
@@ -169,21 +262,23 @@ class Lookout(Protocol):
 class ClockSession:
     """One clock of this process. Any thread may use it; after `os.fork` the child may not."""
 
-    def __init__(self, options: Options, tracer: Tracer | None = None) -> None:
+    def __init__(self, options: Options, tracer: TracerHolder | None = None) -> None:
         """Start nothing yet.
 
         `tracer` is one that several clocks share; without it the clock has its own.
         """
         host_ns = now_ns()
         start_ns = parse_instant(options.start, host_wall_ns(host_ns))
-        self._first_lines = initial_lines(
+        self._lines = initial_lines(
             start_ns, options.rate, options.monotonic, host_ns, is_now=options.start is None
         )
         self._options = options
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._owns_tracer = tracer is None
-        self._tracer = tracer or Tracer()
+        self.holder = tracer or TracerHolder()
+        self._tracer: Tracer
+        """Since there is a world."""
         self._world: ClockState | None = None
         self.programs = Programs()
         self._warnings: deque[str] = deque()
@@ -192,23 +287,28 @@ class ClockSession:
         self._is_closed = False
         self._closed = "closed"
         """And since when, where that is known."""
-        self._python = PythonClock() if options.python else None
-        if self._python is not None:
+        self.moves = 0
+        """How often the test has moved it."""
+        self._python = None
+        if options.python:
+            from pytest_vdsotime.python_clock import PythonClock
+
+            self._python = PythonClock()
             self._python.start(self.wall_ns)
 
     # --- the lines -------------------------------------------------------------------------------
 
     @property
     def lines(self) -> Lines:
-        """Those of the page, once programs read it."""
+        """Those of the page, while programs read it."""
         world = self._world
-        return self._first_lines if world is None else world.page.lines
+        return self._lines if world is None or self._is_closed else world.page.lines
 
     @property
     def rate(self) -> float:
         """Of the wall line, while nobody moves it."""
         world = self._world
-        return (self._first_lines.wall.rate if world is None else world.rates[0]).value
+        return (self._lines.wall.rate if world is None else world.rates[0]).value
 
     @property
     def stride_ns(self) -> int | None:
@@ -238,10 +338,10 @@ class ClockSession:
                 return None
             try:
                 while not asked.answer.wait(asked.pause_s):
-                    asked.speak(stands_still(asked.world))
+                    asked.speak(asked.stands_still())
                 found = asked.answer.result()
             except NotSettled as error:
-                if hint := stands_still(asked.world):
+                if hint := asked.stands_still():
                     error.args = (f"{error}; {hint}",)
                 raise
         self.raise_news()
@@ -256,9 +356,10 @@ class ClockSession:
         """
         self.check_open()
         with self._lock:
+            self.moves += bool(verb.call)
             world = self._world
             if world is None and verb.transform is not None:
-                self._first_lines = verb.transform(self._first_lines, now_ns())
+                self._lines = verb.transform(self._lines, now_ns())
         if world is None:
             yield None
             return
@@ -280,8 +381,12 @@ class ClockSession:
         return self._world is not None
 
     def load(self) -> None:
-        """Read what the first program will need. Raises TracingUnavailable."""
-        self._tracer.load()
+        """Have what starts programs ready to be imported. Raises ClockClosed, TracingUnavailable.
+
+        Where there is a known obstacle, that may not even load.
+        """
+        self.check_open()
+        self.holder.load()
 
     def start_tracing(self) -> tuple[Tracer, ClockState]:
         """Return the tracer, running, and this clock's side of it.
@@ -289,10 +394,12 @@ class ClockSession:
         Raises ClockClosed, TracingUnavailable.
         """
         self.check_open()
-        self._tracer.start()
+        tracer = self.holder.start()
         with self._lock:
             if self._world is None:
-                page = ClockPage(self._first_lines, self._tracer.load().images)
+                from pytest_vdsotime.tracer.state import ClockState, Network
+
+                page = self.holder.take_page(tracer, self._lines)
                 options = self._options
                 world = ClockState(
                     page,
@@ -302,9 +409,9 @@ class ClockSession:
                     stride_ns=options.stride_ns,
                     network=Network(patience_ns=options.patience_ns),
                 )
-                self._tracer.call(lambda loop: loop.clocks.add(world))
-                self._world = world
-            return self._tracer, self._world
+                tracer.call(lambda loop: loop.clocks.add(world))
+                self._tracer, self._world = tracer, world
+            return tracer, self._world
 
     def add(self, program: Program) -> None:
         """Have `program` end with the clock."""
@@ -323,6 +430,8 @@ class ClockSession:
         world = self._world
         if world is None:
             return []
+        from pytest_vdsotime.processes import snapshot
+
         self.asks()
         found = self._tracer.call(lambda _loop: [*world.processes.values()])
         snapshots = [snapshot(process) for process in found if process.launch is None]
@@ -331,8 +440,13 @@ class ClockSession:
 
     def attach(self, pid: int, *, children: bool) -> AttachedProcess:
         """Take over a running process: see `FrozenClock.attach`."""
+        self.load()
+        from pytest_vdsotime.processes import attached, check_pid, explained
+        from pytest_vdsotime.tracer.state import Process
+
         check_pid(pid)
         tracer, world = self.start_tracing()
+        world.page.serves_one_clock = True
         process = Process(pid, world)
         process.origin = process
         with Short(), explained(process):
@@ -361,14 +475,17 @@ class ClockSession:
 
     def describe(self, *, events: int = 0) -> str:
         """Return the clock, its threads and the last `events` events in words. Never raises."""
+        from pytest_vdsotime.report import plain
 
-        def text() -> str:
-            closed = self._closed if self._is_closed else ""
-            return describe.told(
-                self._tracer, self._world, self.lines, closed=closed, events=events
-            )
+        world, lines = self._world, self.lines
+        closed = self._closed if self._is_closed else ""
+        if world is None:
+            return plain.last_resort(lambda: plain.told(lines, closed))
+        from pytest_vdsotime.report import describe
 
-        return describe.last_resort(text)
+        return plain.last_resort(
+            lambda: describe.told(self._tracer, world, lines, closed=closed, events=events)
+        )
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -399,6 +516,7 @@ class ClockSession:
         with self._lock:
             if self._is_closed:
                 return
+            self._lines = self.lines
             self._is_closed = True
             if behind:
                 self._closed = f"closed since the end of {behind}"
@@ -409,13 +527,13 @@ class ClockSession:
         world = self._world
         try:
             if world is not None:
-                end_programs(self._tracer, world)
+                from pytest_vdsotime.processes import end_programs
+
+                end_programs(self._tracer, world, self.holder)
         finally:
             self.programs.end()
             for lookout in self.lookouts:
                 lookout.end()
             if self._owns_tracer:
-                self._tracer.close()
-            if world is not None:
-                world.page.close()
+                self.holder.close()
         self.raise_news()

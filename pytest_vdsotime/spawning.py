@@ -17,6 +17,7 @@ from typing import Any
 from pytest_vdsotime.errors import UnsupportedProgram
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.spawn import ELSEWHERE, EXIT_NO_FILTER, IN_DIRECTORY, Identity, Spawn
+from pytest_vdsotime.standard import Standard
 from pytest_vdsotime.tracer.state import Process
 from pytest_vdsotime.tracer.thread import Tracer
 
@@ -68,7 +69,7 @@ def is_own_code() -> bool:
 
     Tools that tell of subprocesses put another function in its place.
     """
-    function = subprocess.Popen._execute_child  # type: ignore[attr-defined]
+    function = Standard.Popen._execute_child  # type: ignore[attr-defined]
     return getattr(function, "__globals__", None) is vars(subprocess)
 
 
@@ -95,7 +96,7 @@ class Spawning:
 
         The child is announced to the tracer, which takes its time to wake up.
         """
-        function = subprocess.Popen._execute_child  # type: ignore[attr-defined]
+        function = Standard.Popen._execute_child  # type: ignore[attr-defined]
         spawn = self._spawn
         scope = {**vars(subprocess), "_fork_exec": self._fork_exec}
         execute_child = types.FunctionType(

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from difflib import get_close_matches
 from enum import IntEnum
 from fractions import Fraction
 from typing import NamedTuple, TypeAlias, TypedDict
@@ -230,6 +229,8 @@ def parse_delta(delta: Span | None, keywords: TimedeltaKeywords) -> int:
     """
     known = TimedeltaKeywords.__annotations__
     for name in keywords.keys() - known.keys():
+        from difflib import get_close_matches
+
         meant = get_close_matches(name, known, 1)
         hint = f" (did you mean {meant[0]!r}?)" if meant else ""
         raise TypeError(f"there is no keyword {name!r}{hint}; there are {', '.join(known)}")

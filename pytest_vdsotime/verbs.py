@@ -18,11 +18,12 @@ from pytest_vdsotime import timeline
 from pytest_vdsotime.options import check_timeout
 from pytest_vdsotime.session import Asked, ClockSession, Verb
 from pytest_vdsotime.timeline import Instant, Lines, Rate, Span, TimedeltaKeywords, now_ns
-from pytest_vdsotime.tracer.operations import Operations
-from pytest_vdsotime.tracer.state import ClockState, Future
 
 if TYPE_CHECKING:
     from types import EllipsisType
+
+    from pytest_vdsotime.tracer.operations import Operations
+    from pytest_vdsotime.tracer.state import ClockState, Future
 
 T = TypeVar("T")
 _Transform = Callable[[Lines, int], Lines]
@@ -178,6 +179,12 @@ class AsyncVerbs:
 
     async def close(self) -> None:
         """Close the clock: see `FrozenClock.close`. It ends before it is cancelled."""
+        wait = _waiting()
+        if not self._session.has_started:
+            self._session.close()
+            return
+        from pytest_vdsotime.tracer.state import Future
+
         closed: Future[None] = Future()
 
         def close() -> None:
@@ -187,7 +194,6 @@ class AsyncVerbs:
             except BaseException as error:
                 closed.fail(error)
 
-        wait = _waiting()
         thread = threading.Thread(target=close, name="vdsotime-close")
         thread.start()
         try:

@@ -4,8 +4,10 @@ afterwards everything is what it was."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import subprocess
+import weakref
 from asyncio import base_events, unix_events
 from asyncio.subprocess import PIPE, create_subprocess_exec, create_subprocess_shell
 from collections.abc import Callable
@@ -117,6 +119,15 @@ def test_it_is_undone_exactly() -> None:
     program = Popen(["true"])
     assert type(program) is Popen
     assert program.wait() == 0
+
+
+def test_a_clock_that_was_patched_in_is_kept_by_nobody() -> None:
+    with FrozenClock(0) as clock, clock.patch_subprocess():
+        assert os.system("test $(date -u +%Y) = 1970") == 0
+        session = weakref.ref(clock.session)
+    del clock
+    gc.collect()
+    assert session() is None
 
 
 def test_the_innermost_clock_counts() -> None:

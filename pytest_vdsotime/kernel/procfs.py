@@ -13,6 +13,7 @@ import stat
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from typing import NamedTuple
 
 from pytest_vdsotime.timeline import NO_OFFSETS, NS_PER_S, TimeOffsets
@@ -200,11 +201,18 @@ def vdso_areas(pid: int | str) -> dict[str, range]:
     return areas
 
 
+@cache
+def own_vdso() -> int:
+    """Where the vDSO of this process lies, for as long as it runs."""
+    return vdso_areas("self")["[vdso]"].start
+
+
 #: What the kernel's vDSO can read (Documentation/timers/timekeeping.rst).
 _VDSO_CLOCKSOURCES = {"tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter"}
 _CLOCKSOURCE = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
 
 
+@cache
 def reads_clocks_in_user_space() -> bool:
     """Whether the kernel's vDSO reads its clocks without a system call."""
     return read_text(_CLOCKSOURCE).strip() in _VDSO_CLOCKSOURCES

@@ -9,16 +9,38 @@ of them could cost a switch interval (5 ms). A request never blocks, so it is ma
 from __future__ import annotations
 
 import ctypes
+import ctypes.util
 import errno
 import os
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from pytest_vdsotime.abi import constant, structure
 from pytest_vdsotime.arch import own_registers
 
-with warnings.catch_warnings():
+
+@contextmanager
+def _no_search_for_libc() -> Iterator[None]:
+    """Have `find_library` name the libc that this process has, without starting ldconfig.
+
+    `subprocess` may be patched to start programs on a clock, which is what is being imported.
+    """
+    find_library = ctypes.util.find_library
+
+    def find(name: str) -> str | None:
+        return None if name == "c" else find_library(name)
+
+    ctypes.util.find_library = find
+    try:
+        yield
+    finally:
+        ctypes.util.find_library = find_library
+
+
+with warnings.catch_warnings(), _no_search_for_libc():
     # python-ptrace 0.9.9 calls datetime.utcfromtimestamp on import, deprecated since Python 3.12.
     warnings.simplefilter("ignore", DeprecationWarning)
     from ptrace.binding import func as _binding

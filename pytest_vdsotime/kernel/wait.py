@@ -7,6 +7,7 @@ threads, the test's own. `__WALL` covers threads and clones without SIGCHLD. See
 from __future__ import annotations
 
 import os
+import posix
 import signal
 from contextlib import suppress
 from enum import IntEnum
@@ -15,8 +16,8 @@ from typing import NamedTuple
 from pytest_vdsotime.abi import constant
 
 _WNOTHREAD, _WALL = constant("__WNOTHREAD"), constant("__WALL")
-#: The kernel's own, whatever stands in their place (child_waits.py).
-_waitid, _waitpid = os.waitid, os.waitpid
+#: The kernel's own, whatever stands in the place of those of `os` (child_waits.py).
+_waitid, _waitpid = posix.waitid, posix.waitpid
 _OPTIONS = _WNOTHREAD | _WALL
 _EVENT_STOP = constant("PTRACE_EVENT_STOP")
 _SIGTRAP = int(signal.SIGTRAP)

@@ -9,7 +9,6 @@ known is said to be unknown, nothing raises, and the tracer is waited for no lon
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -30,7 +29,15 @@ from pytest_vdsotime.events import (
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.sample import TaskSample
 from pytest_vdsotime.processes import TracedProcess, snapshot
-from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, Line, LineName, Lines, format_instant, now_ns
+from pytest_vdsotime.report.plain import apart, of_lines
+from pytest_vdsotime.timeline import (
+    CLOCKS,
+    NS_PER_S,
+    LineName,
+    Lines,
+    format_instant,
+    now_ns,
+)
 from pytest_vdsotime.tracer.calls.waits import owner_of
 from pytest_vdsotime.tracer.loop import Loop
 from pytest_vdsotime.tracer.quiescence import ENDED, Quiescence
@@ -44,64 +51,27 @@ _PATIENCE_S = 2.0
 #: Of short waits that have passed in real time while a clock stood still.
 _LONG_NS = NS_PER_S
 _MAX_PROCESSES, _MAX_THREADS, _MAX_TIMERS, _MAX_ENDED, _MAX_ACTS = 30, 10, 10, 10, 30
-MAX_EVENTS = 15
 
 
 def told(
-    tracer: Tracer, world: ClockState | None, lines: Lines, *, closed: str = "", events: int = 0
+    tracer: Tracer, world: ClockState, lines: Lines, *, closed: str = "", events: int = 0
 ) -> str:
     """Where a clock stands, what its programs do, and the last `events` events.
 
     `closed`: of a clock that is closed, since when.
     """
     host_ns = now_ns()
-    history: Sequence[Event] = () if world is None else world.history.events
+    history: Sequence[Event] = world.history.events
     if closed and history:
         host_ns = history[-1].real_ns
-    start_ns = lines.monotonic.at(host_ns) if world is None else world.history.start_ns
-    text = [*_lines(lines, start_ns, host_ns, closed)]
-    if world is None:
-        text.append("no program was started on it")
-    else:
-        text += [] if closed else _programs(tracer, world, history)
-        text += _ended(world.history, history)
-        text += _refused(history)
-        text += _last(world.history, start_ns, host_ns, events)
-    if not closed:
-        text += _apart()
+    start_ns = world.history.start_ns
+    text = [*of_lines(lines, start_ns, host_ns, closed)]
+    text += [] if closed else _programs(tracer, world, history)
+    text += _ended(world.history, history)
+    text += _refused(history)
+    text += _last(world.history, start_ns, host_ns, events)
+    text += [] if closed else apart()
     return "\n".join(text)
-
-
-def _apart() -> Iterator[str]:
-    """Yield what the test process has started that is on no clock."""
-    pids = [pid for pid in procfs.own_children() if _is_apart(pid)]
-    if pids:
-        yield "children of the test process that are on no clock, and so in real time"
-    for pid in pids:
-        yield f"  {shlex.join(procfs.argv(pid)) or procfs.name(pid)} (pid {pid})"
-    if pids:
-        yield "Start them while the clock is patched in, or attach(pid, children=True) to them."
-
-
-def _is_apart(pid: int) -> bool:
-    tracer, stat = procfs.tracer_of(pid), procfs.stat_fields(pid)
-    if stat is None or stat[0] in "ZX" or (tracer and procfs.thread_group(tracer) == os.getpid()):
-        return False
-    # Python's own, which reads no clock.
-    return not any("multiprocessing.resource_tracker" in one for one in procfs.argv(pid))
-
-
-def _lines(lines: Lines, start_ns: int, host_ns: int, closed: str) -> Iterator[str]:
-    if closed:
-        yield f"The clock is {closed}; it read then"
-    yield f"wall line       {format_instant(lines.wall.at(host_ns))}, {_pace(lines.wall)}"
-    way = f"{(lines.monotonic.at(host_ns) - start_ns) / NS_PER_S:+.3f} s since the first program"
-    yield f"monotonic line  {way}, {_pace(lines.monotonic)}"
-
-
-def _pace(line: Line) -> str:
-    rate = line.rate.value
-    return {0.0: "stands still", 1.0: "flows"}.get(rate, f"flows at rate {rate:g}")
 
 
 def _programs(tracer: Tracer, world: ClockState, history: Sequence[Event]) -> Sequence[str]:
@@ -278,14 +248,6 @@ def _wall(event: Event) -> str:
 
 def _since_start(event: Event, start_ns: int) -> str:
     return f"{(event.monotonic_ns - start_ns) / NS_PER_S:+.3f}"
-
-
-def last_resort(have: Callable[[], str]) -> str:
-    """Return what `have` says; and if it raises, that."""
-    try:
-        return have()
-    except Exception as error:
-        return f"nothing can be told of the clock: {error!r}"
 
 
 # --- what threads do -----------------------------------------------------------------------------

@@ -605,7 +605,8 @@ class Clocks:
     def close(self, world: ClockState, closed: Future[None]) -> None:
         """Kills every process of a clock; answers `closed` when the last one has ended."""
         world.closed = closed
-        self.shortcuts.choose()
+        if world.processes:
+            self.shortcuts.choose()
         for process in tuple(world.processes.values()):
             if process.origin is None:
                 process.kill()

@@ -6,6 +6,7 @@ import json
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.benchmarks.conftest import Medians, Table
+    from tests.benchmarks.conftest import Medians, Table, Timed
 
 Run = Callable[..., None]
 
@@ -21,6 +22,16 @@ QUIET = ["-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist", 
 WITHOUT = ["-p", "no:vdsotime"]
 
 EMPTY = "def test_nothing(): pass"
+#: Tests in a file, and what they do.
+MANY = """
+import subprocess
+import pytest
+
+@pytest.mark.parametrize("number", range({count}))
+def test_one(number{fixture}):
+    {body}
+"""
+FROZEN = ["--vdso-time=2030-01-01"]
 PROGRAMS = """
 import subprocess
 from pathlib import Path
@@ -99,10 +110,62 @@ def test_one_test(run_pytest: Run, table: Table, tmp_path: Path) -> None:
     took = {kind: s * 1e3 for kind, s in json.loads((tmp_path / "took").read_text()).items()}
     figures = f"{took['clock']:.2f} / {took['nothing']:.2f} ms"
     table.check(
-        "frozen_clock and no program, more", figures, took["clock"] - took["nothing"], 1, " ms"
+        "frozen_clock and no program, more", figures, took["clock"] - took["nothing"], 0.1, " ms"
     )
     figures = f"{took['date']:.2f} / {took['bare date']:.2f} ms bare"
     table.check("a test that starts one date", figures, took["date"], 5, " ms")
+
+
+def test_empty_tests(run_pytest: Run, table: Table, medians: Medians) -> None:
+    """What a test costs more that starts nothing: a thousand of them, without what one costs."""
+    few, many = (MANY.format(count=count, fixture="", body="pass") for count in (1, 1001))
+    named = MANY.format(count=1001, fixture=", frozen_clock", body="pass")
+
+    def milliseconds(test: str, *options: str) -> float:
+        began = time.perf_counter()
+        run_pytest(test, *options)
+        return (time.perf_counter() - began) * 1e3
+
+    bare_few, bare, ours_few, frozen, fixture = medians(
+        lambda: milliseconds(few, *WITHOUT),
+        lambda: milliseconds(many, *WITHOUT),
+        lambda: milliseconds(few, *FROZEN),
+        lambda: milliseconds(many, *FROZEN),
+        lambda: milliseconds(named),
+    )
+    each = (bare - bare_few) / 1000
+    for what, took in (("under --vdso-time", frozen), ("with frozen_clock", fixture)):
+        ours = (took - ours_few) / 1000
+        table.check(f"an empty test {what}, more", f"{ours:.3f} / {each:.3f} ms", ours - each, 0.1)
+
+
+def test_suites_of_programs(run_pytest: Run, table: Table, medians: Medians) -> None:
+    """200 tests that start one program each, pytest's own start included."""
+    source = MANY.format(count=200, fixture="", body='subprocess.run(["true"])')
+    named = MANY.format(count=200, fixture=", frozen_clock", body='frozen_clock.run(["true"])')
+
+    def seconds(test: str, *options: str) -> float:
+        began = time.perf_counter()
+        run_pytest(test, *options)
+        return time.perf_counter() - began
+
+    bare, frozen, fixture = medians(
+        lambda: seconds(source, *WITHOUT),
+        lambda: seconds(source, *FROZEN),
+        lambda: seconds(named),
+    )
+    for what, took in (("under --vdso-time", frozen), ("with frozen_clock", fixture)):
+        figures = f"{took:.3f} / {bare:.3f} s"
+        table.check(f"200 tests of one `true` {what}", figures, took / bare, 1.5)
+
+
+def test_command(table: Table, medians: Medians, timed: Timed) -> None:
+    command = [sys.executable, "-m", "pytest_vdsotime", "--", "true"]
+    bare, ours = medians(
+        timed(lambda: subprocess.run(["true"], check=True)),
+        timed(lambda: subprocess.run(command, check=True)),
+    )
+    table.check("`vdsotime -- true`", f"{ours * 1e3:.0f} / {bare * 1e3:.1f} ms", ours, 0.12, " s")
 
 
 def test_memory(run_pytest: Run, table: Table, medians: Medians, tmp_path: Path) -> None:

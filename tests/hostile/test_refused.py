@@ -20,6 +20,7 @@ CEILING_S = 60
 
 TRY = """
 import time
+import pytest_vdsotime.popen  # which the first program would
 from pytest_vdsotime import FrozenClock, TracingUnavailable
 clock = FrozenClock()
 before = time.monotonic()

@@ -81,7 +81,7 @@ def test_a_program_that_gives_up_its_rights(
 @pytest.fixture
 def ordinary(public_dir: Path, real_program: Callable[[str], str]) -> Script:
     """Runs a Python script as nobody, of a copy of the package: an environment may be closed."""
-    for name in ("pytest_vdsotime", "ptrace", "elftools"):
+    for name in ("pytest_vdsotime", "ptrace"):
         (package,) = importlib.import_module(name).__path__
         shutil.copytree(package, public_dir / "packages" / name)
     drop = [real_program("setpriv"), f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]

@@ -55,7 +55,10 @@ NOW = year()
 
 
 # Plugins that are installed for the few tests which name them.
-COMPANY = ("anyio", "asyncio", "pytest_cov", "rerunfailures", "time_machine", "xprocess")
+COMPANY = (
+    *("anyio", "asyncio", "pytest-subprocess", "pytest_cov", "pytest_postgresql", "pytest_redis"),
+    *("rerunfailures", "time_machine", "xprocess"),
+)
 
 
 @pytest.fixture

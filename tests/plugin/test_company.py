@@ -45,6 +45,70 @@ def test_pytester(pytester, monkeypatch):
     run(source, plugins=["xprocess"]).assert_outcomes(passed=2)
 
 
+FAKES = """
+import asyncio
+from asyncio.subprocess import PIPE
+
+def faked(fp):
+    fp.register(["faked"], stdout="faked")
+    assert subprocess.check_output(["faked"], text=True).strip() == "faked"
+
+def passed(fp):
+    '''The year of a command that fp lets through.'''
+    fp.pass_command(["date", "-u", "+%Y"])
+    return int(subprocess.check_output(["date", "-u", "+%Y"]))
+
+async def created(fp):
+    fp.pass_command(["date", "-u", "+%Y"])
+    program = await asyncio.create_subprocess_exec("date", "-u", "+%Y", stdout=PIPE)
+    return int((await program.communicate())[0])
+
+def test_fp_first(fp, frozen_clock):
+    faked(fp)
+    frozen_clock.move_to("1970-01-01")
+    assert year_of(frozen_clock) == 1970
+    program = frozen_clock.popen(["date", "-u", "+%Y"], stdout=subprocess.PIPE, text=True)
+    assert program.communicate()[0] == "1970\\n"
+    with frozen_clock.patch_subprocess():
+        faked(fp)
+        assert passed(fp) == 1970
+
+@pytest.mark.frozen_time("1980-01-01")
+def test_fp_passes(fp):
+    faked(fp)
+    assert passed(fp) == 1980
+    assert asyncio.run(created(fp)) == 1980
+
+@pytest.mark.frozen_time("1990-01-01")
+def test_clock_first(frozen_clock, request):
+    assert year() == 1990
+    fp = request.getfixturevalue("fp")
+    faked(fp)
+    assert passed(fp) == year_of(frozen_clock) == 1990
+
+def test_session_clock(fp, frozen_session_clock):
+    frozen_session_clock.move_to("2000-01-01")
+    faked(fp)
+    assert passed(fp) == 2000
+
+def test_without_fp(frozen_session_clock):
+    assert year() == frozen_session_clock.now.year
+    assert subprocess.Popen.__module__ == "subprocess"
+"""
+FAKE_TESTS = ("fp_first", "fp_passes", "clock_first", "session_clock", "without_fp")
+
+
+@pytest.mark.parametrize("first", FAKE_TESTS)
+def test_fake_programs(run: Run, first: str) -> None:
+    """pytest-subprocess, in any order: what it fakes starts nothing, what it passes is on the
+    clock, and the clock's own methods start real programs. The first test imports what starts
+    programs, and so must not find the fake."""
+    others = [name for name in FAKE_TESTS if name != first]
+    tests = [f"test_fake_programs.py::test_{name}" for name in (first, *others)]
+    result = run(FAKES, "-W", "error", *tests, plugins=["pytest-subprocess"])
+    result.assert_outcomes(passed=5)
+
+
 @pytest.mark.parametrize("plugin", ["asyncio", "anyio"])
 def test_event_loops(run: Run, pytester: pytest.Pytester, plugin: str) -> None:
     if plugin == "asyncio":

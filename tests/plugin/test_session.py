@@ -51,7 +51,9 @@ def test_markers_are_registered(run: Run) -> None:
 
 def test_fixtures_are_documented(run: Run) -> None:
     result = run(FROZEN, "--fixtures")
-    result.stdout.fnmatch_lines(["frozen_clock -- *", "frozen_clock_factory * -- *"])
+    result.stdout.fnmatch_lines(
+        ["frozen_clock -- *", "frozen_session_clock * -- *", "frozen_clock_factory * -- *"]
+    )
     result.stdout.no_fnmatch_line("_vdsotime*")
 
 
@@ -88,7 +90,7 @@ def test_without_the_plugin(run: Run) -> None:
     run("def test_plain(): pass", "-p", "no:vdsotime").assert_outcomes(passed=1)
 
 
-HEAVY = ["pytest_vdsotime.clock", "pytest_vdsotime.timeline", "ptrace", "elftools"]
+HEAVY = ["pytest_vdsotime.clock", "pytest_vdsotime.timeline", "ptrace"]
 
 
 def test_an_unused_plugin_loads_nothing_heavy(run: Run, pytester: pytest.Pytester) -> None:
@@ -105,6 +107,56 @@ def threads():
     return threading.enumerate()
 """
     run(source).assert_outcomes(passed=1)
+
+
+def test_a_clock_without_programs_is_light(run: Run) -> None:
+    """What traces is loaded by the first test that starts a program, and so is asyncio by its own
+    user, who finds its programs on the clock all the same."""
+    source = """
+import sys
+import threading
+
+HEAVY = ["ptrace", "pytest_vdsotime.image", "asyncio.unix_events", "pytest_vdsotime.tracer"]
+
+@pytest.mark.frozen_time("1970-01-01")
+def test_light(frozen_clock, frozen_session_clock, frozen_clock_factory):
+    frozen_clock.advance(days=366)
+    frozen_session_clock.advance(1)
+    frozen_clock_factory().advance(1)
+    assert frozen_clock.now.year == 1971
+    assert not sys.modules.keys() & {*HEAVY, "multiprocessing.util", "pytest_vdsotime.popen"}
+    assert not any(thread.name.startswith("vdsotime") for thread in threading.enumerate())
+    # as it was installed, not with asserts that pytest has rewritten
+    assert type(sys.modules["pytest_vdsotime.session"].__loader__).__name__ == "SourceFileLoader"
+
+async def year_by_asyncio():
+    import asyncio
+    pipe = asyncio.subprocess.PIPE
+    program = await asyncio.create_subprocess_exec("date", "-u", "+%Y", stdout=pipe)
+    return int((await program.communicate())[0])
+
+@pytest.mark.frozen_time("1970-01-01")
+def test_first_program(frozen_session_clock):
+    import asyncio
+    assert asyncio.run(year_by_asyncio()) == year() == 1970
+    assert sys.modules.keys() >= {*HEAVY}
+
+def test_session(frozen_session_clock):
+    import asyncio
+    frozen_session_clock.move_to("1980-01-01")
+    assert asyncio.run(year_by_asyncio()) == year() == 1980
+
+@pytest.mark.frozen_time("1990-01-01")
+def test_first_spawned_process():
+    assert "multiprocessing.util" not in sys.modules
+    import multiprocessing
+    import time
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(time.gmtime).tm_year == 1990
+        pool.close()
+        pool.join()
+"""
+    run(source).assert_outcomes(passed=4)
 
 
 def test_one_tracer_serves_the_session_and_ends_with_it(
@@ -169,25 +221,59 @@ def test_next(frozen_clock):
 # Where nothing can be traced.
 
 ASKS = """
-@pytest.fixture(scope="session")
-def expensive():
-    print("expensive was set up")
+import os
 
 def test_plain():
     pass
 
 @pytest.mark.frozen_time("1970-01-01")
-def test_marked(expensive):
+def test_no_program(frozen_clock, frozen_clock_factory, frozen_session_clock):
+    frozen_clock.advance(hours=1)
+    assert frozen_clock.now.isoformat() == "1970-01-01T01:00:00+00:00"
+    frozen_clock.move_to("2038-01-19")
+    frozen_clock.rate = 1
+    frozen_clock.settle()
+    assert frozen_clock.advance_to_next() is None
+    assert frozen_clock.waits == frozen_clock.processes == []
+    assert "no program was started on it" in frozen_clock.describe()
+    assert frozen_clock_factory(0).now.year == 1970
+    frozen_session_clock.jump(days=1)
+
+@pytest.mark.frozen_time("1970-01-01")
+def test_marked():
+    year()
+
+@pytest.mark.frozen_time("1970-01-01")
+def test_system():
+    os.system("true")
+
+@pytest.mark.frozen_time("1970-01-01")
+def test_fork():
+    if not os.fork():
+        os._exit(0)
+
+def test_fixture(frozen_clock):
+    year_of(frozen_clock)
+
+def test_factory(frozen_clock_factory):
+    frozen_clock_factory().popen(["true"])
+
+def test_session():
+    year()  # on the session's clock, since the first test
+
+@pytest.fixture
+def started(request):
+    return year_of(request.getfixturevalue("frozen_clock"))
+
+def test_set_up(started):
     pass
 
-def test_fixture(frozen_clock, expensive):
-    pass
+async def create(clock):
+    await clock.create_subprocess_exec("true")
 
-def test_factory(frozen_clock_factory, expensive):
-    pass
-
-def test_dynamic(request):
-    request.getfixturevalue("frozen_clock")
+def test_asyncio(frozen_clock):
+    import asyncio
+    asyncio.run(create(frozen_clock))
 
 class TestOwnFixture:
     @pytest.fixture
@@ -200,12 +286,11 @@ class TestOwnFixture:
 
 
 def assert_unavailable(result: pytest.RunResult, policy: str, reason: str) -> None:
-    """Only the tests that need a clock ended, each with one line."""
-    count = {"errors": 3, "failed": 1} if policy == "error" else {"skipped": 4}
-    result.assert_outcomes(passed=2, **count)
-    place = "SKIPPED*" if policy == "skip" else ""
-    result.stdout.fnmatch_lines([f"{place}vdsotime: {reason}"])
-    result.stdout.no_fnmatch_line("*expensive was set up*")
+    """Only the tests that start programs ended, each with one line."""
+    count = {"errors": 1, "failed": 7} if policy == "error" else {"skipped": 8}
+    result.assert_outcomes(passed=3, **count)
+    place = "SKIPPED*vdsotime: " if policy == "skip" else "E   *TracingUnavailable: "
+    result.stdout.fnmatch_lines([f"{place}{reason}"])
     result.stdout.no_fnmatch_line("*Traceback*")
     result.stdout.no_fnmatch_line("*During handling*")
 

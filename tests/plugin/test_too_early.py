@@ -94,6 +94,20 @@ def test_the_suites_clock_has_them(run: Run) -> None:
     result.assert_outcomes(passed=4)
 
 
+SESSION = """
+@pytest.fixture(scope="session", autouse=True)
+def clock(frozen_session_clock):
+    frozen_session_clock.move_to("1999-01-01")
+"""
+
+
+@pytest.mark.parametrize(("source", "passed"), [(SETUP, 4), (MODULE, 1)])
+def test_the_sessions_clock_has_them(run: Run, source: str, passed: int) -> None:
+    """As the warning advises."""
+    result = run(source.replace("NOW", "1999") + SESSION, "-W", "error")
+    result.assert_outcomes(passed=passed)
+
+
 CHILD = """
 @pytest.fixture
 def server():

@@ -265,7 +265,7 @@ def attached_by(user: str, pid: int, directory: Path, setpriv: str) -> Iterator[
 
     packages = directory / "packages"
     if not packages.exists():
-        for name in ("pytest_vdsotime", "ptrace", "elftools"):
+        for name in ("pytest_vdsotime", "ptrace"):
             (package,) = __import__(name).__path__
             shutil.copytree(package, packages / name)
     assert pytest_vdsotime

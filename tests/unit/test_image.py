@@ -21,8 +21,10 @@ from elftools.elf.segments import NoteSegment
 
 from pytest_vdsotime import image
 from pytest_vdsotime.arch import host_arch
+from pytest_vdsotime.elf import Elf
 from pytest_vdsotime.errors import TracingUnavailable
 from pytest_vdsotime.image import HostVdso, Loader, VdsoImage
+from pytest_vdsotime.kernel import procfs
 
 ARCHITECTURES = sorted(path.name for path in image.NATIVE.iterdir() if path.is_dir())
 SHF_WRITE, SHF_ALLOC = 1, 2
@@ -36,6 +38,54 @@ def raw_fake(name: str) -> bytes:
 
 def parsed(data: bytes) -> ELFFile:
     return ELFFile(io.BytesIO(data))
+
+
+def host_image() -> bytes:
+    with open("/proc/self/mem", "rb", buffering=0) as memory:
+        area = procfs.vdso_areas("self")["[vdso]"]
+        memory.seek(area.start)
+        return memory.read(len(area))
+
+
+@pytest.mark.parametrize("name", [*ARCHITECTURES, "the kernel's own"])
+def test_read_as_by_pyelftools(name: str) -> None:
+    raw = raw_fake(name) if name in ARCHITECTURES else host_image()
+    own, elf = Elf(raw), parsed(raw)
+    assert own.bits == elf.elfclass
+    assert own.headers_end == elf["e_shoff"] + elf["e_shnum"] * elf["e_shentsize"]
+    assert [(one.offset, one.address, one.file_size) for one in own.segments] == [
+        (one["p_offset"], one["p_vaddr"], one["p_filesz"]) for one in elf.iter_segments()
+    ]
+    assert [(one.offset, one.size) for one in own.sections] == [
+        (one["sh_offset"], one["sh_size"]) for one in elf.iter_sections()
+    ]
+    table, versions = elf.get_section_by_name(".dynsym"), elf.get_section_by_name(".gnu.version")
+    definitions = elf.get_section_by_name(".gnu.version_d")
+    assert isinstance(table, SymbolTableSection)
+    assert isinstance(versions, GNUVerSymSection)
+    assert isinstance(definitions, GNUVerDefSection)
+    assert [(one.name, one.value, one.is_function) for one in own.symbols(".dynsym")] == [
+        (
+            one.name,
+            one["st_value"],
+            one["st_info"]["type"] == "STT_FUNC" and one["st_shndx"] != "SHN_UNDEF",
+        )
+        for one in table.iter_symbols()
+    ]
+    names = {entry["vd_ndx"]: next(aux).name for entry, aux in definitions.iter_versions()}
+    assert own.versions() == [names.get(one["ndx"], "") for one in versions.iter_symbols()]
+    assert [(owner, place.start, place.stop - place.start) for owner, _, place in own.notes()] == [
+        (note["n_name"], note["n_offset"] + 12 + -(-note["n_namesz"] // 4) * 4, note["n_descsz"])
+        for segment in elf.iter_segments("PT_NOTE")
+        if isinstance(segment, NoteSegment)
+        for note in segment.iter_notes()
+    ]
+
+
+@pytest.mark.parametrize("raw", [b"", b"#!/bin/sh\n", b"\x7fELF\x02\x02" + bytes(64)])
+def test_what_is_no_image(raw: bytes) -> None:
+    with pytest.raises(ValueError, match="not a little-endian ELF file"):
+        Elf(raw)
 
 
 def section(elf: ELFFile, name: str, kind: type[Any]) -> Any:

@@ -53,7 +53,7 @@ ROWS = (
     ("arch", "events", "options"),
     ("ntp", "python_clock", "timeline"),
     ("abi",),
-    ("errors", "faults", "terminal"),
+    ("elf", "errors", "faults", "importing", "standard", "terminal"),
 )
 #: Folders that are one room each; the tracer's own rooms have rows.
 FOLDERS = ("arch", "cli", "kernel", "report", "tracer.calls", "tracer.takeover")
@@ -70,9 +70,11 @@ SMALL = {
     "faults": "a seam",
     "kernel": "says what the folder is",
     "kernel.signals": "one system call",
+    "importing": "the one way that the standard library lacks",
     "python_clock": "imports time-machine, which is optional",
     "report": "says what the folder is",
     "report.html": "the page is report.html",
+    "standard": "is imported before other plugins patch",
     "terminal": "all that pytest's start needs of it",
     "tracer": "the essay",
     "tracer.takeover.start": "the one way to start",
