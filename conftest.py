@@ -364,14 +364,14 @@ def open_files() -> Iterator[str]:
 
 
 def pages() -> int:
-    """How many clocks' pages are open. One stays for the next clock of the plugin's tracer, which
-    takes a moment to close others."""
+    """How many clocks' pages are open. One stays for the next clock of the plugin's tracer."""
+    return [read_link(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")].count(PAGE)
+
+
+def wait_for_pages(most: int) -> None:
+    """The tracer takes a moment to close a page."""
     deadline = time.monotonic() + 1
-    while True:
-        links = [read_link(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
-        count = links.count(PAGE)
-        if count <= 1 or time.monotonic() > deadline:
-            return count
+    while pages() > max(most, 1) and time.monotonic() < deadline:
         os.sched_yield()
 
 
@@ -403,7 +403,9 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     if uses_plugin and has_tracer and not item.config.stash.get(HAS_SESSION_TRACER, False):
         item.config.stash[HAS_SESSION_TRACER] = True  # it has just started, and stays
         return
-    before, after = item.stash[BEFORE], resources()
+    before = item.stash[BEFORE]
+    wait_for_pages(len(before["pages of clocks"]) + 1)
+    after = resources()
     left = {kind: sorted(after[kind] - before[kind]) for kind in after}
     if any(left.values()):
         pytest.fail(f"left behind: { {kind: what for kind, what in left.items() if what} }")

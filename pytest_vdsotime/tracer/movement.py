@@ -22,7 +22,7 @@ from pytest_vdsotime.tracer.calls.cancellation import CanceledReads
 from pytest_vdsotime.tracer.calls.expirations import Timers
 from pytest_vdsotime.tracer.calls.later import is_brief, spend_grace, was_reached
 from pytest_vdsotime.tracer.calls.waits import HELD_TOLERANCE_NS, in_kernel, owner_of, tell_expired
-from pytest_vdsotime.tracer.quiescence import Quiescence
+from pytest_vdsotime.tracer.quiescence import Quiescence, worked_ns
 from pytest_vdsotime.tracer.state import ClockState, Task, TaskState
 from pytest_vdsotime.tracer.stops import Shortcuts
 from pytest_vdsotime.waits import NEVER_NS, Timer, Wait
@@ -30,8 +30,9 @@ from pytest_vdsotime.waits import NEVER_NS, Timer, Wait
 _MOMENT_NS = constant("MOMENT_NS")
 #: Timers of the kernel and of the tracer are never compared more closely.
 _TOLERANCE_NS = 200_000
-#: For how long others may be busy for sleeps that are due to end in their order.
-_MAX_ORDER_NS = 50 * 10**6
+#: For how long others may be busy for sleeps that are due to end in their order; on a busy machine
+#: for as long as they work, and within this.
+_MAX_ORDER_NS, _LONGEST_ORDER_NS = 50 * 10**6, 10**9
 
 
 class Pending(NamedTuple):
@@ -215,8 +216,7 @@ class Movement:
         But those that are due, for a while: it is for the clock to say which of them ends first.
         """
         lines, host_ns = world.page.lines, now_ns()
-        since_ns = world.busy.since_ns or host_ns
-        is_orderly = world.is_passing and host_ns - since_ns < _MAX_ORDER_NS
+        is_orderly = world.is_passing and self._is_orderly(world, host_ns)
         for task in self._quiescence.held(world):
             assert isinstance(task.held, Request) and task.wait is not None
             if task.tid in but or (is_orderly and task.wait.left_ns(lines, host_ns) <= 0):
@@ -227,6 +227,14 @@ class Movement:
                 if isinstance(answer, Substitute):
                     task.at_exit = self._calls.substitute(request, answer)
                 self._shortcuts.resume(task, request.stopped)
+
+    def _is_orderly(self, world: ClockState, host_ns: int) -> bool:
+        """Whether programs have been busy for so short a time that others may wait for them."""
+        busy = world.busy
+        busy_ns = host_ns - busy.since_ns if busy.since_ns else 0
+        if busy_ns < _MAX_ORDER_NS or busy_ns > _LONGEST_ORDER_NS:
+            return busy_ns < _MAX_ORDER_NS
+        return busy.worked_ns is None or worked_ns(world) - busy.worked_ns < _MAX_ORDER_NS
 
     def revise(
         self,

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TypeVar
 
 from pytest_vdsotime import faults
@@ -38,6 +38,7 @@ from pytest_vdsotime.tracer.calls.later import CARRY_NS, can_be_carried
 from pytest_vdsotime.tracer.engine import Passage
 from pytest_vdsotime.tracer.loop import Loop
 from pytest_vdsotime.tracer.movement import Pending
+from pytest_vdsotime.tracer.quiescence import worked_ns
 from pytest_vdsotime.tracer.state import Busy, ClockState, TaskState
 from pytest_vdsotime.waits import Timer
 
@@ -64,7 +65,6 @@ _WATCHED_CALLS = 16
 #: so long, and on a slow machine (an emulated one) as long as it takes to count to `_COUNT` often.
 _LONG_NS, _LONG_COUNTS = 100 * 10**6, 2000
 _COUNT = 2000
-_CPUCLOCK_SCHED = 2  # linux/posix-timers.h
 _NUDGE_NS = 1000
 #: The kernel does not end a wait within this while the lines stand.
 _RENEWED_NS = constant("RENEWED_NS")
@@ -402,9 +402,9 @@ class Operations:
         if busy_ns < self._long_ns // 2:
             return
         if busy.worked_ns is None:
-            busy.worked_ns = _worked_ns(world)
+            busy.worked_ns = worked_ns(world)
         is_new = busy_ns > self._long_ns and not busy.was_seen_to
-        if is_new and _worked_ns(world) - busy.worked_ns > self._long_ns // 4:
+        if is_new and worked_ns(world) - busy.worked_ns > self._long_ns // 4:
             busy.was_seen_to = True
             stand = world.own_rates is not None or world.jump_after_ns is not None
             if stand and world.busy_rates is not None:
@@ -423,9 +423,9 @@ class Operations:
             return False
         busy.next_look_ns = 2 * busy_ns
         if busy.worked_ns is None:
-            busy.worked_ns = _worked_ns(world)
+            busy.worked_ns = worked_ns(world)
             return False
-        is_working = _worked_ns(world) - busy.worked_ns > busy_ns // 4
+        is_working = worked_ns(world) - busy.worked_ns > busy_ns // 4
         most_ns = min(busy_ns, CARRY_NS)
         return is_working and any(
             0 < left_ns <= most_ns and wait.length_ns <= CARRY_NS
@@ -447,7 +447,7 @@ class Operations:
         busy = world.busy
         self.movement.let_in(world)
         busy.was_seen_to = busy.goes_on = True
-        busy.stepped_ns, busy.stepped_worked_ns = now_ns(), _worked_ns(world)
+        busy.stepped_ns, busy.stepped_worked_ns = now_ns(), worked_ns(world)
         busy.pause_ns = _LEAST_STEP_NS
 
     def _work(self, world: ClockState) -> None:
@@ -458,9 +458,9 @@ class Operations:
         busy, rates, since_ns = world.busy, world.busy_rates, now_ns()
         if since_ns < busy.next_step_ns or rates is None:
             return
-        worked_ns = _worked_ns(world)
-        by_ns = min(since_ns - busy.stepped_ns, max(worked_ns - busy.stepped_worked_ns, 0))
-        busy.stepped_ns, busy.stepped_worked_ns = since_ns, worked_ns
+        total_ns = worked_ns(world)
+        by_ns = min(since_ns - busy.stepped_ns, max(total_ns - busy.stepped_worked_ns, 0))
+        busy.stepped_ns, busy.stepped_worked_ns = since_ns, total_ns
         wall, monotonic = rates
         by_ns = by_ns * monotonic.mult >> monotonic.shift
         busy.passed_ns += by_ns
@@ -487,19 +487,6 @@ class Operations:
         if busy.ahead_ns:
             self.movement.change(world, lambda lines, _: lines.stepped(busy.ahead_ns))
         return bool(busy.ahead_ns)
-
-
-def _worked_ns(world: ClockState) -> int:
-    """Return the processor time of all processes of a clock.
-
-    On a busy machine one that has yet to get a processor is not late. By the clock of each process
-    (clock_getcpuclockid(3)).
-    """
-    total_ns = 0
-    for pid in world.processes:
-        with suppress(OSError):  # it has ended
-            total_ns += time.clock_gettime_ns(~pid << 3 | _CPUCLOCK_SCHED)
-    return total_ns
 
 
 def _long_ns() -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from pytest_vdsotime.errors import NotSettled
 from pytest_vdsotime.kernel import procfs, ptrace
@@ -14,6 +16,7 @@ from pytest_vdsotime.tracer.fastpath import FastPath
 from pytest_vdsotime.tracer.state import ClockState, Tables, Task, TaskState
 from pytest_vdsotime.waits import Wait
 
+_CPUCLOCK_SCHED = 2  # linux/posix-timers.h
 #: States in which a task is no more.
 ENDED = frozenset(b"ZX")
 
@@ -21,6 +24,19 @@ ENDED = frozenset(b"ZX")
 def leads_others(task: Task) -> bool:
     """Whether it is a process's first thread, whose end is told after that of the others."""
     return task.tid == task.process.pid and len(task.process.threads) > 1
+
+
+def worked_ns(world: ClockState) -> int:
+    """Return the processor time of all processes of a clock.
+
+    On a busy machine one that has yet to get a processor is not late. By the clock of each process
+    (clock_getcpuclockid(3)).
+    """
+    total_ns = 0
+    for pid in world.processes:
+        with suppress(OSError):  # it has ended
+            total_ns += time.clock_gettime_ns(~pid << 3 | _CPUCLOCK_SCHED)
+    return total_ns
 
 
 class Quiescence:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import count
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -173,14 +172,9 @@ class Busy:
 class Endpoint(NamedTuple):
     """An address of the internet protocols."""
 
-    ip: IPv4Address | IPv6Address
+    ip: bytes
+    """An IPv4 address as itself in any case."""
     port: int
-
-
-def endpoint(address: Sequence[Any]) -> Endpoint:
-    """Return what `socket.getsockname` and the like give, an IPv4 address as itself in any case."""
-    ip = ip_address(address[0].partition("%")[0])
-    return Endpoint(getattr(ip, "ipv4_mapped", None) or ip, address[1])
 
 
 class SocketName(NamedTuple):

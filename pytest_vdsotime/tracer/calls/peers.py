@@ -27,7 +27,7 @@ import time
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pytest_vdsotime.abi import constant
 from pytest_vdsotime.arch import Arch
@@ -41,7 +41,6 @@ from pytest_vdsotime.tracer.state import (
     Peer,
     SocketName,
     Task,
-    endpoint,
 )
 
 #: What the engine leaves to Python of a process: whatever is not a sleep, or waits for one
@@ -52,6 +51,8 @@ _NS_PER_MS = 10**6
 _ANSWERING_MS = 8
 _CLOCK_OF_STAMPS: Final = 5  # CLOCK_REALTIME_COARSE, linux/time.h
 _INTERNET = socket.AF_INET, socket.AF_INET6
+_MAPPED = bytes(10) + b"\xff\xff"  # before an IPv4 address to an IPv6 socket
+_LOOPBACK_NET, _LOOPBACK6, _IPV4_SIZE = 127, bytes(15) + b"\1", 4
 _MAX_ADDRESS = 128  # sizeof(struct sockaddr_storage)
 _UCRED = struct.Struct("=iII")
 _POLLFD = struct.Struct("=ihh")
@@ -486,17 +487,28 @@ class _Machine:
             address = copy.getpeername()[:2]
         if address is None:
             return None
-        here, there = endpoint(copy.getsockname()), endpoint(address)
+        here, there = _endpoint(copy.getsockname()), _endpoint(address)
         return not any(_is_other_end(one, here, there) for one in self._sockets)
+
+
+def _endpoint(address: Sequence[Any]) -> Endpoint:
+    """Return what `socket.getsockname` and the like give."""
+    host = address[0].partition("%")[0]
+    ip = socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+    return Endpoint(ip.removeprefix(_MAPPED), address[1])
+
+
+def _is_loopback(ip: bytes) -> bool:
+    return ip[0] == _LOOPBACK_NET if len(ip) == _IPV4_SIZE else ip == _LOOPBACK6
 
 
 def _name_of(copy: socket.socket) -> SocketName | None:
     """Return the addresses of a socket; None where it has none for good yet."""
     if copy.family not in _INTERNET:
         return None
-    here, there = endpoint(copy.getsockname()), None
+    here, there = _endpoint(copy.getsockname()), None
     with suppress(OSError):
-        there = endpoint(copy.getpeername())
+        there = _endpoint(copy.getpeername())
     takes = copy.type == socket.SOCK_DGRAM or _accepts(copy)
     return SocketName(here, there) if there or (takes and here.port) else None
 
@@ -505,6 +517,6 @@ def _is_other_end(one: SocketName, here: Endpoint, there: Endpoint) -> bool:
     """Whether a socket is at the other end of a connection, or what accepts it there."""
     if one.there is not None:
         return (one.here, one.there) == (there, here)
-    is_near = there.ip.is_loopback or there.ip.is_unspecified or there.ip == here.ip
-    is_there = one.here.ip.is_unspecified or one.here.ip == there.ip
+    is_near = _is_loopback(there.ip) or not any(there.ip) or there.ip == here.ip
+    is_there = not any(one.here.ip) or one.here.ip == there.ip
     return one.here.port == there.port and is_near and is_there
