@@ -142,10 +142,10 @@ $(just): $(venv)/made
 	@cp $(WORK)/i386/bin/just $@
 
 # The tests of another project, which its sdist holds.
-$(suite): | $(venv)/made
+$(suite): $(venv)/made
 	@$(venv)/bin/pip download -qq --no-deps --no-binary=:all: -d $(WORK)/suite --group suite
 	@tar -xzf $(WORK)/suite/*.tar.gz -C $(WORK)/suite
-	@mkdir -p $(@D) && mv $(WORK)/suite/*/ $@
+	@mkdir -p $(@D) && rm -rf $@ && mv $(WORK)/suite/*/ $@ && touch $@
 
 $(sphinx): $(venv)/made
 	@$(venv)/bin/pip install -qq --group docs
