@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -319,7 +318,7 @@ def resources() -> dict[str, set[str]]:
         "child processes": {describe_process(pid) for pid in child_processes()},
         "traced processes": set(traced_processes()),
         "file descriptors": set(open_files()),
-        "pages of clocks": {f"{number} more" for number in range(1, pages())},
+        "pages of clocks": {f"{number} more" for number in range(SPARE_PAGES, pages())},
         "threads": {f"{thread.name} ({thread.native_id})" for thread in threading.enumerate()},
         "temporary files": set(os.listdir(tempfile.gettempdir())),
         "blocked and ignored signals": set(re.findall("Sig(?:Blk|Ign):.*", status)),
@@ -364,15 +363,8 @@ def open_files() -> Iterator[str]:
 
 
 def pages() -> int:
-    """How many clocks' pages are open. One stays for the next clock of the plugin's tracer."""
+    """How many clocks' pages are open."""
     return [read_link(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")].count(PAGE)
-
-
-def wait_for_pages(most: int) -> None:
-    """The tracer takes a moment to close a page."""
-    deadline = time.monotonic() + 1
-    while pages() > max(most, 1) and time.monotonic() < deadline:
-        os.sched_yield()
 
 
 def read_link(path: str) -> str:
@@ -382,6 +374,8 @@ def read_link(path: str) -> str:
 
 
 PAGE = "/memfd:vdsotime (deleted)"
+#: One page stays for the next clock of the plugin's tracer, which has yet to close another.
+SPARE_PAGES = 2
 BEFORE = pytest.StashKey[dict[str, set[str]]]()
 FIXTURES = {"frozen_clock", "frozen_session_clock", "frozen_clock_factory", "_vdsotime_freeze"}
 HAS_SESSION_TRACER = pytest.StashKey[bool]()
@@ -403,9 +397,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     if uses_plugin and has_tracer and not item.config.stash.get(HAS_SESSION_TRACER, False):
         item.config.stash[HAS_SESSION_TRACER] = True  # it has just started, and stays
         return
-    before = item.stash[BEFORE]
-    wait_for_pages(len(before["pages of clocks"]) + 1)
-    after = resources()
+    before, after = item.stash[BEFORE], resources()
     left = {kind: sorted(after[kind] - before[kind]) for kind in after}
     if any(left.values()):
         pytest.fail(f"left behind: { {kind: what for kind, what in left.items() if what} }")

@@ -124,6 +124,8 @@ class Reporting:
                 setattr(report, _STORY, self._recorder.tell(item.nodeid, outcome))
         if report.failed:
             report.sections += _sections(_clocks(item, call))
+        if report.when == "teardown" and _CLOCKS in item.stash:
+            del item.stash[_CLOCKS]  # and with it what has happened on them
         return report
 
 
