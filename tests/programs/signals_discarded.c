@@ -55,8 +55,10 @@ static void check_pending(int number, int is_pending)
 static void wait_until_asleep(pid_t pid, int calls)
 {
     char path[64], state = 0;
+    int is_there = 0;
     snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    while (scene->calls < calls || state != 'S') {
+    while (!is_there || state != 'S') {
+        is_there = scene->calls >= calls; /* before the look, which may be of the call before */
         FILE *stat = fopen(path, "r");
         CHECK(stat && fscanf(stat, "%*d (%*[^)]) %c", &state) == 1);
         fclose(stat);

@@ -85,7 +85,8 @@ static int status_of(void (*take)(void), int number, enum sender sender, enum di
         take();
     }
     snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    while (sender == PARENT && (!*calls || state != 'S')) {
+    for (int is_there = 0; sender == PARENT && (!is_there || state != 'S');) {
+        is_there = *calls; /* before the look */
         FILE *stat = fopen(path, "r");
         CHECK(stat && fscanf(stat, "%*d (%*[^)]) %c", &state) == 1);
         fclose(stat);

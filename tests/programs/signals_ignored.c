@@ -87,8 +87,10 @@ static const struct way { long (*call)(void); void (*end)(pid_t); } ways[] = {
 static void wait_until_asleep(pid_t pid, int calls)
 {
     char path[64], state = 0;
+    int is_there = 0;
     snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    while (scene->calls < calls || state != 'S') {
+    while (!is_there || state != 'S') {
+        is_there = scene->calls >= calls; /* before the look, which may be of the call before */
         FILE *stat = fopen(path, "r");
         CHECK(stat && fscanf(stat, "%*d (%*[^)]) %c", &state) == 1);
         fclose(stat);
