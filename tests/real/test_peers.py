@@ -529,6 +529,18 @@ def test_answers_by_a_pipe(world: str) -> None:
     assert lines == ["?\n", "answer 1\n", "?\n", "answer 3\n", "?\n", "answer 5\n"]
 
 
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_program_that_only_reads_a_pipe(world: str) -> None:
+    """And has none to ask by."""
+    waits = "import select, sys; sys.exit(len(select.select([sys.stdin], [], [], 60)[0]))"
+    with FrozenClock(START, patience=MUCH_S, **WORLDS[world]) as clock:
+        command = [sys.executable, "-c", waits]
+        with clock.popen(command, stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL) as program:
+            if world != "autojump":
+                quickly(clock, 61)
+            assert program.wait(timeout=CEILING_S) == 0
+
+
 def test_a_program_that_is_asked_by_a_pipe_holds_up_nothing() -> None:
     """It says its last word, and waits for the test's next."""
     with FrozenClock(START, patience=MUCH_S) as clock:

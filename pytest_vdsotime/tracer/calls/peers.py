@@ -34,7 +34,7 @@ from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.kernel import descriptors, memory, procfs
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.timeline import now_ns
-from pytest_vdsotime.tracer.call import Answer, Refused, Request
+from pytest_vdsotime.tracer.call import Answer, NotThere, Refused, Request
 from pytest_vdsotime.tracer.state import (
     ClockState,
     Endpoint,
@@ -79,11 +79,12 @@ def connect(request: Request) -> Answer:
     if request.nr == request.abi.syscalls.get("socketcall"):
         descriptor, address, size = struct.unpack("=3I", request.read(request.arguments[1], 12))
     descriptor &= 0xFFFFFFFF
+    name = b""
+    # The kernel refuses such memory too, or another thread has yet to provide it.
+    with suppress(Refused, NotThere):
+        name = request.read(address, min(size, _MAX_ADDRESS))
     inode = procfs.socket_inode(request.task.tid, descriptor)
     if inode is not None:
-        name = b""
-        with suppress(Refused):  # so will be the call
-            name = request.read(address, min(size, _MAX_ADDRESS))
         _note(world, inode, Peer(request.process.pid, descriptor, *_named(name)))
     return None
 
@@ -360,14 +361,14 @@ def _answered_ns(copy: socket.socket, info: _TcpInfo, *, is_timed: bool) -> int 
 def _written_ns(peer: Peer) -> int | None:
     """Return how long ago a program wrote to a pipe, if its peer has not written since."""
     with suppress(OSError):
-        asked_ns = max(
+        asked_ns = [
             status.st_mtime_ns
             for descriptor, status in procfs.descriptors(peer.pid)
             if stat.S_ISFIFO(status.st_mode) and _access(peer.pid, descriptor) == os.O_WRONLY
-        )
+        ]
         answered_ns = os.stat(f"/proc/{peer.pid}/fd/{peer.descriptor}").st_mtime_ns
-        if asked_ns >= answered_ns:
-            return time.clock_gettime_ns(_CLOCK_OF_STAMPS) - asked_ns
+        if asked_ns and max(asked_ns) >= answered_ns:
+            return time.clock_gettime_ns(_CLOCK_OF_STAMPS) - max(asked_ns)
     return None
 
 
