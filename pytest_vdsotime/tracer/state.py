@@ -216,6 +216,8 @@ class Network:
     """How long a peer off the clock may take to answer."""
     peers: dict[int, Peer] = field(default_factory=dict)
     """Of connections and pipes that programs may wait for, by inode number."""
+    most_peers: int = 1000
+    """So many more are looked at: most have ended."""
     names: dict[int, SocketName] = field(default_factory=dict)
     """The addresses of its programs' sockets, by inode number."""
     asking: dict[int, int] = field(default_factory=dict)

@@ -488,6 +488,28 @@ def test_thousands_of_connections(listener: socket.socket) -> None:
         assert program.stdout.readline() == "slept\n"
 
 
+def test_connections_that_have_ended_are_forgotten(listener: socket.socket) -> None:
+    """Though nothing ever waits for the programs to rest."""
+    connects = (
+        "import socket, sys\n"
+        "for _ in range(3000):\n"
+        "    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:\n"
+        "        one.connect(('127.0.0.1', int(sys.argv[1])))\n"
+        "sys.stdin.read()"
+    )
+    with FrozenClock(START) as clock:
+        command = [sys.executable, "-c", connects, str(port_of(listener))]
+        with clock.popen(command, stdin=PIPE) as program:
+            world = clock.session.start_tracing()[1]
+            deadline = time.monotonic() + CEILING_S
+            most = 0
+            while "read" not in clock.describe() and time.monotonic() < deadline:
+                most = max(most, len(world.network.peers))
+            most = max(most, len(world.network.peers))
+            program.kill()
+        assert 0 < most <= 1001
+
+
 # --- what a program has from its starter ----------------------------------------------------------
 
 BY_PIPE = """

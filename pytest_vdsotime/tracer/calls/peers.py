@@ -105,20 +105,31 @@ def _named(address: bytes) -> tuple[tuple[str, int] | None, str]:
 
 
 def _note(world: ClockState, number: int, peer: Peer) -> None:
-    world.network.peers[number] = peer
-    world.network.quiet_at = None
-    _relate(world)
+    network = world.network
+    network.peers[number] = peer
+    network.quiet_at = None
+    _asks(world, peer)
+    if len(network.peers) > network.most_peers:  # where nobody waits for rest, none was forgotten
+        machine = _Machine(world)
+        for other, one in tuple(network.peers.items()):
+            if not machine.has(other, one):
+                del network.peers[other]
+        network.most_peers = max(2 * len(network.peers), network.most_peers)
+
+
+def _asks(world: ClockState, peer: Peer) -> None:
+    asking = world.network.asking
+    if peer.is_away is not False and asking.get(peer.pid) != ASKS:
+        asking[peer.pid] = ASKS_ALONE if peer.is_inherited else ASKS
 
 
 def _relate(world: ClockState) -> None:
     """Note which processes have peers off the clock, for the engine."""
     network = world.network
     network.asking.clear()
-    network.listens = False
+    network.listens = any(peer.is_listened for peer in network.peers.values())
     for peer in network.peers.values():
-        network.listens |= peer.is_listened
-        if peer.is_away is not False and network.asking.get(peer.pid) != ASKS:
-            network.asking[peer.pid] = ASKS_ALONE if peer.is_inherited else ASKS
+        _asks(world, peer)
 
 
 def _inherit(world: ClockState) -> None:
