@@ -22,8 +22,9 @@ from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.session import ClockSession
 
 if TYPE_CHECKING:
+    from pytest_vdsotime.future import Future
     from pytest_vdsotime.kernel.wait import Stop
-    from pytest_vdsotime.tracer.state import Future, Process
+    from pytest_vdsotime.tracer.state import Process
 
 #: How often is looked for what no descriptor tells: stops, and new children.
 _LOOK_MS = 20

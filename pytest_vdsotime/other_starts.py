@@ -282,8 +282,9 @@ class OtherStarts:
         if self._gate is not None or not self.is_here:
             return
         tracer, world = self._session.start_tracing()
+        from pytest_vdsotime.future import Future
         from pytest_vdsotime.kernel.spawn import Gate
-        from pytest_vdsotime.tracer.state import Future, Process
+        from pytest_vdsotime.tracer.state import Process
 
         native = tracer.load()
         gate = Gate(native.spawner, native.calls.filters[world.follows])
@@ -329,8 +330,9 @@ class OtherStarts:
         `FrozenPopen` raises.
         """
         tracer, world = self._session.start_tracing()
+        from pytest_vdsotime.future import Future
         from pytest_vdsotime.spawning import Spawning
-        from pytest_vdsotime.tracer.state import Future, Launch, Process
+        from pytest_vdsotime.tracer.state import Launch, Process
 
         launch = Launch(argv=argv)
         process = Process(0, world, exited=Future(), launch=launch, is_spared=True)

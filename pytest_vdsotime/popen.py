@@ -17,6 +17,7 @@ from functools import partial
 from typing import IO, TYPE_CHECKING, Any, AnyStr, TypeAlias, TypedDict, cast
 
 from pytest_vdsotime.errors import Short, VdsoTimeError
+from pytest_vdsotime.future import Future
 from pytest_vdsotime.session import ClockSession
 from pytest_vdsotime.spawning import (
     Spawning,
@@ -26,7 +27,7 @@ from pytest_vdsotime.spawning import (
     program_of,
 )
 from pytest_vdsotime.standard import Standard
-from pytest_vdsotime.tracer.state import Future, Launch, Process
+from pytest_vdsotime.tracer.state import Launch, Process
 from pytest_vdsotime.tracer.thread import Tracer
 
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ from typing import Protocol
 
 from pytest_vdsotime.availability import explain_seizing
 from pytest_vdsotime.errors import TracingUnavailable, VdsoTimeError
+from pytest_vdsotime.future import Future
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.page import CLOCK_PAGE, MARKER_PAGE, PAGE_SIZE, ClockPage
 from pytest_vdsotime.timeline import CLOCKS, NS_PER_S
 from pytest_vdsotime.tracer.operations import Operations
-from pytest_vdsotime.tracer.state import ClockState, Future, Process
+from pytest_vdsotime.tracer.state import ClockState, Process
 from pytest_vdsotime.tracer.thread import Tracer
 
 _CLOSE_TIMEOUT_S = 10.0

@@ -38,10 +38,11 @@ from pytest_vdsotime.timeline import (
 )
 
 if TYPE_CHECKING:
+    from pytest_vdsotime.future import Future
     from pytest_vdsotime.page import ClockPage
     from pytest_vdsotime.processes import AttachedProcess, TracedProcess
     from pytest_vdsotime.tracer.operations import Operations
-    from pytest_vdsotime.tracer.state import ClockState, Future
+    from pytest_vdsotime.tracer.state import ClockState
     from pytest_vdsotime.tracer.thread import Tracer
 
 T = TypeVar("T")

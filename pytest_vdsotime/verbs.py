@@ -22,8 +22,9 @@ from pytest_vdsotime.timeline import Instant, Lines, Rate, Span, TimedeltaKeywor
 if TYPE_CHECKING:
     from types import EllipsisType
 
+    from pytest_vdsotime.future import Future
     from pytest_vdsotime.tracer.operations import Operations
-    from pytest_vdsotime.tracer.state import ClockState, Future
+    from pytest_vdsotime.tracer.state import ClockState
 
 T = TypeVar("T")
 _Transform = Callable[[Lines, int], Lines]
@@ -183,7 +184,7 @@ class AsyncVerbs:
         if not self._session.has_started:
             self._session.close()
             return
-        from pytest_vdsotime.tracer.state import Future
+        from pytest_vdsotime.future import Future
 
         closed: Future[None] = Future()
 

@@ -278,7 +278,8 @@ def _trace(
 def _follow(
     program: int, spawn: Spawn, command: list[str], tracer: Tracer, world: ClockState
 ) -> None:
-    from pytest_vdsotime.tracer.state import Future, Launch, Process
+    from pytest_vdsotime.future import Future
+    from pytest_vdsotime.tracer.state import Launch, Process
 
     launch, exited = Launch(argv=command), Future[int]()
     process = Process(0, world, exited=exited, launch=launch)

@@ -26,6 +26,7 @@ from pytest_vdsotime.events import (
     names,
     readable,
 )
+from pytest_vdsotime.future import Future
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.sample import TaskSample
 from pytest_vdsotime.processes import TracedProcess, snapshot
@@ -41,7 +42,7 @@ from pytest_vdsotime.timeline import (
 from pytest_vdsotime.tracer.calls.waits import owner_of
 from pytest_vdsotime.tracer.loop import Loop
 from pytest_vdsotime.tracer.quiescence import ENDED, Quiescence
-from pytest_vdsotime.tracer.state import ClockState, Future, Process, Task, TaskState
+from pytest_vdsotime.tracer.state import ClockState, Process, Task, TaskState
 from pytest_vdsotime.tracer.thread import Tracer
 from pytest_vdsotime.waits import Timer, Wait
 

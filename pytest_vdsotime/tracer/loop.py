@@ -20,6 +20,7 @@ from typing import Protocol
 from pytest_vdsotime import faults, image
 from pytest_vdsotime.errors import UnsupportedProgram
 from pytest_vdsotime.events import EventKind
+from pytest_vdsotime.future import Future
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.sample import Sampler
@@ -36,7 +37,7 @@ from pytest_vdsotime.tracer.engine import Engine
 from pytest_vdsotime.tracer.fastpath import CHILD, END, Entry, FastPath
 from pytest_vdsotime.tracer.movement import Movement
 from pytest_vdsotime.tracer.quiescence import Quiescence
-from pytest_vdsotime.tracer.state import ClockState, Future, Process, Tables, Task, TaskState
+from pytest_vdsotime.tracer.state import ClockState, Process, Tables, Task, TaskState
 from pytest_vdsotime.tracer.stops import (
     Recovery,
     Shortcuts,

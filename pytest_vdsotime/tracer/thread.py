@@ -20,10 +20,10 @@ from pytest_vdsotime import faults
 from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.availability import known_obstacle
 from pytest_vdsotime.errors import ClockClosed, TracingUnavailable, VdsoTimeError
+from pytest_vdsotime.future import Future
 from pytest_vdsotime.kernel.spawn import Gate, PendingSpawns, Spawn
 from pytest_vdsotime.tracer.loop import Loop
 from pytest_vdsotime.tracer.operations import Autojump, Canceled, Operations
-from pytest_vdsotime.tracer.state import Future
 from pytest_vdsotime.tracer.takeover.native import NativeObjects
 from pytest_vdsotime.tracer.waker import CHILD_COMES, INTERRUPT, RING, Waker, watch
 

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from pytest_vdsotime import FrozenClock, VdsoTimeError, faults
+from pytest_vdsotime.future import Future
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.spawn import PendingSpawns
-from pytest_vdsotime.tracer.state import Future
 
 CEILING_S = 30
 YEAR = ["date", "-u", "+%Y"]

@@ -11,11 +11,12 @@ import pytest
 from pytest_vdsotime import image
 from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.errors import TracingUnavailable, VdsoTimeError
+from pytest_vdsotime.future import Future
 from pytest_vdsotime.image import HostVdso, fake_vdso
 from pytest_vdsotime.kernel import ptrace
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind, decode, from_signal_info
-from pytest_vdsotime.tracer.state import MOVES, Future, TaskState
+from pytest_vdsotime.tracer.state import MOVES, TaskState
 
 SIGTRAP = signal.SIGTRAP.value
 STOPS = [

@@ -53,7 +53,7 @@ ROWS = (
     ("arch", "events", "options"),
     ("ntp", "python_clock", "timeline"),
     ("abi",),
-    ("elf", "errors", "faults", "importing", "standard", "terminal"),
+    ("elf", "errors", "faults", "future", "importing", "standard", "terminal"),
 )
 #: Folders that are one room each; the tracer's own rooms have rows.
 FOLDERS = ("arch", "cli", "kernel", "report", "tracer.calls", "tracer.takeover")
