@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import cached_property
@@ -77,6 +77,10 @@ class FrozenClock:
             waits for the answer of a peer off the clock, such as a mock server in the test process.
         python: the test process's own Python clock (`time.time`, `datetime.now`) reads the wall
             line too, until `close`; by time-machine, ``pytest-vdsotime[python]``.
+        only: patterns (fnmatch) of the programs on the clock, by file name or path: at each exec it
+            is decided anew. The others run in real time, and nothing waits for them; what they
+            execute may be on the clock. None: all programs.
+        skip: patterns of the programs that run in real time, whatever `only` says.
 
     Raises:
         TypeError, ValueError: bad parameters, before anything is started.
@@ -98,6 +102,8 @@ class FrozenClock:
         grace: float = 0.02,
         patience: float = 1.0,
         python: bool = False,
+        only: Iterable[str] | None = None,
+        skip: Iterable[str] | None = None,
     ) -> None:
         self.session = ClockSession(
             validate_options(
@@ -110,6 +116,8 @@ class FrozenClock:
                 grace=grace,
                 patience=patience,
                 python=python,
+                only=only,
+                skip=skip,
             )
         )
 

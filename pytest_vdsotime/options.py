@@ -7,8 +7,10 @@ The plugin imports this at every start of pytest: what is heavier is imported wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ class ClockParameters(TypedDict, total=False):
     grace: float
     patience: float
     python: bool
+    only: Iterable[str] | None
+    skip: Iterable[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,8 @@ class Options:
     grace_ns: int
     patience_ns: int
     python: bool
+    only: tuple[str, ...] | None
+    skip: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +82,27 @@ class Parameter:
     def usage(self) -> str:
         """The option of the command line as a line of usage has it."""
         values = self.argument.get("metavar") or "|".join(self.argument.get("choices", ()))
-        return f"[{self.flag}[={values}]]" if self.is_value_optional else f"[{self.flag} {values}]"
+        more = "..." if self.is_repeated else ""
+        one = f"{self.flag}[={values}]" if self.is_value_optional else f"{self.flag} {values}"
+        return f"[{one}]{more}"
 
     @property
     def is_value_optional(self) -> bool:
         """Whether the option may stand alone: a value comes behind ``=`` then, not as a word."""
         return self.argument.get("nargs") == "?"
 
+    @property
+    def is_repeated(self) -> bool:
+        """Whether the option may be given again, each time with one value of a list."""
+        return self.argument.get("action") == "append"
+
     def from_shell(self, text: str) -> object:
         """Return the value that a text of the command line stands for. Raises ValueError."""
         choices = self.argument.get("choices")
         if choices and text not in choices:
             raise ValueError(f"{text!r} is not {', '.join(choices[:-1])} or {choices[-1]}")
+        if self.is_repeated:
+            return text
         try:
             return self.from_ini(text)
         except ValueError:
@@ -161,6 +176,12 @@ def _patience(value: Any) -> int:
     if not 0 <= value < float("inf"):
         raise ValueError(f"patience is finite and not negative, not {value!r}")
     return seconds_to_ns(value, "patience")
+
+
+def _patterns(name: str, value: Any) -> tuple[str, ...] | None:
+    from pytest_vdsotime.selection import check_patterns
+
+    return check_patterns(value, name)
 
 
 def _python(value: Any) -> bool:
@@ -258,6 +279,29 @@ PARAMETERS = (
         from_ini=float,
     ),
     Parameter("python", False, _python),
+    Parameter(
+        *("only", None, partial(_patterns, "only")),
+        ini="patterns (fnmatch) of the programs on the clock; default: all",
+        from_ini=shlex.split,
+        flag="--only",
+        argument={
+            "action": "append",
+            "metavar": "PATTERN",
+            "help": "only programs whose file name or path match are on the clock, the others run "
+            "in real time; may be given again",
+        },
+    ),
+    Parameter(
+        *("skip", None, partial(_patterns, "skip")),
+        ini="patterns (fnmatch) of the programs that run in real time",
+        from_ini=shlex.split,
+        flag="--skip",
+        argument={
+            "action": "append",
+            "metavar": "PATTERN",
+            "help": "programs whose file name or path match run in real time; may be given again",
+        },
+    ),
 )
 NAMES = tuple(one.name for one in PARAMETERS)
 

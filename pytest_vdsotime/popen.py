@@ -78,8 +78,12 @@ class FrozenPopen(Popen[AnyStr]):
     """The status to come; None for a program that is not traced, which the standard library waits
     for."""
 
-    def __init__(self, *args: Any, session: ClockSession, **keywords: Any) -> None:
+    def __init__(
+        self, *args: Any, session: ClockSession, is_engine: bool = False, **keywords: Any
+    ) -> None:
+        """Start it. `is_engine`: a container engine, in real time with all but its containers."""
         self._session = session
+        self._is_engine = is_engine
         with Short():
             super().__init__(*args, **keywords)
         session.add(self)
@@ -123,7 +127,7 @@ class FrozenPopen(Popen[AnyStr]):
         native = tracer.load()
         exited: Future[int] = Future()
         launch = Launch(argv=argv)
-        process = Process(0, world, exited=exited, launch=launch)
+        process = Process(0, world, exited=exited, launch=launch, is_engine=self._is_engine)
         self._exited = exited
         self._forget = tracer.forget
         is_alone = preexec_fn is None and is_own_code()

@@ -33,6 +33,8 @@ class TracedProcess:
     """Its command line."""
     has_read_clock: bool
     """It has read this clock since its exec, by the page or by a system call."""
+    is_on_clock: bool
+    """False: it runs in real time, by `only` or `skip`, or as it could not be given the clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,10 @@ def snapshot(process: Process) -> TracedProcess | None:
     stat = procfs.stat_fields(process.pid)
     if stat is None or stat[0] in "ZX":
         return None
-    return TracedProcess(process.pid, stat[1], procfs.argv(process.pid), _has_read_clock(process))
+    is_on_clock = not (process.is_skipped or process.is_in_real_time)
+    has_read_clock = is_on_clock and _has_read_clock(process)
+    argv = procfs.argv(process.pid)
+    return TracedProcess(process.pid, stat[1], argv, has_read_clock, is_on_clock)
 
 
 def pending_waits(operations: Operations, world: ClockState) -> list[PendingWait]:
@@ -127,7 +132,7 @@ def explained(process: Process) -> Iterator[None]:
 def attached(process: Process, close: Callable[[], None]) -> AttachedProcess:
     """Of a process that was attached to."""
     _, ppid = procfs.stat_fields(process.pid) or ("", 0)
-    return AttachedProcess(process.pid, ppid, procfs.argv(process.pid), False, close)
+    return AttachedProcess(process.pid, ppid, procfs.argv(process.pid), False, True, close)
 
 
 def end_programs(tracer: Tracer, world: ClockState, pages: Pages) -> None:
@@ -136,7 +141,7 @@ def end_programs(tracer: Tracer, world: ClockState, pages: Pages) -> None:
     Nothing waits for that where there is no program. Raises VdsoTimeError.
     """
     closed: Future[None] = Future()
-    is_empty = not world.processes
+    is_empty = not world.everyone
 
     def answered() -> None:
         tracer.forget(closed)
@@ -147,7 +152,7 @@ def end_programs(tracer: Tracer, world: ClockState, pages: Pages) -> None:
     if is_empty and not closed.is_given():
         return
     if not closed.wait(_CLOSE_TIMEOUT_S):
-        left = ", ".join(f"{procfs.name(pid)} (pid {pid})" for pid in list(world.processes))
+        left = ", ".join(f"{procfs.name(pid)} (pid {pid})" for pid in list(world.everyone))
         raise VdsoTimeError(
             f"closing the clock: still alive {_CLOSE_TIMEOUT_S:.0f} s after SIGKILL: {left}"
         )

@@ -398,6 +398,7 @@ class ClockSession:
         tracer = self.holder.start()
         with self._lock:
             if self._world is None:
+                from pytest_vdsotime.selection import Selection
                 from pytest_vdsotime.tracer.state import ClockState, Network
 
                 page = self.holder.take_page(tracer, self._lines)
@@ -409,6 +410,7 @@ class ClockSession:
                     jump_after_ns=options.jump_after_ns,
                     stride_ns=options.stride_ns,
                     network=Network(patience_ns=options.patience_ns),
+                    selection=Selection(options.only, options.skip),
                 )
                 tracer.call(lambda loop: loop.clocks.add(world))
                 self._tracer, self._world = tracer, world
@@ -434,7 +436,7 @@ class ClockSession:
         from pytest_vdsotime.processes import snapshot
 
         self.asks()
-        found = self._tracer.call(lambda _loop: [*world.processes.values()])
+        found = self._tracer.call(lambda _loop: [*world.everyone.values()])
         snapshots = [snapshot(process) for process in found if process.launch is None]
         self.raise_news()
         return sorted((one for one in snapshots if one), key=lambda one: one.pid)

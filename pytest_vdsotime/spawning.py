@@ -88,6 +88,8 @@ class Spawning:
         self._process = process
         self._code = code
         self._spawn = Spawn(tracer.load().spawner, shares_memory=shares_memory)
+        if process.is_engine:
+            self._spawn.sees_exec()
         self._waker = 0
         self._cwd: Any = None
 

@@ -73,6 +73,11 @@ static int is_among(const uint64_t *list, uint64_t count, uint64_t tid)
     return 0;
 }
 
+static uint8_t *mark_of(const struct fastpath *fastpath, uint64_t tid)
+{
+    return (uint8_t *)fastpath->marks + tid % MARKED_TASKS;
+}
+
 /* To the exit of the system call that it is in, and there, where that alone shows how the call has ended. */
 static void go_through(uint64_t tid)
 {
@@ -180,6 +185,26 @@ static int is_plain_clone3(uint64_t tid, const struct syscall_info *info)
     return !(flags & (CLONE_UNTRACED | CLONE_NEWTIME));
 }
 
+/* A call of a program that is in real time, which is the kernel's unless it is about the tracer itself. */
+static int lets_skipped_call(const struct fastpath *fastpath, uint64_t tid)
+{
+    struct syscall_info info;
+    if (syscall4(NR_ptrace, PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) < 0)
+        return 0;
+    int is_own = info.arch == AUDIT_ARCH && info.nr < CALL_NUMBERS
+        && (!fastpath->of_skipped[info.nr] || (info.nr == NR_rt_sigtimedwait && !takes_unblocked(tid, &info)));
+    if (!is_own && !is_plain_clone3(tid, &info))
+        return 0;
+#ifdef REWINDS_EARLY
+    if (is_own && (fastpath->waits.kinds[info.nr] || is_endless(info.nr, info.args))) {
+        go_through(tid); /* any wake-up may end it */
+        return 1;
+    }
+#endif
+    go_on(tid, 0);
+    return 1;
+}
+
 static int sees_call(struct fastpath *fastpath, uint64_t tid)
 {
     struct syscall_info info;
@@ -229,6 +254,12 @@ static int is_interrupted(const struct fastpath *fastpath, uint64_t tid)
 /* At the exit of a call of a task that has a filter: one that was followed to there. */
 static int lets_wait_end(struct fastpath *fastpath, uint64_t tid)
 {
+#ifdef REWINDS_EARLY
+    if (*mark_of(fastpath, tid) & MARK_SKIPPED && !is_interrupted(fastpath, tid)) {
+        go_on(tid, 0);
+        return 1;
+    }
+#endif
     struct wait_record *wait = find_record(&fastpath->waits, tid);
     if (wait && wait->keeper == KEPT_ENDLESS) {
         if (fastpath->hands_over_all || !lets_kept_end(&fastpath->waits, tid, wait))
@@ -317,6 +348,7 @@ static int sees_birth(struct fastpath *fastpath, uint64_t parent, uint64_t event
         return 0;
     if (is_among(fastpath->early, FASTPATH_LIST, child))
         return 0; /* the tracer has its stop, and waits to hear whose it is */
+    *mark_of(fastpath, child) = *mark_of(fastpath, parent);
     /* Now: when the tracer asks it may have ended. */
     record(fastpath, event, parent, child, event == EVENT_CLONE && is_thread_beside(child, parent));
     if (fastpath->expected_count < FASTPATH_LIST)
@@ -341,7 +373,7 @@ static int sees_exec(struct fastpath *fastpath, uint64_t tid)
     uint64_t former = 0, base;
     long result = ANOTHER_KIND;
     int kind = 0;
-    if (fastpath->asks_privilege && has_privilege(tid))
+    if (*mark_of(fastpath, tid) || (fastpath->asks_privilege && has_privilege(tid)))
         return 0;
     if (syscall4(NR_ptrace, PTRACE_GETEVENTMSG, tid, 0, &former) < 0)
         return 0;
@@ -413,6 +445,7 @@ static int take_children(struct fastpath *fastpath)
             return -1;
         __atomic_store_n(&fastpath->spawns[i], 0, __ATOMIC_RELEASE);
         spawn->is_taken = 1;
+        *mark_of(fastpath, pid) = spawn->mark;
         fastpath->watched[fastpath->watched_count++] = pid;
         record(fastpath, EVENT_CHILD, pid, 0, 0);
         if (!release_spawn(spawn)) {
@@ -452,6 +485,8 @@ static int handles(struct fastpath *fastpath, uint64_t tid, int status, int is_f
         return 0;
     if (status >> 8 == SYSCALL_TRAP)
         return lets_wait_end(fastpath, tid) || lets_call_go(fastpath, tid);
+    if (event == EVENT_SECCOMP && *mark_of(fastpath, tid) & MARK_SKIPPED && lets_skipped_call(fastpath, tid))
+        return 1;
     if (fastpath->hands_over_all || is_full(fastpath))
         return 0;
     if ((status & 0xff) != 0x7f) {

@@ -12,9 +12,16 @@
 #define FASTPATH_KINDS 2 /* of programs that a kernel runs */
 #define FASTPATH_BATCH 256
 #define CALL_NUMBERS 512
+#define MARKED_TASKS (1 << 22) /* PID_MAX_LIMIT, include/linux/threads.h */
 
 /* By number, for system calls of the tracer's own kind. */
 enum interest { NO_INTEREST, INTEREST, INTEREST_BY_POINTER /* and so on: where this argument is not 0 */ };
+
+/* What a task and its children are, until the next exec. */
+enum task_mark {
+    MARK_SKIPPED = 1,  /* in real time: its waits and reads are the kernel's */
+    MARK_EXECS = 2, /* under a seccomp filter of its own, or a container engine: what it executes is the tracer's to see */
+};
 
 enum fastpath_result { STOP, NEWS, NOTHING }; /* or a negative errno */
 
@@ -64,6 +71,8 @@ struct fastpath {
     uint64_t early_count;
     uint64_t early[FASTPATH_LIST]; /* the last tasks whose stop, perhaps the first, came before any parent's report */
     uint8_t interests[CALL_NUMBERS];
+    uint8_t of_skipped[CALL_NUMBERS]; /* what is of interest of skipped tasks too */
+    uint64_t marks; /* MARKED_TASKS bytes, an enum task_mark by task id */
     struct wait_table waits; /* no records: every timed wait is the tracer's */
 };
 

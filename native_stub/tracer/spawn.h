@@ -24,6 +24,7 @@ struct spawn {
     volatile int64_t pid; /* 0: not born yet */
     volatile uint64_t rings; /* by this signal at its birth, as the tracer does not look for it; 0: it does */
     uint64_t is_taken; /* the tracer has seized it, and released it */
+    uint64_t mark; /* what the child is until its exec (enum task_mark, fastpath.h) */
     volatile uint64_t failed_in;
     uint64_t waker, parent; /* process ids */
     uint64_t filter, filter_length;

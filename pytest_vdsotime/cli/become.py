@@ -290,7 +290,7 @@ def _follow(
     tracer.operate(lambda operations: operations.stay(world))
     # Those who wait for the end of its output need not wait for that of its daemons.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    while left := tracer.call(lambda _loop: [*world.processes]):
+    while left := tracer.call(lambda _loop: [*world.everyone]):
         for pid in left:
             _wait_for_end(pid)
 

@@ -224,6 +224,10 @@ class Spawn:
         """Of its struct spawn."""
         return ctypes.addressof(self.structure)
 
+    def sees_exec(self) -> None:
+        """Leave the child's exec to Python."""
+        self.structure.mark = constant("MARK_EXECS")
+
     @property
     def is_taken(self) -> bool:
         """The fast path has seized and released the child."""

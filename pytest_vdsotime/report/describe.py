@@ -80,7 +80,7 @@ def _programs(tracer: Tracer, world: ClockState, history: Sequence[Event]) -> Se
 
     def sample(loop: Loop) -> tuple[list[Process], list[ThreadState], list[TimerState]]:
         timers = timer_states(world, loop.timers.armed(world))
-        return [*world.processes.values()], thread_states(loop.quiescence, world), timers
+        return [*world.everyone.values()], thread_states(loop.quiescence, world), timers
 
     try:
         processes, states, timers = ask(tracer, sample)
@@ -161,6 +161,8 @@ def _tree(
         name = command_line(one.argv) or called.get(one.pid) or "?"
         read = "" if one.has_read_clock else " (has not read the clock)"
         leader = next((state.text for state in states if state.tid == one.pid), "has ended")
+        if not one.is_on_clock:
+            leader, read = "runs in real time", ""
         yield f"{indent}{name} (pid {one.pid}) {leader}{read}"
         others = [state for state in states if state.tid != one.pid]
         for state in others[:_MAX_THREADS]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pytest_vdsotime.abi import constant, fields, structure
@@ -22,6 +23,7 @@ from pytest_vdsotime.kernel.wait import Stop, StopKind, decode, has_left_status,
 
 #: How many kinds of programs a kernel may run, as far as the fast path is concerned.
 KINDS = constant("FASTPATH_KINDS")
+_SKIPPED, _EXECS = constant("MARK_SKIPPED"), constant("MARK_EXECS")
 _LIST, _TASKS = constant("FASTPATH_LIST"), constant("FASTPATH_TASKS")
 _STOP, _NEWS, _NOTHING = 0, constant("NEWS"), constant("NOTHING")
 _RECORDS = 1 << 14
@@ -144,6 +146,8 @@ class FastPath:
         self.structure.seize_options = OPTIONS
         self.structure.spawns = ctypes.addressof(pending_spawns.places)
         self._pending_spawns = pending_spawns  # keeps it alive
+        self._marks = mmap.mmap(-1, constant("MARKED_TASKS"))  # memory once it is written to
+        self.structure.marks = ctypes.addressof(ctypes.c_char.from_buffer(self._marks))
         self._special = _Tasks(self.structure, "special")
         self._watched = _Tasks(self.structure, "watched")
         self.spared: set[int] = set()
@@ -213,6 +217,20 @@ class FastPath:
         """
         for number, interest in interests.items():
             self.structure.interests[number] = interest
+
+    def take_interest_in_skipped(self, numbers: Iterable[int]) -> None:
+        """Of tasks in real time the tracer sees these system calls, by number."""
+        for number in numbers:
+            self.structure.of_skipped[number] = 1
+
+    def mark(self, tid: int, *, is_skipped: bool, sees_exec: bool) -> None:
+        """Note what a task and its children are until their next exec.
+
+        In real time; of those whose exec is the tracer's.
+        """
+        mark = _SKIPPED * is_skipped | _EXECS * sees_exec
+        if self._marks[tid] != mark:
+            self._marks[tid] = mark
 
     def record_waits(
         self, kinds: Mapping[int, int], expired: Mapping[int, int], clocks: int

@@ -28,7 +28,15 @@ from pytest_vdsotime.kernel.signals import SI_TIMER
 from pytest_vdsotime.kernel.spawn import PendingSpawns
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer import crashes
-from pytest_vdsotime.tracer.calls import LOADER_FAILED, later, peers, restart, signals, waits
+from pytest_vdsotime.tracer.calls import (
+    LOADER_FAILED,
+    OF_SKIPPED,
+    later,
+    peers,
+    restart,
+    signals,
+    waits,
+)
 from pytest_vdsotime.tracer.calls.cancellation import CanceledReads
 from pytest_vdsotime.tracer.calls.expirations import Timers
 from pytest_vdsotime.tracer.calls.waits import TimedWaits, follow_wait
@@ -47,8 +55,8 @@ from pytest_vdsotime.tracer.stops import (
     tell_of_calls,
     tell_of_waits,
 )
-from pytest_vdsotime.tracer.takeover.attach import Attaching
-from pytest_vdsotime.tracer.takeover.exec import Takeover, warn_of_reservations
+from pytest_vdsotime.tracer.takeover.attach import Attaching, words_of
+from pytest_vdsotime.tracer.takeover.exec import Takeover, select, warn_of_reservations
 from pytest_vdsotime.tracer.takeover.mapping import inherit_copy
 from pytest_vdsotime.tracer.takeover.native import NativeObjects, RealTime
 from pytest_vdsotime.tracer.takeover.relocate import Moving
@@ -56,7 +64,6 @@ from pytest_vdsotime.tracer.takeover.start import Launching
 from pytest_vdsotime.tracer.waker import Alarms, Waker
 
 _BIRTHS = StopKind.FORK, StopKind.VFORK, StopKind.CLONE
-_MAX_NAMED = 5
 _IN_CALLS = StopKind.SYSCALL, StopKind.TRAP, StopKind.GROUP_STOP, StopKind.SIGNAL
 
 
@@ -111,7 +118,7 @@ class Loop:
         self.shortcuts = Shortcuts(tables, self._fastpath, native, self._takeover, is_native)
         own_waits = own_rows(native.arch.abis[0])
         tell_of_waits(self._fastpath, own_waits)
-        tell_of_calls(self._fastpath, native.calls.own_rows)
+        tell_of_calls(self._fastpath, native.calls.own_rows, OF_SKIPPED)
         self._timed_waits = TimedWaits(native.arch, self._fastpath, own_waits)
         sampler = Sampler(image.tracer_path(native.arch))
         quiescence = self.quiescence = Quiescence(
@@ -279,6 +286,7 @@ class Loop:
         if tid in self.tasks:
             return  # it was placed when its parent's report was overdue
         process = parent.process
+        self._mark(process, tid)
         if is_thread:
             process.threads.add(tid)
             process.world.record(EventKind.THREAD, process.pid, tid, at_ns=self._happened_ns)
@@ -288,7 +296,7 @@ class Loop:
 
     def _adopt(self, pid: int, parent: Process) -> Process:
         world, process = parent.world, parent.born(pid)
-        world.processes[pid] = process
+        (world.skipped if process.is_skipped else world.processes)[pid] = process
         if parent.pid in world.watchers:
             world.watchers.add(pid)
         world.record(EventKind.BORN, parent.pid, pid, at_ns=self._happened_ns)
@@ -330,10 +338,23 @@ class Loop:
         task.at_exit = task.wait = task.recvmmsg = None
         task.sample.reached_ns = 0
 
+    def _mark(self, process: Process, tid: int) -> None:
+        """Tell the fast path what a task of a process is."""
+        sees_exec = process.has_own_filter
+        self._fastpath.mark(tid, is_skipped=process.is_skipped, sees_exec=sees_exec)
+
     def _on_exec(self, task: Task, _stop: Stop) -> None:
         stopped, process, argv = Stopped(task.tid), task.process, procfs.argv(task.tid)
         was_in_real_time = process.is_in_real_time
         self._begin_program(task)
+        select(process)
+        self._mark(process, task.tid)
+        if process.is_skipped:
+            self.shortcuts.resume(task, stopped)
+            self._has_begun(process, argv)
+            if was_in_real_time:
+                self.shortcuts.choose()
+            return
         try:
             stopped = self._takeover.at_exec(stopped, process)
         except RealTime as reason:
@@ -424,7 +445,7 @@ class Loop:
                 task.began_alone = 0
                 self._on_call(task, stop)
                 return
-        elif task.process.world.stops_at_calls or task.at_exit is None:
+        elif task.process.stops_at_calls or task.at_exit is None:
             call = stopped.system_call()
             if call.is_entry:
                 task.first_argument = call.arguments[0]
@@ -443,7 +464,11 @@ class Loop:
         elif is_interrupted and task.wait is not None and not task.wait.is_expiring:
             task.wait.is_anew = True
         if at_exit is not None:
+            had_own_filter = task.process.has_own_filter
             at_exit(stopped)
+            if had_own_filter != task.process.has_own_filter:
+                for tid in task.process.threads:
+                    self._mark(task.process, tid)
             self._fastpath.to_python(task.tid, task.is_to_go_on)
             self.shortcuts.take_care(task.process)
         if task.process.world.network.listens:
@@ -531,7 +556,7 @@ class Loop:
             world.record(EventKind.ENDED, process.pid, status, at_ns=self._happened_ns)
         if process.exited is not None:
             process.exited.give(status)  # soon: it takes its time to wake up who waits for that
-        world.processes.pop(process.pid, None)
+        (world.skipped if process.is_skipped else world.processes).pop(process.pid, None)
         world.watchers.discard(process.pid)
         process.drop_copy()
         with process.answers_for("ending the timers of"):
@@ -540,17 +565,6 @@ class Loop:
             # A signal has killed the child as it would have killed the program.
             process.launch.ended.give(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 0)
         self.clocks.end_if_empty(world)
-
-
-def _left(process: Process, children: Sequence[int]) -> str:
-    names = ", ".join(f"{procfs.name(pid)} (pid {pid})" for pid in children[:_MAX_NAMED])
-    more = f" and {len(children) - _MAX_NAMED} more" if len(children) > _MAX_NAMED else ""
-    count = "1 program" if len(children) == 1 else f"{len(children)} programs"
-    run = "runs" if len(children) == 1 else "run"
-    return (
-        f"{count} that {process.describe()} has started before {run} in real time: {names}{more}; "
-        "attach(pid, children=True) takes them too"
-    )
 
 
 # --- clocks come and go --------------------------------------------------------------------------
@@ -584,7 +598,7 @@ class Clocks:
             if children:
                 self.attaching.attach_children(process)
             elif left := self.attaching.children_apart(process):
-                process.world.warn(process.pid, _left(process, left))
+                process.world.warn(process.pid, words_of(process, left))
         finally:
             self.end_if_empty(process.world)
             self.shortcuts.choose()
@@ -606,9 +620,9 @@ class Clocks:
     def close(self, world: ClockState, closed: Future[None]) -> None:
         """Kills every process of a clock; answers `closed` when the last one has ended."""
         world.closed = closed
-        if world.processes:
+        if world.everyone:
             self.shortcuts.choose()
-        for process in tuple(world.processes.values()):
+        for process in tuple(world.everyone.values()):
             if process.origin is None:
                 process.kill()
             else:
@@ -617,7 +631,7 @@ class Clocks:
 
     def end_if_empty(self, world: ClockState) -> None:
         """Have a clock that is being closed end with its last process."""
-        if world.closed is not None and not world.processes:
+        if world.closed is not None and not world.everyone:
             world.closed.give(None)
             if world in self.tables.worlds:
                 self.tables.worlds.remove(world)

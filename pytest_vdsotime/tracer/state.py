@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -25,6 +25,7 @@ from pytest_vdsotime.kernel.sample import TaskSample
 from pytest_vdsotime.kernel.wait import Stop
 from pytest_vdsotime.ntp import Discipline
 from pytest_vdsotime.page import ClockPage, PrivateCopy
+from pytest_vdsotime.selection import Selection
 from pytest_vdsotime.timeline import NO_OFFSETS, Lines, Rate, TimeOffsets, now_ns
 from pytest_vdsotime.waits import RecvmmsgState, SocketTimeouts, Timer, TimerKey, Wait
 
@@ -181,6 +182,10 @@ class ClockState:
 
     page: ClockPage
     processes: dict[int, Process] = field(default_factory=dict)
+    """Those on the clock, by pid,"""
+    skipped: dict[int, Process] = field(default_factory=dict)
+    """and those that its selection has run in real time: nothing waits for them."""
+    selection: Selection = field(default_factory=Selection)
     warnings: deque[str] = field(default_factory=deque)
     """Texts for RealTimeWarning, for the next call on the clock to raise."""
     errors: deque[Exception] = field(default_factory=deque)
@@ -263,6 +268,11 @@ class ClockState:
         """Have a RealTimeWarning raised."""
         self.record(EventKind.WARNED, pid, text)
         self.warnings.append(text)
+
+    @property
+    def everyone(self) -> Mapping[int, Process]:
+        """All its processes, by pid."""
+        return self.processes | self.skipped if self.skipped else self.processes
 
     @property
     def rates(self) -> tuple[Rate, Rate]:
@@ -362,6 +372,11 @@ class Process:
     copy: PrivateCopy | None = None
     is_in_real_time: bool = False
     """It could not be given the clock and runs on without it."""
+    is_skipped: bool = False
+    """It is to run in real time: until its exec, as the one that it was forked from."""
+    is_engine: bool = False
+    """It, or what has started it, is a container engine: what it executes is on the clock in a
+    container alone."""
     has_read_clock: bool = False
     """By a system call of its own; reads through the page leave their trace in its page table."""
     host: HostVdso | None = None
@@ -386,6 +401,8 @@ class Process:
     origin: Process | None = None
     """The process that was attached to, if it is that or a descendant of it: it is let go at the
     end, not killed."""
+    attempt: Process | None = None
+    """The process that is being attached to now, if it is that or was born of it meanwhile."""
     traces_calls: bool = False
     """It has no filter: it stops at every system call."""
     moved: Moved | None = None
@@ -427,14 +444,16 @@ class Process:
         self.slots = count()
 
     @property
+    def stops_at_calls(self) -> bool:
+        """All its tasks stop at system calls."""
+        return self.traces_calls or (
+            self.world.stops_at_calls and (not self.is_skipped or self.pid in self.world.watchers)
+        )
+
+    @property
     def needs_care(self) -> bool:
         """What the fast path does for others is not enough for it, or for what it executes."""
-        return (
-            self.is_in_real_time
-            or self.has_own_filter
-            or self.provides_memory
-            or self.changes_time_namespace
-        )
+        return self.is_in_real_time or self.provides_memory or self.changes_time_namespace
 
     def drop_copy(self) -> None:
         """Forget its private copy of the page, if it has one."""

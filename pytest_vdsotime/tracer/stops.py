@@ -119,7 +119,7 @@ class Stops:
         The end of a process is not reported before every one of its threads is reaped, so all
         reports are taken.
         """
-        left = {pid: one for world in worlds for pid, one in world.processes.items()}
+        left = {pid: one for world in worlds for pid, one in world.everyone.items()}
         for process in left.values():
             process.kill()
         while left:
@@ -301,8 +301,9 @@ def _kind(row: WaitRow) -> int:
     return sum(is_so, constant("WAIT_KNOWN") + row.argument)
 
 
-def tell_of_calls(fastpath: FastPath, rows: Mapping[int, CallRow]) -> None:
-    """Which system calls are of interest."""
+def tell_of_calls(fastpath: FastPath, rows: Mapping[int, CallRow], of_skipped: set[str]) -> None:
+    """Which system calls are of interest, and which by name of skipped programs too."""
+    fastpath.take_interest_in_skipped(nr for nr, row in rows.items() if row.name in of_skipped)
     fastpath.take_interest(
         {nr: _ALL if row.pointer is None else _NOT_NULL + row.pointer for nr, row in rows.items()}
     )
@@ -335,14 +336,14 @@ class Shortcuts:
     def take_care(self, process: Process) -> None:
         """Of a process whose state may have changed."""
         is_new = process.needs_care and not self.needs_care
-        is_to_stop = process.changes_time_namespace or process.world.stops_at_calls
+        is_to_stop = process.changes_time_namespace or process.stops_at_calls
         if is_new or (is_to_stop and not self.fastpath.hands_over_all):
             self.choose()
 
     def choose(self) -> None:
         """After something has changed that this depends on."""
         worlds = self.tables.worlds
-        everyone = [one for world in worlds for one in world.processes.values()]
+        everyone = [one for world in worlds for one in world.everyone.values()]
         is_apart = procfs.has_time_namespace("self")  # what the test process starts
         self.needs_care = is_apart or any(one.needs_care for one in everyone)
         is_watched = (
@@ -360,7 +361,8 @@ class Shortcuts:
         self.kinds, blocks = list(self.native.kinds)[:KINDS], []
         if len(worlds) == 1 and self.is_native and not self.needs_care:
             page = worlds[0].page
-            blocks = [self.takeover.block(one, page) for one in self.kinds]
+            if worlds[0].selection.is_of_all:
+                blocks = [self.takeover.block(one, page) for one in self.kinds]
             if not worlds[0].stops_at_calls:
                 reader = page.reader(kind.arch.name, kind.fake, kind.host)
             ahead_ns = _ahead_ns(worlds[0])
@@ -382,7 +384,7 @@ class Shortcuts:
             or (self.native.arch.rewinds_early and task.is_waiting)
             or task.after.watched_calls > 0
         )
-        if not sees_exit and not process.traces_calls and not process.world.stops_at_calls:
+        if not sees_exit and not process.stops_at_calls:
             stopped.resume(number)
         else:
             stopped.resume_to_syscall(number)

@@ -102,8 +102,12 @@ server.wait()
 """
 
 
+@pytest.mark.filterwarnings("ignore:.*executed on a clock and then let go")
 def test_others_are_born_and_end_meanwhile() -> None:
-    """What ends is nothing to attach to; what is born is found, or was born on the clock."""
+    """What ends is nothing to attach to; what is born is found, or was born on the clock.
+
+    On a busy machine a shell of one round may still be there in the next.
+    """
     with started(sys.executable, "-c", FAMILY_OF) as program, FrozenClock(1000) as clock:
         for _ in range(15):
             attached = clock.attach(program.pid, children=True)

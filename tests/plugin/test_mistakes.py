@@ -45,6 +45,7 @@ def test_option_names_the_accepted_forms(run: Run) -> None:
         ("vdso_grace", "-1", "*not negative*"),
         ("vdso_patience", "long", "*real seconds*"),
         ("vdso_patience", "-1", "*patience is*not negative*"),
+        ("vdso_skip", "'date", "*patterns*"),
         ("vdso_unavailable", "ignore", "*'error' or 'skip'*"),
     ],
 )
@@ -67,6 +68,8 @@ def test_ini(run: Run, pytester: pytest.Pytester, key: str, value: str, accepted
         ("grace='short'", "*a number of seconds*"),
         ("patience=-1", "*not negative*"),
         ("patience='long'", "*a number of real seconds*"),
+        ("only='date'", "*only is a list of patterns*not 'date'*"),
+        ("skip=[1]", "*skip: a pattern is a string, not 1*"),
         ("autojump='soon'", "*a bool or a number of real seconds*"),
         ("autojump=True, waits='real'", "*autojump: waits follow the clock then, not waits='real'"),
         ("python='yes'", "*a bool*"),

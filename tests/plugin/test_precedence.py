@@ -143,3 +143,29 @@ def test_behind_it():
             clock.run(["true"])
 """
     run(source, "-p", "no:randomly").assert_outcomes(passed=2)
+
+
+def test_patterns_of_marker_and_ini(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nvdso_skip =\n    date\n    '/opt/my app/*'")
+    source = """
+    HERE = time.gmtime().tm_year
+
+    def by_date():
+        return int(subprocess.check_output(["date", "-u", "+%Y"]))
+
+    def by_perl():
+        return int(subprocess.check_output(["perl", "-e", "print 1900 + (gmtime)[5]"]))
+
+    @pytest.mark.frozen_time("2003-06-01")
+    def test_ini():
+        assert (by_date(), by_perl()) == (HERE, 2003)
+
+    @pytest.mark.frozen_time("2003-06-01", skip=["sh", "perl"])
+    def test_marker():
+        assert (by_date(), by_perl()) == (2003, HERE)
+
+    @pytest.mark.frozen_time("2003-06-01", only=["perl"], skip=None)
+    def test_only():
+        assert (by_date(), by_perl()) == (HERE, 2003)
+    """
+    run("import time\n" + cleandoc(source)).assert_outcomes(passed=3)

@@ -51,7 +51,7 @@ ROWS = (
     ("kernel",),
     ("availability",),
     ("arch", "events", "options"),
-    ("ntp", "python_clock", "timeline"),
+    ("ntp", "python_clock", "selection", "timeline"),
     ("abi",),
     ("elf", "errors", "faults", "future", "importing", "standard", "terminal"),
 )

@@ -69,6 +69,9 @@ OTHER_CALLS = (
     *SIGNAL_CALLS,
     *_SIGNAL_WAITS,
 )
+#: By name, those that are answered for programs in real time too: by them a child would leave its
+#: tracer, another kind of program comes next, or a tracee sees more signals than it would alone.
+OF_SKIPPED = {row.name for row in (*PROCESS_CALLS, *SIGNAL_CALLS, *_SIGNAL_WAITS)}
 CALLS = (*OTHER_CALLS, *WAIT_CALLS, *DATAGRAM_CALLS)
 _MINUS_ONE = 2**64 - 1
 _Result = TypeVar("_Result")
@@ -151,6 +154,8 @@ class Calls:
         if process.is_in_real_time or self._is_of_vdso(stopped, process, call):
             return None
         abi, rows = self._rows[call.arch]
+        if process.is_skipped and (call.nr not in rows or rows[call.nr].name not in OF_SKIPPED):
+            return None
         mask = abi.mask
         arguments = tuple([argument & mask for argument in call.arguments])
         row = rows.get(call.nr)

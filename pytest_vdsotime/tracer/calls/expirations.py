@@ -169,7 +169,7 @@ class Timers:
     @contextmanager
     def _answers_for(self, world: ClockState, timer: Timer) -> Iterator[None]:
         """Have an exception end the program that the timer belongs to, and no other."""
-        process = world.processes.get(owner_of(world, timer))
+        process = world.everyone.get(owner_of(world, timer))
         if process is None:  # which process has its descriptor is found out when it is armed
             with suppress(ProcessLookupError):
                 yield
@@ -213,7 +213,7 @@ class Timers:
             if faults.armed:
                 faults.reach("timer", owner_of(world, timer))
             # What has ended hears of nothing; its descriptor may be on its way to another process.
-            if owner_of(world, timer) in world.processes or self._is_held(world, timer):
+            if owner_of(world, timer) in world.everyone or self._is_held(world, timer):
                 tell_fired(world, timer, deadline)
             if timer.copy >= 0:
                 descriptors.add_ticks(timer.copy, count)
@@ -264,7 +264,7 @@ class Timers:
         _, pid, fd = timer.key
         if descriptors.is_copy(timer.copy, pid, fd):
             return True
-        for one in world.processes:
+        for one in world.everyone:
             for other in procfs.timerfds(one):
                 if descriptors.is_copy(timer.copy, one, other):
                     del world.timers[timer.key]
@@ -282,7 +282,7 @@ class Timers:
         world = process.world
         for key in [key for key in world.timers if key[0] in kinds and key[1] == process.pid]:
             self._forget(world, world.timers[key])
-        if not world.processes:
+        if not world.everyone:
             for timer in tuple(world.timers.values()):
                 self._forget(world, timer)
 

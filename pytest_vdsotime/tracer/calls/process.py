@@ -121,7 +121,8 @@ def _io_uring_setup(request: Request) -> Answer:
 
     Programs use their other path, as under many sandboxes.
     """
-    return -errno.ENOSYS if request.process.world.follows else None
+    process = request.process
+    return -errno.ENOSYS if process.world.follows and not process.is_skipped else None
 
 
 PROCESS_CALLS = (

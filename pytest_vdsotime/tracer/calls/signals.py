@@ -49,7 +49,7 @@ def _fatal(process: Process, masks: SignalMasks) -> int:
 
 
 def _sigtimedwait(row: WaitRow, request: Request) -> Answer:
-    answer = waits.begin(row, request)
+    answer = None if request.process.is_skipped else waits.begin(row, request)
     try:
         wanted = int.from_bytes(request.read(request.arguments[0], _SET_SIZE), "little")
     except Refused:

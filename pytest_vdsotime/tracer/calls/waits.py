@@ -526,9 +526,9 @@ def deadline_of(world: ClockState, what: Wait | Timer) -> Deadline:
 def owner_of(world: ClockState, timer: Timer) -> int:
     """Return the process that it belongs to; its descriptor may be a thread's."""
     _, owner, _ = timer.key
-    if owner in world.processes:
+    if owner in world.everyone:
         return owner
-    everyone = world.processes.values()
+    everyone = world.everyone.values()
     return next((one.pid for one in everyone if owner in one.threads), owner)
 
 

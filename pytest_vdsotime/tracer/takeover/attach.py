@@ -10,7 +10,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -31,6 +31,7 @@ from pytest_vdsotime.tracer.takeover.relocate import Moving, arch_of
 _KEPT = StopKind.TRAP, StopKind.GROUP_STOP, StopKind.SIGNAL
 _NEW_TASKS = StopKind.FORK, StopKind.VFORK, StopKind.CLONE
 _TIMEOUT_S = 5.0
+_MAX_NAMED = 5
 #: The first one passes where there is a processor for a handler, the later ones on a busy machine.
 _MOMENTS_S = (*(0.001,) * 50, *(0.01,) * 20, *(0.1,) * 5)
 
@@ -64,12 +65,12 @@ class Attaching:
         world = process.world
         if world.closed is not None:
             raise ClockClosed("the clock is closed")
-        if any(process.pid in world.processes for world in self.tables.worlds):
+        if any(process.pid in world.everyone for world in self.tables.worlds):
             raise ValueError(f"process {process.pid} is on a clock already")
         if procfs.has_filter(process.pid):
             raise UnsupportedProgram(_because(process, _FILTERED))
-        known = {pid for world in self.tables.worlds for pid in world.processes}
         world.processes[process.pid] = process
+        process.attempt = process
         _, parent = procfs.stat_fields(process.pid) or ("", 0)
         if parent == os.getpid():
             self.fastpath.spared.add(process.pid)
@@ -88,15 +89,18 @@ class Attaching:
                     self.moving.move_in(process, stops)
         except BaseException:
             self._detach(process, stops)
-            self._release_others(process, lambda one: one.pid not in known)
+            self._release_others(process, lambda one: one.attempt is process)
             raise
         process.traces_calls = True
         for tid, stop in stops.items():
             with suppress(ProcessLookupError):
                 self._prepare(Stopped(tid), stop, self.tables.tasks[tid])
             self.handle(stop)
+        process.attempt = None
         # What was forked while the threads were being stopped was forked before.
-        self._release_others(process, lambda one: not one.mapped and one.pid not in known)
+        self._release_others(process, lambda one: one.attempt is process and not one.mapped)
+        for one in world.everyone.values():
+            one.attempt = None
 
     def attach_children(self, process: Process) -> None:
         """Give what a process has started before it was attached to the clock as well.
@@ -123,7 +127,7 @@ class Attaching:
 
     def children_apart(self, process: Process) -> list[int]:
         """Return what a process has started that is on no clock, each behind its parent."""
-        known = {pid for world in self.tables.worlds for pid in world.processes}
+        known = {pid for world in self.tables.worlds for pid in world.everyone}
         return [
             pid
             for pid in procfs.descendants(process.pid)
@@ -149,11 +153,11 @@ class Attaching:
         failures: list[UnsupportedProgram] = []
         origin = process.origin
         tried = set() if itself else {process.pid}
-        processes = process.world.processes
+        world = process.world
         while True:
             left = (
                 one
-                for one in processes.values()
+                for one in world.everyone.values()
                 if one.origin is origin and one.pid not in tried and chosen(one)
             )
             one = next(left, None)
@@ -301,8 +305,9 @@ class Attaching:
             self.fastpath.spared.discard(process.pid)
         process.threads.clear()
         process.drop_copy()
-        if process.world.processes.get(process.pid) is process:
-            del process.world.processes[process.pid]
+        for known in (process.world.processes, process.world.skipped):
+            if known.get(process.pid) is process:
+                del known[process.pid]
 
     def _let_go(self, stop: Stop) -> None:
         with suppress(OSError):
@@ -385,6 +390,18 @@ _FILTERED = (
 
 def _because(process: Process, reason: object) -> str:
     return f"attaching to {process.describe()} failed: {reason}"
+
+
+def words_of(process: Process, children: Sequence[int]) -> str:
+    """Return the warning of what a process has started before it was attached to."""
+    names = ", ".join(f"{procfs.name(pid)} (pid {pid})" for pid in children[:_MAX_NAMED])
+    more = f" and {len(children) - _MAX_NAMED} more" if len(children) > _MAX_NAMED else ""
+    count = "1 program" if len(children) == 1 else f"{len(children)} programs"
+    run = "runs" if len(children) == 1 else "run"
+    return (
+        f"{count} that {process.describe()} has started before {run} in real time: {names}{more}; "
+        "attach(pid, children=True) takes them too"
+    )
 
 
 def _is_traced_here(pid: int) -> bool:

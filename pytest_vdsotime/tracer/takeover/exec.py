@@ -68,6 +68,21 @@ def _find_sysinfo_ehdr(memory: ProcessMemory, stack_pointer: int, word: str) -> 
     raise UnsupportedProgram("its initial stack has no auxiliary vector")
 
 
+def select(process: Process) -> None:
+    """At an exec, decide whether the new program is on the clock."""
+    world, is_skipped = process.world, False
+    if process.is_engine and not procfs.is_in_other_root(process.pid):
+        is_skipped = True
+    elif not world.selection.is_of_all:
+        is_skipped = not world.selection.has(procfs.executed_paths(process.pid))
+    if is_skipped != process.is_skipped:
+        process.is_skipped = is_skipped
+        before, now = world.processes, world.skipped
+        if not is_skipped:
+            before, now = now, before
+        now[process.pid] = before.pop(process.pid)
+
+
 def warn_of_reservations(process: Process) -> None:
     """Of what a program that has the clock does not have as it would alone."""
     world, pid = process.world, process.pid

@@ -81,7 +81,10 @@ class Moving:
         _with_jumps(kind, 0)  # it can be done
         with ProcessMemory(tid) as memory:
             if not base or memory.read(base, len(host.image.data)) != host.image.data:
-                raise UnsupportedProgram("its vDSO is not the kernel's own")
+                raise UnsupportedProgram(
+                    "its vDSO is not the kernel's own, as of a program that was executed on a "
+                    "clock and then let go"
+                )
             self._step_out(stops, host, [range(base, base + host.size)])
             with self._calling(stops, tid, base + host.syscall_offset, arch) as remote:
                 process.moved = self._swap(remote, memory, process, kind, areas)
