@@ -63,6 +63,7 @@
 #define NR_process_vm_writev 271
 #define NR_kcmp 272
 #define NR_seccomp 277
+#define NR_readlinkat 78
 #define NR_statx 291
 #define NR_io_pgetevents 292
 #define NR_pidfd_open 434

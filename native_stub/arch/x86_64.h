@@ -65,6 +65,7 @@
 #define NR_process_vm_writev 311
 #define NR_kcmp 312
 #define NR_seccomp 317
+#define NR_readlinkat 267
 #define NR_statx 332
 #define NR_io_pgetevents 333
 #define NR_pidfd_open 434

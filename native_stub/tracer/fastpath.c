@@ -368,16 +368,47 @@ static int has_privilege(uint64_t pid)
     return file.mode & (S_ISUID | S_ISGID) || syscall4(NR_getxattr, path, "security.capability", 0, 0) > 0;
 }
 
+static int is_same(const struct executed *one, const struct executed *other)
+{
+    if (one->size != other->size)
+        return 0;
+    for (uint64_t i = 0; i < one->size; i++)
+        if (one->paths[i] != other->paths[i])
+            return 0;
+    return 1;
+}
+
+/* The known program that a task has executed, or 0. */
+static const struct fastpath_program *find_program(struct fastpath *fastpath, uint64_t tid, struct arguments *arguments)
+{
+    struct executed executed;
+    long result = ANOTHER_KIND;
+    for (int kind = 0; kind < FASTPATH_KINDS && result == ANOTHER_KIND; kind++)
+        if (fastpath->blocks[kind])
+            result = read_executed(tid, (const struct takeover_block *)fastpath->blocks[kind], &executed, arguments);
+    for (uint64_t i = 0; !result && i < fastpath->program_count; i++)
+        if (is_same(&fastpath->programs[i].executed, &executed))
+            return &fastpath->programs[i];
+    return 0;
+}
+
 static int sees_exec(struct fastpath *fastpath, uint64_t tid)
 {
-    uint64_t former = 0, base;
+    uint64_t former = 0, base = 0;
     long result = ANOTHER_KIND;
     int kind = 0;
-    if (*mark_of(fastpath, tid) || (fastpath->asks_privilege && has_privilege(tid)))
+    if (*mark_of(fastpath, tid) & MARK_EXECS || (fastpath->asks_privilege && has_privilege(tid)))
         return 0;
     if (syscall4(NR_ptrace, PTRACE_GETEVENTMSG, tid, 0, &former) < 0)
         return 0;
     struct arguments *arguments = &fastpath->entries[fastpath->entry_count].arguments; /* of the next one */
+    const struct fastpath_program *program = fastpath->selects ? find_program(fastpath, tid, arguments) : 0;
+    if (fastpath->selects && !program)
+        return 0;
+    if (program && !program->is_on_clock) {
+        kind = FASTPATH_KINDS;
+        result = TAKEN_OVER;
+    }
     for (; kind < FASTPATH_KINDS; kind++) {
         if (fastpath->blocks[kind])
             result = take_over(tid, tid, (const struct takeover_block *)fastpath->blocks[kind], &base, arguments);
@@ -386,6 +417,7 @@ static int sees_exec(struct fastpath *fastpath, uint64_t tid)
     }
     if (result != TAKEN_OVER)
         return 0;
+    *mark_of(fastpath, tid) = kind == FASTPATH_KINDS ? MARK_SKIPPED : 0;
     record(fastpath, EVENT_EXEC, tid, former, base);
     fastpath->entries[fastpath->entry_count - 1].kind = kind;
     go_on(tid, 0);

@@ -11,6 +11,7 @@
 #define FASTPATH_ENTRIES 512
 #define FASTPATH_KINDS 2 /* of programs that a kernel runs */
 #define FASTPATH_BATCH 256
+#define FASTPATH_PROGRAMS 64
 #define CALL_NUMBERS 512
 #define MARKED_TASKS (1 << 22) /* PID_MAX_LIMIT, include/linux/threads.h */
 
@@ -28,11 +29,17 @@ enum fastpath_result { STOP, NEWS, NOTHING }; /* or a negative errno */
 #define EVENT_CHILD 64 /* of a start (spawn.h): it was seized */
 
 /* What the fastpath has seen to: the event (PTRACE_EVENT_FORK to _EXEC, 0 for an end, EVENT_CHILD) of task `tid`, and of a birth the
- * child and whether it is a thread, of an exec the former id, where the vDSO is, which of `blocks` it was given and the
- * arguments, of an end the status. When, by the host's CLOCK_MONOTONIC: the tracer hears of it later. */
+ * child and whether it is a thread, of an exec the former id, where the vDSO is, which of `blocks` it was given
+ * (FASTPATH_KINDS: none, as it is in real time) and the arguments, of an end the status. When, by the host's CLOCK_MONOTONIC: the tracer hears of it later. */
 struct fastpath_entry {
     uint64_t event, tid, what, base, kind, at_ns;
     struct arguments arguments;
+};
+
+/* A program of which it is known whether it is on the clock. */
+struct fastpath_program {
+    uint64_t is_on_clock;
+    struct executed executed;
 };
 
 /* What waitpid gave. */
@@ -47,6 +54,9 @@ struct fastpath {
     uint64_t watched[FASTPATH_TASKS]; /* tasks whose end is, and whose execs are news at once */
     uint64_t blocks[FASTPATH_KINDS]; /* what programs are taken over with (takeover.h), by their kind; others' execs are the tracer's */
     uint64_t asks_privilege; /* those of files that are set-user-ID or have capabilities are */
+    uint64_t selects;        /* `programs` says which are on the clock; others' execs are the tracer's */
+    uint64_t program_count;
+    struct fastpath_program programs[FASTPATH_PROGRAMS];
     uint64_t read_clock;     /* clock_gettime for all programs, in the tracer's process; 0: the tracer answers */
     uint64_t served;         /* bit per clock id that it answers */
     uint64_t lets_calls_go;  /* of tasks that stop at every system call those that are of no interest */

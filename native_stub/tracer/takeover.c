@@ -15,6 +15,7 @@
 #define O_RDWR 2
 #define O_CLOEXEC 02000000
 #define AT_NULL 0
+#define AT_EXECFN 31
 #define AT_SYSINFO_EHDR 33
 #define EIO 5
 
@@ -53,15 +54,15 @@ static uint64_t read_word(struct stack *stack, uint64_t address)
 }
 
 /* The stack holds argc, argv, NULL, envp, NULL, auxv (System V ABI, 3.4.1). Returns the address of the
- * value of AT_SYSINFO_EHDR, 0 if there is none. */
-static uint64_t find_vdso(struct stack *stack, uint64_t address)
+ * value of an entry of auxv, 0 if there is none. */
+static uint64_t find_entry(struct stack *stack, uint64_t address, uint64_t wanted)
 {
     uint64_t size = stack->word_size, key;
     address += size * (2 + read_word(stack, address));
     while (read_word(stack, address))
         address += size;
     for (address += size; (key = read_word(stack, address)) != AT_NULL; address += 2 * size)
-        if (key == AT_SYSINFO_EHDR)
+        if (key == wanted)
             return address + size;
     return 0;
 }
@@ -114,28 +115,71 @@ static void read_arguments(struct stack *stack, uint64_t address, struct argumen
         count -= !arguments->bytes[arguments->size++];
 }
 
+/* Opens a program's memory. Returns 0, ANOTHER_KIND where it is not of this block's, or a negative errno. */
+static long open_stack(struct stack *stack, long tid, long pid, const struct takeover_block *block,
+                       struct registers *registers)
+{
+    char path[PROCESS_PATH];
+    long result = get_registers(tid, registers);
+    if (result < 0)
+        return result;
+    if (MODE(*registers) != block->mode)
+        return ANOTHER_KIND;
+    stack->word_size = block->word_size;
+    stack->start = stack->end = 0;
+    process_path(path, pid, "/mem");
+    stack->memory = syscall4(NR_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC, 0);
+    return stack->memory < 0 ? stack->memory : 0;
+}
+
+static uint64_t length_of(const char *text, uint64_t most)
+{
+    uint64_t length = 0;
+    while (length < most && text[length])
+        length++;
+    return length;
+}
+
+/* Requires: the task is at its exec event. Returns 0 with both, ANOTHER_KIND, or a negative errno, also where the paths
+ * are too long. */
+long read_executed(long tid, const struct takeover_block *block, struct executed *executed, struct arguments *arguments)
+{
+    struct stack stack;
+    struct registers registers;
+    char path[PROCESS_PATH];
+
+    long result = open_stack(&stack, tid, tid, block, &registers);
+    if (result)
+        return result;
+    process_path(path, tid, "/exe");
+    long first = syscall4(NR_readlinkat, AT_FDCWD, path, executed->paths, EXECUTED_PATHS / 2), second = -EIO;
+    uint64_t entry = find_entry(&stack, registers.STACK_POINTER, AT_EXECFN);
+    if (first > 0 && first < EXECUTED_PATHS / 2 && entry) {
+        char *name = executed->paths + first + 1;
+        name[-1] = 0;
+        second = syscall4(NR_pread64, stack.memory, name, EXECUTED_PATHS / 2, read_word(&stack, entry));
+        uint64_t length = second > 0 ? length_of(name, second) : 0;
+        second = length && length < EXECUTED_PATHS / 2 ? 0 : -EIO;
+        executed->size = first + 1 + length;
+        read_arguments(&stack, registers.STACK_POINTER, arguments);
+    }
+    syscall1(NR_close, stack.memory);
+    return second;
+}
+
 /* `arguments` may be NULL. */
 __attribute__((visibility("default")))
 long take_over(long tid, long pid, const struct takeover_block *block, uint64_t *base, struct arguments *arguments)
 {
     struct stack stack;
     struct registers registers;
-    char path[PROCESS_PATH];
 
-    long result = get_registers(tid, &registers);
-    if (result < 0)
+    long result = open_stack(&stack, tid, pid, block, &registers);
+    if (result)
         return result;
-    if (MODE(registers) != block->mode)
-        return ANOTHER_KIND;
-    stack.word_size = block->word_size;
-    stack.start = stack.end = 0;
-    process_path(path, pid, "/mem");
-    stack.memory = syscall4(NR_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC, 0);
-    if (stack.memory < 0)
-        return stack.memory;
     if (arguments)
         read_arguments(&stack, registers.STACK_POINTER, arguments);
-    uint64_t slot = find_vdso(&stack, registers.STACK_POINTER);
+    uint64_t slot = find_entry(&stack, registers.STACK_POINTER, AT_SYSINFO_EHDR);
     *base = slot ? read_word(&stack, slot) : 0;
     result = NO_VDSO_FOUND;
     if (*base)

@@ -26,4 +26,13 @@ struct arguments {
     char bytes[128];
 };
 
+#define EXECUTED_PATHS 496
+
+/* How a program was executed: the path of the file that the kernel runs, a null byte, and the path that execve(2) was
+ * given. */
+struct executed {
+    uint64_t size;
+    char paths[EXECUTED_PATHS];
+};
+
 #endif

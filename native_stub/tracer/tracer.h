@@ -51,6 +51,8 @@ struct span { void *address; uint64_t size; }; /* struct iovec (process_vm_readv
 
 struct takeover_block;
 struct arguments;
+struct executed;
+long read_executed(long tid, const struct takeover_block *block, struct executed *executed, struct arguments *arguments);
 long take_over(long tid, long pid, const struct takeover_block *block, uint64_t *base, struct arguments *arguments);
 
 #endif

@@ -27,6 +27,7 @@ _SKIPPED, _EXECS = constant("MARK_SKIPPED"), constant("MARK_EXECS")
 _LIST, _TASKS = constant("FASTPATH_LIST"), constant("FASTPATH_TASKS")
 _STOP, _NEWS, _NOTHING = 0, constant("NEWS"), constant("NOTHING")
 _RECORDS = 1 << 14
+_PROGRAMS, _MAX_PATHS = constant("FASTPATH_PROGRAMS"), constant("EXECUTED_PATHS")
 _MAX_NS = 2**63 - 1
 
 
@@ -45,7 +46,7 @@ class Entry(NamedTuple):
     base: int
     """At an exec where the vDSO is, at a birth whether the child is a thread."""
     kind: int
-    """At an exec which of the blocks the program was given."""
+    """At an exec which of the blocks the program was given; KINDS: none, as it is in real time."""
     at_ns: int
     """When, by the host's CLOCK_MONOTONIC."""
     argv: bytes
@@ -148,6 +149,7 @@ class FastPath:
         self._pending_spawns = pending_spawns  # keeps it alive
         self._marks = mmap.mmap(-1, constant("MARKED_TASKS"))  # memory once it is written to
         self.structure.marks = ctypes.addressof(ctypes.c_char.from_buffer(self._marks))
+        self._known_programs: set[bytes] = set()
         self._special = _Tasks(self.structure, "special")
         self._watched = _Tasks(self.structure, "watched")
         self.spared: set[int] = set()
@@ -201,6 +203,24 @@ class FastPath:
         self._blocks = blocks  # keeps them alive
         addresses = [0 if one is None else ctypes.addressof(one.structure) for one in blocks]
         self.structure.blocks[:] = (*addresses, *[0] * (KINDS - len(blocks)))
+
+    def select_by(self, *, patterns: bool) -> None:
+        """Whether some programs are not on the clock; of none is it known which."""
+        self.structure.selects, self.structure.program_count = patterns, 0
+        self._known_programs.clear()
+
+    def know_program(self, paths: Sequence[str], *, is_on_clock: bool) -> None:
+        """Have it known of a program that was executed by these paths (`executed_paths`)."""
+        count = self.structure.program_count
+        key = b"\0".join(map(os.fsencode, paths))
+        if len(paths) != 2 or len(key) > _MAX_PATHS or key in self._known_programs:
+            return
+        if count < _PROGRAMS:
+            self._known_programs.add(key)
+            program = self.structure.programs[count]
+            program.is_on_clock, program.executed.size = is_on_clock, len(key)
+            ctypes.memmove(program.executed.paths, key, len(key))
+            self.structure.program_count = count + 1
 
     def answer_reads(self, read_clock: int, served: int) -> None:
         """Raw clock_gettime of these clock ids is answered by a function in this process.

@@ -340,14 +340,14 @@ class Loop:
 
     def _mark(self, process: Process, tid: int) -> None:
         """Tell the fast path what a task of a process is."""
-        sees_exec = process.has_own_filter
+        sees_exec = process.has_own_filter or process.is_engine
         self._fastpath.mark(tid, is_skipped=process.is_skipped, sees_exec=sees_exec)
 
     def _on_exec(self, task: Task, _stop: Stop) -> None:
         stopped, process, argv = Stopped(task.tid), task.process, procfs.argv(task.tid)
         was_in_real_time = process.is_in_real_time
         self._begin_program(task)
-        select(process)
+        self.shortcuts.know_program(process, select(process))
         self._mark(process, task.tid)
         if process.is_skipped:
             self.shortcuts.resume(task, stopped)

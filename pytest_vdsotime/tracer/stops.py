@@ -27,10 +27,11 @@ from pytest_vdsotime.arch import Abi
 from pytest_vdsotime.kernel import procfs, ptrace, wait
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
+from pytest_vdsotime.selection import Selection
 from pytest_vdsotime.tracer.call import CallRow
 from pytest_vdsotime.tracer.fastpath import KINDS, FastPath
 from pytest_vdsotime.tracer.state import ClockState, Process, Tables, Task, TaskState
-from pytest_vdsotime.tracer.takeover.exec import Takeover
+from pytest_vdsotime.tracer.takeover.exec import Takeover, set_aside
 from pytest_vdsotime.tracer.takeover.native import NativeObjects, ProgramAbi
 from pytest_vdsotime.tracer.waker import LOOK_AROUND, Waker
 from pytest_vdsotime.waits import CLOCKS_TO_SLEEP_BY, NEVER_NS, WAITS, Unit, WaitRow
@@ -323,10 +324,22 @@ class Shortcuts:
     """Of some process of any clock."""
     kinds: Sequence[ProgramAbi] = ()
     """Of the programs that the fast path takes over, as it names them."""
+    selection: Selection | None = None
+    """By which it does."""
 
     def was_at_exec(self, process: Process, kind: int, base: int) -> None:
-        """Note that the fast path has taken over a program, with its vDSO at `base`."""
-        self.takeover.was_at_exec(process, self.kinds[kind], base)
+        """Note that the fast path has taken over a program, with its vDSO at `base`.
+
+        Or that it has left it in real time.
+        """
+        set_aside(process, is_skipped=kind == KINDS)
+        if kind < KINDS:
+            self.takeover.was_at_exec(process, self.kinds[kind], base)
+
+    def know_program(self, process: Process, paths: Sequence[str]) -> None:
+        """Of a program that was executed by `paths` it is known whether it is on the clock."""
+        if paths and process.world.selection is self.selection:
+            self.fastpath.know_program(paths, is_on_clock=not process.is_skipped)
 
     def know_kinds(self) -> None:
         """After the first program of a kind was taken over."""
@@ -361,8 +374,10 @@ class Shortcuts:
         self.kinds, blocks = list(self.native.kinds)[:KINDS], []
         if len(worlds) == 1 and self.is_native and not self.needs_care:
             page = worlds[0].page
-            if worlds[0].selection.is_of_all:
-                blocks = [self.takeover.block(one, page) for one in self.kinds]
+            blocks = [self.takeover.block(one, page) for one in self.kinds]
+            if self.selection is not worlds[0].selection:
+                self.selection = worlds[0].selection
+                self.fastpath.select_by(patterns=not self.selection.is_of_all)
             if not worlds[0].stops_at_calls:
                 reader = page.reader(kind.arch.name, kind.fake, kind.host)
             ahead_ns = _ahead_ns(worlds[0])

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -68,13 +68,24 @@ def _find_sysinfo_ehdr(memory: ProcessMemory, stack_pointer: int, word: str) -> 
     raise UnsupportedProgram("its initial stack has no auxiliary vector")
 
 
-def select(process: Process) -> None:
-    """At an exec, decide whether the new program is on the clock."""
-    world, is_skipped = process.world, False
+def select(process: Process) -> Sequence[str]:
+    """At an exec, decide whether the new program is on the clock.
+
+    Return by which paths of it, if that holds for each execution by these.
+    """
+    selection, is_skipped, paths = process.world.selection, False, list[str]()
     if process.is_engine and not procfs.is_in_other_root(process.pid):
         is_skipped = True
-    elif not world.selection.is_of_all:
-        is_skipped = not world.selection.has(procfs.executed_paths(process.pid))
+    elif not selection.is_of_all:
+        paths = procfs.executed_paths(process.pid)
+        is_skipped = not selection.has(paths)
+    set_aside(process, is_skipped=is_skipped)
+    return paths
+
+
+def set_aside(process: Process, *, is_skipped: bool) -> None:
+    """Have a program be in real time, or on the clock."""
+    world = process.world
     if is_skipped != process.is_skipped:
         process.is_skipped = is_skipped
         before, now = world.processes, world.skipped
