@@ -461,14 +461,6 @@ def test_one_that_is_stopped(build: Builder) -> None:
         assert tell(program, "r") == "ok\n"
 
 
-def test_one_under_a_filter() -> None:
-    with started(sys.executable, "-c", FILTER) as program, FrozenClock() as clock:
-        tell(program, "")
-        with left_alone(program), pytest.raises(UnsupportedProgram, match="seccomp"):
-            clock.attach(program.pid)
-        assert abs(int(tell(program, "")) - time.time()) < 60
-
-
 def test_one_that_may_not_map_memory() -> None:
     with started(sys.executable, "-c", LIMIT) as program, FrozenClock(1000) as clock:
         with left_alone(program), pytest.raises(UnsupportedProgram):

@@ -67,8 +67,6 @@ class Attaching:
             raise ClockClosed("the clock is closed")
         if any(process.pid in world.everyone for world in self.tables.worlds):
             raise ValueError(f"process {process.pid} is on a clock already")
-        if procfs.has_filter(process.pid):
-            raise UnsupportedProgram(_because(process, _FILTERED))
         world.processes[process.pid] = process
         process.attempt = process
         _, parent = procfs.stat_fields(process.pid) or ("", 0)
@@ -81,8 +79,7 @@ class Attaching:
                 self._stop_at_rest(process, stops)
                 while self._seize_all(process):
                     self._stop_at_rest(process, stops)
-                if any(procfs.has_filter(tid) for tid in stops):
-                    raise UnsupportedProgram(_FILTERED)
+                process.has_own_filter = any(procfs.has_filter(tid) for tid in stops)
                 self._recall(process, stops)
                 _know_time_namespace(process, stops)
                 if process.moved is None and not process.mapped:
@@ -380,16 +377,6 @@ def _know_time_namespace(process: Process, tids: Iterable[int]) -> None:
                 "start it on the clock instead"
             )
         process.time_offsets = offsets
-
-
-_FILTERED = (
-    "it is under a seccomp filter, which decides what is called inside it; "
-    "start it on the clock instead"
-)
-
-
-def _because(process: Process, reason: object) -> str:
-    return f"attaching to {process.describe()} failed: {reason}"
 
 
 def words_of(process: Process, children: Sequence[int]) -> str:

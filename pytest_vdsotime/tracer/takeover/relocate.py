@@ -7,9 +7,11 @@ goes on to call the moved one.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -86,8 +88,11 @@ class Moving:
                     "clock and then let go"
                 )
             self._step_out(stops, host, [range(base, base + host.size)])
-            with self._calling(stops, tid, base + host.syscall_offset, arch) as remote:
-                process.moved = self._swap(remote, memory, process, kind, areas)
+            with _unfiltered(tid) as obstacle:
+                if obstacle:
+                    raise UnsupportedProgram(obstacle)
+                with self._calling(stops, tid, base + host.syscall_offset, arch) as remote:
+                    process.moved = self._swap(remote, memory, process, kind, areas)
         moved = process.moved
         process.host, process.vdso = host, base + moved.way
         _shift(stops, arch, range(base, base + host.size), moved.way)
@@ -189,8 +194,8 @@ class Moving:
             if moved is None:
                 self._lead_through(process, memory, stops)
                 return
-            with _unfiltered(tid) as is_unfiltered:
-                if in_use or not is_unfiltered:
+            with _unfiltered(tid) as obstacle:
+                if in_use or obstacle:
                     functions = _functions(host, process.vdso)
                     memory.write(moved.base, _autojump(host.image, functions, arch))
                     return
@@ -328,20 +333,36 @@ def _serves_others(stopped: Stopped, registers: Any, host: HostVdso, code: Seque
 
 
 @contextmanager
-def _unfiltered(tid: int) -> Iterator[bool]:
-    """Whether a thread can make system calls whatever its own filters decide, inside it."""
+def _unfiltered(tid: int) -> Iterator[str]:
+    """Have a thread make system calls whatever its own filters decide; yield why it cannot, or "".
+
+    (PTRACE_O_SUSPEND_SECCOMP, ptrace(2); check_ptrace_options, kernel/ptrace.c.)
+    """
     if not procfs.has_filter(tid):
-        yield True
+        yield ""
         return
     try:
         Stopped(tid).suspend_seccomp(True)
     except ProcessLookupError:
         raise
-    except OSError:
-        yield False
+    except OSError as error:
+        yield f"it is under a seccomp filter, which the tracer may not suspend: {_missing(error)}"
         return
-    yield True
-    Stopped(tid).suspend_seccomp(False)
+    try:
+        yield ""
+    finally:
+        Stopped(tid).suspend_seccomp(False)
+
+
+def _missing(error: OSError) -> str:
+    if error.errno == errno.EINVAL:
+        return "the kernel lacks CONFIG_CHECKPOINT_RESTORE; start the program on the clock instead"
+    if procfs.has_filter(threading.get_native_id()):
+        return (
+            "the test process is under one itself; start the program on the clock instead, or run "
+            "the tests outside of that sandbox"
+        )
+    return "that takes CAP_SYS_ADMIN; run the tests as root, or start the program on the clock"
 
 
 def _caller(stops: Mapping[int, Stop], kinds: Sequence[StopKind]) -> int:
