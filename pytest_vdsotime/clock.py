@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from types import EllipsisType
 
+    from pytest_vdsotime.control.server import ControlServer
     from pytest_vdsotime.popen import Command, File, FrozenPopen, PopenKeywords, Word
     from pytest_vdsotime.processes import AttachedProcess, PendingWait, TracedProcess
     from pytest_vdsotime.tracer.thread import Tracer
@@ -260,6 +261,22 @@ class FrozenClock:
         """
         return AsyncVerbs(self.session)
 
+    def serve(self, address: str | None = None) -> ControlServer:
+        """Serve the clock over HTTP, as ``vdsotime --control`` does, for tests in any language.
+
+        ``unix:PATH``, ``127.0.0.1:PORT`` (0: any free one), or by default a Unix socket in a
+        directory of its own. The returned server is a context manager, with `close`, and ends with
+        the clock; its `environ` are the variables by which programs and ``vdsotime ctl`` find it::
+
+            with clock.serve() as server:
+                clock.run(["go", "test", "./..."], env={**os.environ, **server.environ})
+
+        Raises ValueError and OSError for an address that cannot be, ClockClosed.
+        """
+        from pytest_vdsotime.control.server import ControlServer
+
+        return ControlServer.serve(self.session, address)
+
     # --- programs --------------------------------------------------------------------------------
 
     @property
@@ -268,7 +285,9 @@ class FrozenClock:
 
         Each has `pid`, `ppid`, `argv` and `has_read_clock` ("did it take effect?").
         """
-        return self.session.processes()
+        found = self.session.processes()
+        self.session.raise_news()
+        return found
 
     def attach(self, pid: int, *, children: bool = False) -> AttachedProcess:
         """Take over a running process, all its threads and what they start from now on.

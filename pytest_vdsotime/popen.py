@@ -86,7 +86,7 @@ class FrozenPopen(Popen[AnyStr]):
         self._is_engine = is_engine
         with Short():
             super().__init__(*args, **keywords)
-        session.add(self)
+        session.programs.add(self)
         if self._exited is not None:
             self._exited.then(partial(session.programs.has_ended, self))
         try:

@@ -288,6 +288,8 @@ class ClockSession:
         self._is_closed = False
         self._closed = "closed"
         """And since when, where that is known."""
+        self.addresses: set[str] = set()
+        """Where it is served: programs that ask there are not waited for."""
         self.moves = 0
         """How often the test has moved it."""
         self._python = None
@@ -347,6 +349,11 @@ class ClockSession:
                 raise
         self.raise_news()
         return found
+
+    def ask(self, verb: Verb[T]) -> T | None:
+        """As `perform`, for whom the test's news are not, and without a word on the terminal."""
+        with self.asking(verb) as asked:
+            return None if asked is None else asked.answer.result()
 
     @contextmanager
     def asking(self, verb: Verb[T]) -> Iterator[Asked[T] | None]:
@@ -409,16 +416,12 @@ class ClockSession:
                     grace_ns=options.grace_ns,
                     jump_after_ns=options.jump_after_ns,
                     stride_ns=options.stride_ns,
-                    network=Network(patience_ns=options.patience_ns),
+                    network=Network(patience_ns=options.patience_ns, control=self.addresses),
                     selection=Selection(options.only, options.skip),
                 )
                 tracer.call(lambda loop: loop.clocks.add(world))
                 self._tracer, self._world = tracer, world
             return tracer, self._world
-
-    def add(self, program: Program) -> None:
-        """Have `program` end with the clock."""
-        self.programs.add(program)
 
     def leave_untraced(self, program: Program, reason: str) -> None:
         """Warn that `program` runs in real time, untouched; it ends with the clock like others."""
@@ -428,7 +431,7 @@ class ClockSession:
         )
 
     def processes(self) -> list[TracedProcess]:
-        """Return the processes on this clock that are alive, by pid."""
+        """Return the processes of this clock that are alive, by pid."""
         self.check_open()
         world = self._world
         if world is None:
@@ -438,7 +441,6 @@ class ClockSession:
         self.asks()
         found = self._tracer.call(lambda _loop: [*world.everyone.values()])
         snapshots = [snapshot(process) for process in found if process.launch is None]
-        self.raise_news()
         return sorted((one for one in snapshots if one), key=lambda one: one.pid)
 
     def attach(self, pid: int, *, children: bool) -> AttachedProcess:

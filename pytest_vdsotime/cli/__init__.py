@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from pytest_vdsotime import __version__
 from pytest_vdsotime.availability import known_obstacle
@@ -16,21 +16,43 @@ from pytest_vdsotime.cli.become import EXIT_OWN_ERROR, EXIT_USAGE, become, fail,
 from pytest_vdsotime.errors import TracingUnavailable
 from pytest_vdsotime.options import PARAMETERS, Parameter, validate_options
 
+if TYPE_CHECKING:
+    from pytest_vdsotime.control.address import Served
+
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command with `arguments`, by default those of the process. Never returns."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    options = _parse(arguments)
+    given = sys.argv[1:] if arguments is None else [*arguments]
+    if given[:1] == ["ctl"]:
+        from pytest_vdsotime.cli.ctl import ctl
+
+        sys.exit(ctl(given[1:]))
+    options = _parse(given)
     if options.check:
         from pytest_vdsotime.cli.check import check
 
         sys.exit(check())
     trace = None if options.trace is None else open_trace(options.trace)
+    served = None if options.control is None else _serve(options.control)
     try:
-        become(options.command, options.parameters, trace)
+        become(options.command, options.parameters, trace, served)
     except (TracingUnavailable, OSError, subprocess.SubprocessError) as error:
+        if served is not None:
+            served.remove()
         fail(EXIT_OWN_ERROR, str(error))
+
+
+def _serve(text: str) -> Served:
+    from pytest_vdsotime.control.address import Address, Served
+
+    try:
+        return Served.at(Address.parse(text))
+    except ValueError as error:
+        fail(EXIT_USAGE, f"--control: {error}; try vdsotime --help")
+    except OSError as error:
+        fail(EXIT_USAGE, f"--control {text}: {error.strerror}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -52,8 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     parameters = [one for one in PARAMETERS if one.flag]
     parser = _Parser(
         prog="vdsotime",
-        usage=f"%(prog)s {' '.join(one.usage for one in parameters)} [--trace FILE] [--] "
-        "COMMAND [ARG...]\n"
+        usage=f"%(prog)s {' '.join(one.usage for one in parameters)} [--trace FILE] "
+        "[--control ADDRESS] [--] COMMAND [ARG...]\n"
+        "       %(prog)s ctl VERB ...\n"
         "       %(prog)s --check\n"
         "       %(prog)s --version",
         description="Run COMMAND, and all that it starts, with a clock of its own.",
@@ -71,6 +94,12 @@ def _parser() -> argparse.ArgumentParser:
         help="write what happened to FILE, as Trace Event JSON, which opens in Perfetto "
         "(ui.perfetto.dev) and chrome://tracing; it is complete a moment after the last program "
         "has ended, and locked (flock) until then",
+    )
+    parser.add_argument(
+        "--control",
+        metavar="ADDRESS",
+        help="serve the clock over HTTP at unix:PATH or 127.0.0.1:PORT (0: any free one), which "
+        "COMMAND finds in VDSOTIME_CONTROL, for vdsotime ctl and for any language",
     )
     parser.add_argument(
         "--version",
@@ -110,11 +139,9 @@ def _spelled_out(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> l
     return found
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _parser()
-    options = parser.parse_args(
-        _spelled_out(parser, sys.argv[1:] if arguments is None else arguments)
-    )
+    options = parser.parse_args(_spelled_out(parser, arguments))
     if options.command[:1] == ["--"]:
         del options.command[0]
     if options.check:

@@ -32,6 +32,7 @@ from pytest_vdsotime.abi import constant
 from pytest_vdsotime.errors import TracingUnavailable
 
 if TYPE_CHECKING:
+    from pytest_vdsotime.control.address import Served
     from pytest_vdsotime.kernel.spawn import Spawn
     from pytest_vdsotime.tracer.state import ClockState
     from pytest_vdsotime.tracer.thread import Tracer
@@ -63,12 +64,20 @@ def open_trace(path: str) -> int:
     return file
 
 
-def become(command: list[str], parameters: Mapping[str, Any], trace: int | None) -> NoReturn:
-    """Execute `command` in this process, traced by another. Raises TracingUnavailable, OSError."""
+def become(
+    command: list[str], parameters: Mapping[str, Any], trace: int | None, served: Served | None
+) -> NoReturn:
+    """Execute `command` in this process, traced by another. Raises TracingUnavailable, OSError.
+
+    `trace`: the file to write one to; `served`: where the clock is.
+    """
     from pytest_vdsotime.spawning import NO_PIPES, candidates_of, closing_fds, ignored_privilege
 
     _fill_standard_streams()
     environment = _own_environment()
+    if served is not None:
+        for name, value in served.environ.items():
+            environment[os.fsencode(name)] = os.fsencode(value)
     candidates = candidates_of(command[0], environment)
     privilege = ignored_privilege(command[0], environment, None)
     if privilege is not None:
@@ -76,9 +85,11 @@ def become(command: list[str], parameters: Mapping[str, Any], trace: int | None)
             f"{command[0]} runs in real time: "
             f"it is {privilege}, which the kernel ignores for traced programs; run it as root"
         )
+        if served is not None:
+            served.remove()
         _restore_signals()
         os.execvpe(command[0], command, environment)
-    spawn, tracer_pid, code, say_go = _start_tracer(command, parameters, trace)
+    spawn, tracer_pid, code, say_go = _start_tracer(command, parameters, trace, served)
     _rehearse(command, environment)
     # Where Yama lets only ancestors trace; elsewhere it is EINVAL (prctl(2)).
     _libc().prctl(constant("PR_SET_PTRACER"), tracer_pid, 0, 0, 0)
@@ -162,7 +173,7 @@ def _reap(pid: int) -> None:
 
 
 def _start_tracer(
-    command: list[str], parameters: Mapping[str, Any], trace: int | None
+    command: list[str], parameters: Mapping[str, Any], trace: int | None, served: Served | None
 ) -> tuple[Spawn, int, bytes, int]:
     """Fork the tracer.
 
@@ -185,11 +196,13 @@ def _start_tracer(
         try:
             os.setsid()
             if os.fork() == 0:
-                _close_all_but({2, is_ready, go, trace})
+                listener = None if served is None else served.listener.fileno()
+                _close_all_but({2, is_ready, go, trace, listener})
+                more = program, spawn, command, parameters, is_ready, go, served
                 if trace is None:
-                    _trace(program, spawn, command, parameters, is_ready, go)
+                    _trace(*more)
                 else:
-                    _trace_to(trace, command, program, spawn, command, parameters, is_ready, go)
+                    _trace_to(trace, command, *more)
         finally:
             os._exit(0)
     _reap(intermediate)
@@ -240,6 +253,7 @@ def _trace(
     parameters: Mapping[str, Any],
     is_ready: int,
     go: int,
+    served: Served | None,
 ) -> None:
     """Trace process `program` until nothing is left of it and of what it started.
 
@@ -250,9 +264,14 @@ def _trace(
 
     pidfd = os.pidfd_open(program)
     os.chdir("/")
+    server = None
     try:
         session = ClockSession(validate_options(**parameters))
         tracer, world = session.start_tracing()
+        if served is not None:
+            from pytest_vdsotime.control.server import ControlServer
+
+            server = ControlServer(session, served)
     except TracingUnavailable as error:
         os.write(is_ready, f"unavailable\0{error.reason}\0{error.remedy}".encode())
         return
@@ -264,14 +283,17 @@ def _trace(
     code = tracer.load().calls.filters[world.follows].hex().encode()
     os.write(is_ready, b"ready\0%d\0%b" % (os.getpid(), code))
     os.close(is_ready)
-    if os.read(go, 1) == b"" or os.read(go, 1) or _has_ended(pidfd):
-        return  # vdsotime has ended before it could wait
     try:
+        if os.read(go, 1) == b"" or os.read(go, 1) or _has_ended(pidfd):
+            return  # vdsotime has ended before it could wait
         _follow(program, spawn, command, tracer, world)
     except Exception as error:
         complain(str(error))
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)  # it may be waiting for us
         return
+    finally:
+        if server is not None:
+            server.close()
     session.close()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -155,6 +155,8 @@ class Network:
     """How long a peer off the clock may take to answer."""
     peers: dict[int, Peer] = field(default_factory=dict)
     """Of connections and pipes that programs may wait for, by inode number."""
+    control: Container[str] = ()
+    """Where programs ask for the clock itself (pytest_vdsotime/control)."""
     most_peers: int = 1000
     """So many more are looked at: most have ended."""
     names: dict[int, SocketName] = field(default_factory=dict)

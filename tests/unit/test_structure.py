@@ -31,6 +31,7 @@ ROWS = (
     ("other_starts",),
     ("child_waits", "forked_starts"),
     ("aio",),
+    ("control",),
     ("popen", "verbs"),
     ("session",),
     ("progress", "report"),
@@ -56,7 +57,7 @@ ROWS = (
     ("elf", "errors", "faults", "future", "importing", "standard", "terminal"),
 )
 #: Folders that are one room each; the tracer's own rooms have rows.
-FOLDERS = ("arch", "cli", "kernel", "report", "tracer.calls", "tracer.takeover")
+FOLDERS = ("arch", "cli", "control", "kernel", "report", "tracer.calls", "tracer.takeover")
 
 SHORT, SHALLOW, LONG = 60, 100, 650  # lines
 #: Why a module is short, or has less than SHALLOW lines and one importer.
@@ -67,6 +68,7 @@ SMALL = {
     "arch.aarch64": "an architecture",
     "arch.i386": "an architecture",
     "arch.x86_64": "an architecture",
+    "control": "says what the folder is",
     "faults": "a seam",
     "kernel": "says what the folder is",
     "kernel.signals": "one system call",

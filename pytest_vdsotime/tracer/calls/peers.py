@@ -84,7 +84,7 @@ def connect(request: Request) -> Answer:
     with suppress(Refused, NotThere):
         name = request.read(address, min(size, _MAX_ADDRESS))
     inode = procfs.socket_inode(request.task.tid, descriptor)
-    if inode is not None:
+    if inode is not None and not _is_control(world, name):
         _note(world, inode, Peer(request.process.pid, descriptor, *_named(name)))
     return None
 
@@ -102,6 +102,17 @@ def _named(address: bytes) -> tuple[tuple[str, int] | None, str]:
         name = address[2:].split(b"\0")[0] or address[2:].replace(b"\0", b"@", 1)
         return None, os.fsdecode(name)
     return None, "its peer"
+
+
+def _is_control(world: ClockState, address: bytes) -> bool:
+    """Whether the clock itself is served there."""
+    if not world.network.control:
+        return False
+    if int.from_bytes(address[:2], sys.byteorder) == socket.AF_UNIX:
+        path = os.fsdecode(address[2:].partition(b"\0")[0])
+        return f"unix:{path}" in world.network.control
+    endpoint, words = _named(address)
+    return endpoint is not None and words in world.network.control
 
 
 def _note(world: ClockState, number: int, peer: Peer) -> None:

@@ -1,0 +1,165 @@
+"""``vdsotime ctl``: moves the clock of a running ``vdsotime --control``, from a shell."""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import re
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from pytest_vdsotime.cli.become import EXIT_USAGE, complain
+from pytest_vdsotime.control.address import ADDRESS_VARIABLE, TOKEN_VARIABLE, Address
+
+EXIT_FAILED, EXIT_NOT_SETTLED, EXIT_NOBODY_THERE = 1, 3, 4
+_EXITS = {
+    http.client.BAD_REQUEST: EXIT_USAGE,
+    http.client.CONFLICT: EXIT_NOT_SETTLED,
+    http.client.GONE: EXIT_NOBODY_THERE,
+}
+#: Verbs, what they ask for, and what they do.
+_VERBS = {
+    "now": ("GET /clock", "say what the clock reads"),
+    "advance": ("POST /advance", "time passes by SPAN"),
+    "jump": ("POST /jump", "the machine has slept for SPAN"),
+    "next": ("POST /advance_to_next", "on to the earliest deadline"),
+    "move-to": ("POST /move_to", "set the wall clock to WHEN"),
+    "rate": ("POST /rate", "the wall clock goes at R seconds per real second"),
+    "settle": ("POST /settle", "wait until every thread is blocked"),
+    "waits": ("GET /waits", "say what threads wait for, the soonest first"),
+    "ps": ("GET /processes", "say which processes are alive"),
+    "describe": ("GET /describe", "say all that in words"),
+}
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        message = re.sub(r"^argument ", "", message)
+        complain(f"ctl: {message}; try vdsotime ctl --help")
+        sys.exit(EXIT_USAGE)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="vdsotime ctl",
+        description="Move the clock of a running vdsotime --control.",
+        epilog="Exit status: 0 done, 1 failed, 2 bad usage, 3 the programs did not settle, 4 "
+        "nobody is there.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--control", metavar="ADDRESS", help=f"where; default: {ADDRESS_VARIABLE} says it"
+    )
+    parser.add_argument("--json", action="store_true", help="say the answer as JSON")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, (_, words) in _VERBS.items():
+        verb = verbs.add_parser(name, help=words, description=words, allow_abbrev=False)
+        if name in ("advance", "jump"):
+            verb.add_argument("span", metavar="SPAN", help="seconds, or such as 1h30m, '2 days'")
+        if name == "advance":
+            verb.add_argument("--stride", metavar="SPAN", help="in strides of so much")
+        if name in ("advance", "jump", "settle"):
+            verb.add_argument("--timeout", metavar="S", type=float, help="real seconds to settle")
+        if name == "move-to":
+            verb.add_argument("when", metavar="WHEN", help="as that of vdsotime --at")
+        if name == "rate":
+            verb.add_argument("rate", metavar="R", type=float, help="0 stands still, 1 ticks")
+    return parser
+
+
+def ctl(arguments: Sequence[str]) -> int:
+    """Run the command with `arguments`; return its exit status."""
+    words = [*arguments]
+    # A span back in time is no option.
+    if words and re.match(r"-[\d.]", words[-1]) and "--" not in words:
+        words.insert(-1, "--")
+    parser = _parser()
+    given = parser.parse_args(words)
+    text = given.control or os.environ.get(ADDRESS_VARIABLE)
+    if not text:
+        parser.error(f"which clock? --control ADDRESS or {ADDRESS_VARIABLE} says it")
+    try:
+        address = Address.parse(text)
+    except ValueError as error:
+        parser.error(f"--control: {error}")
+    method, path = _VERBS[given.verb][0].split()
+    try:
+        status, answer = _ask(address, method, path, _body(given))
+    except (ConnectionError, FileNotFoundError, http.client.HTTPException) as error:
+        complain(f"ctl: nobody is there, at {address}: {getattr(error, 'strerror', None) or error}")
+        return EXIT_NOBODY_THERE
+    except OSError as error:
+        complain(f"ctl: {address}: {error.strerror or error}")
+        return EXIT_FAILED
+    if status != http.client.OK:
+        found = json.loads(answer)
+        complain(f"ctl: {found['message']}")
+        return _EXITS.get(http.HTTPStatus(status), EXIT_FAILED)
+    _say(given, answer)
+    return 0
+
+
+def _body(given: argparse.Namespace) -> dict[str, Any]:
+    body = {
+        name: value
+        for name in ("when", "rate", "timeout")
+        if (value := getattr(given, name, None)) is not None
+    }
+    if (span := getattr(given, "span", None)) is not None:
+        body |= {"seconds": float(span)} if _NUMBER.fullmatch(span) else {"span": span}
+    if (stride := getattr(given, "stride", None)) is not None:
+        body["stride"] = float(stride) if _NUMBER.fullmatch(stride) else stride
+    return body
+
+
+class _Connection(http.client.HTTPConnection):
+    """To the one or the other kind of address."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(address.host or "localhost", address.port or None)
+        self._path = address.path
+
+    def connect(self) -> None:
+        if not self._path:
+            super().connect()
+            return
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self._path)
+
+
+def _ask(address: Address, method: str, path: str, body: dict[str, Any]) -> tuple[int, str]:
+    token = os.environ.get(TOKEN_VARIABLE)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    connection = _Connection(address)
+    try:
+        connection.request(method, path, json.dumps(body) if method == "POST" else None, headers)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+def _say(given: argparse.Namespace, answer: str) -> None:
+    if given.json or given.verb == "describe":
+        print(answer, end="")
+        return
+    found = json.loads(answer)
+    if given.verb == "waits":
+        for one in found:
+            print(
+                f"{one['remaining']:.12g} s: {one['command']} (pid {one['pid']}) in "
+                f"{one['syscall']} by {one['clock']}"
+            )
+    elif given.verb == "ps":
+        for one in found:
+            where = "" if one["is_on_clock"] else " (in real time)"
+            print(f"{one['pid']} {' '.join(one['argv'])}{where}")
+    else:
+        print(found["now"])
+        if not found.get("moved", True):
+            complain("ctl: nothing waits for a deadline")

@@ -1,0 +1,1 @@
+"""The clock over HTTP, for whatever language a test is written in."""

@@ -1,0 +1,140 @@
+"""Where a clock is served, and how it is found: by both ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import socket
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+ADDRESS_VARIABLE, TOKEN_VARIABLE = "VDSOTIME_CONTROL", "VDSOTIME_TOKEN"
+FORMS = "unix:PATH or 127.0.0.1:PORT"
+_BACKLOG = 512
+_MAX_UNIX_PATH = 107  # sizeof(sun_path) - 1, unix(7)
+_LOOPBACK: Final = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a clock is served."""
+
+    path: str = ""
+    """Of a Unix socket; "" for TCP."""
+    host: str = ""
+    port: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Return what a text stands for. Raises ValueError, saying what can be written there."""
+        kind, colon, rest = text.partition(":")
+        if colon and kind == "unix":
+            path = os.path.abspath(rest)
+            if not rest or "\0" in rest:
+                raise ValueError(f"{text!r} names no socket; it is {FORMS}")
+            if len(os.fsencode(path)) > _MAX_UNIX_PATH:
+                raise ValueError(
+                    f"{path!r} is longer than the {_MAX_UNIX_PATH} bytes of a Unix socket's path"
+                )
+            return cls(path=path)
+        host, colon, number = text.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not colon or not number.isascii() or not number.isdecimal() or int(number) > 65535:
+            raise ValueError(f"{text!r} is not {FORMS}")
+        if host not in _LOOPBACK:
+            raise ValueError(
+                f"{text!r} is not on this machine's loopback: it is {FORMS}, 0 for any free port"
+            )
+        return cls(host=host, port=int(number))
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def listen(address: Address) -> tuple[Address, socket.socket]:
+    """Return the address, with its port, and a socket that listens there.
+
+    A Unix socket that nobody serves any more is replaced. Raises OSError, also where the path or
+    the port is in use.
+    """
+    if address.path:
+        return address, _listen_at(address.path)
+    listener = socket.socket(_LOOPBACK[address.host])
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address.host, address.port))
+        listener.listen(_BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return Address(host=address.host, port=listener.getsockname()[1]), listener
+
+
+def _listen_at(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        for _ in range(2):
+            # fchmod(2) of a socket is not of its file: nobody else may connect before chmod(2).
+            mask = os.umask(0o177)
+            try:
+                listener.bind(path)
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                _remove_stale(path)
+            finally:
+                os.umask(mask)
+        else:
+            raise FileExistsError(errno.EADDRINUSE, "it is in use", path)
+        listener.listen(_BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _remove_stale(path: str) -> None:
+    """Remove the socket of a server that has been killed. Raises FileExistsError for another."""
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise FileExistsError(errno.EEXIST, "it exists, and is no socket", path)
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        else:
+            raise FileExistsError(errno.EADDRINUSE, "another clock is served there", path)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """An address that is listened at, and what clients are told of it."""
+
+    address: Address
+    listener: socket.socket
+    token: str
+
+    @classmethod
+    def at(cls, address: Address) -> Served:
+        """Listen at an address, with a token for TCP. Raises OSError as `listen`."""
+        address, listener = listen(address)
+        return cls(address, listener, "" if address.path else secrets.token_urlsafe(24))
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The variables by which clients find it."""
+        found = {ADDRESS_VARIABLE: str(self.address)}
+        return {**found, TOKEN_VARIABLE: self.token} if self.token else found
+
+    def remove(self) -> None:
+        """Close the listener, and remove its file. Idempotent."""
+        self.listener.close()
+        if self.address.path:
+            with suppress(FileNotFoundError):
+                os.unlink(self.address.path)

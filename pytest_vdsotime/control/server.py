@@ -1,0 +1,299 @@
+"""ControlServer: HTTP/1.1 with JSON on a Unix socket of its owner's alone, or on loopback TCP.
+
+TCP takes a token. Each connection has a thread, which asks the tracer as a test's thread does: a
+slow client holds up nobody, and a request whose client has gone ends all the same.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from pytest_vdsotime.control.address import FORMS, TOKEN_VARIABLE, Address, Served
+from pytest_vdsotime.control.requests import BY_PATH, REQUESTS, BadRequest, Request, members_of
+from pytest_vdsotime.errors import ClockClosed, NotSettled, VdsoTimeError
+from pytest_vdsotime.session import ClockSession
+
+_MAX_BODY = 64 * 1024
+_MAX_CONNECTIONS = 2000
+_IDLE_S = 60.0
+_CLOSING_S = 10.0
+_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class ControlServer:
+    """A clock that is served over HTTP, by `FrozenClock.serve` or ``vdsotime --control``.
+
+    As a context manager, or until `close` or the clock's end.
+    """
+
+    def __init__(self, session: ClockSession, served: Served, directory: str = "") -> None:
+        """Serve where `served` listens; `directory` is one to remove with it."""
+        self._session = session
+        self._served = served
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._open: dict[threading.Thread, socket.socket] = {}
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._accept, name="vdsotime-control", daemon=True)
+        session.addresses.add(self.address)
+        self._thread.start()
+
+    @classmethod
+    def serve(cls, session: ClockSession, address: str | None) -> ControlServer:
+        """Serve a clock, by default on a Unix socket in a directory of its own.
+
+        Raises TypeError, ValueError, OSError, ClockClosed.
+        """
+        session.check_open()
+        directory = ""
+        if address is None:
+            directory = tempfile.mkdtemp(prefix="vdsotime-")
+            address = f"unix:{directory}/control"
+        elif not isinstance(address, str):
+            raise TypeError(f"the address is {FORMS}, not {address!r}")
+        try:
+            server = cls(session, Served.at(Address.parse(address)), directory)
+        except BaseException:
+            if directory:
+                os.rmdir(directory)
+            raise
+        session.lookouts.append(server)
+        return server
+
+    @property
+    def address(self) -> str:
+        """Where: ``unix:PATH`` or ``127.0.0.1:PORT``."""
+        return str(self._served.address)
+
+    @property
+    def token(self) -> str:
+        """What requests over TCP must bring; "" on a Unix socket."""
+        return self._served.token
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The variables by which programs and ``vdsotime ctl`` find it."""
+        return self._served.environ
+
+    def __enter__(self) -> ControlServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it, and remove its socket; requests under way are answered first. Idempotent."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        with suppress(OSError):
+            self._served.listener.shutdown(socket.SHUT_RDWR)  # ends accept(2)
+        self._thread.join()
+        self._served.remove()
+        if self._directory:
+            shutil.rmtree(self._directory, ignore_errors=True)
+        with self._lock:
+            left = dict(self._open)
+        for connection in left.values():
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RD)  # no further request
+        for thread in left:
+            if thread is not threading.current_thread():
+                thread.join(_CLOSING_S)
+
+    # As what the clock looks after (session.Lookout)
+
+    def look(self) -> Iterable[str]:
+        """Nothing that a warning is to say."""
+        return ()
+
+    def end(self) -> None:
+        """Nothing is left: `close` was called before."""
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._served.listener.accept()
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                if self._is_closed or error.errno not in (errno.EMFILE, errno.ENFILE):
+                    return
+                threading.Event().wait(0.05)  # until some connection has ended
+                continue
+            thread = threading.Thread(
+                target=self._serve, args=(connection,), name="vdsotime-request", daemon=True
+            )
+            with self._lock:
+                is_welcome = not self._is_closed and len(self._open) < _MAX_CONNECTIONS
+                if is_welcome:
+                    self._open[thread] = connection
+            if not is_welcome:
+                connection.close()
+                continue
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with connection, suppress(OSError):  # the client has gone
+                _Handler(connection, self._session, self.token)
+        finally:
+            with self._lock:
+                del self._open[threading.current_thread()]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection, with one request after the other."""
+
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "vdsotime", ""
+    timeout = _IDLE_S
+
+    def __init__(self, connection: socket.socket, session: ClockSession, token: str) -> None:
+        self._session = session
+        self._token = token
+        if connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        super().__init__(connection, ("", 0), None)  # type: ignore[arg-type]
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: standard error is COMMAND's."""
+
+    def version_string(self) -> str:
+        return self.server_version
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("do_"):
+            return self._do
+        raise AttributeError(name)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer what is no HTTP, as the base class finds it."""
+        self.close_connection = True
+        status = HTTPStatus(code)
+        if status is HTTPStatus.REQUEST_TIMEOUT:
+            return
+        self._fail(status, "BadRequest", message or status.phrase)
+
+    def _do(self) -> None:
+        try:
+            body = self._body()
+            one = self._find()
+            answer = one.answer(
+                self._session, members_of(body, one) if self.command == "POST" else {}
+            )
+        except BadRequest as error:
+            self._fail(error.status, error.status.phrase.replace(" ", ""), str(error))
+        except NotSettled as error:
+            self._fail(HTTPStatus.CONFLICT, "NotSettled", str(error), busy=[*error.threads])
+        except ClockClosed as error:
+            self._fail(HTTPStatus.GONE, "ClockClosed", str(error))
+        except (TypeError, ValueError, OverflowError) as error:
+            self._fail(HTTPStatus.BAD_REQUEST, type(error).__name__, str(error))
+        except (VdsoTimeError, OSError) as error:
+            self._fail(HTTPStatus.INTERNAL_SERVER_ERROR, type(error).__name__, str(error))
+        else:
+            self._tell(HTTPStatus.OK, answer)
+
+    def _find(self) -> Request:
+        """Return the row. Raises BadRequest."""
+        if self._token:
+            self._check_sender()
+        path, _, query = self.path.partition("?")
+        methods = BY_PATH.get(path)
+        if methods is None:
+            known = ", ".join(f"{one.method} {one.path}" for one in REQUESTS)
+            raise BadRequest(HTTPStatus.NOT_FOUND, f"there is no {path}; there are {known}")
+        if self.command not in methods:
+            allowed = " or ".join(methods)
+            raise BadRequest(HTTPStatus.METHOD_NOT_ALLOWED, f"{path} is asked by {allowed}")
+        if query:
+            raise BadRequest(HTTPStatus.BAD_REQUEST, f"{path} takes no query")
+        return methods[self.command]
+
+    def _check_sender(self) -> None:
+        """Raise BadRequest for what a web page of elsewhere has sent, or one without a token."""
+        host = self.headers.get("Host", "").rpartition(":")
+        name = (host[0] or host[2]).removeprefix("[").removesuffix("]")
+        if name not in _HOSTS:
+            # A name that leads here (DNS rebinding).
+            raise BadRequest(HTTPStatus.BAD_REQUEST, f"{name!r} is not this machine's loopback")
+        kind, _, token = self.headers.get("Authorization", "").partition(" ")
+        is_known = secrets.compare_digest(token.strip().encode(), self._token.encode())
+        if kind.lower() != "bearer" or not is_known:
+            raise BadRequest(
+                HTTPStatus.UNAUTHORIZED,
+                f"Authorization: Bearer and the token of {TOKEN_VARIABLE} are missing",
+            )
+
+    def _body(self) -> bytes:
+        """Return it whole. Raises BadRequest, and the connection is to end."""
+        self.close_connection, keeps = True, self.close_connection
+        length = self.headers.get("Content-Length", "0")
+        if "Transfer-Encoding" in self.headers:
+            body = self._chunks()
+        elif not length.isascii() or not length.isdecimal():
+            raise BadRequest(HTTPStatus.BAD_REQUEST, f"Content-Length is {length!r}")
+        elif int(length) > _MAX_BODY:
+            raise BadRequest(HTTPStatus.BAD_REQUEST, f"a body has at most {_MAX_BODY} bytes")
+        else:
+            body = self._read(int(length))
+        self.close_connection = keeps
+        return body
+
+    def _chunks(self) -> bytes:
+        """Return a body in chunks (RFC 9112, 7.1)."""
+        if self.headers["Transfer-Encoding"].strip().lower() != "chunked":
+            raise BadRequest(HTTPStatus.BAD_REQUEST, "Transfer-Encoding is chunked or none")
+        body = b""
+        while True:
+            line = self.rfile.readline(_MAX_BODY).partition(b";")[0].strip()
+            try:
+                size = int(line, 16)
+            except ValueError:
+                raise BadRequest(HTTPStatus.BAD_REQUEST, "a chunk has no size") from None
+            if not 0 <= size <= _MAX_BODY - len(body):
+                raise BadRequest(HTTPStatus.BAD_REQUEST, f"a body has at most {_MAX_BODY} bytes")
+            body += self._read(size)
+            self.rfile.readline(_MAX_BODY)
+            if not size:
+                return body
+
+    def _read(self, size: int) -> bytes:
+        data = self.rfile.read(size)
+        if len(data) < size:
+            raise BadRequest(HTTPStatus.BAD_REQUEST, "the body ends early")
+        return data
+
+    def _fail(self, status: HTTPStatus, error: str, message: str, **more: object) -> None:
+        self._tell(status, {"error": error, "message": message, **more})
+
+    def _tell(self, status: HTTPStatus, answer: object) -> None:
+        is_text = isinstance(answer, str)
+        self.request_version = self.protocol_version
+        text = answer if isinstance(answer, str) else json.dumps(answer) + "\n"
+        data = text.encode(errors="backslashreplace")
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain" if is_text else "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        if status is HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", "Bearer")
+        if status is HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", ", ".join(BY_PATH[self.path.partition("?")[0]]))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self._headers_buffer.append(b"\r\n" + (b"" if self.command == "HEAD" else data))
+        self.flush_headers()
