@@ -406,7 +406,7 @@ class ClockSession:
         with self._lock:
             if self._world is None:
                 from pytest_vdsotime.selection import Selection
-                from pytest_vdsotime.tracer.state import ClockState, Network
+                from pytest_vdsotime.tracer.state import ClockState, Control, Network
 
                 page = self.holder.take_page(tracer, self._lines)
                 options = self._options
@@ -416,7 +416,7 @@ class ClockSession:
                     grace_ns=options.grace_ns,
                     jump_after_ns=options.jump_after_ns,
                     stride_ns=options.stride_ns,
-                    network=Network(patience_ns=options.patience_ns, control=self.addresses),
+                    network=Network(options.patience_ns, control=Control(self.addresses, set())),
                     selection=Selection(options.only, options.skip),
                 )
                 tracer.call(lambda loop: loop.clocks.add(world))

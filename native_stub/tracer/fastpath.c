@@ -214,7 +214,7 @@ static int sees_call(struct fastpath *fastpath, uint64_t tid)
         go_on(tid, 0);
         return 1;
     }
-    if (takes_unblocked(tid, &info))
+    if (*mark_of(fastpath, tid) & MARK_ASKS || takes_unblocked(tid, &info))
         return 0;
     if (fastpath->engine && keeps_wait(fastpath, tid, &info))
         return 1;

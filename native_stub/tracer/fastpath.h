@@ -22,6 +22,7 @@ enum interest { NO_INTEREST, INTEREST, INTEREST_BY_POINTER /* and so on: where t
 enum task_mark {
     MARK_SKIPPED = 1,  /* in real time: its waits and reads are the kernel's */
     MARK_EXECS = 2, /* under a seccomp filter of its own, or a container engine: what it executes is the tracer's to see */
+    MARK_ASKS = 4, /* it has a connection to where its clock is served: its calls are the tracer's */
 };
 
 enum fastpath_result { STOP, NEWS, NOTHING }; /* or a negative errno */

@@ -23,7 +23,8 @@ from pytest_vdsotime.kernel.wait import Stop, StopKind, decode, has_left_status,
 
 #: How many kinds of programs a kernel may run, as far as the fast path is concerned.
 KINDS = constant("FASTPATH_KINDS")
-_SKIPPED, _EXECS = constant("MARK_SKIPPED"), constant("MARK_EXECS")
+_MARKS = "MARK_SKIPPED", "MARK_EXECS", "MARK_ASKS"
+_SKIPPED, _EXECS, _ASKS = (constant(name) for name in _MARKS)
 _LIST, _TASKS = constant("FASTPATH_LIST"), constant("FASTPATH_TASKS")
 _STOP, _NEWS, _NOTHING = 0, constant("NEWS"), constant("NOTHING")
 _RECORDS = 1 << 14
@@ -243,12 +244,14 @@ class FastPath:
         for number in numbers:
             self.structure.of_skipped[number] = 1
 
-    def mark(self, tid: int, *, is_skipped: bool, sees_exec: bool) -> None:
+    def mark(
+        self, tid: int, *, is_skipped: bool = False, sees_exec: bool = False, asks: bool = False
+    ) -> None:
         """Note what a task and its children are until their next exec.
 
-        In real time; of those whose exec is the tracer's.
+        In real time; of those whose exec is the tracer's; of those that ask for their clock.
         """
-        mark = _SKIPPED * is_skipped | _EXECS * sees_exec
+        mark = _SKIPPED * is_skipped | _EXECS * sees_exec | _ASKS * asks
         if self._marks[tid] != mark:
             self._marks[tid] = mark
 

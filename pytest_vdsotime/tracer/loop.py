@@ -341,8 +341,12 @@ class Loop:
 
     def _mark(self, process: Process, tid: int) -> None:
         """Tell the fast path what a task of a process is."""
-        sees_exec = process.has_own_filter or process.is_engine
-        self._fastpath.mark(tid, is_skipped=process.is_skipped, sees_exec=sees_exec)
+        sees_exec, asks = process.has_own_filter or process.is_engine, process.asks
+        self._fastpath.mark(tid, is_skipped=process.is_skipped, sees_exec=sees_exec, asks=asks)
+
+    def _mark_all(self, process: Process) -> None:
+        for tid in process.threads:
+            self._mark(process, tid)
 
     def _on_exec(self, task: Task, _stop: Stop) -> None:
         stopped, process, argv = Stopped(task.tid), task.process, procfs.argv(task.tid)
@@ -406,8 +410,10 @@ class Loop:
             self._calls.give(stopped, -errno.ENOSYS)
             self.shortcuts.resume(task, stopped)
             return
-        process.loader_failed_at = 0
+        process.loader_failed_at, asked = 0, process.asks
         task.at_exit = self._calls.answer(stopped, task, call)
+        if process.asks != asked:
+            self._mark_all(process)
         if process.world.history.records:
             follow_wait(task, call, self._timed_waits.at_stop)
         if task.wait is not None:
@@ -473,8 +479,7 @@ class Loop:
             had_own_filter = task.process.has_own_filter
             at_exit(stopped)
             if had_own_filter != task.process.has_own_filter:
-                for tid in task.process.threads:
-                    self._mark(task.process, tid)
+                self._mark_all(task.process)
             self._fastpath.to_python(task.tid, task.is_to_go_on)
             self.shortcuts.take_care(task.process)
         if task.process.world.network.listens:

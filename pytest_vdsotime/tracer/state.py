@@ -147,6 +147,14 @@ class Peer:
     """Their words are heard as they are said."""
 
 
+class Control(NamedTuple):
+    """Where programs ask for their clock itself (pytest_vdsotime/control)."""
+
+    addresses: Container[str]
+    connections: set[int]
+    """That lead there, by inode number."""
+
+
 @dataclass(slots=True)
 class Network:
     """Data on its way while the programs rest."""
@@ -155,8 +163,7 @@ class Network:
     """How long a peer off the clock may take to answer."""
     peers: dict[int, Peer] = field(default_factory=dict)
     """Of connections and pipes that programs may wait for, by inode number."""
-    control: Container[str] = ()
-    """Where programs ask for the clock itself (pytest_vdsotime/control)."""
+    control: Control = field(default_factory=lambda: Control((), set()))
     most_peers: int = 1000
     """So many more are looked at: most have ended."""
     names: dict[int, SocketName] = field(default_factory=dict)
@@ -415,6 +422,8 @@ class Process:
     """Of the time namespace that it is in."""
     was_refused_a_leap_second: bool = False
     """Which was told then (tracer/calls/clocks.py)."""
+    asks: bool = False
+    """It has a connection to where its clock is served."""
     provides_memory: bool = False
     """It, or the program that started it, handles page faults itself (userfaultfd(2))."""
 
@@ -437,7 +446,7 @@ class Process:
 
     def execute(self) -> None:
         """Another program begins."""
-        self.is_in_real_time = self.has_read_clock = self.provides_memory = False
+        self.is_in_real_time = self.has_read_clock = self.provides_memory = self.asks = False
         self.was_refused_a_leap_second = False
         self.says_dumpable = True  # again, by the exec (prctl(2))
         self.host = self.moved = None

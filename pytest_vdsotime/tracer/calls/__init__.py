@@ -33,6 +33,7 @@ from pytest_vdsotime.tracer.call import (
 )
 from pytest_vdsotime.tracer.calls import signals, waits
 from pytest_vdsotime.tracer.calls.clocks import ADJUSTING_CALLS, CLOCK_CALLS
+from pytest_vdsotime.tracer.calls.peers import is_asking
 from pytest_vdsotime.tracer.calls.process import PROCESS_CALLS
 from pytest_vdsotime.tracer.calls.restart import put_back, rewind_interrupted
 from pytest_vdsotime.tracer.calls.signals import SIGNAL_CALLS
@@ -170,6 +171,9 @@ class Calls:
         if faults.armed:
             faults.reach(f"call {row.name}", process.pid)
         try:
+            if process.asks and is_asking(request, row.name):
+                task.wait = None
+                return None
             answer = row.answer(request)
             if isinstance(answer, Substitute):
                 return self.substitute(request, answer)

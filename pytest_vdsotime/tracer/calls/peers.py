@@ -73,7 +73,8 @@ _CALLS = _RECEIVING | _POLLING | _SELECTING | _SLEEPING
 def connect(request: Request) -> Answer:
     """Note a connection that is being made; the call runs as it is."""
     world = request.process.world
-    if not world.follows or not world.network.patience_ns:
+    network = world.network
+    if not world.follows or not (network.patience_ns or network.control.addresses):
         return None
     descriptor, address, size = request.arguments[:3]
     if request.nr == request.abi.syscalls.get("socketcall"):
@@ -84,9 +85,33 @@ def connect(request: Request) -> Answer:
     with suppress(Refused, NotThere):
         name = request.read(address, min(size, _MAX_ADDRESS))
     inode = procfs.socket_inode(request.task.tid, descriptor)
-    if inode is not None and not _is_control(world, name):
+    if inode is not None and _is_control(world, name):
+        world.network.control.connections.add(inode)
+        request.process.asks = True
+    elif inode is not None and world.network.patience_ns:
         _note(world, inode, Peer(request.process.pid, descriptor, *_named(name)))
     return None
+
+
+def is_asking(request: Request, name: str) -> bool:
+    """Whether a call polls for an answer of the clock itself: such a wait is in real time.
+
+    Else the clock that is asked to move on would end it, and with it the request. Not a wait by
+    epoll(7), by which a program's own timers may expire.
+    """
+    control, tid, arguments = (
+        request.process.world.network.control,
+        request.task.tid,
+        request.arguments,
+    )
+    polled: Iterable[int] = ()
+    if name in _POLLING and arguments[1] <= _MAX_SELECTED:
+        data = request.read(arguments[0], _POLLFD.size * arguments[1])
+        polled = (descriptor for descriptor, *_ in _POLLFD.iter_unpack(data))
+    elif name in _SELECTING and arguments[1] and arguments[0] <= _MAX_SELECTED:
+        bits = int.from_bytes(request.read(arguments[1], -(-arguments[0] // 8)), "little")
+        polled = (bit for bit in range(arguments[0]) if bits >> bit & 1)
+    return any(procfs.socket_inode(tid, descriptor) in control.connections for descriptor in polled)
 
 
 def _named(address: bytes) -> tuple[tuple[str, int] | None, str]:
@@ -106,13 +131,14 @@ def _named(address: bytes) -> tuple[tuple[str, int] | None, str]:
 
 def _is_control(world: ClockState, address: bytes) -> bool:
     """Whether the clock itself is served there."""
-    if not world.network.control:
+    addresses = world.network.control.addresses
+    if not addresses:
         return False
     if int.from_bytes(address[:2], sys.byteorder) == socket.AF_UNIX:
         path = os.fsdecode(address[2:].partition(b"\0")[0])
-        return f"unix:{path}" in world.network.control
+        return f"unix:{path}" in addresses
     endpoint, words = _named(address)
-    return endpoint is not None and words in world.network.control
+    return endpoint is not None and words in addresses
 
 
 def _note(world: ClockState, number: int, peer: Peer) -> None:
@@ -153,7 +179,7 @@ def _inherit(world: ClockState) -> None:
         found = procfs.stat_fields(pid)
         if found is not None and found[1] not in world.processes:
             for number, peer in _inherited(pid):
-                if number not in network.peers:
+                if number not in network.peers and number not in network.control.connections:
                     _note(world, number, peer)
     network.seen &= world.processes.keys()
 

@@ -64,5 +64,5 @@ class Launching:
         self.fastpath.watch(pid)
         process.threads.add(pid)
         process.world.processes[pid] = process
-        self.fastpath.mark(pid, is_skipped=False, sees_exec=process.is_engine)
+        self.fastpath.mark(pid, sees_exec=process.is_engine)
         self.tables.tasks[pid] = Task(pid, process, TaskState.RUNNING)
