@@ -125,11 +125,12 @@ def test_what_it_wants_traced(as_root: None) -> None:
         FrozenClock(1000) as clock,
     ):
         assert program.stdin and program.stdout and program.stdout.readline() == "up\n"
-        clock.attach(program.pid)
+        attached = clock.attach(program.pid)
         program.stdin.write("\n")
         program.stdin.flush()
         *errors, now = program.stdout.readline().split()
         assert (errors, now) == (["ENOSYS", "ENOSYS"], "1000")
+        attached.close()
         program.stdin.close()
         assert program.wait(CEILING_S) == 0
 
