@@ -15,6 +15,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -44,6 +45,7 @@ MARK_OFFSET, PROCESS_SIZE = offset("vdso_process", "mark"), packer("vdso_process
 SLOT_SIZE, SLOTS = 96, 42
 
 _SEQUENCE = packer("vdso_page", "seq", "seq")
+_READING, _READINGS_OFFSET = packer("vdso_clock", "sec", "nsec"), offset("vdso_page", "clocks")
 _CLOCK_IDS = constant("VDSO_CLOCK_IDS")
 #: The bits of served ids, the lines, the clocks
 _BODY = packer("vdso_page", "served", "clocks")
@@ -267,6 +269,23 @@ class ClockPage:
         See native_stub/tracer/sleeper.c.
         """
         return ctypes.addressof(ctypes.c_char.from_buffer(self._view))
+
+    def current(self) -> Lines:
+        """Return the lines as programs read them: the native part may be moving both on.
+
+        Any thread may ask. While they are being changed here, they are those of before or after.
+        """
+        with suppress(ValueError):  # it is being closed
+            while not self._sequence % 2:
+                number, lines = self._view[:BODY_OFFSET], self.lines
+                seconds, nanoseconds = _READING.unpack_from(self._view, _READINGS_OFFSET)
+                (sequence,) = _SEQUENCE.unpack(number)
+                if number == self._view[:BODY_OFFSET] and not sequence % 2:
+                    wall = lines.wall
+                    known_ns = wall.base_ns - (wall.start_ns if wall.rate.value == 1 else 0)
+                    by_ns = seconds * _NS_PER_S + nanoseconds - known_ns
+                    return lines.shifted(by_ns) if by_ns else lines
+        return self.lines
 
     def was_advanced(self, by_ns: int) -> None:
         """Note that the native part has moved both lines on."""

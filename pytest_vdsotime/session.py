@@ -302,7 +302,7 @@ class ClockSession:
     def lines(self) -> Lines:
         """Those of the page, while programs read it."""
         world = self._world
-        return self._lines if world is None or self._is_closed else world.page.lines
+        return self._lines if world is None or self._is_closed else world.page.current()
 
     @property
     def rate(self) -> float:
