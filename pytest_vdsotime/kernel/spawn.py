@@ -150,7 +150,7 @@ class Spawn:
         Raises TypeError, ValueError: as that does.
         """
         stdin, to_stdin, from_stdout, stdout, from_stderr, stderr, from_child, to_parent = pipes
-        if any(not 0 <= fd <= _INT_MAX for fd in kept_fds):
+        if kept_fds and any(not 0 <= fd <= _INT_MAX for fd in kept_fds):
             raise ValueError("bad value(s) in fds_to_keep")
         kept = [fd for fd in kept_fds if fd != to_parent]
         candidates, words, descriptors = _strings(executables), _strings(argv), _integers(kept)
