@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias, TypedDict
 
 NS_PER_S = 1_000_000_000
@@ -105,6 +106,7 @@ def check_range(instant_ns: int, what: object) -> int:
     return instant_ns
 
 
+@lru_cache
 def parse_span(text: str) -> int | None:
     """Return a span such as ``-15d``, ``+1h30m``, ``2 days ago``, ``in 3 weeks``, in nanoseconds.
 
@@ -137,6 +139,11 @@ def _parse_text(text: str, now_ns: int | None) -> int:
     span_ns = parse_span(text)
     if span_ns is not None:
         return span_ns + (host_wall_ns() if now_ns is None else now_ns)
+    return _parse_iso(text)
+
+
+@lru_cache
+def _parse_iso(text: str) -> int:
     # POSIX's "Seconds Since the Epoch" has no leap seconds: 23:59:60 is the next minute's first.
     leap = _SECOND_60.fullmatch(text)
     try:
@@ -519,6 +526,10 @@ class HostClocks:
         return cls(offsets_ns)
 
 
+#: Of the monotonic line; else it is the wall line's.
+_RATES = {"flow": Rate.of(1), "freeze": Rate.of(0)}
+
+
 def initial_lines(
     start_ns: int, rate: Rate, monotonic: str, host_ns: int, *, is_now: bool = False
 ) -> Lines:
@@ -527,10 +538,9 @@ def initial_lines(
     The monotonic one continues from the host's own value, and so does the wall line if `start_ns`
     is that (`is_now`).
     """
-    rates = {"flow": Rate.of(1), "freeze": Rate.of(0), "rate": rate}
     wall = Line(start_ns, host_ns, rate)
     return Lines(
         wall.without_start() if is_now else wall,
-        Line(host_ns, host_ns, rates[monotonic]).without_start(),
+        Line(host_ns, host_ns, _RATES.get(monotonic, rate)).without_start(),
         monotonic == "rate",
     )
