@@ -536,4 +536,7 @@ class ClockSession:
                 lookout.end()
             if self._owns_tracer:
                 self.holder.close()
-        self.raise_news()
+        try:
+            self.raise_news()
+        finally:
+            self.lookouts.clear()  # which know it too: no work for the garbage collector
