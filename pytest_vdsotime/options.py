@@ -8,8 +8,8 @@ The plugin imports this at every start of pytest: what is heavier is imported wh
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypedDict
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 if TYPE_CHECKING:
     from pytest_vdsotime.timeline import Instant, Rate, Span
@@ -28,8 +28,7 @@ class ClockParameters(TypedDict, total=False):
     python: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """What a clock starts with, checked."""
 
     start: Instant
@@ -44,8 +43,7 @@ class Options:
     python: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(NamedTuple):
     """One parameter of `FrozenClock`."""
 
     name: str
@@ -64,7 +62,7 @@ class Parameter:
     """The option of the command line, where there is one."""
     words: str = ""
     """What its value is, where that is not any text."""
-    argument: Mapping[str, Any] = field(default_factory=dict)
+    argument: Mapping[str, Any] = MappingProxyType({})
     """The keywords of `argparse.ArgumentParser.add_argument` for it."""
 
     @property

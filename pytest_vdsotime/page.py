@@ -12,11 +12,9 @@ import errno
 import fcntl
 import mmap
 import os
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from pytest_vdsotime.abi import constant, offset, packer
@@ -68,7 +66,7 @@ def pack_body(
     in another time namespace: its readers find the host's CLOCK_MONOTONIC so far ahead.
     """
     pair = [
-        replace(line, start_ns=line.start_ns + ahead.monotonic_ns)
+        line._replace(start_ns=line.start_ns + ahead.monotonic_ns)
         for line in (lines.wall, lines.monotonic)
     ]
     flags = _READ_PRIVATE if private else 0
@@ -171,7 +169,7 @@ class ClockPage:
         self._failure: OSError | None = None
         self._stub: tuple[int, int] | tuple[()] = ()
         """Where its fake image is in this process, and how large, for `reader`."""
-        self.cookie = secrets.token_bytes(COOKIE_SIZE)
+        self.cookie = os.urandom(COOKIE_SIZE)
         self.parts: dict[str, Part] = {}
         end = 0
         for name, image in images.items():
