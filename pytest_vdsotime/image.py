@@ -11,9 +11,9 @@ import os
 import re
 import struct
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from pytest_vdsotime.abi import constant, fields, pack
 from pytest_vdsotime.arch import Arch
@@ -66,8 +66,7 @@ def _release(elf: Elf) -> slice:
     return slice(0)
 
 
-@dataclass(frozen=True, slots=True)
-class WakerProgram:
+class WakerProgram(NamedTuple):
     """The program of the waker (native_stub/program/waker.c)."""
 
     path: str
@@ -85,8 +84,7 @@ class WakerProgram:
         return cls(str(path), _local_symbols(Elf(path.read_bytes()))["alarm_time"])
 
 
-@dataclass(frozen=True, slots=True)
-class VdsoImage:
+class VdsoImage(NamedTuple):
     """A vDSO: its file, which is mapped as a whole, and its dynamic symbols.
 
     (name, version) -> offset.
@@ -130,7 +128,7 @@ class VdsoImage:
         data = bytearray(self.data)
         if code:
             data[self.release] = code
-        return replace(self, data=bytes(data))
+        return self._replace(data=bytes(data))
 
 
 def fake_vdso(arch: Arch) -> VdsoImage:
@@ -138,8 +136,7 @@ def fake_vdso(arch: Arch) -> VdsoImage:
     return VdsoImage.parse(_native(arch, "vdso.so").read_bytes())
 
 
-@dataclass(frozen=True, slots=True)
-class HostVdso:
+class HostVdso(NamedTuple):
     """The kernel's own vDSO.
 
     It is the same in every program of this architecture, but for its address.
@@ -192,8 +189,7 @@ class HostVdso:
         return pack("vdso_process", mark=mark, **dict(zip(names, entries, strict=False)))
 
 
-@dataclass(frozen=True, slots=True)
-class Detour:
+class Detour(NamedTuple):
     """A kernel's image whose symbols lead to other code, which stands behind it.
 
     /proc/self/auxv goes on to show where the kernel put its image, and programs that look it up
@@ -274,8 +270,7 @@ def check_symbols(fake: VdsoImage, host: HostVdso) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Loader:
+class Loader(NamedTuple):
     """The loader's code."""
 
     code: bytes

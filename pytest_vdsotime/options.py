@@ -7,11 +7,10 @@ The plugin imports this at every start of pytest: what is heavier is imported wh
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypedDict
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 if TYPE_CHECKING:
     from pytest_vdsotime.timeline import Instant, Rate, Span
@@ -32,8 +31,7 @@ class ClockParameters(TypedDict, total=False):
     skip: Iterable[str] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """What a clock starts with, checked."""
 
     start: Instant
@@ -50,8 +48,7 @@ class Options:
     skip: tuple[str, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(NamedTuple):
     """One parameter of `FrozenClock`."""
 
     name: str
@@ -70,7 +67,7 @@ class Parameter:
     """The option of the command line, where there is one."""
     words: str = ""
     """What its value is, where that is not any text."""
-    argument: Mapping[str, Any] = field(default_factory=dict)
+    argument: Mapping[str, Any] = MappingProxyType({})
     """The keywords of `argparse.ArgumentParser.add_argument` for it."""
 
     @property
@@ -178,6 +175,12 @@ def _patience(value: Any) -> int:
     return seconds_to_ns(value, "patience")
 
 
+def _words(text: str) -> list[str]:
+    import shlex
+
+    return shlex.split(text)
+
+
 def _patterns(name: str, value: Any) -> tuple[str, ...] | None:
     from pytest_vdsotime.selection import check_patterns
 
@@ -282,7 +285,7 @@ PARAMETERS = (
     Parameter(
         *("only", None, partial(_patterns, "only")),
         ini="patterns (fnmatch) of the programs on the clock; default: all",
-        from_ini=shlex.split,
+        from_ini=_words,
         flag="--only",
         argument={
             "action": "append",
@@ -294,7 +297,7 @@ PARAMETERS = (
     Parameter(
         *("skip", None, partial(_patterns, "skip")),
         ini="patterns (fnmatch) of the programs that run in real time",
-        from_ini=shlex.split,
+        from_ini=_words,
         flag="--skip",
         argument={
             "action": "append",

@@ -18,7 +18,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache, partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -142,20 +142,19 @@ class OtherStarts:
     @contextmanager
     def patched(self) -> Iterator[None]:
         """Have them be on the clock in the context."""
-        with ExitStack() as undo:
-            undo.callback(_remove_waits)
-            _patched.append(self)
-            undo.callback(_patched.remove, self)
-            if len(_patched) == 1:
-                changes: list[_Change] = []
-                undo.callback(_put_back, changes)
-                _put_in_place(changes, os, _OF_OS)
-                undo.enter_context(once_imported(_UTIL, partial(_put_in_util, changes)))
-            undo.enter_context(forked_starts.own_fork_server(self.fork_servers))
-            if not _waits.is_installed:
-                _waits.install()
-            _waits.sessions.add(self._session)
-            yield
+        _patched.append(self)
+        try:
+            with (
+                _in_place() if len(_patched) == 1 else nullcontext(),
+                forked_starts.own_fork_server(self.fork_servers),
+            ):
+                if not _waits.is_installed:
+                    _waits.install()
+                _waits.sessions.add(self._session)
+                yield
+        finally:
+            _patched.remove(self)
+            _remove_waits()
 
     def load(self) -> None:
         """Have what starts programs ready to be imported. Raises ClockClosed, TracingUnavailable.
@@ -445,6 +444,18 @@ def _is_below(module: str) -> bool:
 
 #: Module, name, what it has had by that name, the function in its place.
 _Change = tuple[Any, str, Any, Callable[..., Any]]
+
+
+@contextmanager
+def _in_place() -> Iterator[None]:
+    """Have functions of ours stand for those that start programs inside C."""
+    changes: list[_Change] = []
+    try:
+        _put_in_place(changes, os, _OF_OS)
+        with once_imported(_UTIL, partial(_put_in_util, changes)):
+            yield
+    finally:
+        _put_back(changes)
 
 
 def _put_in_place(

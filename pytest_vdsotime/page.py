@@ -12,10 +12,9 @@ import errno
 import fcntl
 import mmap
 import os
-import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from pytest_vdsotime.abi import constant, offset, packer
@@ -44,6 +43,7 @@ MARK_OFFSET, PROCESS_SIZE = offset("vdso_process", "mark"), packer("vdso_process
 SLOT_SIZE, SLOTS = 96, 42
 
 _SEQUENCE = packer("vdso_page", "seq", "seq")
+_READING, _READINGS_OFFSET = packer("vdso_clock", "sec", "nsec"), offset("vdso_page", "clocks")
 _CLOCK_IDS = constant("VDSO_CLOCK_IDS")
 #: The bits of served ids, the lines, the clocks
 _BODY = packer("vdso_page", "served", "clocks")
@@ -66,7 +66,7 @@ def pack_body(
     in another time namespace: its readers find the host's CLOCK_MONOTONIC so far ahead.
     """
     pair = [
-        replace(line, start_ns=line.start_ns + ahead.monotonic_ns)
+        line._replace(start_ns=line.start_ns + ahead.monotonic_ns)
         for line in (lines.wall, lines.monotonic)
     ]
     flags = _READ_PRIVATE if private else 0
@@ -169,7 +169,7 @@ class ClockPage:
         self._failure: OSError | None = None
         self._stub: tuple[int, int] | tuple[()] = ()
         """Where its fake image is in this process, and how large, for `reader`."""
-        self.cookie = secrets.token_bytes(COOKIE_SIZE)
+        self.cookie = os.urandom(COOKIE_SIZE)
         self.parts: dict[str, Part] = {}
         end = 0
         for name, image in images.items():
@@ -267,6 +267,23 @@ class ClockPage:
         See native_stub/tracer/sleeper.c.
         """
         return ctypes.addressof(ctypes.c_char.from_buffer(self._view))
+
+    def current(self) -> Lines:
+        """Return the lines as programs read them: the native part may be moving both on.
+
+        Any thread may ask. While they are being changed here, they are those of before or after.
+        """
+        with suppress(ValueError):  # it is being closed
+            while not self._sequence % 2:
+                number, lines = self._view[:BODY_OFFSET], self.lines
+                seconds, nanoseconds = _READING.unpack_from(self._view, _READINGS_OFFSET)
+                (sequence,) = _SEQUENCE.unpack(number)
+                if number == self._view[:BODY_OFFSET] and not sequence % 2:
+                    wall = lines.wall
+                    known_ns = wall.base_ns - (wall.start_ns if wall.rate.value == 1 else 0)
+                    by_ns = seconds * _NS_PER_S + nanoseconds - known_ns
+                    return lines.shifted(by_ns) if by_ns else lines
+        return self.lines
 
     def was_advanced(self, by_ns: int) -> None:
         """Note that the native part has moved both lines on."""

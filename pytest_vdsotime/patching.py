@@ -157,6 +157,17 @@ def _frozen_class(cls: type) -> type:
     """Return `cls`, a class of Popen, as one of FrozenPopen too; a derived class goes first."""
     from pytest_vdsotime.popen import FrozenPopen
 
-    bases = (FrozenPopen,) if cls is Standard.Popen else (cls, FrozenPopen)
-    body = {name: getattr(cls, name) for name in ("__doc__", "__module__", "__qualname__")}
-    return type(cls.__name__, bases, body)
+    return _frozen_popen() if cls is Standard.Popen else _derived(cls, cls, FrozenPopen)
+
+
+@cache
+def _frozen_popen() -> type:
+    """Return the one for Popen itself, which is the same on every clock."""
+    from pytest_vdsotime.popen import FrozenPopen
+
+    return _derived(Standard.Popen, FrozenPopen)
+
+
+def _derived(named: type, *bases: type) -> type:
+    body = {name: getattr(named, name) for name in ("__doc__", "__module__", "__qualname__")}
+    return type(named.__name__, bases, body)

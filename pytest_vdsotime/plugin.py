@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import TYPE_CHECKING, Any, Final
@@ -80,7 +80,7 @@ class _Clocks:
         self._of_session: FrozenClock | None = None
         self._session = ExitStack()
         """What ends with the session's last fixture."""
-        self._patch: ExitStack | None = None
+        self._patch: AbstractContextManager[None] | None = None
         """``subprocess`` patched for the test under way, while in force."""
         self._patched: FrozenClock | None = None
         config.add_cleanup(self._session.close)
@@ -101,17 +101,21 @@ class _Clocks:
     ) -> Generator[None, object, object]:
         """Have a broader fixture of a frozen test step out of the test's clock."""
         __tracebackhide__ = True
-        with ExitStack() as steps:
-            self._fixtures.append(request)
-            steps.callback(self._fixtures.pop)
-            if self._patch is not None and fixturedef.scope != "function":
-                self._unpatch()
-                steps.callback(self._patch_in)
-            if fixturedef.scope in ("class", "module") and any(marks_of(request.node)):
-                from pytest_vdsotime.other_starts import TooEarly
+        self._fixtures.append(request)
+        try:
+            if fixturedef.scope == "function":
+                return (yield)
+            with ExitStack() as steps:
+                if self._patch is not None:
+                    self._unpatch()
+                    steps.callback(self._patch_in)
+                if fixturedef.scope in ("class", "module") and any(marks_of(request.node)):
+                    from pytest_vdsotime.other_starts import TooEarly
 
-                steps.enter_context(TooEarly(_name_of(fixturedef)))
-            return (yield)
+                    steps.enter_context(TooEarly(_name_of(fixturedef)))
+                return (yield)
+        finally:
+            self._fixtures.pop()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self) -> Generator[None, object, object]:
@@ -162,13 +166,13 @@ class _Clocks:
 
     def _patch_in(self) -> None:
         assert self._patched is not None
-        self._patch = ExitStack()
-        self._patch.enter_context(self._patched.patch_subprocess())
+        self._patch = self._patched.patch_subprocess()
+        self._patch.__enter__()
 
     def _unpatch(self) -> None:
         patch, self._patch = self._patch, None
         assert patch is not None
-        patch.close()
+        patch.__exit__(None, None, None)
 
     def of_session(self) -> FrozenClock:
         """Return the session's clock; from the first time on it is patched in."""

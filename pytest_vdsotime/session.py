@@ -305,7 +305,7 @@ class ClockSession:
     def lines(self) -> Lines:
         """Those of the page, while programs read it."""
         world = self._world
-        return self._lines if world is None or self._is_closed else world.page.lines
+        return self._lines if world is None or self._is_closed else world.page.current()
 
     @property
     def rate(self) -> float:
@@ -541,4 +541,7 @@ class ClockSession:
                 lookout.end()
             if self._owns_tracer:
                 self.holder.close()
-        self.raise_news()
+        try:
+            self.raise_news()
+        finally:
+            self.lookouts.clear()  # which know it too: no work for the garbage collector

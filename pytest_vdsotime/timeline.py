@@ -11,10 +11,12 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum
-from fractions import Fraction
+from functools import lru_cache
+from operator import index
 from typing import NamedTuple, TypeAlias, TypedDict
 
 NS_PER_S = 1_000_000_000
@@ -86,7 +88,8 @@ def seconds_to_ns(seconds: float, what: str) -> int:
     """
     if not math.isfinite(seconds):
         raise ValueError(f"{what} must be finite, not {seconds!r}")
-    return round(Fraction(seconds) * NS_PER_S)
+    numerator, denominator = _ratio(seconds)
+    return _rounded(numerator * NS_PER_S, denominator)
 
 
 def delta_to_ns(delta: timedelta) -> int:
@@ -98,6 +101,17 @@ def _is_number(value: object) -> bool:
     return isinstance(value, float) or (hasattr(value, "__index__") and not isinstance(value, bool))
 
 
+def _ratio(value: float) -> tuple[int, int]:
+    """Return what a number is exactly, as numerator and denominator, a power of two."""
+    return value.as_integer_ratio() if isinstance(value, float) else (index(value), 1)
+
+
+def _rounded(numerator: int, denominator: int) -> int:
+    """Return the nearest integer, of two the even one."""
+    found, rest = divmod(numerator, denominator)
+    return found + (2 * rest > denominator or (2 * rest == denominator and found % 2 == 1))
+
+
 def check_range(instant_ns: int, what: object) -> int:
     """Return `instant_ns` if it lies in the years 0001 to 9999, else raises ValueError."""
     if not EARLIEST_NS <= instant_ns <= LATEST_NS:
@@ -105,6 +119,7 @@ def check_range(instant_ns: int, what: object) -> int:
     return instant_ns
 
 
+@lru_cache
 def parse_span(text: str) -> int | None:
     """Return a span such as ``-15d``, ``+1h30m``, ``2 days ago``, ``in 3 weeks``, in nanoseconds.
 
@@ -117,19 +132,26 @@ def parse_span(text: str) -> int | None:
     is_coming, sign, amounts, is_past = match.groups()
     if (is_coming or sign) and is_past:
         return None
-    total, at = Fraction(0), 0
+    total, parts, at = 0, 1, 0  # a total of so many parts of a nanosecond
     while at < len(amounts):
         amount = _AMOUNT.match(amounts, at)
         if amount is None or amount[2] not in _UNITS:
             return None
-        total, at = total + Fraction(amount[1]) * _UNITS[amount[2]], amount.end()
+        whole, _, decimals = amount[1].partition(".")
+        smaller = 10 ** len(decimals)
+        total = total * smaller + int(whole + decimals) * _UNITS[amount[2]] * parts
+        parts, at = parts * smaller, amount.end()
     if not at:
         return None
-    return round(-total if is_past or sign == "-" else total)
+    return _rounded(-total if is_past or sign == "-" else total, parts)
 
 
 def _parse_text(text: str, now_ns: int | None) -> int:
     if text.startswith("@"):
+        with suppress(ValueError):
+            return int(text[1:]) * NS_PER_S
+        from fractions import Fraction
+
         try:
             return round(Fraction(text[1:]) * NS_PER_S)
         except (ValueError, ZeroDivisionError):
@@ -137,6 +159,11 @@ def _parse_text(text: str, now_ns: int | None) -> int:
     span_ns = parse_span(text)
     if span_ns is not None:
         return span_ns + (host_wall_ns() if now_ns is None else now_ns)
+    return _parse_iso(text)
+
+
+@lru_cache
+def _parse_iso(text: str) -> int:
     # POSIX's "Seconds Since the Epoch" has no leap seconds: 23:59:60 is the next minute's first.
     leap = _SECOND_60.fullmatch(text)
     try:
@@ -303,8 +330,7 @@ def format_span(span_ns: int) -> str:
     return sign + " ".join(f"{number:.12g} {unit}" for number, unit in parts if number)
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(NamedTuple):
     """Seconds of a line per real second, as the stub multiplies: ``mult / 2**shift``."""
 
     mult: int
@@ -325,16 +351,15 @@ class Rate:
             raise ValueError(f"a rate is finite and not negative, not {value!r}")
         if value >= 2.0**63:
             raise ValueError(f"a rate is below 2**63, not {value!r}")
-        exact = Fraction(value)
-        shift = min(exact.denominator.bit_length() - 1, 63)
-        return cls(int(exact * 2**shift), shift, float(value))
+        numerator, denominator = _ratio(value)
+        shift = min(denominator.bit_length() - 1, 63)
+        return cls((numerator << shift) // denominator, shift, float(value))
 
 
 _MAX_WAY_NS = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A straight line over the host's monotonic clock.
 
     `base_ns` when that clock read `start_ns`, then at `rate`.
@@ -378,8 +403,7 @@ class LineName(IntEnum):
     MONOTONIC = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Lines:
+class Lines(NamedTuple):
     """Both lines of a clock. `monotonic_follows_rate` is monotonic="rate"."""
 
     wall: Line
@@ -400,40 +424,38 @@ class Lines:
     def shifted(self, by_ns: int) -> Lines:
         """Return the same as `advanced`, whenever it was."""
         wall, monotonic = (
-            replace(line, base_ns=line.base_ns + by_ns) for line in (self.wall, self.monotonic)
+            line._replace(base_ns=line.base_ns + by_ns) for line in (self.wall, self.monotonic)
         )
-        return replace(self, wall=wall, monotonic=monotonic)
+        return self._replace(wall=wall, monotonic=monotonic)
 
     def at_rates(self, host_ns: int, wall: Rate, monotonic: Rate) -> Lines:
         """Return both lines, going on from here at these rates, without a step."""
-        return replace(
-            self,
+        return self._replace(
             wall=self.wall.rebased(host_ns, rate=wall),
             monotonic=self.monotonic.rebased(host_ns, rate=monotonic),
         )
 
     def nudged(self, host_ns: int, by_ns: int) -> Lines:
         """Return the monotonic line alone further on."""
-        return replace(self, monotonic=self.monotonic.rebased(host_ns, by_ns=by_ns))
+        return self._replace(monotonic=self.monotonic.rebased(host_ns, by_ns=by_ns))
 
     def moved_to(self, host_ns: int, instant_ns: int) -> Lines:
         """Return the lines of a clock that was set: the wall line alone moves."""
-        return replace(self, wall=Line(instant_ns, host_ns, self.wall.rate))
+        return self._replace(wall=Line(instant_ns, host_ns, self.wall.rate))
 
     def stepped(self, by_ns: int) -> Lines:
         """Return the clock is set by so much, whenever it is: the wall line alone moves."""
-        return replace(self, wall=replace(self.wall, base_ns=self.wall.base_ns + by_ns))
+        return self._replace(wall=self.wall._replace(base_ns=self.wall.base_ns + by_ns))
 
     def at_rate(self, host_ns: int, rate: Rate) -> Lines:
         """Return the wall line changes its rate without a step, the monotonic one if it follows."""
         monotonic = self.monotonic
         if self.monotonic_follows_rate:
             monotonic = monotonic.rebased(host_ns, rate=rate)
-        return replace(self, wall=self.wall.rebased(host_ns, rate=rate), monotonic=monotonic)
+        return self._replace(wall=self.wall.rebased(host_ns, rate=rate), monotonic=monotonic)
 
 
-@dataclass(frozen=True, slots=True)
-class ClockRow:
+class ClockRow(NamedTuple):
     """One clock id that reads a line; `host_offset_ns` is how far from its line the host has it."""
 
     name: str
@@ -519,6 +541,10 @@ class HostClocks:
         return cls(offsets_ns)
 
 
+#: Of the monotonic line; else it is the wall line's.
+_RATES = {"flow": Rate.of(1), "freeze": Rate.of(0)}
+
+
 def initial_lines(
     start_ns: int, rate: Rate, monotonic: str, host_ns: int, *, is_now: bool = False
 ) -> Lines:
@@ -527,10 +553,9 @@ def initial_lines(
     The monotonic one continues from the host's own value, and so does the wall line if `start_ns`
     is that (`is_now`).
     """
-    rates = {"flow": Rate.of(1), "freeze": Rate.of(0), "rate": rate}
     wall = Line(start_ns, host_ns, rate)
     return Lines(
         wall.without_start() if is_now else wall,
-        Line(host_ns, host_ns, rates[monotonic]).without_start(),
+        Line(host_ns, host_ns, _RATES.get(monotonic, rate)).without_start(),
         monotonic == "rate",
     )

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from pytest_vdsotime.abi import constant
 from pytest_vdsotime.arch import Abi
@@ -85,8 +85,7 @@ def _futex_waitv(arguments: Sequence[int]) -> Basis:
     return _futex_point(arguments[4] & 0xFFFFFFFF)
 
 
-@dataclass(frozen=True, slots=True)
-class WaitRow:
+class WaitRow(NamedTuple):
     """One system call that may wait for a time."""
 
     name: str

@@ -206,12 +206,12 @@ from pytest_vdsotime.cli.check import check
 sys.exit(check())
 """
 NOWHERE = """
-import dataclasses, sys
+import sys
 from pytest_vdsotime.cli import check
 from pytest_vdsotime import arch
-ours = dataclasses.replace(arch.host_arch(), foreign_call=bytes([0xF4]), vsyscall_time=8)  # hlt
-none = [dataclasses.replace(kind, time_program=b"of another planet") for kind in ours.runs_too]
-ours = dataclasses.replace(ours, runs_too=tuple(none))
+ours = arch.host_arch()._replace(foreign_call=bytes([0xF4]), vsyscall_time=8)  # hlt
+none = [kind._replace(time_program=b"of another planet") for kind in ours.runs_too]
+ours = ours._replace(runs_too=tuple(none))
 check.host_arch = lambda: ours
 sys.exit(check.check())
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from subprocess import PIPE
 from typing import TYPE_CHECKING
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
     from conftest import Builder
 
 CEILING_S = 30
+#: It wakes all the time, and answers each line with the time.
+ANSWERS = """
+import sys, threading, time
+def tick():
+    while True: time.sleep(0.01)
+threading.Thread(target=tick, daemon=True).start()
+for _ in sys.stdin: print(time.time_ns(), flush=True)
+"""
 RATES = [1, 60, 0.1, 0, 1e6, 1 / 3, 1, 0, 60]
 
 
@@ -62,3 +71,20 @@ def test_the_test_and_its_program_read_the_same_line(build: Builder) -> None:
             ["python3", "-c", "import time; print(time.time_ns(), time.monotonic_ns())"], text=True
         )
         assert said.split() == [str(clock.time_ns()), str(clock.monotonic_ns())]
+
+
+@pytest.mark.parametrize("python", [False, True])
+def test_the_test_is_never_behind_its_program_in_a_jumping_world(python: bool) -> None:
+    with FrozenClock(0, autojump=True, python=python) as clock:
+        program = clock.popen(
+            [sys.executable, "-c", ANSWERS], stdin=PIPE, stdout=PIPE, text=True, bufsize=1
+        )
+        assert program.stdin and program.stdout
+        read_ns = time.time_ns if python else clock.time_ns
+        answer_ns = 0
+        while answer_ns < 10 * NS_PER_S:
+            before_ns = read_ns()
+            print(file=program.stdin)
+            answer_ns = int(program.stdout.readline())
+            assert before_ns <= answer_ns <= read_ns()
+        program.kill()

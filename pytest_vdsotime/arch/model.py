@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Abi:
+class Abi(NamedTuple):
     """One way in which programs on an architecture make system calls."""
 
     audit_arch: int
@@ -56,8 +55,7 @@ _PAIR_64 = struct.Struct("<qq")
 _PAIR_32 = struct.Struct("<ii")
 
 
-@dataclass(frozen=True, slots=True)
-class Arch:
+class Arch(NamedTuple):
     """Facts about one architecture.
 
     The registers are names of fields in python-ptrace's `user_regs_struct`, or in
@@ -108,7 +106,7 @@ class Arch:
     """That of a breakpoint, where the program counter is behind it when its signal comes."""
     handlers_return: bytes = b""
     """The code that signal handlers return to, where that is in the kernel's vDSO."""
-    restarting: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    restarting: Mapping[str, tuple[int, int, int]] = MappingProxyType({})
     """Calls that go on by restart_syscall (restart_syscall(2)), where the tracer has to know: if an
     argument, of these bits, has this value."""
     runs_too: tuple[Arch, ...] = ()

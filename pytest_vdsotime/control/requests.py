@@ -184,7 +184,7 @@ REQUESTS = (
         gives=_MOVED,
     ),
     Request(
-        *("POST", "/move_to", "Somebody sets the wall clock."),
+        *("POST", "/move_to", "The wall clock is set."),
         _move_to,
         {
             "when": {

@@ -166,7 +166,22 @@ def has_capability(tid: int, capability: int) -> bool:
     return bool(int(line.split()[1], 16) >> capability & 1)
 
 
-def has_time_namespace(pid: int | str = "thread-self", of: int | str = "self") -> bool:
+@cache
+def _own_time_namespace(_pid: int) -> str:
+    """Return that of this process, which none with several threads leaves (setns(2))."""
+    return os.readlink("/proc/self/ns/time")
+
+
+def starts_elsewhere() -> bool:
+    """Whether what this thread starts is in another time namespace than this process."""
+    try:
+        own = _own_time_namespace(os.getpid())
+        return os.readlink("/proc/thread-self/ns/time_for_children") != own
+    except OSError:
+        return False
+
+
+def has_time_namespace(pid: int | str, of: int | str = "self") -> bool:
     """Whether a task, or what it starts, is in another time namespace than `of`.
 
     One that has ended is not.

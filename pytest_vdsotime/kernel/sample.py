@@ -72,7 +72,7 @@ class Sampler:
         self._look = library.look
         self._look.argtypes = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64)
         self._look.restype = ctypes.c_long
-        forget = library.forget_files
+        forget = ctypes.PyDLL(path).forget_files  # keeps the interpreter lock
         forget.argtypes, forget.restype = (ctypes.POINTER(TaskSample),), None
         TaskSample._forget = forget
         most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

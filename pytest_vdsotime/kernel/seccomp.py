@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pytest_vdsotime.abi import constant, offset, packer
 
@@ -37,8 +38,7 @@ _WORD_BITS = 32
 _SIGN = 1 << 31
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """A condition on the lower half of an argument."""
 
     argument: int
@@ -61,8 +61,7 @@ class Match:
         return bool(value & self.any_bits)
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """Stop at system call `nr` where `match` holds."""
 
     nr: int

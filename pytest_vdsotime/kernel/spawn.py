@@ -12,6 +12,7 @@ import mmap
 import os
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
 from operator import index
 from typing import Any, NamedTuple
 
@@ -150,7 +151,7 @@ class Spawn:
         Raises TypeError, ValueError: as that does.
         """
         stdin, to_stdin, from_stdout, stdout, from_stderr, stderr, from_child, to_parent = pipes
-        if any(not 0 <= fd <= _INT_MAX for fd in kept_fds):
+        if kept_fds and any(not 0 <= fd <= _INT_MAX for fd in kept_fds):
             raise ValueError("bad value(s) in fds_to_keep")
         kept = [fd for fd in kept_fds if fd != to_parent]
         candidates, words, descriptors = _strings(executables), _strings(argv), _integers(kept)
@@ -161,7 +162,7 @@ class Spawn:
             environment = ctypes.addressof(variables)
         directory = None if cwd is None else ctypes.create_string_buffer(_encoded(cwd))
         gid, groups, uid = identity
-        numbers = (ctypes.c_uint32 * len(groups or ()))(*map(_id, groups or ()))
+        numbers = _array(ctypes.c_uint32, len(groups or ()))(*map(_id, groups or ()))
         self._kept_alive = candidates, words, descriptors, variables, directory, numbers
         _PREPARED.pack_into(
             *(self.structure, _PREPARED_AT, os.getpid()),
@@ -309,9 +310,19 @@ def _encoded(word: Any) -> bytes:
     return encoded
 
 
+@lru_cache
+def _array(kind: Any, length: int) -> Any:
+    """Return the type of an array, which takes as long to make as ten arrays."""
+    return kind * length
+
+
 def _strings(words: Sequence[Any]) -> ctypes.Array[ctypes.c_char_p]:
-    return (ctypes.c_char_p * (len(words) + 1))(*map(_encoded, words))
+    array: ctypes.Array[ctypes.c_char_p] = _array(ctypes.c_char_p, len(words) + 1)(
+        *map(_encoded, words)
+    )
+    return array
 
 
 def _integers(numbers: Sequence[int]) -> ctypes.Array[ctypes.c_int]:
-    return (ctypes.c_int * (len(numbers) + 1))(*numbers)
+    array: ctypes.Array[ctypes.c_int] = _array(ctypes.c_int, len(numbers) + 1)(*numbers)
+    return array

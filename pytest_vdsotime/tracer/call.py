@@ -10,7 +10,7 @@ import errno
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from pytest_vdsotime.arch import Abi
 from pytest_vdsotime.kernel import memory, procfs
@@ -133,8 +133,7 @@ class Request:
         return time.clock_gettime_ns(clock_id) + self.process.time_offsets.of(clock_id)
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(NamedTuple):
     """What a call leaves.
 
     Other arguments, by their number, and its result; without one it is made again.
@@ -144,8 +143,7 @@ class Exit:
     result: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Substitute:
+class Substitute(NamedTuple):
     """The call runs with another argument: a value, or a pointer to data."""
 
     argument: int
@@ -165,8 +163,7 @@ class Substitute:
 Answer: TypeAlias = int | Callable[[int], int] | Substitute | None
 
 
-@dataclass(frozen=True, slots=True)
-class CallRow:
+class CallRow(NamedTuple):
     """One system call."""
 
     name: str

@@ -416,7 +416,7 @@ class Process:
     """It has no filter: it stops at every system call."""
     moved: Moved | None = None
     """Where its vDSO came from, if it was moved."""
-    changes_time_namespace: bool = field(default_factory=procfs.has_time_namespace)
+    changes_time_namespace: bool = field(default_factory=procfs.starts_elsewhere)
     """It, or what it starts, may enter another (time_namespaces(7))."""
     time_offsets: TimeOffsets = NO_OFFSETS
     """Of the time namespace that it is in."""

@@ -7,7 +7,6 @@ import io
 import os
 import re
 import struct
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -241,7 +240,7 @@ def test_a_detour_leaves_the_kernels_image_whole() -> None:
     least = up(host.image.loaded_size, unit) + code_size
     whole = up(len(host.image.data), unit) + code_size + room
     for size in (whole, whole - 1, least + room, least):
-        detour = image.jumps(replace(host, size=size), room)
+        detour = image.jumps(host._replace(size=size), room)
         assert detour.end == len(detour.image) + code_size
         assert detour.end + room <= size or size < least + room
         elf = parsed(detour.image.ljust(size, b"\0"))
@@ -263,7 +262,7 @@ def test_a_detour_leaves_the_kernels_image_whole() -> None:
             found = symbols[name]["st_value"], symbols[name]["st_size"]
             assert found == (places[host.image.offset(name)], unit)
     with pytest.raises(TracingUnavailable, match="no room"):
-        image.jumps(replace(host, size=least - 1), room)
+        image.jumps(host._replace(size=least - 1), room)
 
 
 def up(number: int, unit: int) -> int:

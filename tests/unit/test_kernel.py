@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import replace
 
 import pytest
 
@@ -94,7 +93,7 @@ def test_an_unknown_symbol_is_refused_by_name() -> None:
     arch = host_arch()
     host = HostVdso.of_process("self", arch)
     newer = {**host.image.symbols, ("__vdso_clock_now", "LINUX_9"): 16}
-    newer_host = replace(host, image=replace(host.image, symbols=newer))
+    newer_host = host._replace(image=host.image._replace(symbols=newer))
     with pytest.raises(TracingUnavailable, match="__vdso_clock_now@LINUX_9.*upgrade"):
         image.check_symbols(fake_vdso(arch), newer_host)
 

@@ -172,6 +172,22 @@ def test_a_change_that_raises_changes_nothing() -> None:
         clock.close()
 
 
+@pytest.mark.parametrize("rate", [0, 1, 60, 1 / 3])
+def test_what_the_native_part_moves_is_current_at_once(rate: float) -> None:
+    lines = initial_lines(-5 * S, Rate.of(rate), "flow", 60 * S)
+    clock = ClockPage(lines, {"x86_64": b"image"})
+    try:
+        assert clock.current() is lines
+        move_lines = ctypes.PyDLL(image.tracer_path(host_arch())).move_lines
+        move_lines(ctypes.c_uint64(clock.address), ctypes.c_uint64(7 * S + 1))
+        assert clock.current() == lines.shifted(7 * S + 1) != clock.lines
+        clock.was_advanced(7 * S + 1)
+        assert clock.current() is clock.lines == lines.shifted(7 * S + 1)
+    finally:
+        clock.close()
+    assert clock.current() is clock.lines
+
+
 class Recorded:
     """A private copy that can lose its program."""
 

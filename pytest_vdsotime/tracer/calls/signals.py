@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 
 from pytest_vdsotime.arch import Arch
@@ -60,7 +59,7 @@ def _sigtimedwait(row: WaitRow, request: Request) -> Answer:
         return answer
     data = (wanted & ~unwanted).to_bytes(_SET_SIZE, "little")
     if isinstance(answer, Substitute):
-        return replace(answer, beside=(0, data))
+        return answer._replace(beside=(0, data))
     return Substitute(0, data)
 
 

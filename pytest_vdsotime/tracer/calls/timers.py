@@ -16,7 +16,6 @@ import errno
 import struct
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from pytest_vdsotime.abi import constant
 from pytest_vdsotime.kernel import descriptors, procfs
@@ -205,7 +204,7 @@ def _timerfd_settime(request: Request) -> Answer:
     if runs:
         translated = translated_itimerspec(request, timer.clock_id) if is_absolute else None
         if isinstance(translated, Substitute):
-            return replace(translated, on_exit=armed)
+            return translated._replace(on_exit=armed)
         return lambda result: armed(None, result)
     size = 2 * request.abi.pair(request.time64).size
     return Substitute(2, bytes(size), on_exit=armed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from pytest_vdsotime import faults, image
 from pytest_vdsotime.arch import Arch
@@ -22,8 +22,7 @@ class RealTime(Exception):
     """The program cannot be given the clock and runs on without it; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProgramAbi:
+class ProgramAbi(NamedTuple):
     """What takeovers of one kind of program need."""
 
     arch: Arch
