@@ -185,7 +185,9 @@ def sections(output: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def output(pytester: pytest.Pytester, real_program: Callable[[str], str]) -> str:
+def output(
+    pytester: pytest.Pytester, real_program: Callable[[str], str], alone: Callable[..., list[str]]
+) -> str:
     prelude = f"""
 import subprocess
 import pytest
@@ -195,7 +197,7 @@ TIMERFD = {TIMERFD!r}
 """
     real_program("perl")
     pytester.makepyfile(prelude + SOURCE)
-    command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "-n", "1", "--tb=short", "-rN"]
+    command = [sys.executable, "-m", "pytest", *alone(), "-n", "1", "--tb=short", "-rN"]
     return str(pytester.run(*command, f"--basetemp={pytester.path}/b", timeout=50).stdout)
 
 
