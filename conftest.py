@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.util import find_spec
+from itertools import compress, islice
+from operator import not_
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -451,8 +453,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests with a time limit of their own come first: none of these is begun near the end."""
-    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+    """Long tests come first on every other worker: none of these is begun near the end.
+
+    They sleep more than they compute; what other workers run meanwhile keeps the processors busy.
+    `--dist worksteal` begins with a part of the list for each worker, all of the same size.
+    """
+    is_long = [any(map(item.get_closest_marker, ("long", "timeout"))) for item in items]
+    long = list(compress(items, is_long))
+    others = iter(list(compress(items, map(not_, is_long))))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    parts, count = max(workers // 2, 1), len(items)
+    items.clear()
+    for number in range(workers):
+        size = (count - len(items)) // (workers - number)
+        first = long[number // 2 :: parts] if number % 2 == 0 and number // 2 < parts else []
+        items += [*first, *islice(others, max(size - len(first), 0))]
+    items += others
 
 
 def pytest_collection_finish() -> None:

@@ -245,6 +245,7 @@ def test_the_hint_is_for_a_line_that_stands(parameters: dict[str, Any], is_hinte
     assert ("away: advance() by that much, or advance_to_next(), has it come." in told) == is_hinted
 
 
+@pytest.mark.long
 def test_sections(output: str) -> None:
     told = "".join(f"== {name}\n{text}\n" for name, text in sections(output).items())
     assert told == EXPECTED.read_text()

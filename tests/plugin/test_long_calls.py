@@ -66,6 +66,7 @@ def test_month(frozen_clock, request):
     assert ("of the test" in str(result.stdout)) == (capture == "no")
 
 
+@pytest.mark.long
 def test_after_ten_seconds(run: Run) -> None:
     """With nothing set. They pass in a wait for a server on no clock: that needs no processor."""
     source = """

@@ -168,6 +168,7 @@ def in_file(records: Sequence[Record]) -> dict[str, list[Any]]:
     }
 
 
+@pytest.mark.long
 def test_viewers(pytester: pytest.Pytester, page: Any, alone: Callable[..., list[str]]) -> None:
     pytester.makepyfile(test_it=SOURCE)
     result = pytester.runpytest_subprocess(*alone(), "--vdso-trace=trace.json")
