@@ -57,7 +57,7 @@ demo: $(installed) $(checkout)/made
 
 test:
 	@$(MAKE) --jobs=4 set-up
-	@cd $(checkout) && VDSOTIME_PROGRAMS=$(programs) $(bin) pytest -n 3 --dist worksteal $(PYTEST_ARGS)
+	@cd $(checkout) && VDSOTIME_PROGRAMS=$(programs) $(bin) pytest -n 4 --dist worksteal $(PYTEST_ARGS)
 
 # What the tests need and lint, side by side: some of it waits for the network, some for processors.
 set-up: real-programs $(just) $(suite) $(programs)/made $(installed) lint

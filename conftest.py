@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.util import find_spec
+from itertools import compress, islice
+from operator import not_
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,6 +112,12 @@ PACKAGES = {
     "timeout": "coreutils",
     "unshare": "util-linux",
 }
+# Plugins that are installed for the few tests which name them.
+COMPANY = (
+    *("anyio", "asyncio", "hypothesispytest", "pytest-subprocess", "pytest_cov"),
+    *("pytest_postgresql", "pytest_redis", "randomly", "rerunfailures", "time_machine", "xprocess"),
+)
+
 # What Debian has not, and how it comes.
 REMEDIES = {"just-i386": "make test sets it up, see the Makefile"}
 
@@ -273,6 +281,13 @@ def real_program() -> Callable[[str], str]:
     return find
 
 
+@pytest.fixture(scope="session")
+def alone() -> Callable[..., list[str]]:
+    """`alone(*plugins)` is options for a pytest that loads no other plugin of `COMPANY`: each costs
+    a run some of its start."""
+    return lambda *plugins: [f"-pno:{name}" for name in COMPANY if name not in plugins]
+
+
 @pytest.fixture
 def move_lines() -> MoveLines:
     """`move_lines(clock, by_ns)` moves both lines, under programs that never come to rest too."""
@@ -311,7 +326,10 @@ def public_dir(as_root: None) -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-def resources() -> dict[str, set[str]]:
+Resources = dict[str, set[str]]
+
+
+def resources() -> Resources:
     """What this process holds that a clock could leave behind, by kind."""
     status = Path("/proc/self/status").read_text()
     return {
@@ -376,31 +394,54 @@ def read_link(path: str) -> str:
 PAGE = "/memfd:vdsotime (deleted)"
 #: One page stays for the next clock of the plugin's tracer, which has yet to close another.
 SPARE_PAGES = 2
-BEFORE = pytest.StashKey[dict[str, set[str]]]()
+BEFORE = pytest.StashKey[Resources]()
+AFTER = pytest.StashKey[Resources]()
 FIXTURES = {"frozen_clock", "frozen_session_clock", "frozen_clock_factory", "_vdsotime_freeze"}
 HAS_SESSION_TRACER = pytest.StashKey[bool]()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
-    item.stash[BEFORE] = resources()
+    """A look takes milliseconds: the one after a test is the one before the next."""
+    after = item.config.stash.get(AFTER, None)
+    item.stash[BEFORE] = resources() if after is None else after
     yield
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
-    """After the last of the test's fixtures: nothing is left that was not there before."""
+    """After the last of the test's fixtures: nothing is left that was not there before.
+
+    What a collection leaves is not looked at by the next ones, which so take no longer after the
+    thousandth test than after the first; except where something is left that it may hold.
+    """
     yield
     gc.collect()
+    gc.freeze()
+    stash = item.config.stash
+    before, after = item.stash[BEFORE], resources()
+    if left_since(before, after):
+        gc.unfreeze()
+        gc.collect()
+        after = resources()
     uses_plugin = not FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
     has_tracer = any(thread.name == "vdsotime-tracer" for thread in threading.enumerate())
-    if uses_plugin and has_tracer and not item.config.stash.get(HAS_SESSION_TRACER, False):
-        item.config.stash[HAS_SESSION_TRACER] = True  # it has just started, and stays
-        return
-    before, after = item.stash[BEFORE], resources()
+    is_first = uses_plugin and has_tracer and not stash.get(HAS_SESSION_TRACER, False)
+    stash[HAS_SESSION_TRACER] = is_first or stash.get(HAS_SESSION_TRACER, False)
+    stash[AFTER] = after
+    left = left_since(before, after)
+    if left and not is_first:  # the tracer has just started then, and stays
+        pytest.fail(f"left behind: {left}")
+
+
+def left_since(before: Resources, after: Resources) -> dict[str, list[str]]:
     left = {kind: sorted(after[kind] - before[kind]) for kind in after}
-    if any(left.values()):
-        pytest.fail(f"left behind: { {kind: what for kind, what in left.items() if what} }")
+    return {kind: what for kind, what in left.items() if what}
+
+
+def pytest_sessionfinish() -> None:
+    """pytest's last collection finds all garbage."""
+    gc.unfreeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -412,12 +453,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests with a time limit of their own come first: none of these is begun near the end."""
-    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+    """Long tests come first on every other worker: none of these is begun near the end.
+
+    They sleep more than they compute; what other workers run meanwhile keeps the processors busy.
+    `--dist worksteal` begins with a part of the list for each worker, all of the same size.
+    """
+    is_long = [any(map(item.get_closest_marker, ("long", "timeout"))) for item in items]
+    long = list(compress(items, is_long))
+    others = iter(list(compress(items, map(not_, is_long))))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    parts, count = max(workers // 2, 1), len(items)
+    items.clear()
+    for number in range(workers):
+        size = (count - len(items)) // (workers - number)
+        first = long[number // 2 :: parts] if number % 2 == 0 and number // 2 < parts else []
+        items += [*first, *islice(others, max(size - len(first), 0))]
+    items += others
 
 
 def pytest_collection_finish() -> None:
-    """What there is now stays: the collection after each test need not look at it again."""
+    """What there is now stays: the collections after the tests need not look at it."""
     gc.collect()
     gc.freeze()
 

@@ -4,6 +4,7 @@ they say, their links lead somewhere, and no public name is forgotten."""
 import os
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,14 +33,14 @@ def blocks(language: str) -> list[ParameterSet]:
 
 
 @pytest.mark.parametrize("block", blocks("python"))
-def test_python(block: str, pytester: pytest.Pytester) -> None:
+def test_python(block: str, pytester: pytest.Pytester, alone: Callable[..., list[str]]) -> None:
     """As a test file where it has tests, else as it stands."""
     tests = len(re.findall(r"^def test_", block, re.MULTILINE))
     if not tests:
         exec(compile(block, "README.md", "exec"), {})
         return
     pytester.makepyfile(block)
-    pytester.runpytest_subprocess("-p", "no:randomly").assert_outcomes(passed=tests)
+    pytester.runpytest_subprocess(*alone()).assert_outcomes(passed=tests)
 
 
 @pytest.mark.parametrize("block", blocks("console"))

@@ -51,6 +51,7 @@ def wait_for(condition: Callable[[], object]) -> None:
     deadline_s = time.monotonic() + CEILING_S
     while not condition():
         assert time.monotonic() < deadline_s
+        time.sleep(0.001)
 
 
 def status(pid: int, field: str) -> str:

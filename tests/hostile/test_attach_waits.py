@@ -36,6 +36,7 @@ def wait_until_asleep(pid: int) -> None:
         stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
         if all(stat.rpartition(")")[2].split()[0] == "S" for stat in stats):
             return
+        time.sleep(0.001)
     raise AssertionError("it does not wait")
 
 
@@ -73,6 +74,7 @@ def test_time_limits_expire_in_real_time(
             deadline_s = time.monotonic() + CEILING_S
             while len(os.listdir(f"/proc/{program.pid}/task")) > threads - LIMITS:
                 assert time.monotonic() < deadline_s
+                time.sleep(0.01)
             attached.close()
         output, errors = program.communicate("\n", timeout=CEILING_S)
     assert (output, errors, program.returncode) == ("EXIT-SUCCESS\n", "", 0)

@@ -301,18 +301,20 @@ def test_beyond_the_year_9999() -> None:
 
 @pytest.mark.parametrize(("stride", "accepted"), [("0", "*stride*"), ("1x", "*stride*")])
 def test_ini_with_a_stride_that_cannot_be(
-    pytester: pytest.Pytester, stride: str, accepted: str
+    pytester: pytest.Pytester, alone: Callable[..., list[str]], stride: str, accepted: str
 ) -> None:
     pytester.makeini(f"[pytest]\nvdso_stride = {stride}")
     pytester.makepyfile("def test_never_runs(): print('it ran')")
-    result = pytester.runpytest_subprocess("-s")
+    result = pytester.runpytest_subprocess(*alone(), "-s")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: ini option vdso_stride = {stride}: {accepted}"])
     result.stdout.no_fnmatch_line("*it ran*")
 
 
 @pytest.mark.parametrize("stride", ["0", "-1.5", "float('nan')", "'1x'", "True", "[]"])
-def test_marker_with_a_stride_that_cannot_be(pytester: pytest.Pytester, stride: str) -> None:
+def test_marker_with_a_stride_that_cannot_be(
+    pytester: pytest.Pytester, alone: Callable[..., list[str]], stride: str
+) -> None:
     pytester.makepyfile(
         f"""
         import pytest
@@ -320,7 +322,7 @@ def test_marker_with_a_stride_that_cannot_be(pytester: pytest.Pytester, stride: 
         def test_never_runs(): print('it ran')
         """
     )
-    result = pytester.runpytest_subprocess("-s")
+    result = pytester.runpytest_subprocess(*alone(), "-s")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: *frozen_time(stride=*: *stride*"])
     result.stdout.no_fnmatch_line("*it ran*")

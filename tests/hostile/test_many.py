@@ -189,6 +189,7 @@ assert stolen
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("wait", ["os.wait()", "os.waitpid(-1, 0)"])
 def test_stolen_stops(wait: str) -> None:
     """Another thread waits for any child of the process, and so is shown stops that are the

@@ -54,24 +54,17 @@ NOW = year()
 '''
 
 
-# Plugins that are installed for the few tests which name them.
-COMPANY = (
-    *("anyio", "asyncio", "pytest-subprocess", "pytest_cov", "pytest_postgresql", "pytest_redis"),
-    *("rerunfailures", "time_machine", "xprocess"),
-)
-
-
 @pytest.fixture
-def run(pytester: pytest.Pytester) -> Run:
+def run(pytester: pytest.Pytester, alone: Callable[..., list[str]]) -> Run:
     """`run(source, *args, under=(), plugins=())` writes the test file and runs pytest on it, in the
-    order of the file; `under` is a command that starts another, `plugins` are of COMPANY."""
+    order of the file; `under` is a command that starts another, `plugins` are of COMPANY, which is
+    in the root's conftest.py."""
 
     def run_pytest(
         source: str, *args: str, under: Sequence[str] = (), plugins: Sequence[str] = ()
     ) -> pytest.RunResult:
         pytester.makepyfile(PRELUDE + source)
-        absent = [f"-pno:{name}" for name in ("randomly", *COMPANY) if name not in plugins]
-        command = [*under, sys.executable, "-m", "pytest", *absent]
+        command = [*under, sys.executable, "-m", "pytest", *alone(*plugins)]
         return pytester.run(*command, f"--basetemp={pytester.path}/basetemp", *args, timeout=50)
 
     return run_pytest

@@ -185,7 +185,9 @@ def sections(output: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def output(pytester: pytest.Pytester, real_program: Callable[[str], str]) -> str:
+def output(
+    pytester: pytest.Pytester, real_program: Callable[[str], str], alone: Callable[..., list[str]]
+) -> str:
     prelude = f"""
 import subprocess
 import pytest
@@ -195,7 +197,7 @@ TIMERFD = {TIMERFD!r}
 """
     real_program("perl")
     pytester.makepyfile(prelude + SOURCE)
-    command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "-n", "1", "--tb=short", "-rN"]
+    command = [sys.executable, "-m", "pytest", *alone(), "-n", "1", "--tb=short", "-rN"]
     return str(pytester.run(*command, f"--basetemp={pytester.path}/b", timeout=50).stdout)
 
 
@@ -243,6 +245,7 @@ def test_the_hint_is_for_a_line_that_stands(parameters: dict[str, Any], is_hinte
     assert ("away: advance() by that much, or advance_to_next(), has it come." in told) == is_hinted
 
 
+@pytest.mark.long
 def test_sections(output: str) -> None:
     told = "".join(f"== {name}\n{text}\n" for name, text in sections(output).items())
     assert told == EXPECTED.read_text()

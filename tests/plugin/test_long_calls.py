@@ -45,11 +45,11 @@ LINE = (
 )
 
 
-@pytest.mark.parametrize(("capture", "first_s"), [("fd", 10), ("sys", 0.3), ("no", 0.3)])
-def test_a_month(run: Run, pytester: pytest.Pytester, capture: str, first_s: float) -> None:
-    """After ten seconds, or fewer, in a test that passes, and that writes itself."""
-    if first_s != 10:
-        pytester.makeconftest(f"from pytest_vdsotime import progress\nprogress.FIRST_S = {first_s}")
+@pytest.mark.parametrize("capture", ["fd", "sys", "no"])
+def test_a_month(run: Run, pytester: pytest.Pytester, capture: str) -> None:
+    """In a test that passes, and that writes itself."""
+    first_s = 0.3
+    pytester.makeconftest(f"from pytest_vdsotime import progress\nprogress.FIRST_S = {first_s}")
     source = f"""
 def test_month(frozen_clock, request):
     print("of the test")
@@ -64,6 +64,52 @@ def test_month(frozen_clock, request):
     assert float(found[1]) >= first_s
     assert found[2] == Path("pid").read_text()
     assert ("of the test" in str(result.stdout)) == (capture == "no")
+
+
+@pytest.mark.long
+def test_after_ten_seconds(run: Run) -> None:
+    """With nothing set. They pass in a wait for a server on no clock: that needs no processor."""
+    source = """
+import socket
+import sys
+import threading
+import time
+
+ASKS = '''
+import socket, sys
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as server:
+    server.sendall(b"?")
+    server.recv(1)
+'''
+
+@pytest.mark.frozen_time("2030-01-01", monotonic="freeze", patience=40)
+def test_slow(frozen_clock):
+    print("of the test")
+    is_asked = threading.Event()
+
+    def answer(server):
+        with server.accept()[0] as client:
+            client.recv(1)
+            is_asked.set()
+            time.sleep(12)
+            client.sendall(b"!")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        thread = threading.Thread(target=answer, args=[server])
+        thread.start()
+        with frozen_clock.popen([sys.executable, "-Sc", ASKS, str(port)]):
+            is_asked.wait()
+            frozen_clock.settle(timeout=40)
+        thread.join()
+"""
+    result = run(source)
+    result.assert_outcomes(passed=1)
+    said = str(result.stderr)
+    line = r"vdsotime: settle\(\) has taken (\S+) s of real time\n"
+    (found,) = re.finditer(line + r"  it waits .*\n  in \S+::test_slow \(call\)(?:\n|$)", said)
+    assert float(found[1]) >= 10
+    assert "of the test" not in str(result.stdout)
 
 
 def test_again(run: Run, pytester: pytest.Pytester) -> None:

@@ -118,12 +118,12 @@ def slices(records: Sequence[Record], name: str) -> Iterator[Record]:
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def directory(tmp_path_factory: pytest.TempPathFactory, alone: Callable[..., list[str]]) -> Path:
     """Where one run of pytest, with two workers, has left both files."""
     directory = tmp_path_factory.mktemp("pictures")
     (directory / "test_it.py").write_text(SOURCE)
     files = [f"--vdso-trace={directory}/trace.json", f"--vdso-report={directory}/report.html"]
-    options = ["-n", "2", "-p", "no:cacheprovider", "--basetemp", str(directory / "base")]
+    options = ["-n", "2", "-p", "no:cacheprovider", *alone(), "--basetemp", str(directory / "base")]
     command = [sys.executable, "-m", "pytest", "-q", *options, *files, "test_it.py"]
     ran = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=50)
     assert "1 failed, 2 passed" in ran.stdout, ran.stdout + ran.stderr
@@ -200,10 +200,12 @@ def test_page(directory: Path, real_program: Find, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["trace", "report"])
-def test_a_file_that_cannot_be_written(pytester: pytest.Pytester, name: str) -> None:
+def test_a_file_that_cannot_be_written(
+    pytester: pytest.Pytester, alone: Callable[..., list[str]], name: str
+) -> None:
     pytester.makepyfile("def test_never_runs(): print('it ran')")
     path = f"{pytester.path}/missing/file"
-    result = pytester.runpytest_subprocess("-s", f"--vdso-{name}={path}")
+    result = pytester.runpytest_subprocess(*alone(), "-s", f"--vdso-{name}={path}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
         f"ERROR: --vdso-{name}={path}: it cannot be written: No such file or directory"

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -178,12 +179,12 @@ SIZES = {"ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d":
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def files(tmp_path_factory: pytest.TempPathFactory, alone: Callable[..., list[str]]) -> Path:
     """Where a run of pytest has left both files."""
     directory = tmp_path_factory.mktemp("page")
     (directory / "test_it.py").write_text(SOURCE)
     names = [f"--vdso-trace={directory}/trace.json", f"--vdso-report={directory}/report.html"]
-    options = ["-p", "no:cacheprovider", "-p", "no:randomly", f"--basetemp={directory}/base"]
+    options = ["-p", "no:cacheprovider", *alone(), f"--basetemp={directory}/base"]
     command = [sys.executable, "-m", "pytest", "-q", *options, *names, "test_it.py"]
     ran = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=50)
     assert "14 passed" in ran.stdout, ran.stdout + ran.stderr
@@ -290,11 +291,11 @@ def test_what_is_said(files: Path, page: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["test_ten_hertz", "test_ten_hertz_jumping"])
-def test_size(pytester: pytest.Pytester, name: str) -> None:
+def test_size(pytester: pytest.Pytester, alone: Callable[..., list[str]], name: str) -> None:
     """Of a program that wakes ten times a second, for five virtual minutes."""
     pytester.makepyfile(test_it=SOURCE)
     names = ["--vdso-trace=trace.json", "--vdso-report=report.html"]
-    ran = pytester.runpytest_subprocess(*names, f"test_it.py::{name}")
+    ran = pytester.runpytest_subprocess(*alone(), *names, f"test_it.py::{name}")
     ran.assert_outcomes(passed=1)
     assert (pytester.path / "report.html").stat().st_size <= 200_000
     assert (pytester.path / "trace.json").stat().st_size <= 500_000

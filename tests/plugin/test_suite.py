@@ -82,6 +82,7 @@ def run_suite(tmp_path: Path) -> Run:
     return run
 
 
+@pytest.mark.long
 def test_same_results(run_suite: Run, tmp_path: Path) -> None:
     alone = run_suite()
     assert {name: outcome for name, outcome in alone.items() if outcome != "PASSED"} == {}

@@ -8,7 +8,7 @@ import http.server
 import json
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -168,9 +168,10 @@ def in_file(records: Sequence[Record]) -> dict[str, list[Any]]:
     }
 
 
-def test_viewers(pytester: pytest.Pytester, page: Any) -> None:
+@pytest.mark.long
+def test_viewers(pytester: pytest.Pytester, page: Any, alone: Callable[..., list[str]]) -> None:
     pytester.makepyfile(test_it=SOURCE)
-    result = pytester.runpytest_subprocess("--vdso-trace=trace.json")
+    result = pytester.runpytest_subprocess(*alone(), "--vdso-trace=trace.json")
     result.assert_outcomes(passed=1)
     trace = (pytester.path / "trace.json").read_bytes()
     expected = in_file(json.loads(trace)["traceEvents"])
