@@ -9,10 +9,10 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, Unpack, cast, overload
 
-from pytest_vdsotime import timeline, verbs
+from pytest_vdsotime import instants, timeline, verbs
+from pytest_vdsotime.instants import Instant, Span, TimedeltaKeywords
 from pytest_vdsotime.options import ClockParameters, Options, validate_options
 from pytest_vdsotime.session import ClockSession, TracerHolder, Verb
-from pytest_vdsotime.timeline import Instant, Span, TimedeltaKeywords
 from pytest_vdsotime.verbs import SETTLE_TIMEOUT_S, AsyncVerbs
 
 if TYPE_CHECKING:
@@ -510,7 +510,7 @@ class FrozenClock:
     def __repr__(self) -> str:
         if self.session.is_closed:
             return "<FrozenClock closed>"
-        now = timeline.format_instant(self.session.wall_ns())
+        now = instants.format_instant(self.session.wall_ns())
         return f"<FrozenClock {now} rate={self.rate:g}>"
 
     def describe(self, *, events: int = 0) -> str:

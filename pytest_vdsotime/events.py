@@ -18,7 +18,8 @@ from enum import Enum
 from itertools import islice
 from typing import Any, NamedTuple
 
-from pytest_vdsotime.timeline import Lines, format_instant, now_ns
+from pytest_vdsotime.instants import format_instant
+from pytest_vdsotime.timeline import Lines, now_ns
 
 #: How many of the last ones a report tells.
 MAX_EVENTS = 15

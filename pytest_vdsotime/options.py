@@ -13,7 +13,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 if TYPE_CHECKING:
-    from pytest_vdsotime.timeline import Instant, Rate, Span
+    from pytest_vdsotime.instants import Instant, Span
+    from pytest_vdsotime.timeline import Rate
 
 
 class ClockParameters(TypedDict, total=False):
@@ -107,7 +108,7 @@ class Parameter(NamedTuple):
 
 
 def _start(value: Any) -> Instant:
-    from pytest_vdsotime.timeline import parse_instant
+    from pytest_vdsotime.instants import parse_instant
 
     parse_instant(value)
     return value  # type: ignore[no-any-return]
@@ -150,7 +151,7 @@ def _autojump_from_ini(text: str) -> bool | float:
 
 
 def _stride(value: Any) -> int | None:
-    from pytest_vdsotime.timeline import parse_stride
+    from pytest_vdsotime.instants import parse_stride
 
     return parse_stride(value)
 
@@ -197,14 +198,16 @@ def _python(value: Any) -> bool:
 PARAMETERS = (
     Parameter(
         *("start", None, _start),
-        ini="where clocks start: ISO 8601, @SECONDS since the epoch, or a span from now",
+        ini="where clocks start: ISO 8601, @SECONDS since the epoch, a span from now (-15d) or a "
+        "day near now (yesterday 17:00)",
         ini_key="vdso_time",
         flag="--at",
         argument={
             "metavar": "WHEN",
             "help": "where the wall clock starts: ISO 8601 (UTC without an offset), such as "
-            "1970-01-01 or 2038-01-19T03:14:07Z, @SECONDS since the epoch, or a span from now, "
-            "such as -15d, +1h30m or '2 days ago'; default: now",
+            "1970-01-01 or 2038-01-19T03:14:07Z, @SECONDS since the epoch, a span from now, such "
+            "as -15d, +1h30m or '2 days ago', or a day near now, such as 'yesterday 17:00' (UTC); "
+            "default: now",
         },
     ),
     Parameter(

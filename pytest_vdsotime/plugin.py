@@ -42,9 +42,9 @@ from pytest_vdsotime.terminal import keep_stderr
 if TYPE_CHECKING:
     from pytest_vdsotime.clock import FrozenClock, FrozenClockFactory
     from pytest_vdsotime.errors import TracingUnavailable
+    from pytest_vdsotime.instants import Instant
     from pytest_vdsotime.options import Options
     from pytest_vdsotime.session import TracerHolder
-    from pytest_vdsotime.timeline import Instant
 
 _PACKAGE: Final = "pytest_vdsotime."
 
@@ -270,7 +270,7 @@ def pytest_report_header(config: pytest.Config) -> str:
     start = defaults_of(config).get("start")
     when = "now"
     if start is not None:
-        from pytest_vdsotime.timeline import format_instant, parse_instant
+        from pytest_vdsotime.instants import format_instant, parse_instant
 
         when = format_instant(parse_instant(start))
     if (obstacle := obstacle_of(config)) is not None:

@@ -28,14 +28,9 @@ from pytest_vdsotime.errors import (
     Short,
     TracingUnavailable,
 )
+from pytest_vdsotime.instants import parse_instant
 from pytest_vdsotime.options import Options
-from pytest_vdsotime.timeline import (
-    Lines,
-    host_wall_ns,
-    initial_lines,
-    now_ns,
-    parse_instant,
-)
+from pytest_vdsotime.timeline import Lines, host_wall_ns, initial_lines, now_ns
 
 if TYPE_CHECKING:
     from pytest_vdsotime.future import Future

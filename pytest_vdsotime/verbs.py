@@ -14,10 +14,11 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack
 
-from pytest_vdsotime import timeline
+from pytest_vdsotime import instants, timeline
+from pytest_vdsotime.instants import Instant, Span, TimedeltaKeywords
 from pytest_vdsotime.options import check_timeout
 from pytest_vdsotime.session import Asked, ClockSession, Verb
-from pytest_vdsotime.timeline import Instant, Lines, Rate, Span, TimedeltaKeywords, now_ns
+from pytest_vdsotime.timeline import Lines, Rate, now_ns
 
 if TYPE_CHECKING:
     from types import EllipsisType
@@ -44,8 +45,8 @@ def advance(
     timeout: float,
 ) -> Verb[None]:
     """Time passes. Raises TypeError, ValueError."""
-    span_ns = timeline.parse_delta(delta, keywords)
-    stride_ns = session.stride_ns if stride is ... else timeline.parse_stride(stride)
+    span_ns = instants.parse_delta(delta, keywords)
+    stride_ns = session.stride_ns if stride is ... else instants.parse_stride(stride)
     call = f"{span_ns / timeline.NS_PER_S:.12g}"
     advice = 'each deadline is a step: stride="1h" takes one for an hour, jump() one for it all'
     if stride_ns is not None:
@@ -56,7 +57,7 @@ def advance(
 
 def jump(delta: Span | None, keywords: TimedeltaKeywords, timeout: float) -> Verb[None]:
     """As `advance`, in one stride."""
-    span_ns = timeline.parse_delta(delta, keywords)
+    span_ns = instants.parse_delta(delta, keywords)
     call = f"jump({span_ns / timeline.NS_PER_S:.12g})"
     return _passing(call, span_ns, span_ns or None, timeout)
 
@@ -97,9 +98,9 @@ def move_to(session: ClockSession, when: Instant) -> Verb[None]:
         session.check_open()
         session.asks()
         wall_ns = session.wall_ns()
-    instant_ns = timeline.parse_instant(when, wall_ns)
+    instant_ns = instants.parse_instant(when, wall_ns)
     return _setting(
-        f"move_to({timeline.format_instant(instant_ns)})",
+        f"move_to({instants.format_instant(instant_ns)})",
         lambda lines, host_ns: lines.moved_to(host_ns, instant_ns),
         is_set=True,
     )

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pytest_vdsotime.abi import constant
 
 VDSOTIME = [sys.executable, "-m", "pytest_vdsotime"]
 CAT_STATUS = ["cat", "/proc/self/status"]
+BERLIN = {**os.environ, "TZ": "Europe/Berlin"}
 CAP_SYS_ADMIN = constant("CAP_SYS_ADMIN")
 
 
@@ -43,6 +45,7 @@ def outcome(command: list[str], **keywords: Any) -> tuple[int, str, str]:
         (["--at", "2038-01-19 03:14:07"], "2038-01-19T03:14:07"),
         (["--at", "1970-01-01T02:00+02:00", "--"], "1970-01-01T00:00:00"),
         (["--at", "@86400.5"], "1970-01-02T00:00:00"),
+        (["--at", "2030-01-01 17:00 UTC"], "2030-01-01T17:00:00"),
         (["--at", "1969-12-31T23:59:59Z", "--waits", "follow"], "1969-12-31T23:59:59"),
         (["--monotonic", "freeze", "--at", "9999-12-31"], "9999-12-31T00:00:00"),
     ],
@@ -57,6 +60,72 @@ def test_children_are_on_the_clock_and_sleeps_are_real() -> None:
     done = run("--at", "1970-01-01", "--", "bash", "-c", "date +%s%N; sleep 0.5; date +%s%N")
     assert done.stdout == "0\n0\n" or done.stdout.split() == ["0000000000"] * 2
     assert time.monotonic() - start >= 0.5
+
+
+@pytest.mark.parametrize(
+    ("when", "distance_s"),
+    [
+        (["--at", "-15d"], -15 * 86400),
+        (["--at", "- 15 d"], -15 * 86400),
+        (["--at=-15d"], -15 * 86400),
+        (["--at", "+1h30m"], 5400),
+        (["--at", "2 days ago"], -2 * 86400),
+        (["--at", "in 3 weeks"], 21 * 86400),
+        (["--at", "now"], 0),
+        ([], 0),
+    ],
+)
+def test_from_now(when: list[str], distance_s: int) -> None:
+    """What COMMAND reads is what --explain says."""
+    before = time.time()
+    at = int(run(*when, "--", "date", "+%s%N").stdout) / 1e9
+    explained = run(*when, "--explain")
+    after = time.time()
+    assert before + distance_s <= at <= after + distance_s
+    utc, local, distance = explained.stdout.splitlines()
+    moment = datetime.fromisoformat(utc.removeprefix("UTC    "))
+    assert before + distance_s <= moment.timestamp() <= after + distance_s
+    here = f"{moment.astimezone().isoformat(' ', 'seconds')} ({time.strftime('%Z')})"
+    assert local == f"local  {here}"
+    side = {-1: " before now", 0: "now", 1: " after now"}[(distance_s > 0) - (distance_s < 0)]
+    assert distance.endswith(side)
+    assert (explained.returncode, explained.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("when", "days", "time_of_day"),
+    [("yesterday 17:00", -1, "17:00:00"), ("tomorrow noon", 1, "12:00:00")],
+)
+def test_days_near_now_are_of_utc(when: str, days: int, time_of_day: str) -> None:
+    """Whatever the zone of the host, and of COMMAND."""
+    before = datetime.now(UTC)
+    environment = {**os.environ, "TZ": "Pacific/Kiritimati"}
+    printed = run("--at", when, "date", "-u", "+%F %T", env=environment).stdout.strip()
+    near = {f"{now + timedelta(days=days):%F} {time_of_day}" for now in (before, datetime.now(UTC))}
+    assert printed in near
+
+
+def test_explain_runs_nothing() -> None:
+    done = run("--at", "2030-07-01 12:00", "--explain", "echo", "it ran", env=BERLIN)
+    text = "UTC    2030-07-01T12:00:00Z\nlocal  2030-07-01 14:00:00+02:00 (CEST)\n"
+    assert done.stdout.startswith(text) and done.stdout.endswith(" after now\n")
+    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 3)
+
+
+@pytest.mark.parametrize("year", ["0001", "9999"])
+def test_explain_of_the_ends_of_the_calendar(year: str) -> None:
+    for when, zone in (f"{year}-01-01", "Etc/GMT+12"), (f"{year}-12-31T23:59:59Z", "Etc/GMT-14"):
+        done = run("--at", when, "--explain", env={**os.environ, "TZ": zone})
+        assert (done.returncode, done.stderr) == (0, "") and f"UTC    {year}-" in done.stdout
+
+
+@pytest.mark.parametrize("stride", ["1h", "90 min", "3600"])
+def test_stride(stride: str) -> None:
+    """A loop of a second each takes a step of a stride."""
+    script = "for i in 1 2 3; do sleep 1; done; date +%s"
+    done = run("--at=@0", "--autojump", "--stride", stride, "bash", "-c", script)
+    length_s = 5400 if stride == "90 min" else 3600
+    assert (done.returncode, int(done.stdout)) == (0, 3 * length_s)
 
 
 def test_without_at_it_is_now() -> None:

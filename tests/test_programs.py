@@ -40,7 +40,7 @@ import pytest
 
 from pytest_vdsotime import FrozenClock
 from pytest_vdsotime.clock import clock_on
-from pytest_vdsotime.timeline import parse_instant
+from pytest_vdsotime.instants import parse_instant
 from pytest_vdsotime.tracer.thread import Tracer
 
 if TYPE_CHECKING:

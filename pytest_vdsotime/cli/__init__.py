@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from pytest_vdsotime import __version__
@@ -18,6 +19,7 @@ from pytest_vdsotime.options import PARAMETERS, Parameter, validate_options
 
 if TYPE_CHECKING:
     from pytest_vdsotime.control.address import Served
+    from pytest_vdsotime.instants import Instant
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -34,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         from pytest_vdsotime.cli.check import check
 
         sys.exit(check())
+    if options.explain:
+        _explain(options.start)
+        sys.exit()
     trace = None if options.trace is None else open_trace(options.trace)
     served = None if options.control is None else _serve(options.control)
     try:
@@ -77,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         usage=f"%(prog)s {' '.join(one.usage for one in parameters)} [--trace FILE] "
         "[--control ADDRESS] [--] COMMAND [ARG...]\n"
         "       %(prog)s ctl VERB ...\n"
+        "       %(prog)s [--at WHEN] --explain\n"
         "       %(prog)s --check\n"
         "       %(prog)s --version",
         description="Run COMMAND, and all that it starts, with a clock of its own.",
@@ -102,6 +108,11 @@ def _parser() -> argparse.ArgumentParser:
         "COMMAND finds in VDSOTIME_CONTROL, for vdsotime ctl and for any language",
     )
     parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="say what is understood by --at, in UTC and in the local zone, and run nothing",
+    )
+    parser.add_argument(
         "--version",
         action="version",
         version=f"vdsotime {__version__}",
@@ -125,7 +136,10 @@ def _converter(one: Parameter) -> Callable[[str], object]:
 
 
 def _spelled_out(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> list[str]:
-    """Give options that stand alone their value: the next word is COMMAND, or another option."""
+    """Give options that stand alone their value: the next word is COMMAND, or another option.
+
+    And have a value such as -15d taken for no option.
+    """
     found = list(arguments)
     actions = {flag: one for one in parser._actions for flag in one.option_strings}
     at = 0
@@ -134,7 +148,10 @@ def _spelled_out(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> l
         if action is not None and action.nargs == "?":
             found[at] += f"={action.const}"
         elif action is not None and action.nargs is None:
-            at += 1
+            if re.match(r"-[\d. ]", "".join(found[at + 1 : at + 2])):
+                found[at] += f"={found.pop(at + 1)}"
+            else:
+                at += 1
         at += 1
     return found
 
@@ -148,9 +165,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         if options.command:
             parser.error("--check takes no COMMAND")
         return options
-    if not options.command:
+    if not options.command and not options.explain:
         parser.error("which COMMAND?")
-    obstacle = known_obstacle()
+    obstacle = None if options.explain else known_obstacle()
     if obstacle is not None:
         fail(EXIT_OWN_ERROR, str(TracingUnavailable(*obstacle)))
     options.parameters = {one.name: getattr(options, one.name) for one in PARAMETERS if one.flag}
@@ -166,6 +183,22 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     except (TypeError, ValueError) as error:
         parser.error(_in_the_shell(str(error)))
     return options
+
+
+def _explain(when: Instant) -> None:
+    """Print what is understood by an instant."""
+    from pytest_vdsotime.instants import format_instant, format_span, parse_instant
+    from pytest_vdsotime.timeline import host_wall_ns, to_datetime
+
+    now_ns = host_wall_ns()
+    instant_ns = parse_instant(when, now_ns)
+    print(f"UTC    {format_instant(instant_ns)}")
+    with suppress(OverflowError, ValueError):  # in the first year or the last one
+        local = to_datetime(instant_ns).astimezone()
+        print(f"local  {local.isoformat(' ', 'seconds')} ({local.tzname()})")
+    distance_ns = instant_ns - now_ns
+    side = "before" if distance_ns < 0 else "after"
+    print(f"       {format_span(abs(distance_ns))} {side} now" if distance_ns else "       now")
 
 
 def _in_the_shell(message: str) -> str:

@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
-from pytest_vdsotime import timeline, verbs
+from pytest_vdsotime import verbs
+from pytest_vdsotime.instants import TimedeltaKeywords, format_instant
 from pytest_vdsotime.processes import pending_waits
 from pytest_vdsotime.session import ClockSession, Verb
-from pytest_vdsotime.timeline import TimedeltaKeywords
 
 _VERSION = "1.0"  # of this document
 _NUMBER: Final = {"type": "number"}
@@ -71,7 +71,7 @@ def _clock(session: ClockSession) -> dict[str, Any]:
     session.asks()
     wall_ns = session.wall_ns()
     return {
-        "now": timeline.format_instant(wall_ns),
+        "now": format_instant(wall_ns),
         "time_ns": wall_ns,
         "monotonic_ns": session.monotonic_ns(),
         "rate": session.rate,

@@ -27,18 +27,12 @@ from pytest_vdsotime.events import (
     readable,
 )
 from pytest_vdsotime.future import Future
+from pytest_vdsotime.instants import format_instant
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.sample import TaskSample
 from pytest_vdsotime.processes import TracedProcess, snapshot
 from pytest_vdsotime.report.plain import apart, of_lines
-from pytest_vdsotime.timeline import (
-    CLOCKS,
-    NS_PER_S,
-    LineName,
-    Lines,
-    format_instant,
-    now_ns,
-)
+from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, LineName, Lines, now_ns
 from pytest_vdsotime.tracer.calls.waits import owner_of
 from pytest_vdsotime.tracer.loop import Loop
 from pytest_vdsotime.tracer.quiescence import ENDED, Quiescence

@@ -9,8 +9,9 @@ import os
 import shlex
 from collections.abc import Callable, Iterator
 
+from pytest_vdsotime.instants import format_instant
 from pytest_vdsotime.kernel import procfs
-from pytest_vdsotime.timeline import NS_PER_S, Line, Lines, format_instant, now_ns
+from pytest_vdsotime.timeline import NS_PER_S, Line, Lines, now_ns
 
 
 def told(lines: Lines, closed: str) -> str:

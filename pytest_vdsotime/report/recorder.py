@@ -20,8 +20,9 @@ from pytest_vdsotime.events import (
     names,
     readable,
 )
+from pytest_vdsotime.instants import format_span
 from pytest_vdsotime.report.records import EventRecord, fold
-from pytest_vdsotime.timeline import NS_PER_S, format_span
+from pytest_vdsotime.timeline import NS_PER_S
 
 #: Of a test, or a command: what it is called, how it went, its clocks. A clock is {"id": ...,
 #: "start_ns": ..., "events": [[...], ...], "readings": [[...], ...], "rates": [[...], ...]}. Events

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from pytest_vdsotime.events import EventKind
-from pytest_vdsotime.timeline import format_instant, format_span
+from pytest_vdsotime.instants import format_instant, format_span
 
 #: The kind of a record that stands for many events. Its `what` is a Folded.
 FOLDED: Final = "folded"

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TextIO
 
 from pytest_vdsotime.events import EventKind, command_line, recording
+from pytest_vdsotime.instants import format_instant
 from pytest_vdsotime.report.recorder import Recorder, Story
 from pytest_vdsotime.report.records import (
     CALLS,
@@ -29,7 +30,7 @@ from pytest_vdsotime.report.records import (
     Span,
     waits,
 )
-from pytest_vdsotime.timeline import NS_PER_S, format_instant, now_ns
+from pytest_vdsotime.timeline import NS_PER_S, now_ns
 
 _COMMANDS: Final = {EventKind.STARTED.value, EventKind.EXECUTED.value, EventKind.ATTACHED.value}
 _WAKES: Final = {EventKind.EXPIRED.value, EventKind.FIRED.value}

@@ -111,14 +111,14 @@ def test_the_traceback_ends_at_the_tests_line(
 
 def test_all_is_there_for_who_asks(run: Run) -> None:
     source = "def test_mistake(frozen_clock): frozen_clock.advance(hour=1)"
-    run(source, "--full-trace").stdout.fnmatch_lines(["*pytest_vdsotime/timeline.py:*"])
+    run(source, "--full-trace").stdout.fnmatch_lines(["*pytest_vdsotime/instants.py:*"])
 
 
 def test_a_fault_of_the_package_shows_its_place(run: Run) -> None:
     source = """
-from pytest_vdsotime import timeline
+from pytest_vdsotime import instants
 def test_fault(frozen_clock, monkeypatch):
-    monkeypatch.setattr(timeline, "parse_delta", lambda *_: {}["x"])
+    monkeypatch.setattr(instants, "parse_delta", lambda *_: {}["x"])
     frozen_clock.advance(1)
 """
     run(source, "--tb=short").stdout.fnmatch_lines(["*pytest_vdsotime/clock.py:*: in advance"])

@@ -52,6 +52,7 @@ ROWS = (
     ("kernel",),
     ("availability",),
     ("arch", "events", "options"),
+    ("instants",),
     ("ntp", "python_clock", "selection", "timeline"),
     ("abi",),
     ("elf", "errors", "faults", "future", "importing", "standard", "terminal"),
