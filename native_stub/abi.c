@@ -270,6 +270,7 @@ void constants(void)
 void layouts(void)
 {
     STRUCT(engine)
+    STRUCT(engine_copy)
     STRUCT(engine_timer)
     STRUCT(fastpath)
     STRUCT(iovec)

@@ -13,8 +13,8 @@ import fcntl
 import mmap
 import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import NamedTuple, Protocol
 
 from pytest_vdsotime.abi import constant, offset, packer
@@ -99,8 +99,13 @@ class PageCopy(Protocol):
     For one that cannot map the shared page, or is in another time namespace.
     """
 
+    address: int
+    """Where it is there."""
     offsets: TimeOffsets
     """Of that."""
+
+    def open(self) -> int:
+        """Return a descriptor of the program's memory. Raises as `write`."""
 
     def write(self, offset: int, data: bytes) -> None:
         """Write into the copy.
@@ -129,17 +134,27 @@ class PrivateCopy:
         self.offsets = offsets
         self._mark = mark
 
-    def write(self, offset: int, data: bytes) -> None:
-        """Write into the copy.
+    def open(self) -> int:
+        """Return a descriptor of the program's memory.
 
         Raises ProcessLookupError when its program is gone, or has just executed another, whose
         memory is another; OSError when there is no descriptor for it.
         """
+        with self._memory() as memory:
+            return os.dup(memory.fileno())
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write into the copy. Raises as `open`."""
+        with self._memory() as memory:
+            memory.write(self.address + offset, data)
+
+    @contextmanager
+    def _memory(self) -> Iterator[ProcessMemory]:
         mark = self.address + PROCESS_PAGE * PAGE_SIZE + MARK_OFFSET
         try:
             with ProcessMemory(self.pid) as memory:
                 if memory.read(mark, len(self._mark)) == self._mark:
-                    memory.write(self.address + offset, data)
+                    yield memory
                     return
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):

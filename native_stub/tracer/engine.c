@@ -56,19 +56,44 @@ static int writes(uint64_t tid, uint64_t address, void *data, uint64_t size)
     return !address || syscall6(NR_process_vm_writev, tid, (long)&here, 1, (long)&there, 1, 0) == (long)size;
 }
 
-/* Time passes: all clocks that are read from the page go on. */
-__attribute__((visibility("default")))
-void move_lines(struct vdso_page *page, uint64_t by_ns)
+static void shift_clocks(struct vdso_page *page, uint64_t by_ns)
 {
-    __atomic_store_n(&page->seq, page->seq + 1, __ATOMIC_RELAXED);
-    __atomic_thread_fence(__ATOMIC_RELEASE);
     for (int id = 0; id < VDSO_CLOCK_IDS; id++)
         if (page->served >> id & 1) {
             uint64_t nsec = page->clocks[id].nsec + by_ns % NSEC_PER_SEC;
             page->clocks[id].sec += by_ns / NSEC_PER_SEC + nsec / NSEC_PER_SEC;
             page->clocks[id].nsec = nsec % NSEC_PER_SEC;
         }
+}
+
+/* Time passes: all clocks that are read from the page go on. */
+__attribute__((visibility("default")))
+void move_lines(struct vdso_page *page, uint64_t by_ns)
+{
+    __atomic_store_n(&page->seq, page->seq + 1, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    shift_clocks(page, by_ns);
     __atomic_store_n(&page->seq, page->seq + 1, __ATOMIC_RELEASE);
+}
+
+/* Nothing of a program that has ended, or has executed another. */
+static void write_copy(const struct engine_copy *copy, uint64_t offset, uint64_t size)
+{
+    syscall4(NR_pwrite64, copy->memory, (const char *)&copy->page + offset, size, copy->address + offset);
+}
+
+/* Likewise of the private copies, whose sequence numbers are those of the page. */
+static void move_copies(struct engine *engine, uint64_t by_ns)
+{
+    struct engine_copy *copies = (struct engine_copy *)engine->copies, *end = copies + engine->copy_count;
+    for (struct engine_copy *copy = copies; copy < end; copy++) {
+        copy->page.seq++;
+        write_copy(copy, 0, sizeof copy->page.seq);
+        shift_clocks(&copy->page, by_ns);
+        write_copy(copy, offsetof(struct vdso_page, lines), sizeof copy->page - offsetof(struct vdso_page, lines));
+        copy->page.seq++;
+        write_copy(copy, 0, sizeof copy->page.seq);
+    }
 }
 
 static struct sample *sample_of(const struct engine *engine, uint64_t tid)
@@ -289,8 +314,10 @@ static void note(struct engine *engine, uint64_t tid, uint64_t what, uint64_t cl
 
 static void go_on_by(struct engine *engine, uint64_t step_ns)
 {
-    if (step_ns)
+    if (step_ns) {
         move_lines((struct vdso_page *)engine->page, step_ns);
+        move_copies(engine, step_ns);
+    }
     engine->monotonic_ns += step_ns;
     engine->most_ns -= step_ns;
     engine->passed_ns += step_ns;

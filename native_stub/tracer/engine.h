@@ -2,6 +2,7 @@
 #ifndef VDSOTIME_ENGINE_H
 #define VDSOTIME_ENGINE_H
 
+#include "program/page.h"
 #include "sample.h"
 #include "waits.h"
 
@@ -36,6 +37,13 @@ struct engine_timer {
     uint64_t interval_ns, set_ns, expirations;
 };
 
+/* A private copy of the page in a program. */
+struct engine_copy {
+    int64_t memory; /* a descriptor of its /proc/PID/mem */
+    uint64_t address; /* there */
+    struct vdso_page page; /* what stands there */
+};
+
 /* What has come to its deadline. */
 struct engine_event {
     uint64_t at_ns; /* by the host's CLOCK_MONOTONIC, */
@@ -60,6 +68,7 @@ struct engine {
     uint64_t count;      /* and how many there are, */
     uint64_t changed;    /* and where there is room for as many numbers */
     uint64_t timers, timer_count;
+    uint64_t copies, copy_count; /* of struct engine_copy */
     /* Told by the engine. */
     uint64_t passed_ns; /* how far the lines have gone */
     int64_t result;         /* why it has ended (enum engine_result, or a negative errno) */

@@ -231,6 +231,10 @@ class ProcessMemory:
         message = f"the address space of process {self._pid} is gone"
         return ProcessLookupError(errno.ESRCH, message)
 
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._fd
+
     def close(self) -> None:
         """Idempotent."""
         if self._fd >= 0:

@@ -9,6 +9,7 @@ left is Python's again when it ends. Without it everything is the same, and slow
 from __future__ import annotations
 
 import ctypes
+import os
 from array import array
 from collections.abc import Sequence
 from enum import Enum, auto
@@ -82,6 +83,7 @@ class Engine:
         self._stops = stops
         self._structure = structure("engine")()
         self._timer_type = structure("engine_timer")
+        self._copy_type = structure("engine_copy")
 
     def run(self, world: ClockState, most_ns: int, rounds_ns: int) -> Passage:
         """Have time pass on a clock whose lines stand still, by `most_ns` at most.
@@ -97,6 +99,9 @@ class Engine:
         tasks = self._take(world, lines, host_ns)
         if not tasks:
             return Passage.NONE if tasks is None else Passage.ENDED
+        copies = self._copy_records(world.page)
+        if copies is None:
+            return Passage.NONE
         timers = tuple(self._timers.armed(world))
         records = self._timer_records(timers, lines, host_ns)
         engine, count = self._structure, len(tasks)
@@ -111,8 +116,13 @@ class Engine:
         engine.samples, _ = samples.buffer_info()
         engine.changed, engine.count = changed.buffer_info()
         engine.timers, engine.timer_count = ctypes.addressof(records), len(timers)
+        engine.copies, engine.copy_count = ctypes.addressof(copies), len(copies)
         leave = partial(self._leave, world, tasks, changed, timers, records)
-        self._stops.pass_deadlines(engine, leave)
+        try:
+            self._stops.pass_deadlines(engine, leave)
+        finally:
+            for copy in copies:
+                os.close(copy.memory)
         has_ended = engine.result in (_DONE, _PYTHON) or not engine.event_count
         return Passage.ENDED if has_ended else Passage.STOPPED
 
@@ -127,7 +137,6 @@ class Engine:
             and not tables.postponed
             and world.closed is None
             and world.follows
-            and not world.page.copies
             and not world.sockets
             and not world.stops_at_calls
             and not lines.wall.rate.mult
@@ -227,6 +236,30 @@ class Engine:
             record.due_ns = max(min(lines.monotonic.base_ns + left_ns, NEVER_NS), 0)
             record.interval_ns, record.set_ns = timer.interval_ns, timer.set_ns
         return records
+
+    def _copy_records(self, page: ClockPage) -> ctypes.Array[ctypes.Structure] | None:
+        """Return how the engine writes to private copies; None where it has no descriptor for it.
+
+        Each is open while it runs.
+        """
+        records = (self._copy_type * len(page.copies))()
+        count = 0
+        for copy in tuple(page.copies):
+            try:
+                memory = copy.open()
+            except ProcessLookupError:
+                page.copies.remove(copy)
+                continue
+            except OSError:
+                for record in records[:count]:
+                    os.close(record.memory)
+                return None
+            record = records[count]
+            record.memory, record.address = memory, copy.address
+            content = page.private_copy(copy.offsets)
+            ctypes.memmove(ctypes.addressof(record.page), content, len(content))
+            count += 1
+        return (self._copy_type * count).from_buffer(records)
 
     # --- what the engine has left is Python's again ----------------------------------------------
 

@@ -23,13 +23,15 @@ from tests.real.test_month import (  # noqa: F401  (the fixtures)
 if TYPE_CHECKING:
     from conftest import Builder
     from tests.benchmarks.conftest import Table
+    from tests.conftest import Postgres
 
 LOOPS = (
     *("nanosleep", "nanosleep-until", "poll", "ppoll", "select", "epoll_wait", "futex"),
-    *("futex-until", "sigtimedwait", "semtimedop", "timerfd", "timerfd+epoll"),
+    *("futex-until", "futex_waitv", "sigtimedwait", "semtimedop", "mq_timedreceive"),
+    *("timerfd", "timerfd+epoll"),
 )
 #: Those that the kernel has to wait in: it alone can tell whether there is something.
-IN_KERNEL = {"semtimedop"}
+IN_KERNEL = {"semtimedop", "mq_timedreceive", "futex_waitv"}
 PERIOD_US, HOUR = 100_000, 36_000
 
 
@@ -110,3 +112,18 @@ def test_an_hour_of_java(
 ) -> None:
     took = min(seconds(lambda: clock.advance(hours=1)) for _ in range(2))
     table.check(f"an hour of an idle JVM ({monotonic})", f"{took:.2f} s", took, 15, " s")
+
+
+@pytest.mark.timeout(300)
+def test_a_day_of_postgres(
+    monotonic: str,  # noqa: F811
+    clock: FrozenClock,  # noqa: F811
+    start_postgres: Callable[[FrozenClock], Postgres],
+    table: Table,
+) -> None:
+    """Its writers wake each 0.2 and 10 s."""
+    server = start_postgres(clock)
+    clock.settle()
+    took = seconds(lambda: clock.advance(days=1))
+    server.close()
+    table.check(f"a day of an idle PostgreSQL ({monotonic})", f"{took:.1f} s", took, 29, " s")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -149,3 +151,22 @@ def test_one_that_is_killed_while_it_is_held() -> None:
         clock.advance(60)
         assert killing.wait(CEILING_S) == 0
         assert sleeping.wait(CEILING_S) == -9
+
+
+@pytest.mark.parametrize("autojump", [False, True])
+def test_programs_that_have_a_private_copy(
+    autojump: bool, public_dir: Path, build: Builder, by_python: list[Pending]
+) -> None:
+    """Those of another user cannot open the page: the copies of all of them are written to."""
+    program = str(shutil.copy(build.c("helpers/loop_of"), public_dir / "loop_of"))
+    with FrozenClock(0, monotonic="freeze", autojump=autojump) as clock:
+        programs = [
+            clock.popen([program, "poll", ms, "400"], stdout=subprocess.PIPE, text=True, user=user)
+            for ms, user in (("1000000", 65534), ("1000000", 65534), ("1000000", 0))
+        ]
+        if not autojump:
+            clock.settle()
+            clock.advance(400)
+        outputs = [one.communicate(timeout=CEILING_S)[0] for one in programs]
+    assert [float(one) for one in outputs] == pytest.approx([400] * 3, abs=1e-4)
+    assert len(by_python) < 400  # of 1200

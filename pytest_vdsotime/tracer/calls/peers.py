@@ -185,9 +185,18 @@ def _inherit(world: ClockState) -> None:
 
 
 def _inherited(pid: int) -> Iterator[tuple[int, Peer]]:
-    served = _ports(pid)
-    for descriptor, status in procfs.descriptors(pid):
-        if stat.S_ISFIFO(status.st_mode) and _access(pid, descriptor) == os.O_RDONLY:
+    served, found = _ports(pid), list(procfs.descriptors(pid))
+    read: dict[int, int] = {}
+    written = set()
+    for descriptor, status in found:
+        if stat.S_ISFIFO(status.st_mode):
+            access = _access(pid, descriptor)
+            if access == os.O_RDONLY:
+                read[descriptor] = status.st_ino
+            else:
+                written.add(status.st_ino)
+    for descriptor, status in found:
+        if descriptor in read and status.st_ino not in written:  # else it has made that itself
             yield (
                 status.st_ino,
                 Peer(pid, descriptor, words="its input", is_inherited=True, is_pipe=True),

@@ -1,6 +1,8 @@
 /* loop_of KIND PERIOD_US COUNT: waits so often, each time alike, and tells how long all of it took by its clock. */
 #include "../check.h"
+#include <fcntl.h>
 #include <linux/futex.h>
+#include <mqueue.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -12,7 +14,17 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { NSEC = 1000000000 };
+enum { NSEC = 1000000000, FUTEX_WAITV = 449, FUTEX2_U32 = 2 };
+
+static struct timespec after(clockid_t clock, struct timespec span)
+{
+    struct timespec until;
+    clock_gettime(clock, &until);
+    until.tv_nsec += span.tv_nsec;
+    until.tv_sec += span.tv_sec + until.tv_nsec / NSEC;
+    until.tv_nsec %= NSEC;
+    return until;
+}
 
 int main(int count_of_words, char **words)
 {
@@ -23,6 +35,11 @@ int main(int count_of_words, char **words)
     struct timespec span = {us / 1000000, us % 1000000 * 1000}, start, end;
     int epoll = epoll_create1(0), timer = timerfd_create(CLOCK_MONOTONIC, 0), word = 0;
     int semaphore = semget(IPC_PRIVATE, 1, 0600);
+    char name[32], message[64];
+    struct mq_attr attributes = {.mq_maxmsg = 1, .mq_msgsize = sizeof message};
+    snprintf(name, sizeof name, "/loop_of-%d", getpid());
+    mqd_t queue = mq_open(name, O_CREAT | O_RDONLY, 0600, &attributes);
+    mq_unlink(name);
     struct itimerspec each = {span, span};
     struct epoll_event event;
     struct sembuf take = {0, -1, 0};
@@ -61,12 +78,15 @@ int main(int count_of_words, char **words)
         } else if (!strcmp(kind, "futex")) {
             syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, &span, NULL, 0);
         } else if (!strcmp(kind, "futex-until")) {
-            struct timespec until;
-            clock_gettime(CLOCK_MONOTONIC, &until);
-            until.tv_nsec += span.tv_nsec;
-            until.tv_sec += span.tv_sec + until.tv_nsec / NSEC;
-            until.tv_nsec %= NSEC;
+            struct timespec until = after(CLOCK_MONOTONIC, span);
             syscall(SYS_futex, &word, FUTEX_WAIT_BITSET_PRIVATE, 0, &until, NULL, ~0);
+        } else if (!strcmp(kind, "futex_waitv")) {
+            struct timespec until = after(CLOCK_MONOTONIC, span);
+            struct { uint64_t value, address; uint32_t flags, reserved; } waiter = {0, (uintptr_t)&word, FUTEX2_U32, 0};
+            syscall(FUTEX_WAITV, &waiter, 1, 0, &until, CLOCK_MONOTONIC);
+        } else if (!strcmp(kind, "mq_timedreceive")) {
+            struct timespec until = after(CLOCK_REALTIME, span);
+            mq_timedreceive(queue, message, sizeof message, NULL, &until);
         } else if (!strcmp(kind, "sigtimedwait")) {
             sigtimedwait(&signals, NULL, &span);
         } else if (!strcmp(kind, "semtimedop")) {
