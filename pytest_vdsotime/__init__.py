@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_vdsotime.clock import FrozenClock, FrozenClockFactory
+    from pytest_vdsotime.containers import ContainerEngine
     from pytest_vdsotime.errors import (
         ClockClosed,
         NotSettled,
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AttachedProcess",
     "ClockClosed",
+    "ContainerEngine",
     "FrozenClock",
     "FrozenClockFactory",
     "FrozenPopen",
@@ -40,6 +42,7 @@ __all__ = [
 
 _HOMES = {
     **{"FrozenClock": "clock", "FrozenClockFactory": "clock", "FrozenPopen": "popen"},
+    "ContainerEngine": "containers",
     **dict.fromkeys(("AttachedProcess", "PendingWait", "TracedProcess"), "processes"),
 }
 

@@ -17,8 +17,10 @@ from pytest_vdsotime.verbs import SETTLE_TIMEOUT_S, AsyncVerbs
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
+    from os import PathLike
     from types import EllipsisType
 
+    from pytest_vdsotime.containers import ContainerEngine
     from pytest_vdsotime.control.server import ControlServer
     from pytest_vdsotime.popen import Command, File, FrozenPopen, PopenKeywords, Word
     from pytest_vdsotime.processes import AttachedProcess, PendingWait, TracedProcess
@@ -487,6 +489,42 @@ class FrozenClock:
         from pytest_vdsotime.patching import patch_subprocess
 
         return patch_subprocess(self.session)
+
+    def containers(
+        self,
+        engine: str | None = None,
+        *,
+        args: Iterable[str] = (),
+        data_root: str | PathLike[str] | None = None,
+    ) -> AbstractContextManager[ContainerEngine]:
+        """Have an engine whose containers are on this clock, for as long as the context lasts.
+
+        Inside it docker-py, Testcontainers, Compose, `docker` and `podman` use it, by DOCKER_HOST
+        and CONTAINER_HOST; what it runs of its own is in real time::
+
+            with clock.containers() as engine:
+                redis = docker.from_env().containers.run("redis", detach=True, ports={6379: None})
+                clock.jump(days=30)
+
+        When it ends no container, mount, network, process or file of it is left, nor does it if the
+        test process is killed.
+
+        Args:
+            engine: ``"podman"``: Podman's service, with the user's images; ``"docker"``: Docker's
+                daemon, as root, with images of its own, which come by pull or load; None: the first
+                that is there.
+            args: further arguments for ``podman system service`` or ``dockerd``.
+            data_root: where Docker's daemon keeps its images, to find them again.
+
+        Raises:
+            ValueError, TypeError: an unknown engine, `args` that is no list of strings.
+            VdsoTimeError: there is no engine, it did not start, or it has left something; the text
+                has the last lines of what it said.
+            TracingUnavailable, ClockClosed: as `popen`.
+        """
+        from pytest_vdsotime.containers import containers
+
+        return containers(self.session, engine, args, data_root)
 
     # --- the end ---------------------------------------------------------------------------------
 

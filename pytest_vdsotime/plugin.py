@@ -41,6 +41,7 @@ from pytest_vdsotime.terminal import keep_stderr
 
 if TYPE_CHECKING:
     from pytest_vdsotime.clock import FrozenClock, FrozenClockFactory
+    from pytest_vdsotime.containers import ContainerEngine
     from pytest_vdsotime.errors import TracingUnavailable
     from pytest_vdsotime.instants import Instant
     from pytest_vdsotime.options import Options
@@ -336,6 +337,16 @@ def frozen_clock(request: pytest.FixtureRequest) -> FrozenClock:
     says, else now.
     """
     return request.config.stash[_CLOCKS].of_test(request)
+
+
+@pytest.fixture
+def frozen_containers(frozen_clock: FrozenClock) -> Generator[ContainerEngine, None, None]:
+    """Return an engine whose containers are on frozen_clock, as its `containers` has it.
+
+    docker-py, Testcontainers, Compose, docker and podman use it for as long as the test lasts.
+    """
+    with frozen_clock.containers() as engine:
+        yield engine
 
 
 @pytest.fixture(scope="session")

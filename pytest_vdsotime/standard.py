@@ -13,3 +13,6 @@ class Standard:
     """Holds it where nothing looks for module attributes to replace."""
 
     Popen = subprocess.Popen
+
+    popen_init = subprocess.Popen.__init__
+    """For what is on no clock, wherever a clock is patched in."""

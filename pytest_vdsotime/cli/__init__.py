@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from pytest_vdsotime import __version__
 from pytest_vdsotime.availability import known_obstacle
-from pytest_vdsotime.cli.become import EXIT_OWN_ERROR, EXIT_USAGE, become, fail, open_trace
+from pytest_vdsotime.cli.become import EXIT_OWN_ERROR, EXIT_USAGE, Beside, become, fail, open_trace
 from pytest_vdsotime.errors import TracingUnavailable
 from pytest_vdsotime.options import PARAMETERS, Parameter, validate_options
 
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     trace = None if options.trace is None else open_trace(options.trace)
     served = None if options.control is None else _serve(options.control)
     try:
-        become(options.command, options.parameters, trace, served)
+        become(options.command, options.parameters, trace, Beside(served, options.containers))
     except (TracingUnavailable, OSError, subprocess.SubprocessError) as error:
         if served is not None:
             served.remove()
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="vdsotime",
         usage=f"%(prog)s {' '.join(one.usage for one in parameters)} [--trace FILE] "
-        "[--control ADDRESS] [--] COMMAND [ARG...]\n"
+        "[--control ADDRESS] [--containers] [--] COMMAND [ARG...]\n"
         "       %(prog)s ctl VERB ...\n"
         "       %(prog)s [--at WHEN] --explain\n"
         "       %(prog)s --check\n"
@@ -111,6 +111,12 @@ def _parser() -> argparse.ArgumentParser:
         "--explain",
         action="store_true",
         help="say what is understood by --at, in UTC and in the local zone, and run nothing",
+    )
+    parser.add_argument(
+        "--containers",
+        action="store_true",
+        help="have an engine whose containers are on the clock, Podman's or Docker's, for as long "
+        "as COMMAND runs, which finds it by DOCKER_HOST and CONTAINER_HOST",
     )
     parser.add_argument(
         "--version",

@@ -25,8 +25,8 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Container, Mapping, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pytest_vdsotime.abi import constant
 from pytest_vdsotime.errors import TracingUnavailable
@@ -34,6 +34,7 @@ from pytest_vdsotime.errors import TracingUnavailable
 if TYPE_CHECKING:
     from pytest_vdsotime.control.address import Served
     from pytest_vdsotime.kernel.spawn import Spawn
+    from pytest_vdsotime.session import ClockSession
     from pytest_vdsotime.tracer.state import ClockState
     from pytest_vdsotime.tracer.thread import Tracer
 
@@ -64,13 +65,23 @@ def open_trace(path: str) -> int:
     return file
 
 
+class Beside(NamedTuple):
+    """What COMMAND finds beside it, by variables of its environment."""
+
+    served: Served | None
+    """The clock over HTTP."""
+    has_engine: bool
+    """An engine whose containers are on the clock; it ends with COMMAND."""
+
+
 def become(
-    command: list[str], parameters: Mapping[str, Any], trace: int | None, served: Served | None
+    command: list[str], parameters: Mapping[str, Any], trace: int | None, beside: Beside
 ) -> NoReturn:
     """Execute `command` in this process, traced by another. Raises TracingUnavailable, OSError.
 
-    `trace`: the file to write one to; `served`: where the clock is.
+    `trace`: the file to write one to.
     """
+    served = beside.served
     from pytest_vdsotime.spawning import NO_PIPES, candidates_of, closing_fds, ignored_privilege
 
     _fill_standard_streams()
@@ -89,14 +100,15 @@ def become(
             served.remove()
         _restore_signals()
         os.execvpe(command[0], command, environment)
-    spawn, tracer_pid, code, say_go = _start_tracer(command, parameters, trace, served)
+    spawn, (tracer_pid, code, *more), say_go = _start_tracer(command, parameters, trace, beside)
+    environment.update(pair.partition(b"=")[::2] for pair in more)
     _rehearse(command, environment)
     # Where Yama lets only ancestors trace; elsewhere it is EINVAL (prctl(2)).
-    _libc().prctl(constant("PR_SET_PTRACER"), tracer_pid, 0, 0, 0)
+    _libc().prctl(constant("PR_SET_PTRACER"), int(tracer_pid), 0, 0, 0)
     _restore_signals()
     variables = [b"%b=%b" % pair for pair in environment.items()]
     spawn.prepare(
-        *(code, command, candidates, False, (), None, variables, *NO_PIPES),
+        *(bytes.fromhex(code.decode()), command, candidates, False, (), None, variables, *NO_PIPES),
         restore_signals=False,
         start_new_session=False,
         process_group=-1,
@@ -173,12 +185,13 @@ def _reap(pid: int) -> None:
 
 
 def _start_tracer(
-    command: list[str], parameters: Mapping[str, Any], trace: int | None, served: Served | None
-) -> tuple[Spawn, int, bytes, int]:
+    command: list[str], parameters: Mapping[str, Any], trace: int | None, beside: Beside
+) -> tuple[Spawn, list[bytes], int]:
     """Fork the tracer.
 
-    Return how this process is to start, the tracer's pid, the seccomp filter, and a pipe: the
-    tracer goes ahead when something was written to it and it is closed.
+    Return how this process is to start; the tracer's pid, the seccomp filter in hexadecimal digits
+    and more variables for COMMAND; and a pipe: the tracer goes ahead when something was written to
+    it and it is closed.
 
     Raises TracingUnavailable, OSError.
     """
@@ -196,9 +209,10 @@ def _start_tracer(
         try:
             os.setsid()
             if os.fork() == 0:
+                served = beside.served
                 listener = None if served is None else served.listener.fileno()
                 _close_all_but({2, is_ready, go, trace, listener})
-                more = program, spawn, command, parameters, is_ready, go, served
+                more = program, spawn, command, parameters, is_ready, go, beside
                 if trace is None:
                     _trace(*more)
                 else:
@@ -211,7 +225,7 @@ def _start_tracer(
     with open(ready, "rb") as pipe:
         outcome, *details = pipe.read().split(b"\0")
     if outcome == b"ready":
-        return spawn, int(details[0]), bytes.fromhex(details[1].decode()), say_go
+        return spawn, details, say_go
     if outcome == b"unavailable":
         raise TracingUnavailable(details[0].decode(), details[1].decode())
     raise OSError(details[0].decode() if details else "its tracer was killed")
@@ -253,7 +267,7 @@ def _trace(
     parameters: Mapping[str, Any],
     is_ready: int,
     go: int,
-    served: Served | None,
+    beside: Beside,
 ) -> None:
     """Trace process `program` until nothing is left of it and of what it started.
 
@@ -264,14 +278,16 @@ def _trace(
 
     pidfd = os.pidfd_open(program)
     os.chdir("/")
-    server = None
+    ends, engine = ExitStack(), ExitStack()
     try:
         session = ClockSession(validate_options(**parameters))
         tracer, world = session.start_tracing()
-        if served is not None:
+        if beside.served is not None:
             from pytest_vdsotime.control.server import ControlServer
 
-            server = ControlServer(session, served)
+            ends.callback(ControlServer(session, beside.served).close)
+        ends.enter_context(engine)
+        more = _start_engine(session, engine) if beside.has_engine else []
     except TracingUnavailable as error:
         os.write(is_ready, f"unavailable\0{error.reason}\0{error.remedy}".encode())
         return
@@ -281,25 +297,37 @@ def _trace(
     world.warnings = _Spoken()
     world.errors = _Spoken()
     code = tracer.load().calls.filters[world.follows].hex().encode()
-    os.write(is_ready, b"ready\0%d\0%b" % (os.getpid(), code))
+    os.write(is_ready, b"\0".join([b"ready", b"%d" % os.getpid(), code, *more]))
     os.close(is_ready)
     try:
         if os.read(go, 1) == b"" or os.read(go, 1) or _has_ended(pidfd):
             return  # vdsotime has ended before it could wait
-        _follow(program, spawn, command, tracer, world)
+        _follow(program, spawn, command, (tracer, world), engine)
     except Exception as error:
         complain(str(error))
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)  # it may be waiting for us
         return
     finally:
-        if server is not None:
-            server.close()
+        ends.close()
     session.close()
 
 
+def _start_engine(session: ClockSession, engine: ExitStack) -> list[bytes]:
+    """Return the variables by which COMMAND finds it. Raises VdsoTimeError."""
+    from pytest_vdsotime.containers import containers
+
+    found = engine.enter_context(containers(session, None, (), None))
+    return [os.fsencode("=".join(pair)) for pair in found.environment.items()]
+
+
 def _follow(
-    program: int, spawn: Spawn, command: list[str], tracer: Tracer, world: ClockState
+    program: int,
+    spawn: Spawn,
+    command: list[str],
+    clock: tuple[Tracer, ClockState],
+    engine: ExitStack,
 ) -> None:
+    tracer, world = clock
     from pytest_vdsotime.future import Future
     from pytest_vdsotime.tracer.state import Launch, Process
 
@@ -310,6 +338,7 @@ def _follow(
         complain(f"it could be executed a moment ago, and now not: {os.strerror(number)}")
     exited.result()
     tracer.operate(lambda operations: operations.stay(world))
+    engine.close()
     # Those who wait for the end of its output need not wait for that of its daemons.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     while left := tracer.call(lambda _loop: [*world.everyone]):

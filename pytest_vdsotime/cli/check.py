@@ -2,7 +2,8 @@
 
 First what programs on a clock need; without any of it the plugin cannot run. Then the doors: each
 way to the time that a program has, tried by one that goes it on a clock of its own. That program
-is this Python, as no other is on every machine; for 32 bits one comes with the package.
+is this Python, as no other is on every machine; for 32 bits one comes with the package. Last, each
+engine whose containers can be on a clock is started.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 from pytest_vdsotime.abi import constant
 from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.availability import NATIVE, Facts, obstacle
+from pytest_vdsotime.containers.engines import ENGINES
 from pytest_vdsotime.errors import RealTimeWarning, TracingUnavailable, VdsoTimeError
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class _Untested(Exception):
 
 
 def check() -> int:
-    """Print a line for each thing that programs on a clock need, and for each door.
+    """Print a line for each thing that programs on a clock need, each door, and each engine.
 
     The lines end at the first need that is missing; doors are tried if none is.
 
@@ -70,6 +72,11 @@ def check() -> int:
             print(f"OPEN  {name}: {error}")
         except (_Untested, VdsoTimeError, OSError, subprocess.SubprocessError) as error:
             print(f"skip  {name}: cannot be tested: {error}")
+    for name in ENGINES:
+        try:
+            print(f"ok    {name}: {_engine(name)}")
+        except (VdsoTimeError, OSError) as error:
+            print(f"skip  {name}: {' '.join(str(error).split())}")
     return 0
 
 
@@ -146,6 +153,11 @@ CHECKS: Final[Mapping[str, Callable[[], str]]] = {
     "ptrace": _ptrace,
     "takeover": _takeover,
 }
+
+
+def _engine(name: str) -> str:
+    with _new_clock() as clock, clock.containers(name) as engine:
+        return f"{engine.server} serves containers on a clock"
 
 
 # The doors. A program gets numbers as its arguments and prints numbers.

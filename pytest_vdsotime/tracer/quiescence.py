@@ -180,7 +180,7 @@ class Quiescence:
     def _describe(self, task: Task, sample: TaskSample) -> str:
         doing = "runs" if sample.state == ord("R") else "is woken again and again"
         if sample.state == ord("D"):
-            doing = "waits for a device"
+            doing = "waits for a device, or is frozen by its cgroup, as docker pause does"
         return f"{_name(task)} {doing}"
 
 

@@ -27,6 +27,7 @@ ROWS = (
     ("cli",),
     ("__init__", "markers", "reporting"),
     ("clock",),
+    ("containers",),
     ("patching",),
     ("other_starts",),
     ("child_waits", "forked_starts"),
@@ -58,7 +59,10 @@ ROWS = (
     ("elf", "errors", "faults", "future", "importing", "standard", "terminal"),
 )
 #: Folders that are one room each; the tracer's own rooms have rows.
-FOLDERS = ("arch", "cli", "control", "kernel", "report", "tracer.calls", "tracer.takeover")
+FOLDERS = (
+    *("arch", "cli", "containers", "control", "kernel", "report"),
+    *("tracer.calls", "tracer.takeover"),
+)
 
 SHORT, SHALLOW, LONG = 60, 100, 650  # lines
 #: Why a module is short, or has less than SHALLOW lines and one importer.

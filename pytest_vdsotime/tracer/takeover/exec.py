@@ -160,7 +160,9 @@ class Takeover:
         """
         self._has_entered_time_namespace(process, process.pid)
         try:
-            if not self._may_suspend_filters(stopped, process) and not any(process.time_offsets):
+            self._may_suspend_filters(stopped, process)
+            # Of a loader's failure such a filter may tell nothing: its answer comes first.
+            if not process.has_own_filter and not any(process.time_offsets):
                 for kind in self._native.kinds:
                     if self._with_loader(stopped, process, kind):
                         return stopped
@@ -170,7 +172,7 @@ class Takeover:
                 f"it is closed to its tracer ({error}): its file is execute-only; "
                 "make it readable, or run the tests as root"
             ) from None
-        # Filters that are suspended, another time namespace, no room in the vDSO, or the first
+        # Filters of its own, another time namespace, no room in the vDSO, or the first
         # program of its kind
         registers = stopped.registers()
         kind = self._native.kind_of(registers, process.pid)

@@ -1,0 +1,403 @@
+"""The guardian of an engine: a process that undoes what is left of the engine when that has ended.
+
+It is no child of the clock, so that it outlives a test process that is killed. It is the first
+process of a mount namespace of its own, in which the engine starts: what the engine mounts, nobody
+else sees, and it ends with the namespace. When its standard input ends, as it does with the test
+process, it removes containers, networks, cgroups and files, and says on its standard output what
+it could not remove.
+
+It is started as a script, by ``python -I -S``, and so imports the standard library alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import glob
+import json
+import os
+import re
+import select
+import shlex
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_CLONE_NEWNS = 0x20000  # linux/sched.h
+_MS_REC, _MS_SLAVE, _MNT_DETACH = 0x4000, 0x80000, 2  # linux/mount.h
+_SIOCSIFFLAGS, _SIOCBRADDBR, _SIOCBRDELBR = 0x8914, 0x89A0, 0x89A1  # linux/sockios.h
+_CGROUPS = "/sys/fs/cgroup"
+_TABLES = ("iptables", "filter"), ("iptables", "nat"), ("ip6tables", "filter"), ("ip6tables", "nat")
+_CHAIN = re.compile(r"\b(?:CNI|NETAVARK)[-_]")
+_COMMAND_S = 15
+"""For one command of the engine's, in real seconds; what takes longer is killed."""
+_GRACE_S = 5
+"""For processes that were killed to be gone."""
+
+
+class Guardian:
+    """Of one engine, by its plan: what the module `engines` calls a `Plan`, as JSON."""
+
+    def __init__(self, plan: dict[str, Any]) -> None:
+        self.plan = plan
+        self.directory = Path(plan["directory"])
+        self.problems: list[str] = []
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._devices = "/sys/class/net"
+        """The network interfaces, as files."""
+        self._made: list[str] = []
+        """Directories to mount on that were not there."""
+        self._before: dict[str, Any] = {}
+        self._own_pause = 0
+        """The process that keeps a user namespace for this engine alone; 0: none."""
+
+    # --- before the engine starts ----------------------------------------------------------------
+
+    def isolate(self) -> str:
+        """Have mounts be this process's own; return why not."""
+        if self._libc.unshare(_CLONE_NEWNS) or self._mount("none", "/", _MS_REC | _MS_SLAVE):
+            return f"no mount namespace of its own: {os.strerror(ctypes.get_errno())}"
+        for path in self.plan["hidden"]:
+            if not os.path.isdir(path):
+                os.makedirs(path)
+                self._made.append(path)
+            if self._mount("tmpfs", path, 0, "tmpfs"):
+                return f"{path} cannot be hidden: {os.strerror(ctypes.get_errno())}"
+        system = self.directory / "sys"  # /sys has those of the namespace that it was mounted in
+        system.mkdir()
+        if self._mount("sysfs", str(system), 0, "sysfs") == 0:
+            self._devices = f"{system}/class/net"
+        return ""
+
+    def _mount(self, source: str, target: str, flags: int, kind: str = "none") -> int:
+        names = (ctypes.c_char_p(name.encode()) for name in (source, target, kind))
+        failed: int = self._libc.mount(*names, ctypes.c_ulong(flags), None)
+        return failed
+
+    def enter_user_namespace(self) -> str:
+        """Have the one of an ordinary user's Podman be there; return why not.
+
+        For a traced program newuidmap(1) would make none. It lasts as long as a process of Podman's
+        that waits in it, which ends with the engine unless it was there before.
+        """
+        before = self._pause()
+        said = self._podman("unshare", "true")
+        self._own_pause = 0 if before else self._pause()
+        return said
+
+    def _pause(self) -> int:
+        """Return the process that keeps Podman's user namespace; 0 if there is none."""
+        uid = os.getuid()
+        places = [
+            os.environ.get("XDG_RUNTIME_DIR", ""),
+            f"/run/user/{uid}",
+            f"/tmp/podman-run-{uid}",
+        ]
+        for place in filter(None, places):
+            with contextlib.suppress(OSError, ValueError):
+                pid = int(Path(place, "libpod/tmp/pause.pid").read_text())
+                if _is_alive(pid):
+                    return pid
+        return 0
+
+    def add_bridge(self, name: str) -> None:
+        """Make a bridge. Raises OSError where there are none."""
+        _bridge(_SIOCBRADDBR, name)
+
+    def look_around(self) -> None:
+        """Note what is to be there afterwards too, as the oldest of several engines found it."""
+        here = os.path.dirname(self.directory)
+        notes = glob.glob(f"{here}/{self.directory.name.rpartition('-')[0]}-*/before.json")
+        network = os.stat("/proc/self/ns/net").st_ino
+        for path in sorted(notes, key=_age):
+            with contextlib.suppress(OSError, ValueError):
+                found = json.loads(Path(path).read_text())
+                if found["network"] == network:
+                    self._before = found
+                    break
+        else:
+            self._before = {
+                "network": network,
+                "interfaces": os.listdir(self._devices),
+                "cgroups": [*_cgroups("libpod_parent")],
+                "forwards": _forwarding().read_text() if _forwarding().exists() else "",
+                "tables": [_CHAIN.search("\n".join(_rules(*one))) is not None for one in _TABLES],
+            }
+        (self.directory / "before.json").write_text(json.dumps(self._before))
+
+    # --- when the engine has ended ---------------------------------------------------------------
+
+    def clean_up(self) -> None:
+        """Remove all that is left."""
+        steps = [
+            self._thaw,
+            self._end_processes,
+            self._remove_network,
+            self._unmount,
+            self._remove_cgroups,
+        ]
+        if self.plan["engine"] == "podman":  # which has programs of its own that see to the ends
+            steps.insert(0, self._remove_from_podman)
+        for step in (*steps, self._remove_files):
+            try:
+                step()
+            except Exception as error:
+                self.problems.append(f"{step.__name__.strip('_')}: {error}")
+
+    def _remove_cgroups(self) -> None:
+        deadline_s = time.monotonic() + _GRACE_S
+        own, shared = [*_cgroups(self.directory.name)], [*_cgroups("libpod_parent")]
+        known = self._before.get("cgroups", shared)
+        for path in own + [one for one in shared if one not in known]:
+            while problem := _remove_cgroup(path):
+                if path in shared and any(map(_is_alive, _processes_in(path))):
+                    break  # another's containers
+                if time.monotonic() > deadline_s:
+                    self.problems.append(f"{path}: {problem}")
+                    break
+                time.sleep(0.005)  # what has ended may be in it a moment longer
+
+    def _remove_files(self) -> None:
+        for path in self.plan["files"]:
+            shutil.rmtree(path, ignore_errors=True)
+            if os.path.exists(path):
+                self.problems.append(f"{path} cannot be removed")
+        for path in self._made:
+            self._libc.umount2(path.encode(), _MNT_DETACH)
+            with contextlib.suppress(OSError):  # others use it by now
+                os.rmdir(path)
+
+    def _remove_from_podman(self) -> None:
+        """Remove what the engine's own log says it has made, and nothing of another engine's."""
+        made: dict[str, dict[str, None]] = {"container": {}, "pod": {}, "volume": {}}
+        for kind, status, name in _events(self.directory / "events"):
+            if status == "create" and kind in made:
+                made[kind][name] = None
+            elif status == "remove" and kind in made:
+                made[kind].pop(name, None)
+        networks = [path.stem for path in (self.directory / "networks").glob("*.*list")]
+        networks += [path.stem for path in (self.directory / "networks").glob("*.json")]
+        for words, names in (
+            (("rm", "--force", "--ignore", "--volumes", "--time=0"), made["container"]),
+            (("pod", "rm", "--force", "--ignore", "--time=0"), made["pod"]),
+            (("volume", "rm", "--force"), made["volume"]),
+            (("network", "rm", "--force"), networks),
+        ):
+            deadline_s = time.monotonic() + _COMMAND_S
+            while names and (said := self._podman(*words, *names)):
+                # Where conmon was killed Podman finds out about a container's end step by step.
+                if time.monotonic() > deadline_s:
+                    self.problems.append(f"podman {' '.join(words[:2])}: {said}")
+                    break
+                time.sleep(0.02)
+
+    def _podman(self, *words: str) -> str:
+        """Return what went wrong."""
+        try:
+            done = subprocess.run(
+                [self.plan["program"], *words],
+                env=self.plan["environment"],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_COMMAND_S,
+            )
+        except subprocess.TimeoutExpired:
+            return f"it took more than {_COMMAND_S} s"
+        said = [line for line in done.stderr.splitlines() if "no such" not in line]
+        return " ".join(said) if done.returncode else ""
+
+    def _thaw(self) -> None:
+        """Have paused containers run, as their processes can be killed only then."""
+        for path in _cgroups(self.directory.name):
+            for folder, _, files in os.walk(path):
+                for name, text in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+                    if name in files:
+                        with contextlib.suppress(OSError):  # that of the root
+                            Path(folder, name).write_text(text)
+
+    def _end_processes(self) -> None:
+        """Kill what is in this mount namespace, which the tracer may not have seen to."""
+        if self._own_pause:
+            with contextlib.suppress(OSError):
+                os.kill(self._own_pause, signal.SIGKILL)
+        deadline_s = time.monotonic() + _GRACE_S
+        while left := [*self._processes()]:
+            for pid in left:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            if time.monotonic() > deadline_s:
+                self.problems.append(f"processes {left} do not end")
+                return
+            time.sleep(0.005)
+
+    def _processes(self) -> Iterator[int]:
+        for path in _cgroups(self.directory.name):
+            yield from filter(_is_alive, _processes_in(path))
+        own = os.stat("/proc/self/ns/mnt").st_ino
+        for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+            with contextlib.suppress(OSError):  # it is another's, or a zombie
+                if self.plan["isolates"]:
+                    is_own = os.stat(f"/proc/{pid}/ns/mnt").st_ino == own
+                else:  # by CONTAINERS_CONF
+                    is_own = (
+                        os.fsencode(self.directory) in Path(f"/proc/{pid}/environ").read_bytes()
+                    )
+                if is_own and pid != os.getpid():
+                    yield pid
+
+    def _unmount(self) -> None:
+        with open("/proc/self/mountinfo") as file:
+            points = [line.split()[4].encode().decode("unicode_escape") for line in file]
+        for point in reversed(points):
+            if any(f"{point}/".startswith(f"{path}/") for path in self.plan["mounts"]):
+                self._libc.umount2(os.fsencode(point), _MNT_DETACH)
+
+    def _remove_network(self) -> None:
+        if not self.plan["is_root"]:
+            return  # an ordinary user's ends with its namespace
+        bridges = [self.plan["bridge"]] if self.plan["bridge"] else []
+        for path in self.plan["files"] + self.plan["mounts"]:
+            for store in glob.glob(f"{path}/network/files/local-kv.db"):
+                names = re.findall(rb'"BridgeName":"([^"]+)"', Path(store).read_bytes())
+                bridges += {os.fsdecode(name) for name in names}
+        if self.plan["engine"] == "podman":
+            bridges += ["cni-podman0", "podman0"]
+        known = self._before.get("interfaces", ())
+        for name in bridges:
+            ports = f"{self._devices}/{name}/brif"
+            if name in known or not os.path.isdir(ports):
+                continue
+            if self.plan["engine"] == "podman" and os.listdir(ports):
+                return  # another's containers are on it
+            try:
+                _bridge(_SIOCBRDELBR, name)
+            except OSError as error:
+                self.problems.append(f"the bridge {name}: {error.strerror}")
+        if self.plan["engine"] == "podman":
+            for one, had_chains in zip(_TABLES, self._before.get("tables", ()), strict=False):
+                if not had_chains:
+                    _remove_chains(*one)
+            others = glob.glob(f"{self._devices}/*/bridge")
+            others = [path for path in others if "/vdt" not in path]  # which forward nothing
+            if self._before.get("forwards") and not others:
+                with contextlib.suppress(OSError):
+                    _forwarding().write_text(self._before["forwards"])
+
+
+def _age(path: str) -> float:
+    with contextlib.suppress(OSError):
+        return os.stat(path).st_mtime
+    return float("inf")
+
+
+def _events(log: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield (type, status, what to call it) of each line of Podman's log of events."""
+    with contextlib.suppress(OSError):
+        for line in log.read_text().splitlines():
+            with contextlib.suppress(ValueError):  # a line that was being written
+                event = json.loads(line)
+                yield event["Type"], event["Status"], event.get("ID") or event.get("Name", "")
+
+
+def _cgroups(name: str) -> Iterator[str]:
+    """Yield the directories of a cgroup of the root's, of version 2 and of each of version 1."""
+    yield from glob.glob(f"{_CGROUPS}/{name}") + glob.glob(f"{_CGROUPS}/*/{name}")
+
+
+def _remove_cgroup(path: str) -> str:
+    """Remove a cgroup and those below it; return what went wrong."""
+    try:
+        for folder, _, _ in os.walk(path, topdown=False):
+            os.rmdir(folder)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _processes_in(path: str) -> Iterator[int]:
+    for folder, _, _ in os.walk(path):
+        with contextlib.suppress(OSError):
+            yield from map(int, Path(folder, "cgroup.procs").read_text().split())
+
+
+def _is_alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state not in "ZX"
+    return False
+
+
+def _bridge(request: int, name: str) -> None:
+    word = os.fsencode(name)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as file:
+        if request == _SIOCBRDELBR:  # it is to be down for that
+            fcntl.ioctl(file, _SIOCSIFFLAGS, struct.pack("16sh22x", word, 0))
+        fcntl.ioctl(file, request, struct.pack("16s", word))
+
+
+def _forwarding() -> Path:
+    return Path("/proc/sys/net/ipv4/ip_forward")
+
+
+def _rules(command: str, table: str) -> list[str]:
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(
+            [command, "--wait=5", "--table", table, "-S"],
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND_S,
+        )
+        return done.stdout.splitlines()
+    return []
+
+
+def _remove_chains(command: str, table: str) -> None:
+    """Remove the chains that Podman's network plugins leave, unless a container is in one."""
+    rules = [line for line in _rules(command, table) if _CHAIN.search(line)]
+    if any(re.search(r" -[sd] \S+/(32|128) | CNI-DN-| CNI-[0-9a-f]{20}", line) for line in rules):
+        return
+    undo = [f"-D{line.removeprefix('-A')}" for line in rules if line.startswith("-A")]
+    undo += [f"-X{line.removeprefix('-N')}" for line in rules if line.startswith("-N")]
+    for line in undo:
+        words = [command, "--wait=5", "--table", table, *shlex.split(line)]
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(words, capture_output=True, timeout=_COMMAND_S)
+
+
+def main() -> None:
+    """Say that the engine may start, or why not; wait for the end; clean up; say what is left."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    parent = os.pidfd_open(os.getppid())
+    guardian = Guardian(json.loads(sys.stdin.readline()))
+    problem = guardian.isolate() if guardian.plan["isolates"] else ""
+    if not guardian.plan["is_root"]:
+        problem = guardian.enter_user_namespace()
+    if guardian.plan["bridge"] and not problem:
+        try:
+            guardian.add_bridge(guardian.plan["bridge"])
+        except OSError as error:
+            print(json.dumps({"no_bridge": str(error)}), flush=True)
+            guardian.plan["bridge"] = ""
+    print(json.dumps({"problem": problem}), flush=True)
+    if guardian.plan["engine"] == "podman" and guardian.plan["is_root"]:
+        guardian.look_around()
+    # Its children may have the pipe open too, so that it does not end with the test process.
+    select.select([sys.stdin, parent], [], [])
+    guardian.clean_up()
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps(guardian.problems), flush=True)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""What is left of an engine: nothing, however it and the test process end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from subprocess import PIPE
+from typing import Any
+
+import docker
+import pytest
+
+from pytest_vdsotime import FrozenClock
+
+CEILING_S = 40
+PODMAN = ["unshare", "--mount", "podman"]  # by itself it leaves a mount
+# A test process: with an engine and two containers, one of them paused, one with a network of its
+# own, a pod's worth of volumes. It says where the engine is, and does what it is told.
+TEST_PROCESS = """
+import json, os, signal, sys, docker
+from pytest_vdsotime import FrozenClock
+engine, archive = sys.argv[1:]
+with FrozenClock("2038-01-19") as clock, clock.containers(engine) as found:
+    client = docker.from_env()
+    said = client.api.import_image(archive)
+    image = json.loads(said.splitlines()[-1])["status"]
+    network = client.networks.create("vdsotime-of-%d" % os.getpid())
+    volume = client.volumes.create("vdsotime-of-%d" % os.getpid())
+    run = client.containers.run
+    sleeps = run(image, ["sleep", "1000000"], detach=True, network=network.name,
+        volumes=[volume.name + ":/data"], ports={"80/tcp": None})
+    paused = run(image, ["sh", "-c", "trap : TERM; sleep 1000000"], detach=True)
+    paused.pause()
+    print(found.url, image, sleeps.id, paused.id, flush=True)
+    if sys.stdin.readline() == "end\\n":
+        client.close()
+        sys.exit(0)
+"""
+# A network namespace takes the place of the machine, so that all of it can be looked at.
+IN_NETWORK = """
+ip link set lo up
+echo 0 >/proc/sys/net/ipv4/ip_forward
+"$@"
+while [ -e /proc/$(cat guardian) ]; do sleep 0.02; done
+ip -o link | cut -d: -f2
+iptables-save | grep -E "CNI|DOCKER|NETAVARK"
+cat /proc/sys/net/ipv4/ip_forward
+"""
+
+
+def guardian_of(pid: int) -> int:
+    """The one child of a test process that is no part of the engine."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    names = {child: Path(f"/proc/{child}/cmdline").read_text() for child in children}
+    (found,) = (child for child, name in names.items() if "guardian.py" in name)
+    return int(found)
+
+
+@pytest.mark.parametrize("how", ["end", "kill"])
+def test_nothing_is_left(
+    how: str, engine_name: str, box_image: Path, tmp_path: Path, what_is_left: Any
+) -> None:
+    """Neither behind an ordinary end nor behind SIGKILL of the test process."""
+    program = [sys.executable, "-c", TEST_PROCESS, engine_name, str(box_image)]
+    unshared = ["unshare", "--net", "sh", "-c", IN_NETWORK, "sh", *program]
+    with subprocess.Popen(unshared, stdin=PIPE, stdout=PIPE, text=True, cwd=tmp_path) as outer:
+        assert outer.stdin and outer.stdout
+        url, image, *containers = outer.stdout.readline().split()
+        (test,) = map(int, Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split())
+        guardian = guardian_of(test)
+        (tmp_path / "guardian").write_text(str(guardian))
+        if how == "kill":
+            os.kill(test, signal.SIGKILL)
+        outer.stdin.write("end\n")
+        outer.stdin.close()
+        interfaces, *rest = outer.stdout.read().split("\n", 1)
+    assert (interfaces, rest) == (" lo", ["0\n"])
+    directory = Path(url.removeprefix("unix://")).parent
+    assert not what_is_left(directory)
+    if engine_name == "podman":
+        listed = subprocess.run(
+            [*PODMAN, "ps", "-aq", "--no-trunc"], capture_output=True, text=True
+        )
+        assert not set(containers) & set(listed.stdout.split())
+        listed = subprocess.run([*PODMAN, "volume", "ls", "-q"], capture_output=True, text=True)
+        assert f"vdsotime-of-{test}" not in listed.stdout
+        subprocess.run([*PODMAN, "rmi", "-f", image], capture_output=True)
+
+
+def test_what_podman_had_before_is_there_afterwards(started: Any, box_image: Path) -> None:
+    """Containers of the user's own, made before and meanwhile, and images."""
+    name = f"vdsotime-own-{os.getpid()}"
+
+    def podman(*words: str) -> str:
+        environment = {k: v for k, v in os.environ.items() if k != "CONTAINER_HOST"}
+        done = subprocess.run(
+            [*PODMAN, *words], capture_output=True, text=True, timeout=CEILING_S, env=environment
+        )
+        assert done.returncode == 0, done
+        return done.stdout.strip()
+
+    podman("import", "-q", str(box_image), f"localhost/{name}")
+    try:
+        before = podman("create", "--network=none", f"localhost/{name}", "true")
+        with FrozenClock() as clock, started(clock, "podman") as engine:
+            assert engine.client.containers.get(before).id == before
+            meanwhile = podman("create", "--network=none", f"localhost/{name}", "true")
+            create = engine.client.containers.create
+            ours = create(f"localhost/{name}", "true", network_mode="none").id
+        left = podman("ps", "-aq", "--no-trunc").split()
+        assert before in left and meanwhile in left and ours not in left
+        podman("rm", before, meanwhile)
+    finally:
+        podman("rmi", "-f", f"localhost/{name}")
+
+
+def test_a_data_root_is_kept(started: Any, box_image: Path, tmp_path: Path) -> None:
+    """Its images and volumes; not its containers and networks."""
+    for turn in range(2):
+        with (
+            FrozenClock("2038-01-19") as clock,
+            started(clock, "docker", data_root=tmp_path / "docker") as engine,
+        ):
+            assert engine.client.containers.list(all=True) == []
+            assert len(engine.client.networks.list()) == 3
+            image = engine.load(box_image) if turn == 0 else engine.client.images.list()[0].tags[0]
+            engine.client.networks.create("shop")
+            engine.run(image, "sleep", "100000", detach=True, restart_policy={"Name": "always"})
+            assert engine.run(image, "date", "+%Y", remove=True) == b"2038\n"
+
+
+def test_an_engine_that_hangs_is_killed(started: Any, engine_name: str, box_image: Path) -> None:
+    with FrozenClock("2038-01-19") as clock, started(clock, engine_name) as engine:
+        engine.run(engine.load(box_image), "sleep", "1000000", detach=True)
+        server = {"podman": "podman", "docker": "dockerd"}[engine_name]
+        (pid,) = (
+            one.pid
+            for one in clock.processes
+            if one.argv and os.path.basename(one.argv[0]) == server and one.ppid == os.getpid()
+        )
+        os.kill(pid, signal.SIGSTOP)
+        begin = time.monotonic()
+    assert time.monotonic() - begin < CEILING_S
+
+
+def test_the_clock_may_be_closed_first(started: Any, engine_name: str, box_image: Path) -> None:
+    clock = FrozenClock("2038-01-19")
+    with started(clock, engine_name) as engine:
+        engine.run(engine.load(box_image), "sleep", "1000000", detach=True)
+        clock.close()
+        assert not Path(engine.url.removeprefix("unix://")).exists()
+
+
+@pytest.mark.parametrize("name", ["podman", "dockerd"])
+def test_an_engine_that_dies(started: Any, name: str, box_image: Path) -> None:
+    """By its own fault or another's; the test sees it as one that does not answer."""
+    engine_name = {"dockerd": "docker"}.get(name, name)
+    with FrozenClock("2038-01-19") as clock, started(clock, engine_name) as engine:
+        engine.run(engine.load(box_image), "sleep", "1000000", detach=True)
+        for one in clock.processes:
+            if one.argv and os.path.basename(one.argv[0]) == name and one.ppid == os.getpid():
+                os.kill(one.pid, signal.SIGKILL)
+
+
+def test_containers_that_end_badly(started: Any, engine_name: str, box_image: Path) -> None:
+    """Killed, out of memory, paused: each as its engine tells it, on the clock or off."""
+    with FrozenClock("2038-01-19") as clock, started(clock, engine_name) as engine:
+        image = engine.load(box_image)
+        killed = engine.run(image, "sleep", "1000000", detach=True)
+        killed.kill()
+        assert killed.wait(timeout=CEILING_S)["StatusCode"] == 137
+        greedy = engine.run(
+            image, "sh", "-c", "x=x; while :; do x=$x$x; done", detach=True, mem_limit="16m"
+        )
+        assert greedy.wait(timeout=CEILING_S)["StatusCode"] in (2, 137)
+        with pytest.raises(docker.errors.APIError):
+            engine.run("localhost/not-there:1", "true")
+        paused = engine.run(image, "sleep", "3600", detach=True)
+        deadline_s = time.monotonic() + CEILING_S
+        while not clock.waits:  # it is about to start
+            assert time.monotonic() < deadline_s
+        paused.pause()
+        paused.unpause()
+        clock.advance(hours=1)
+        assert paused.wait(timeout=CEILING_S)["StatusCode"] == 0
+        engine.run(image, "sleep", "1000000", detach=True).pause()
+
+
+def test_a_container_at_rest_holds_up_nothing(started: Any, box_image: Path) -> None:
+    """Nor does one that waits for a peer in another container."""
+    with FrozenClock("2038-01-19", monotonic="freeze") as clock, started(clock, "docker") as engine:
+        image = engine.load(box_image)
+        network = engine.client.networks.create("quiet")
+        engine.run(
+            image,
+            "nc",
+            "-l",
+            "-p",
+            "9",
+            "-s",
+            "0.0.0.0",
+            detach=True,
+            network="quiet",
+            name="other",
+        )
+        engine.run(image, "sh", "-c", "sleep 1; nc other 9", detach=True, network="quiet", tty=True)
+        clock.advance(hours=1)
+        network.reload()
