@@ -63,7 +63,7 @@ test:
 set-up: real-programs $(just) $(suite) $(programs)/made $(installed) lint
 
 real-programs:
-	@.ci/programs beanstalkd busybox chromium cron curl erl git javac nginx node openssl perl puma \
+	@.ci/programs beanstalkd busybox chromium cron curl erl faketime git javac jq nginx node openssl perl puma \
 	    qemu-riscv64 redis-cli redis-server ruby setpriv strace stress-ng \
 	    '/usr/lib/postgresql/*/bin/postgres' /usr/sbin/mariadbd /usr/lib/python3.11/test/test_time.py /lib/ld-linux.so.2 /lib32/libgcc_s.so.1
 

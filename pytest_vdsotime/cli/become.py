@@ -10,6 +10,10 @@ session, which lives as long as any program on the clock (as that of ``strace -D
         waits (native_stub/tracer/spawn.c) <- seizes 100, releases it
         exec COMMAND (pid 100)                takes it over, and whatever it starts
 
+With a trace, the tracer takes note of COMMAND's end and leaves it unreaped until the trace is
+written: until then the kernel reports the end to nobody else (ptrace(2): "the tracer must wait for
+it first"; ptrace_reparented of wait_task_zombie, kernel/exit.c).
+
 A parent that forwards signals was tried first: it cannot tell a signal for itself from one for the
 whole process group, nor see when COMMAND stops.
 """
@@ -17,7 +21,6 @@ whole process group, nor see when COMMAND stops.
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import select
 import signal
@@ -25,7 +28,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Container, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_vdsotime.abi import constant
@@ -53,14 +56,11 @@ def fail(status: int, text: str) -> NoReturn:
 
 
 def open_trace(path: str) -> int:
-    """Its descriptor. It is locked as long as the tracer has it."""
+    """Return a descriptor of the file, which is empty now."""
     try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     except OSError as error:
         fail(EXIT_USAGE, f"--trace {path}: it cannot be written: {error.strerror}")
-    with suppress(OSError):  # some file systems know no locks
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return file
 
 
 def become(command: list[str], parameters: Mapping[str, Any], trace: int | None) -> NoReturn:
@@ -186,10 +186,7 @@ def _start_tracer(
             os.setsid()
             if os.fork() == 0:
                 _close_all_but({2, is_ready, go, trace})
-                if trace is None:
-                    _trace(program, spawn, command, parameters, is_ready, go)
-                else:
-                    _trace_to(trace, command, program, spawn, command, parameters, is_ready, go)
+                _trace(program, spawn, command, parameters, is_ready, go, trace)
         finally:
             os._exit(0)
     _reap(intermediate)
@@ -215,22 +212,11 @@ class _Spoken(deque[Any]):
 
 
 def _close_all_but(kept: Container[int | None]) -> None:
-    """Close what the tracer would keep open for COMMAND's readers, and locked for its rivals."""
+    """Close what the tracer would keep open for COMMAND's readers, and locked for others."""
     for fd in [int(name) for name in os.listdir("/proc/self/fd")]:
         if fd not in kept:
             with suppress(OSError):  # the listing's own
                 os.close(fd)
-
-
-def _trace_to(trace: int, command: list[str], *more: Any) -> None:
-    """As `_trace`, and tells what happened to a file."""
-    from pytest_vdsotime.report.trace import recorded
-
-    try:
-        with recorded(trace, command):
-            _trace(*more)
-    except OSError as error:
-        complain(f"the trace is not complete: {error.strerror}")
 
 
 def _trace(
@@ -240,54 +226,87 @@ def _trace(
     parameters: Mapping[str, Any],
     is_ready: int,
     go: int,
+    trace: int | None,
 ) -> None:
     """Trace process `program` until nothing is left of it and of what it started.
 
-    From when it waits for the tracer.
+    From when it waits for the tracer. What happens until its end is told to the file `trace`.
     """
     from pytest_vdsotime.options import validate_options
     from pytest_vdsotime.session import ClockSession
 
     pidfd = os.pidfd_open(program)
     os.chdir("/")
+    story = None if trace is None else _begin_story(trace, command)
     try:
-        session = ClockSession(validate_options(**parameters))
-        tracer, world = session.start_tracing()
-    except TracingUnavailable as error:
-        os.write(is_ready, f"unavailable\0{error.reason}\0{error.remedy}".encode())
-        return
-    except Exception as error:
-        os.write(is_ready, f"failed\0{error}".encode())
-        return
-    world.warnings = _Spoken()
-    world.errors = _Spoken()
-    code = tracer.load().calls.filters[world.follows].hex().encode()
-    os.write(is_ready, b"ready\0%d\0%b" % (os.getpid(), code))
-    os.close(is_ready)
-    if os.read(go, 1) == b"" or os.read(go, 1) or _has_ended(pidfd):
-        return  # vdsotime has ended before it could wait
-    try:
-        _follow(program, spawn, command, tracer, world)
-    except Exception as error:
-        complain(str(error))
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)  # it may be waiting for us
-        return
-    session.close()
+        try:
+            session = ClockSession(validate_options(**parameters))
+            tracer, world = session.start_tracing()
+        except TracingUnavailable as error:
+            os.write(is_ready, f"unavailable\0{error.reason}\0{error.remedy}".encode())
+            return
+        except Exception as error:
+            os.write(is_ready, f"failed\0{error}".encode())
+            return
+        world.warnings = _Spoken()
+        world.errors = _Spoken()
+        code = tracer.load().calls.filters[world.follows].hex().encode()
+        os.write(is_ready, b"ready\0%d\0%b" % (os.getpid(), code))
+        os.close(is_ready)
+        if os.read(go, 1) == b"" or os.read(go, 1) or _has_ended(pidfd):
+            return  # vdsotime has ended before it could wait
+        try:
+            _follow(program, spawn, command, tracer, world, story)
+        except Exception as error:
+            complain(str(error))
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)  # it may be waiting for us
+            return
+        session.close()
+    finally:
+        _tell(story)
+
+
+def _begin_story(trace: int, command: list[str]) -> ExitStack:
+    from pytest_vdsotime.report.trace import recorded
+
+    story = ExitStack()
+    story.enter_context(recorded(trace, command))
+    return story
+
+
+def _tell(story: ExitStack | None) -> None:
+    """Write the trace, unless it has been written."""
+    if story is not None:
+        try:
+            story.close()
+        except OSError as error:
+            complain(f"the trace is not complete: {error.strerror}")
 
 
 def _follow(
-    program: int, spawn: Spawn, command: list[str], tracer: Tracer, world: ClockState
+    program: int,
+    spawn: Spawn,
+    command: list[str],
+    tracer: Tracer,
+    world: ClockState,
+    story: ExitStack | None,
 ) -> None:
     from pytest_vdsotime.future import Future
+    from pytest_vdsotime.kernel.wait import reap
     from pytest_vdsotime.tracer.state import Launch, Process
 
     launch, exited = Launch(argv=command), Future[int]()
-    process = Process(0, world, exited=exited, launch=launch)
+    process = Process(0, world, exited=exited, launch=launch, is_spared=story is not None)
     tracer.post(lambda loop: loop.launching.start(process, spawn, program), launch.ended, exited)
     if number := launch.ended.result():
         complain(f"it could be executed a moment ago, and now not: {os.strerror(number)}")
     exited.result()
     tracer.operate(lambda operations: operations.stay(world))
+    if story is not None:
+        _tell(story)
+        world.history.stop_recording()
+        reap(program)
+        tracer.call(lambda loop: loop.shortcuts.choose())  # what stopped for the trace alone
     # Those who wait for the end of its output need not wait for that of its daemons.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     while left := tracer.call(lambda _loop: [*world.everyone]):
