@@ -63,8 +63,8 @@ test:
 set-up: real-programs $(just) $(suite) $(programs)/made $(installed) lint
 
 real-programs:
-	@.ci/programs beanstalkd busybox chromium cron curl docker-compose dockerd erl git iptables javac newuidmap nginx node openssl \
-	    perl podman puma runc slirp4netns \
+	@.ci/programs beanstalkd busybox chromium cron curl docker-compose dockerd erl faketime git iptables javac jq newuidmap nginx \
+	    node openssl perl podman puma runc slirp4netns \
 	    qemu-riscv64 redis-cli redis-server ruby setpriv strace stress-ng \
 	    '/usr/lib/postgresql/*/bin/postgres' /usr/sbin/mariadbd /usr/lib/python3.11/test/test_time.py /lib/ld-linux.so.2 /lib32/libgcc_s.so.1
 

@@ -117,9 +117,17 @@ class History:
         """What the monotonic line read when the clock got its first program."""
         self.forgotten_ns = 0
         """Up to when, by the host's CLOCK_MONOTONIC, some events may be missing."""
-        most = None if records else _MAX_REMEMBERED
+        self._forget_all()
+
+    def _forget_all(self) -> None:
+        most = None if self.records else _MAX_REMEMBERED
         self._events: deque[tuple[Any, ...]] = deque(maxlen=most)
         self._of_test: deque[tuple[Any, ...]] = deque(maxlen=most)
+
+    def stop_recording(self) -> None:
+        """Remember the last events alone from here on, and none of before."""
+        self.records = False
+        self._forget_all()
 
     def add(
         self,

@@ -98,8 +98,8 @@ def _parser() -> argparse.ArgumentParser:
         "--trace",
         metavar="FILE",
         help="write what happened to FILE, as Trace Event JSON, which opens in Perfetto "
-        "(ui.perfetto.dev) and chrome://tracing; it is complete a moment after the last program "
-        "has ended, and locked (flock) until then",
+        "(ui.perfetto.dev) and chrome://tracing; it is whole when COMMAND has ended, and tells "
+        "of nothing that comes later",
     )
     parser.add_argument(
         "--control",

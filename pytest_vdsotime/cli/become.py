@@ -10,6 +10,11 @@ session, which lives as long as any program on the clock (as that of ``strace -D
         waits (native_stub/tracer/spawn.c) <- seizes 100, releases it
         exec COMMAND (pid 100)                takes it over, and whatever it starts
 
+With a trace, a served clock or an engine the tracer takes note of COMMAND's end and leaves it
+unreaped until the trace is written and the others have ended: until then the kernel reports the end
+to nobody else (ptrace(2): "the tracer must wait for it first"; ptrace_reparented of
+wait_task_zombie, kernel/exit.c).
+
 A parent that forwards signals was tried first: it cannot tell a signal for itself from one for the
 whole process group, nor see when COMMAND stops.
 """
@@ -17,7 +22,6 @@ whole process group, nor see when COMMAND stops.
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import select
 import signal
@@ -26,6 +30,7 @@ import sys
 from collections import deque
 from collections.abc import Container, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pytest_vdsotime.abi import constant
@@ -33,6 +38,7 @@ from pytest_vdsotime.errors import TracingUnavailable
 
 if TYPE_CHECKING:
     from pytest_vdsotime.control.address import Served
+    from pytest_vdsotime.control.server import ControlServer
     from pytest_vdsotime.kernel.spawn import Spawn
     from pytest_vdsotime.session import ClockSession
     from pytest_vdsotime.tracer.state import ClockState
@@ -55,14 +61,11 @@ def fail(status: int, text: str) -> NoReturn:
 
 
 def open_trace(path: str) -> int:
-    """Its descriptor. It is locked as long as the tracer has it."""
+    """Return a descriptor of the file, which is empty now."""
     try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     except OSError as error:
         fail(EXIT_USAGE, f"--trace {path}: it cannot be written: {error.strerror}")
-    with suppress(OSError):  # some file systems know no locks
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return file
 
 
 class Beside(NamedTuple):
@@ -212,11 +215,8 @@ def _start_tracer(
                 served = beside.served
                 listener = None if served is None else served.listener.fileno()
                 _close_all_but({2, is_ready, go, trace, listener})
-                more = program, spawn, command, parameters, is_ready, go, beside
-                if trace is None:
-                    _trace(*more)
-                else:
-                    _trace_to(trace, command, *more)
+                story = None if trace is None else _begin_story(trace, command)
+                _trace(program, spawn, command, parameters, (is_ready, go), beside, story)
         finally:
             os._exit(0)
     _reap(intermediate)
@@ -242,22 +242,11 @@ class _Spoken(deque[Any]):
 
 
 def _close_all_but(kept: Container[int | None]) -> None:
-    """Close what the tracer would keep open for COMMAND's readers, and locked for its rivals."""
+    """Close what the tracer would keep open for COMMAND's readers, and locked for others."""
     for fd in [int(name) for name in os.listdir("/proc/self/fd")]:
         if fd not in kept:
             with suppress(OSError):  # the listing's own
                 os.close(fd)
-
-
-def _trace_to(trace: int, command: list[str], *more: Any) -> None:
-    """As `_trace`, and tells what happened to a file."""
-    from pytest_vdsotime.report.trace import recorded
-
-    try:
-        with recorded(trace, command):
-            _trace(*more)
-    except OSError as error:
-        complain(f"the trace is not complete: {error.strerror}")
 
 
 def _trace(
@@ -265,51 +254,95 @@ def _trace(
     spawn: Spawn,
     command: list[str],
     parameters: Mapping[str, Any],
-    is_ready: int,
-    go: int,
+    pipes: tuple[int, int],
     beside: Beside,
+    story: ExitStack | None,
 ) -> None:
     """Trace process `program` until nothing is left of it and of what it started.
 
-    From when it waits for the tracer.
+    From when it waits for the tracer. `pipes`: to say that it may, and from which it says that it
+    goes ahead; `story` writes the trace.
     """
     from pytest_vdsotime.options import validate_options
     from pytest_vdsotime.session import ClockSession
 
     pidfd = os.pidfd_open(program)
     os.chdir("/")
-    ends, engine = ExitStack(), ExitStack()
+    is_ready, go = pipes
+    ends = _Ends(story)
     try:
-        session = ClockSession(validate_options(**parameters))
-        tracer, world = session.start_tracing()
-        if beside.served is not None:
-            from pytest_vdsotime.control.server import ControlServer
+        try:
+            session = ClockSession(validate_options(**parameters))
+            tracer, world = session.start_tracing()
+            if beside.served is not None:
+                from pytest_vdsotime.control.server import ControlServer
 
-            ends.callback(ControlServer(session, beside.served).close)
-        ends.enter_context(engine)
-        more = _start_engine(session, engine) if beside.has_engine else []
-    except TracingUnavailable as error:
-        os.write(is_ready, f"unavailable\0{error.reason}\0{error.remedy}".encode())
-        return
-    except Exception as error:
-        os.write(is_ready, f"failed\0{error}".encode())
-        return
-    world.warnings = _Spoken()
-    world.errors = _Spoken()
-    code = tracer.load().calls.filters[world.follows].hex().encode()
-    os.write(is_ready, b"\0".join([b"ready", b"%d" % os.getpid(), code, *more]))
-    os.close(is_ready)
-    try:
+                ends.server = ControlServer(session, beside.served)
+            more = []
+            if beside.has_engine:
+                ends.engine = ExitStack()
+                more = _start_engine(session, ends.engine)
+        except TracingUnavailable as error:
+            os.write(is_ready, f"unavailable\0{error.reason}\0{error.remedy}".encode())
+            return
+        except Exception as error:
+            os.write(is_ready, f"failed\0{error}".encode())
+            return
+        world.warnings = _Spoken()
+        world.errors = _Spoken()
+        code = tracer.load().calls.filters[world.follows].hex().encode()
+        os.write(is_ready, b"\0".join([b"ready", b"%d" % os.getpid(), code, *more]))
+        os.close(is_ready)
         if os.read(go, 1) == b"" or os.read(go, 1) or _has_ended(pidfd):
             return  # vdsotime has ended before it could wait
-        _follow(program, spawn, command, (tracer, world), engine)
-    except Exception as error:
-        complain(str(error))
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)  # it may be waiting for us
-        return
+        try:
+            _follow(program, spawn, command, (tracer, world), ends)
+        except Exception as error:
+            complain(str(error))
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)  # it may be waiting for us
+            return
+        session.close()
     finally:
-        ends.close()
-    session.close()
+        ends.with_command()
+        ends.with_all()
+
+
+def _begin_story(trace: int, command: list[str]) -> ExitStack:
+    from pytest_vdsotime.report.trace import recorded
+
+    story = ExitStack()
+    story.enter_context(recorded(trace, command))
+    return story
+
+
+@dataclass(slots=True)
+class _Ends:
+    """What is to end with COMMAND, or with all that it has left."""
+
+    story: ExitStack | None
+    """Writes the trace."""
+    engine: ExitStack | None = None
+    server: ControlServer | None = None
+
+    @property
+    def is_any(self) -> bool:
+        """Something is to end before the end of COMMAND is reported."""
+        return (self.story or self.engine or self.server) is not None
+
+    def with_command(self) -> None:
+        """End the engine, and write the trace. Idempotent."""
+        if self.engine is not None:
+            self.engine.close()
+        if self.story is not None:
+            try:
+                self.story.close()
+            except OSError as error:
+                complain(f"the trace is not complete: {error.strerror}")
+
+    def with_all(self) -> None:
+        """End the server. Idempotent."""
+        if self.server is not None:
+            self.server.close()
 
 
 def _start_engine(session: ClockSession, engine: ExitStack) -> list[bytes]:
@@ -325,20 +358,28 @@ def _follow(
     spawn: Spawn,
     command: list[str],
     clock: tuple[Tracer, ClockState],
-    engine: ExitStack,
+    ends: _Ends,
 ) -> None:
-    tracer, world = clock
     from pytest_vdsotime.future import Future
+    from pytest_vdsotime.kernel.wait import reap
     from pytest_vdsotime.tracer.state import Launch, Process
 
+    tracer, world = clock
     launch, exited = Launch(argv=command), Future[int]()
-    process = Process(0, world, exited=exited, launch=launch)
+    process = Process(0, world, exited=exited, launch=launch, is_spared=ends.is_any)
     tracer.post(lambda loop: loop.launching.start(process, spawn, program), launch.ended, exited)
     if number := launch.ended.result():
         complain(f"it could be executed a moment ago, and now not: {os.strerror(number)}")
     exited.result()
     tracer.operate(lambda operations: operations.stay(world))
-    engine.close()
+    if ends.is_any:
+        ends.with_command()
+        if ends.story is not None:
+            world.history.stop_recording()
+        if not tracer.call(lambda _loop: [*world.everyone]):
+            ends.with_all()
+        reap(program)  # now its end is reported
+        tracer.call(lambda loop: loop.shortcuts.choose())  # what stopped for the trace alone
     # Those who wait for the end of its output need not wait for that of its daemons.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     while left := tracer.call(lambda _loop: [*world.everyone]):

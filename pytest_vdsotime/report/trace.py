@@ -229,7 +229,7 @@ class TraceFile:
     ) -> Record:
         track = clock.processes[pid]
         arguments = _virtual(begun, start_ns)
-        if end.kind == EventKind.ENDED.value:
+        if end.kind == EventKind.ENDED.value and end.pid == pid:
             arguments["ended"] = end.what
         name = begun.what if begun.kind in _COMMANDS else begun.name
         return self._slice(track, track, name, begun, end, arguments)
