@@ -47,7 +47,7 @@ else:
 #: Real seconds.
 _START_S: Final = 10.0
 _PING_S: Final = 1.0
-_STOP_S: Final = 3.0
+_STOP_S: Final = 2.0
 _CLEAN_UP_S: Final = 60.0
 _LAST_LINES: Final = 12
 _GUARDIAN: Final = Path(__file__).with_name("guardian.py")
