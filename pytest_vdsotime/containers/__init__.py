@@ -136,7 +136,7 @@ class _Run:
         self._session.lookouts.append(self)
         command = engines.command_of(self.plan, args, self._data_root)
         if self.plan.isolates:
-            command = ["nsenter", f"--mount=/proc/{pid}/ns/mnt", "--", *command]
+            command = [*engines.entering(pid), *command]
         with open(self.plan.log, "wb") as log:
             self._engine = start_program(
                 self._session,
