@@ -47,7 +47,7 @@ else:
 #: Real seconds.
 _START_S: Final = 10.0
 _PING_S: Final = 1.0
-_STOP_S: Final = 3.0
+_STOP_S: Final = 2.0
 _CLEAN_UP_S: Final = 60.0
 _LAST_LINES: Final = 12
 _GUARDIAN: Final = Path(__file__).with_name("guardian.py")
@@ -136,7 +136,7 @@ class _Run:
         self._session.lookouts.append(self)
         command = engines.command_of(self.plan, args, self._data_root)
         if self.plan.isolates:
-            command = ["nsenter", f"--mount=/proc/{pid}/ns/mnt", "--", *command]
+            command = [*engines.entering(pid), *command]
         with open(self.plan.log, "wb") as log:
             self._engine = start_program(
                 self._session,

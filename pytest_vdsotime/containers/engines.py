@@ -30,6 +30,7 @@ _SYSTEMD: Final = Path("/run/systemd/system")
 """There where systemd runs (sd_booted(3))."""
 _UNIFIED: Final = Path("/sys/fs/cgroup/cgroup.controllers")
 """There where all cgroups are of version 2."""
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CAP_SYS_RESOURCE: Final = 24  # linux/capability.h
 #: Keys of /etc/docker/daemon.json that say where images come from and how containers run; not
 #: those that say which engine it is, with which options of ours would be in conflict.
@@ -83,8 +84,21 @@ class Plan:
 
 
 def server_of(engine: str) -> str | None:
-    """Return the path of an engine's server; an ordinary user's PATH may lack its directory."""
-    return shutil.which(_SERVERS[engine], path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    """Return the path of an engine's server; None where it is not installed."""
+    return _path_of(_SERVERS[engine])
+
+
+def _path_of(name: str) -> str | None:
+    """Return where a program is; PATH may lack the directories of servers."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:{_PATH}")
+
+
+def entering(pid: int) -> list[str]:
+    """Return what has a command run in the mount namespace of a process. Raises VdsoTimeError."""
+    nsenter = _path_of("nsenter")
+    if nsenter is None:
+        raise VdsoTimeError("there is no nsenter here: install util-linux")
+    return [nsenter, f"--mount=/proc/{pid}/ns/mnt", "--"]
 
 
 def choose(engine: str | None, data_root: object) -> tuple[str, str]:
@@ -204,9 +218,6 @@ def _podman_settings(directory: str, is_root: bool) -> dict[str, Any]:
         own["containers"] = {"default_ulimits": _ulimits()}
     _merge(settings, own)
     return settings
-
-
-_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def _settings_files(is_root: bool) -> list[Path]:

@@ -44,13 +44,13 @@ def output_of(*command: str, **keywords: Any) -> str:
     return str(done.stdout)
 
 
-@pytest.mark.parametrize("client", ["docker", "podman"])
+@pytest.mark.parametrize(
+    ("client", "engine_name"), [("docker", "docker"), ("docker", "podman"), ("podman", "podman")]
+)
 def test_commands(
-    started: Any, engine_name: str, client: str, box_image: Path, real_program: Any
+    started: Any, client: str, engine_name: str, box_image: Path, real_program: Any
 ) -> None:
-    """By the variables that name the engine; podman's command speaks to Podman's service only."""
-    if (client, engine_name) == ("podman", "docker"):
-        client = "docker"
+    """By the variables that name the engine; podman's command speaks to Podman's service alone."""
     command = real_program(client)
     with FrozenClock("2038-01-19") as clock, started(clock, engine_name) as engine:
         image = engine.load(box_image)

@@ -78,6 +78,8 @@ def test_nothing_is_left(
         outer.stdin.write("end\n")
         outer.stdin.close()
         interfaces, *rest = outer.stdout.read().split("\n", 1)
+    if engine_name == "podman":
+        subprocess.run([*PODMAN, "rmi", "-f", image], capture_output=True)
     assert (interfaces, rest) == (" lo", ["0\n"])
     directory = Path(url.removeprefix("unix://")).parent
     assert not what_is_left(directory)
@@ -88,7 +90,6 @@ def test_nothing_is_left(
         assert not set(containers) & set(listed.stdout.split())
         listed = subprocess.run([*PODMAN, "volume", "ls", "-q"], capture_output=True, text=True)
         assert f"vdsotime-of-{test}" not in listed.stdout
-        subprocess.run([*PODMAN, "rmi", "-f", image], capture_output=True)
 
 
 def test_what_podman_had_before_is_there_afterwards(started: Any, box_image: Path) -> None:
