@@ -60,7 +60,7 @@ test:
 	@cd $(checkout) && VDSOTIME_PROGRAMS=$(programs) $(bin) pytest -n 4 --dist worksteal $(PYTEST_ARGS)
 
 # What the tests need and lint, side by side: some of it waits for the network, some for processors.
-set-up: real-programs $(just) $(suite) $(programs)/made $(installed) lint
+set-up: real-programs $(programs)/made $(installed) $(just) $(suite) lint
 
 real-programs:
 	@.ci/programs beanstalkd busybox chromium cron curl docker-compose dockerd erl faketime git iptables javac jq newuidmap nginx \
@@ -100,8 +100,9 @@ lint: $(venv)/made
 clean:
 	@rm -rf $(WORK)
 
+# What builds: the wheel is compiled while the network brings the rest.
 # A directory that another user made in advance is refused.
-$(venv)/made: pyproject.toml
+$(venv)/begun: pyproject.toml
 	@mkdir -pm 755 $(WORK)
 	@[[ -O $(WORK) ]] || { echo "$(WORK) belongs to another user: make WORK=DIRECTORY" >&2; exit 1; }
 	@echo "setting up $(venv)"
@@ -109,10 +110,14 @@ $(venv)/made: pyproject.toml
 	@$(PYTHON) -m venv $(venv) || { echo "$(PYTHON) has no venv; on Debian or Ubuntu:" \
 	    "apt-get install python3-venv" >&2; exit 1; }
 	@$(venv)/bin/pip install -qq 'pip>=25.1'
+	@$(venv)/bin/pip install -qq --group build
+	@touch $@
+
+$(venv)/made: $(venv)/begun
 	@$(venv)/bin/pip install -qq --group test --group lint
 	@touch $@
 
-$(sdist): $(sources) | $(venv)/made
+$(sdist): $(sources) | $(venv)/begun
 	@rm -rf $(@D)
 	@said=$$($(venv)/bin/python -m hatchling build -t sdist -d $(@D) 2>&1) || { echo "$$said"; exit 1; }
 	@touch $@
@@ -124,26 +129,26 @@ $(wheel): $(sdist)
 	@touch $@
 
 # The tests run in a copy of the checkout without the package.
-$(checkout)/made: $(sdist) $(venv)/made
+$(checkout)/made: $(sdist)
 	@rm -rf $(@D) && mkdir $(@D)
 	@tar -xzf $(WORK)/dist/*.tar.gz -C $(@D) --strip-components=1 --exclude='*/pytest_vdsotime'
 	@touch $@
 
 # No test waits for a compiler. What has not changed comes out of the compilers' caches.
-$(programs)/made: $(checkout)/made
+$(programs)/made: $(checkout)/made $(venv)/made
 	@echo "compiling the tests' programs"
 	@rm -rf $(@D) && mkdir $(@D)
 	@cd $(checkout) && $(bin) python conftest.py $(@D)
 	@touch $@
 
 # A real 32-bit program, which the tests start.
-$(just): $(venv)/made
+$(just): $(venv)/begun
 	@$(venv)/bin/pip install -qq --no-deps --only-binary=:all: --platform manylinux_2_17_i686 \
 	    --upgrade --target $(WORK)/i386 --group i386
 	@cp $(WORK)/i386/bin/just $@
 
 # The tests of another project, which its sdist holds.
-$(suite): $(venv)/made
+$(suite): $(venv)/begun
 	@$(venv)/bin/pip download -qq --no-deps --no-binary=:all: -d $(WORK)/suite --group suite
 	@tar -xzf $(WORK)/suite/*.tar.gz -C $(WORK)/suite
 	@mkdir -p $(@D) && rm -rf $@ && mv $(WORK)/suite/*/ $@ && touch $@

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.util import find_spec
@@ -70,8 +70,6 @@ C_FLAGS = (
     *("-std=gnu11", "-O1", "-g0", "-D_GNU_SOURCE", "-pthread", "-fno-sanitize=undefined"),
     *("-fno-lto", "-Wall", "-Wextra", "-Werror"),
 )
-# Packages of Go's standard library whose own tests are started.
-GO_TESTS = ("time", "os/signal", "os/exec")
 
 # Real programs that tests start, and files that these need: the Debian package of each.
 PACKAGES = {
@@ -163,8 +161,9 @@ class Builder:
         self.goarch = {"x86_64": "amd64", "aarch64": "arm64"}[machine]
         directory.mkdir(exist_ok=True)
 
-    def everything(self) -> None:
-        """Compiles in advance what tests ask for, so that none waits for a compiler.
+    def everything(self, go_tests: Sequence[str] = ()) -> None:
+        """Compiles in advance what tests ask for, so that none waits for a compiler; `go_tests` are
+        packages of Go's standard library whose own tests are started.
 
         The programs in Go one after the other: each `go build` keeps all processors busy, and two
         would compile the same packages of the standard library.
@@ -172,18 +171,17 @@ class Builder:
         programs = sorted(programs_of(self.machine))
         c = [(name, target) for name, target in programs if target in self.targets]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            go = pool.submit(self._everything_in_go, programs)
+            go = pool.submit(self._everything_in_go, programs, go_tests)
             list(pool.map(self._c, *zip(*c, strict=True)))
             go.result()
 
-    def _everything_in_go(self, programs: list[tuple[str, str]]) -> None:
+    def _everything_in_go(self, programs: list[tuple[str, str]], go_tests: Sequence[str]) -> None:
         for name, target in programs:
             language, _, goarch = target.partition("-")
             if language == "go" and (not goarch or self.machine == "x86_64"):
                 self.go(name, goarch)
-        if self.machine == MACHINE:
-            for package in GO_TESTS:
-                self.go_tests(package)
+        for package in go_tests:
+            self.go_tests(package)
 
     def c(self, name: str, target: str = "static") -> str:
         """The path of tests/programs/`name`.c, linked as `targets_of` says."""
@@ -264,12 +262,6 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Builder:
     # pytest-of-USER outlives the run; a --basetemp of somebody's choice has no such place above it.
     caches = run.parent if run.parent.name.startswith("pytest-of-") else run
     return Builder(run / "programs", caches)
-
-
-@pytest.fixture(params=GO_TESTS)
-def go_package(request: pytest.FixtureRequest) -> str:
-    """A package whose tests the builder has compiled."""
-    return str(request.param)
 
 
 @pytest.fixture(scope="session")
@@ -498,5 +490,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 if __name__ == "__main__":
+    sys.path.append(str(PROGRAMS.with_name("transparency")))
+    from suites import GO
+
     made = Path(sys.argv[1])
-    Builder(made, made).everything()
+    Builder(made, made).everything(GO)

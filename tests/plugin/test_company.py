@@ -406,3 +406,17 @@ def test_beside_them(of_module, of_session, behind_it, frozen_clock_factory):
     result = run(source)
     result.assert_outcomes(passed=4, failed=1)
     result.stdout.fnmatch_lines_random([f"*{year}-01-0*" for year in (1973, 2001, 2002)])
+
+
+def test_hypothesis(run: Run) -> None:
+    """All examples of a test are on its clock."""
+    source = """
+from hypothesis import given, settings, strategies
+
+@pytest.mark.frozen_time("1970-01-01")
+@settings(max_examples=3, deadline=None, database=None)
+@given(strategies.integers())
+def test_examples(number):
+    assert year() == 1970
+"""
+    run(source, plugins=["hypothesispytest"]).assert_outcomes(passed=1)

@@ -188,34 +188,75 @@ def test_second(frozen_clock):
     result.stdout.fnmatch_lines(["*tracers: 1", "left: 0"])
 
 
-def test_what_a_clock_says_at_its_end_is_said_of_its_test(run: Run) -> None:
-    source = """
-from pytest_vdsotime import UnsupportedProgram
+# A program that is killed after the last call on its clock.
+KILLED = """
+from pytest_vdsotime import faults
 
+def fail(_pid):
+    raise OSError("for a test")
+
+def have_one_killed(clock):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    program = clock.popen(["sh", "-c", "read line; exec date"], **pipes)
+    with faults.injected("entry EXEC", fail), faults.injected("stop EXEC", fail):
+        program.stdin.write(bytes([10]))
+        program.stdin.flush()
+        assert program.stdout.read() == b""
+"""
+
+
+def test_what_a_clock_says_at_its_end_is_said_of_its_test(run: Run) -> None:
+    """Of programs that were killed since the last call."""
+    source = """
 def test_killed(frozen_clock):
-    _, world = frozen_clock.session.start_tracing()
-    world.errors.append(UnsupportedProgram("taking over date failed"))
+    have_one_killed(frozen_clock)
 
 def test_factory(frozen_clock_factory):
-    _, world = frozen_clock_factory().session.start_tracing()
-    world.errors.append(UnsupportedProgram("taking over date failed"))
-    _, world = frozen_clock_factory().session.start_tracing()
-    world.warnings.append("date runs in real time")
+    have_one_killed(frozen_clock_factory())
+    have_one_killed(frozen_clock_factory())
 
 def test_next(frozen_clock):
     assert year_of(frozen_clock) == NOW
 """
-    result = run(source)
-    result.assert_outcomes(passed=3, errors=2, warnings=1)
+    result = run(KILLED + source)
+    result.assert_outcomes(passed=3, errors=2)
+    killed = "*UnsupportedProgram: handling a stop (EXEC) of */date (pid *: for a test*"
     result.stdout.fnmatch_lines(
         [
             "*ERROR at teardown of test_killed*",
-            "*UnsupportedProgram: taking over date failed",
+            killed,
             "*ERROR at teardown of test_factory*",
-            "*UnsupportedProgram: taking over date failed",
-            "*RealTimeWarning: date runs in real time",
+            killed,
         ]
     )
+
+
+def test_a_warning_at_the_end_of_a_clock(run: Run, as_root: None) -> None:
+    """Of one of its clocks, whose program asks for a leap second, beside the error of another."""
+    source = """
+import sys
+
+LEAP = '''
+import ctypes
+timex = (ctypes.c_int * 256)()
+timex[0], timex[10] = 0x10, 0x10  # modes = ADJ_STATUS, status = STA_INS (adjtimex(2))
+ctypes.CDLL(None).adjtimex(timex)
+print("ready", flush=True)
+input()
+'''
+
+def have_one_that_asks(clock):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    program = clock.popen([sys.executable, "-c", LEAP], **pipes)
+    assert program.stdout.readline().strip() == b"ready"
+
+def test_factory(frozen_clock_factory):
+    have_one_killed(frozen_clock_factory())
+    have_one_that_asks(frozen_clock_factory())
+"""
+    result = run(KILLED + source)
+    result.assert_outcomes(passed=1, errors=1, warnings=1)
+    result.stdout.fnmatch_lines(["*RealTimeWarning: *leap second*"])
 
 
 # Where nothing can be traced.

@@ -7,6 +7,7 @@ beyond it. So without patience every question would time out.
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import socketserver
 import sys
@@ -495,15 +496,18 @@ def test_connections_that_have_ended_are_forgotten(listener: socket.socket) -> N
         "for _ in range(3000):\n"
         "    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:\n"
         "        one.connect(('127.0.0.1', int(sys.argv[1])))\n"
+        "print('done', flush=True)\n"
         "sys.stdin.read()"
     )
     with FrozenClock(START) as clock:
         command = [sys.executable, "-c", connects, str(port_of(listener))]
-        with clock.popen(command, stdin=PIPE) as program:
+        with clock.popen(command, stdin=PIPE, stdout=PIPE) as program:
             world = clock.session.start_tracing()[1]
             deadline = time.monotonic() + CEILING_S
             most = 0
-            while "read" not in clock.describe() and time.monotonic() < deadline:
+            assert program.stdout
+            while not select.select([program.stdout], [], [], 0.001)[0]:
+                assert time.monotonic() < deadline
                 most = max(most, len(world.network.peers))
             most = max(most, len(world.network.peers))
             program.kill()

@@ -257,12 +257,13 @@ def test_cpython(name: str, both_ways_as_nobody: Runner, real_program: Find) -> 
 
 
 @needs_more_time
-def test_go(go_package: str, both_ways: Runner, build: Builder) -> None:
+@pytest.mark.parametrize("package", suites.GO)
+def test_go(package: str, both_ways: Runner, build: Builder) -> None:
     """The standard library's own tests, started where `go test` starts them; `make transparency`
     runs the long ones too."""
     root = subprocess.check_output([build.go_tool(), "env", "GOROOT"], text=True).strip()
-    command = [build.go_tests(go_package), "-test.v", "-test.short"]
-    bare, traced = both_ways(command, cwd=Path(root, "src", go_package))
+    command = [build.go_tests(package), "-test.v", "-test.short"]
+    bare, traced = both_ways(command, cwd=Path(root, "src", package))
     compare_suites(bare, traced, outcomes.read_go)
 
 
