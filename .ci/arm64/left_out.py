@@ -13,8 +13,10 @@ LEFT_OUT = {
     r"program_kinds|without_doors": "that is of x86_64",
     r"header_agrees": "the machine has no compiler",
     r"thread_files": "that needs Linux 6.9 (PIDFD_THREAD)",
+    r"test_other_languages.py.*test_(node|vitest|rust)": "the machine has no node and no Rust",
+    r"test_control.py.*test_schemathesis": "the machine has no schemathesis",
     r"\[java|test_java|node_and_java": "the machine has no java",
-    r"test_go\[|test_go_token": "the machine has no Go",
+    r"test_go\b|test_go_token": "the machine has no Go",
     r"test_pictures|test_trace_viewers": "the machine has no browser",
     r"test_types|test_suite": "the machine lacks what `make test` installs for it",
 }

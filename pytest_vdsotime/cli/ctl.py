@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import math
 import os
 import re
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from pytest_vdsotime.cli.become import EXIT_USAGE, complain
@@ -64,12 +66,19 @@ def _parser() -> argparse.ArgumentParser:
         if name == "advance":
             verb.add_argument("--stride", metavar="SPAN", help="in strides of so much")
         if name in ("advance", "jump", "settle"):
-            verb.add_argument("--timeout", metavar="S", type=float, help="real seconds to settle")
+            verb.add_argument("--timeout", metavar="S", type=_number, help="real seconds to settle")
         if name == "move-to":
             verb.add_argument("when", metavar="WHEN", help="as that of vdsotime --at")
         if name == "rate":
-            verb.add_argument("rate", metavar="R", type=float, help="0 stands still, 1 ticks")
+            verb.add_argument("rate", metavar="R", type=_number, help="0 stands still, 1 ticks")
     return parser
+
+
+def _number(text: str) -> float:
+    with suppress(ValueError):
+        if math.isfinite(found := float(text)):
+            return found
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number")
 
 
 def ctl(arguments: Sequence[str]) -> int:

@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import stat
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +15,7 @@ from typing import Final
 ADDRESS_VARIABLE, TOKEN_VARIABLE = "VDSOTIME_CONTROL", "VDSOTIME_TOKEN"
 FORMS = "unix:PATH or 127.0.0.1:PORT"
 _BACKLOG = 512
+_ENDING_S = 0.5  # of a server whose programs have just ended, or that has just been killed
 _MAX_UNIX_PATH = 107  # sizeof(sun_path) - 1, unix(7)
 _LOOPBACK: Final = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
 
@@ -60,10 +62,19 @@ def listen(address: Address) -> tuple[Address, socket.socket]:
     """Return the address, with its port, and a socket that listens there.
 
     A Unix socket that nobody serves any more is replaced. Raises OSError, also where the path or
-    the port is in use.
+    the port is in use, by a server that does not end within a moment.
     """
-    if address.path:
-        return address, _listen_at(address.path)
+    until = time.monotonic() + _ENDING_S
+    while True:
+        try:
+            return (address, _listen_at(address.path)) if address.path else _listen_on(address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > until:
+                raise
+        time.sleep(0.02)
+
+
+def _listen_on(address: Address) -> tuple[Address, socket.socket]:
     listener = socket.socket(_LOOPBACK[address.host])
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -133,8 +144,15 @@ class Served:
         return {**found, TOKEN_VARIABLE: self.token} if self.token else found
 
     def remove(self) -> None:
-        """Close the listener, and remove its file. Idempotent."""
-        self.listener.close()
+        """Remove its file and end the listener, for other processes that have it too. Idempotent.
+
+        In this order: a file without a listener is stale, and another server may replace it.
+        """
+        if self.listener.fileno() < 0:
+            return
         if self.address.path:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 os.unlink(self.address.path)
+        with suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)  # ends accept(2)
+        self.listener.close()

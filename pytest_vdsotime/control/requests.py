@@ -21,12 +21,17 @@ _NUMBER: Final = {"type": "number"}
 _POSITIVE: Final = {"type": "number", "exclusiveMinimum": 0}
 _SPAN: Final = {
     "description": "seconds, or a span such as 1h30m or '2 days'",
+    "examples": ["1h", 60],
     "type": ["number", "string"],
 }
 _UNITS = tuple(TimedeltaKeywords.__annotations__)
 _PASSING: Final = {
     **{unit: {**_NUMBER, "minimum": 0} for unit in _UNITS},
-    "span": {"type": "string", "description": "such as 1h30m or '2 days', in place of units"},
+    "span": {
+        "type": "string",
+        "description": "such as 1h30m or '2 days', in place of units",
+        "examples": ["1h30m"],
+    },
     "timeout": {**_POSITIVE, "description": "real seconds to settle after each deadline"},
 }
 _CLOCK: Final[dict[str, Any]] = {
@@ -184,12 +189,13 @@ REQUESTS = (
         gives=_MOVED,
     ),
     Request(
-        *("POST", "/move_to", "The wall clock is set."),
+        *("POST", "/move_to", "The wall clock is set, and it alone."),
         _move_to,
         {
             "when": {
                 "type": ["string", "number"],
                 "description": "ISO 8601, @SECONDS, seconds since the epoch, or a span from now",
+                "examples": ["2038-01-19T03:14:07Z", "+1h30m"],
             }
         },
         ["when"],
@@ -197,7 +203,7 @@ REQUESTS = (
     Request(
         *("POST", "/rate", "The wall line goes on at that many seconds per real second."),
         _rate,
-        {"rate": {**_NUMBER, "minimum": 0}},
+        {"rate": {**_NUMBER, "minimum": 0, "exclusiveMaximum": 2**63}},
         ["rate"],
     ),
     Request(
@@ -267,8 +273,11 @@ def openapi() -> dict[str, Any]:
                 "required": [*one.required],
                 "additionalProperties": False,
             }
+            if "span" in one.takes:
+                units = [{"required": [unit]} for unit in _UNITS]
+                schema["oneOf"] = [{"required": ["span"]}, {"anyOf": units}]
             operation["requestBody"] = {
-                "required": bool(one.required),
+                "required": bool(one.required) or "span" in one.takes,
                 "content": json_of(schema),
             }
         paths.setdefault(one.path, {})[one.method.lower()] = operation
@@ -315,6 +324,8 @@ def members_of(text: bytes, one: Request) -> dict[str, Any]:
             raise _bad(f"{name!r} is a {' or '.join(kinds)}, not {said}")
         if "minimum" in schema and not value >= schema["minimum"]:
             raise _bad(f"{name!r} is at least {schema['minimum']}, not {said}")
+        if "exclusiveMaximum" in schema and not value < schema["exclusiveMaximum"]:
+            raise _bad(f"{name!r} is less than {schema['exclusiveMaximum']}, not {said}")
         if "exclusiveMinimum" in schema and not value > schema["exclusiveMinimum"]:
             raise _bad(f"{name!r} is more than {schema['exclusiveMinimum']}, not {said}")
     return body

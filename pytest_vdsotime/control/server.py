@@ -9,13 +9,15 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import secrets
 import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Iterable
-from contextlib import suppress
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -26,9 +28,10 @@ from pytest_vdsotime.errors import ClockClosed, NotSettled, VdsoTimeError
 from pytest_vdsotime.session import ClockSession
 
 _MAX_BODY = 64 * 1024
-_MAX_CONNECTIONS = 2000
+_MAX_CONNECTIONS = 1000
 _IDLE_S = 60.0
 _CLOSING_S = 10.0
+_SENDING_S = 1.0
 _HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -45,6 +48,9 @@ class ControlServer:
         self._directory = directory
         self._lock = threading.Lock()
         self._open: dict[threading.Thread, socket.socket] = {}
+        self._busy: set[threading.Thread] = set()
+        """Those of `_open` that answer a request."""
+        self._owner = os.getpid()
         self._is_closed = False
         self._thread = threading.Thread(target=self._accept, name="vdsotime-control", daemon=True)
         session.addresses.add(self.address)
@@ -69,7 +75,7 @@ class ControlServer:
             if directory:
                 os.rmdir(directory)
             raise
-        session.lookouts.append(server)
+        session.lookouts.append(_AsLookout(server))
         return server
 
     @property
@@ -95,33 +101,53 @@ class ControlServer:
 
     def close(self) -> None:
         """End it, and remove its socket; requests under way are answered first. Idempotent."""
-        with self._lock:
-            if self._is_closed:
-                return
-            self._is_closed = True
-        with suppress(OSError):
-            self._served.listener.shutdown(socket.SHUT_RDWR)  # ends accept(2)
-        self._thread.join()
-        self._served.remove()
-        if self._directory:
-            shutil.rmtree(self._directory, ignore_errors=True)
+        if os.getpid() != self._owner:  # the child of a fork: the parent goes on
+            self._served.listener.close()
+            return
+        self.listen_no_more()
         with self._lock:
             left = dict(self._open)
-        for connection in left.values():
+        self._end(left, socket.SHUT_RD, _SENDING_S)  # no further request
+        with self._lock:
+            idle = {thread: left[thread] for thread in left.keys() - self._busy}
+        self._end(idle, socket.SHUT_RDWR, _SENDING_S)  # nobody reads the answer
+        self._end(left, socket.SHUT_RD, _CLOSING_S)
+        self._end(left, socket.SHUT_RDWR, _SENDING_S)
+
+    @staticmethod
+    def _end(connections: dict[threading.Thread, socket.socket], how: int, timeout: float) -> None:
+        """Shut connections down, and wait for their threads."""
+        until = time.monotonic() + timeout
+        for connection in connections.values():
             with suppress(OSError):
-                connection.shutdown(socket.SHUT_RD)  # no further request
-        for thread in left:
+                connection.shutdown(how)
+        for thread in connections:
             if thread is not threading.current_thread():
-                thread.join(_CLOSING_S)
+                thread.join(max(until - time.monotonic(), 0))
 
-    # As what the clock looks after (session.Lookout)
+    def listen_no_more(self) -> None:
+        """Take no further connection, and remove the socket. Idempotent."""
+        with self._lock:
+            is_closed, self._is_closed = self._is_closed, True
+        if is_closed:
+            return
+        self._served.remove()
+        self._thread.join()
+        self._session.addresses.discard(self.address)
+        if self._directory:
+            shutil.rmtree(self._directory, ignore_errors=True)
 
-    def look(self) -> Iterable[str]:
-        """Nothing that a warning is to say."""
-        return ()
-
-    def end(self) -> None:
-        """Nothing is left: `close` was called before."""
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Have the connection of this thread be not idle meanwhile."""
+        thread = threading.current_thread()
+        with self._lock:
+            self._busy.add(thread)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy.discard(thread)
 
     def _accept(self) -> None:
         while True:
@@ -138,21 +164,60 @@ class ControlServer:
                 target=self._serve, args=(connection,), name="vdsotime-request", daemon=True
             )
             with self._lock:
-                is_welcome = not self._is_closed and len(self._open) < _MAX_CONNECTIONS
+                is_welcome = not self._is_closed and self._make_room()
                 if is_welcome:
                     self._open[thread] = connection
-            if not is_welcome:
-                connection.close()
-                continue
-            thread.start()
+            try:
+                if is_welcome:
+                    thread.start()
+                    continue
+            except RuntimeError:  # the limit of threads
+                with self._lock:
+                    self._open.pop(thread, None)
+            connection.close()
+
+    def _make_room(self) -> bool:
+        """Have one connection more, in place of the one that has been idle since the longest ago.
+
+        Descriptors are the tracer's too. False: none is idle.
+        """
+        limit = min(_MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        if len(self._open) < limit:
+            return True
+        for thread, connection in self._open.items():
+            if thread not in self._busy:
+                del self._open[thread]
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+                return True
+        return False
 
     def _serve(self, connection: socket.socket) -> None:
         try:
             with connection, suppress(OSError):  # the client has gone
-                _Handler(connection, self._session, self.token)
+                _Handler(connection, self._session, self)
         finally:
             with self._lock:
-                del self._open[threading.current_thread()]
+                self._open.pop(threading.current_thread(), None)
+
+
+class _AsLookout:
+    """A server, as what ends with its clock (session.Lookout)."""
+
+    def __init__(self, server: ControlServer) -> None:
+        self._server = server
+
+    def look(self) -> Iterable[str]:
+        """Nothing that a warning is to say."""
+        return ()
+
+    def close(self) -> None:
+        """No further client: the clock is about to close."""
+        self._server.listen_no_more()
+
+    def end(self) -> None:
+        """Answer what was under way: it has failed with the clock."""
+        self._server.close()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -162,9 +227,11 @@ class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "vdsotime", ""
     timeout = _IDLE_S
 
-    def __init__(self, connection: socket.socket, session: ClockSession, token: str) -> None:
+    def __init__(
+        self, connection: socket.socket, session: ClockSession, server: ControlServer
+    ) -> None:
         self._session = session
-        self._token = token
+        self._server = server
         if connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().__init__(connection, ("", 0), None)  # type: ignore[arg-type]
@@ -192,9 +259,9 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             body = self._body()
             one = self._find()
-            answer = one.answer(
-                self._session, members_of(body, one) if self.command == "POST" else {}
-            )
+            members = members_of(body, one) if self.command == "POST" else {}
+            with self._server.answering():
+                answer = one.answer(self._session, members)
         except BadRequest as error:
             self._fail(error.status, error.status.phrase.replace(" ", ""), str(error))
         except NotSettled as error:
@@ -210,7 +277,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _find(self) -> Request:
         """Return the row. Raises BadRequest."""
-        if self._token:
+        if self._server.token:
             self._check_sender()
         path, _, query = self.path.partition("?")
         methods = BY_PATH.get(path)
@@ -232,7 +299,7 @@ class _Handler(BaseHTTPRequestHandler):
             # A name that leads here (DNS rebinding).
             raise BadRequest(HTTPStatus.BAD_REQUEST, f"{name!r} is not this machine's loopback")
         kind, _, token = self.headers.get("Authorization", "").partition(" ")
-        is_known = secrets.compare_digest(token.strip().encode(), self._token.encode())
+        is_known = secrets.compare_digest(token.strip().encode(), self._server.token.encode())
         if kind.lower() != "bearer" or not is_known:
             raise BadRequest(
                 HTTPStatus.UNAUTHORIZED,
