@@ -13,7 +13,7 @@ from pytest_vdsotime.kernel.sample import Sampler, TaskSample
 from pytest_vdsotime.tracer.calls.sockets import SocketWaits
 from pytest_vdsotime.tracer.calls.waits import TimedWaits
 from pytest_vdsotime.tracer.fastpath import FastPath
-from pytest_vdsotime.tracer.state import ClockState, Tables, Task, TaskState
+from pytest_vdsotime.tracer.state import ClockState, Process, Tables, Task, TaskState
 from pytest_vdsotime.waits import Wait
 
 _CPUCLOCK_SCHED = 2  # linux/posix-timers.h
@@ -97,6 +97,8 @@ class Quiescence:
             or (task.after.poll is not None and self._polls(task))
             for task in to_see
         ) or any(ptrace.has_signals(task.tid) for task in held):  # which their sleeps are to notice
+            return None
+        if any(one.is_engine and _enters_container(one) for one in world.skipped.values()):
             return None
         return {task.tid: task.sample for task in to_see}
 
@@ -182,6 +184,18 @@ class Quiescence:
         if sample.state == ord("D"):
             doing = "waits for a device, or is frozen by its cgroup, as docker pause does"
         return f"{_name(task)} {doing}"
+
+
+def _enters_container(process: Process) -> bool:
+    """Whether an engine's process is about to execute the first program of a container.
+
+    An engine may answer that the container has started before that. While it waits for the word to
+    go ahead it counts as blocked.
+    """
+    if not procfs.is_in_other_root(process.pid):
+        return False
+    states = [procfs.stat_fields(tid) for tid in tuple(process.threads)]
+    return any(fields is not None and fields[0] in "RD" for fields in states)
 
 
 def _name(task: Task) -> str:

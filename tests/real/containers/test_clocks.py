@@ -106,3 +106,13 @@ def test_a_clock_that_runs(started: Start, box_image: Path) -> None:
     with FrozenClock(SIX, rate=60.0) as clock, started(clock, "docker") as engine:
         said = engine.run(engine.load(box_image), "date", "+%Y-%m-%dT%H", remove=True)
         assert said == b"2038-01-19T06\n"
+
+
+def test_an_advance_behind_the_start(started: Start, engine_name: str, box_image: Path) -> None:
+    """An engine may answer before the container's first program runs: time passes after that."""
+    with FrozenClock(SIX, monotonic="freeze") as clock, started(clock, engine_name) as engine:
+        image = engine.load(box_image)
+        for _ in range(3):
+            container = engine.run(image, "sleep", "100", detach=True)
+            clock.advance(100)
+            assert container.wait(timeout=CEILING_S)["StatusCode"] == 0
