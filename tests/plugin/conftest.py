@@ -57,7 +57,7 @@ NOW = year()
 # Plugins that are installed for the few tests which name them.
 COMPANY = (
     *("anyio", "asyncio", "pytest-subprocess", "pytest_cov", "pytest_postgresql", "pytest_redis"),
-    *("rerunfailures", "time_machine", "xprocess"),
+    *("rerunfailures", "schemathesis", "time_machine", "xprocess"),
 )
 
 
