@@ -123,7 +123,8 @@ PACKAGES = {
 # Plugins that are installed for the few tests which name them.
 COMPANY = (
     *("anyio", "asyncio", "hypothesispytest", "pytest-subprocess", "pytest_cov"),
-    *("pytest_postgresql", "pytest_redis", "randomly", "rerunfailures", "time_machine", "xprocess"),
+    *("pytest_postgresql", "pytest_redis", "randomly", "rerunfailures", "schemathesis"),
+    *("time_machine", "xprocess"),
 )
 
 # What Debian has not, and how it comes.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
@@ -251,3 +253,20 @@ def test_addresses_that_cannot_be(
 
 def test_nothing_of_it_is_in_the_environment_without(tmp_path: Path) -> None:
     assert "VDSOTIME" not in run("env").stdout.replace("VDSOTIME_PROGRAMS", "")
+
+
+def test_idle_connections_leave_the_tracer_its_descriptors(path: Path) -> None:
+    """What asks nothing makes room, long before the limit of open files."""
+    command = [*VDSOTIME, "--at", AT, "--monotonic=freeze", f"--control=unix:{path}", "sh", "-c"]
+    script = 'ulimit -n 128; exec "$@"'
+    job = "echo; sleep 1d; date +%F; sleep 1d; date +%F"
+    with (
+        subprocess.Popen(["sh", "-c", script, "sh", *command, job], stdout=PIPE, text=True) as done,
+        ExitStack() as crowd,
+    ):
+        assert done.stdout is not None and done.stdout.readline() == "\n"
+        for _ in range(200):
+            crowd.enter_context(socket.socket(socket.AF_UNIX)).connect(str(path))
+        assert ctl("--control", f"unix:{path}", "advance", "2d")[0] == 0
+        assert done.communicate(timeout=CEILING_S)[0] == "2030-01-02\n2030-01-03\n"
+        assert done.returncode == 0

@@ -192,7 +192,7 @@ static int lets_skipped_call(const struct fastpath *fastpath, uint64_t tid)
     if (syscall4(NR_ptrace, PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) < 0)
         return 0;
     int is_own = info.arch == AUDIT_ARCH && info.nr < CALL_NUMBERS
-        && (!fastpath->of_skipped[info.nr] || (info.nr == NR_rt_sigtimedwait && !takes_unblocked(tid, &info)));
+        && (!(fastpath->of_marked[info.nr] & MARK_SKIPPED) || (info.nr == NR_rt_sigtimedwait && !takes_unblocked(tid, &info)));
     if (!is_own && !is_plain_clone3(tid, &info))
         return 0;
 #ifdef REWINDS_EARLY
@@ -214,7 +214,9 @@ static int sees_call(struct fastpath *fastpath, uint64_t tid)
         go_on(tid, 0);
         return 1;
     }
-    if (*mark_of(fastpath, tid) & MARK_ASKS || takes_unblocked(tid, &info))
+    if (info.nr < CALL_NUMBERS && fastpath->of_marked[info.nr] & *mark_of(fastpath, tid))
+        return 0;
+    if (takes_unblocked(tid, &info))
         return 0;
     if (fastpath->engine && keeps_wait(fastpath, tid, &info))
         return 1;

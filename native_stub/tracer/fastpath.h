@@ -22,7 +22,7 @@ enum interest { NO_INTEREST, INTEREST, INTEREST_BY_POINTER /* and so on: where t
 enum task_mark {
     MARK_SKIPPED = 1,  /* in real time: its waits and reads are the kernel's */
     MARK_EXECS = 2, /* under a seccomp filter of its own, or a container engine: what it executes is the tracer's to see */
-    MARK_ASKS = 4, /* it has a connection to where its clock is served: its calls are the tracer's */
+    MARK_ASKS = 4, /* it has a connection to where its clock is served */
 };
 
 enum fastpath_result { STOP, NEWS, NOTHING }; /* or a negative errno */
@@ -82,7 +82,7 @@ struct fastpath {
     uint64_t early_count;
     uint64_t early[FASTPATH_LIST]; /* the last tasks whose stop, perhaps the first, came before any parent's report */
     uint8_t interests[CALL_NUMBERS];
-    uint8_t of_skipped[CALL_NUMBERS]; /* what is of interest of skipped tasks too */
+    uint8_t of_marked[CALL_NUMBERS]; /* bits of enum task_mark: what is the tracer's of tasks that have one of them */
     uint64_t marks; /* MARKED_TASKS bytes, an enum task_mark by task id */
     struct wait_table waits; /* no records: every timed wait is the tracer's */
 };

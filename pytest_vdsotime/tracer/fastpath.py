@@ -239,10 +239,14 @@ class FastPath:
         for number, interest in interests.items():
             self.structure.interests[number] = interest
 
-    def take_interest_in_skipped(self, numbers: Iterable[int]) -> None:
-        """Of tasks in real time the tracer sees these system calls, by number."""
-        for number in numbers:
-            self.structure.of_skipped[number] = 1
+    def take_interest_in_marked(self, skipped: Iterable[int], asking: Iterable[int]) -> None:
+        """Which system calls the tracer sees, by number.
+
+        Of tasks in real time; of those that ask for their clock.
+        """
+        for numbers, mark in ((skipped, _SKIPPED), (asking, _ASKS)):
+            for number in numbers:
+                self.structure.of_marked[number] |= mark
 
     def mark(
         self, tid: int, *, is_skipped: bool = False, sees_exec: bool = False, asks: bool = False

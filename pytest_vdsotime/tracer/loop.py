@@ -119,7 +119,7 @@ class Loop:
         self.shortcuts = Shortcuts(tables, self._fastpath, native, self._takeover, is_native)
         own_waits = own_rows(native.arch.abis[0])
         tell_of_waits(self._fastpath, own_waits)
-        tell_of_calls(self._fastpath, native.calls.own_rows, OF_SKIPPED)
+        tell_of_calls(self._fastpath, native.calls.own_rows, OF_SKIPPED, peers.ASKING)
         self._timed_waits = TimedWaits(native.arch, self._fastpath, own_waits)
         sampler = Sampler(image.tracer_path(native.arch))
         quiescence = self.quiescence = Quiescence(

@@ -18,7 +18,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -302,9 +302,17 @@ def _kind(row: WaitRow) -> int:
     return sum(is_so, constant("WAIT_KNOWN") + row.argument)
 
 
-def tell_of_calls(fastpath: FastPath, rows: Mapping[int, CallRow], of_skipped: set[str]) -> None:
-    """Which system calls are of interest, and which by name of skipped programs too."""
-    fastpath.take_interest_in_skipped(nr for nr, row in rows.items() if row.name in of_skipped)
+def tell_of_calls(
+    fastpath: FastPath,
+    rows: Mapping[int, CallRow],
+    of_skipped: Container[str],
+    of_asking: Container[str],
+) -> None:
+    """Which system calls are of interest, and which by name of marked tasks (`FastPath.mark`)."""
+    skipped, asking = (
+        [nr for nr, row in rows.items() if row.name in names] for names in (of_skipped, of_asking)
+    )
+    fastpath.take_interest_in_marked(skipped, asking)
     fastpath.take_interest(
         {nr: _ALL if row.pointer is None else _NOT_NULL + row.pointer for nr, row in rows.items()}
     )

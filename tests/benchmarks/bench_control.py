@@ -69,11 +69,11 @@ def test_a_command_that_asks_for_nothing(
 ) -> None:
     """From when it runs: a loop that starts programs says how long it has taken."""
     script = "import subprocess as s, time; t = time.perf_counter();"
-    script += "[s.run(['/bin/true']) for _ in range(100)]; print(time.perf_counter() - t)"
+    script += "[s.run(['/bin/true']) for _ in range(200)]; print(time.perf_counter() - t)"
 
     def measure(*options: str) -> float:
         return float(subprocess.check_output([*VDSOTIME, *options, sys.executable, "-c", script]))
 
     ours, without = medians(lambda: measure(f"--control=unix:{tmp_path}/socket"), measure)
     figures = f"{ours:.3f} / {without:.3f} s"
-    table.check("100 programs under --control, against without", figures, ours / without, 1.03)
+    table.check("200 programs under --control, against without", figures, ours / without, 1.05)

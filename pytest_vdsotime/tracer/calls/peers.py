@@ -63,6 +63,8 @@ _SAYING = frozenset({"write", "writev", "sendto", "sendmsg", "sendmmsg"})
 _HEARING = _RECEIVING - {"connect"}
 _POLLING = frozenset({"poll", "ppoll", "ppoll_time64"})
 _SELECTING = frozenset({"select", "_newselect", "pselect6", "pselect6_time64"})
+#: Calls by which a program may wait for the answer of its clock alone.
+ASKING = _POLLING | _SELECTING
 _SLEEPING = frozenset({"nanosleep", "clock_nanosleep", "clock_nanosleep_time64"})
 _CALLS = _RECEIVING | _POLLING | _SELECTING | _SLEEPING
 
