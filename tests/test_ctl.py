@@ -270,3 +270,26 @@ def test_idle_connections_leave_the_tracer_its_descriptors(path: Path) -> None:
         assert ctl("--control", f"unix:{path}", "advance", "2d")[0] == 0
         assert done.communicate(timeout=CEILING_S)[0] == "2030-01-02\n2030-01-03\n"
         assert done.returncode == 0
+
+
+MAPPED = """
+import os, socket
+host, port = os.environ["VDSOTIME_CONTROL"].split(":")
+connection = socket.socket(socket.AF_INET6)
+connection.connect(("::ffff:127.0.0.1", int(port)))
+request = (
+    "POST /jump HTTP/1.1\\r\\nHost: localhost\\r\\nContent-Length: 11\\r\\n"
+    f"Authorization: Bearer {os.environ['VDSOTIME_TOKEN']}\\r\\n\\r\\n" '{"days": 1}'
+)
+for _ in range(10):
+    connection.sendall(request.encode())
+    assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+"""
+
+
+def test_a_client_by_the_other_family() -> None:
+    """As Java's, whose sockets are of IPv6: the clock does not wait for itself as for a peer."""
+    command = ["vdsotime", "--control", "127.0.0.1:0", sys.executable, "-c", MAPPED]
+    began = time.monotonic()
+    subprocess.run(command, check=True, timeout=CEILING_S)
+    assert time.monotonic() - began < 8  # ten times the patience of a second

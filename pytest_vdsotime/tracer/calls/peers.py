@@ -139,8 +139,13 @@ def _is_control(world: ClockState, address: bytes) -> bool:
     if int.from_bytes(address[:2], sys.byteorder) == socket.AF_UNIX:
         path = os.fsdecode(address[2:].partition(b"\0")[0])
         return f"unix:{path}" in addresses
-    endpoint, words = _named(address)
-    return endpoint is not None and words in addresses
+    name, _ = _named(address)
+    if name is None:
+        return False
+    ip, port = _endpoint(name)
+    is_short = len(ip) == _IPV4_SIZE  # an IPv6 socket may have such an address too
+    host = socket.inet_ntop(socket.AF_INET if is_short else socket.AF_INET6, ip)
+    return (f"{host}:{port}" if is_short else f"[{host}]:{port}") in addresses
 
 
 def _note(world: ClockState, number: int, peer: Peer) -> None:
