@@ -10,7 +10,8 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from subprocess import PIPE
@@ -27,8 +28,20 @@ TOOLS = "faketime", "vdsotime"
 
 
 @pytest.fixture(autouse=True)
-def debian(real_program: Callable[[str], str]) -> None:
+def debian(real_program: Callable[[str], str]) -> Iterator[None]:
+    """faketime, without what it leaves behind when it is killed, by its pid: another of that pid
+    would fail."""
     real_program("faketime")
+    remove_segments()
+    yield
+    remove_segments()
+
+
+def remove_segments() -> None:
+    for path in Path("/dev/shm").glob("*faketime_*"):
+        if not os.path.exists(f"/proc/{path.name.rpartition('_')[2]}"):
+            with suppress(OSError):  # another user's, or removed meanwhile
+                path.unlink()
 
 
 def rows(head: str) -> list[list[str]]:

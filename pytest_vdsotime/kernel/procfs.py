@@ -11,20 +11,16 @@ import re
 import signal
 import stat
 import struct
-from array import array
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from typing import NamedTuple
 
-from pytest_vdsotime.abi import constant
 from pytest_vdsotime.timeline import NO_OFFSETS, NS_PER_S, TimeOffsets
 
 _PAGEMAP_PRESENT = 1 << 63
 _PAGEMAP_ENTRY = struct.Struct("=Q")
 _PAGE_SIZE = 4096
-_AT_EXECFN = constant("AT_EXECFN")
-_MAX_PATH = 4096  # PATH_MAX, linux/limits.h
 
 
 def argv(pid: int) -> list[str]:
@@ -69,38 +65,6 @@ def name(pid: int) -> str:
             return file.read().rstrip("\n")
     except OSError:
         return "?"
-
-
-def executed_paths(pid: int) -> list[str]:
-    """Return the paths of a program that has just been executed.
-
-    That which was given to execve(2), by the auxiliary vector (AT_EXECFN, getauxval(3)), and that
-    of the file that the kernel runs: a script's interpreter, what a link leads to. Of a program
-    that is closed to its tracer its command name.
-    """
-    try:
-        paths = [os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")]
-        given = _executed_file(pid)
-        if given:
-            directory = "" if given.startswith("/") else os.readlink(f"/proc/{pid}/cwd")
-            paths.append(os.path.normpath(os.path.join(directory, given)))
-    except OSError:
-        return [command(pid)]
-    return paths
-
-
-def _executed_file(pid: int) -> str:
-    with open(f"/proc/{pid}/auxv", "rb") as file:
-        raw = file.read()
-    for word in "QI":  # of a 32-bit program no pair of words is one of those keys
-        words = array(word, raw)
-        keys = words[::2]
-        if _AT_EXECFN in keys:
-            address = words[2 * keys.index(_AT_EXECFN) + 1]
-            with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
-                path = os.pread(memory.fileno(), _MAX_PATH, address)
-            return os.fsdecode(path.partition(b"\0")[0])
-    return ""
 
 
 def is_in_other_root(pid: int) -> bool:

@@ -344,6 +344,23 @@ def test_a_peer_that_is_slow_once(answers: type[Answers], tmp_path: Path) -> Non
         assert counts(out)[-1] == (ASKED - 1, 1)
 
 
+def test_an_answer_in_two_parts(answers: type[Answers], tmp_path: Path) -> None:
+    """curl polls its connection beside sockets by which it wakes itself, with a timeout each."""
+
+    class Apart(answers):  # type: ignore[misc, valid-type]
+        def end_headers(self) -> None:
+            super().end_headers()
+            time.sleep(0.1)
+
+    server, out = Server(("127.0.0.1", 0), Apart), tmp_path / "out"
+    with running(server), FrozenClock(START, monotonic="freeze") as clock:
+        _, command = CLIENTS["curl"]
+        clock.popen(command(port_of(server), str(out)))
+        clock.settle()
+        clock.advance(ASKED)
+        assert counts(out) == [(number + 1, 0) for number in range(ASKED)]
+
+
 SAY = """
 import socket, sys, time
 connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))

@@ -56,7 +56,7 @@ _LOOPBACK_NET, _LOOPBACK6, _IPV4_SIZE = 127, bytes(15) + b"\1", 4
 _MAX_ADDRESS = 128  # sizeof(struct sockaddr_storage)
 _UCRED = struct.Struct("=iII")
 _POLLFD = struct.Struct("=ihh")
-_MAX_SELECTED = 1024
+_MAX_SELECTED, _MAX_POLLED = 1024, 4
 
 _RECEIVING = frozenset({"read", "readv", "recvfrom", "recvmsg", "recvmmsg", "connect"})
 _SAYING = frozenset({"write", "writev", "sendto", "sendmsg", "sendmmsg"})
@@ -481,14 +481,41 @@ def _only(task: Task) -> int | None:
     if name in _RECEIVING:
         return int(arguments[0]) & 0xFFFFFFFF
     with suppress(OSError):
-        if name in _POLLING and arguments[1] == 1:
-            data = memory.read_running(task.tid, arguments[0], _POLLFD.size)
-            return int(_POLLFD.unpack(data)[0]) if data else None
+        if name in _POLLING and 0 < arguments[1] <= _MAX_POLLED:
+            data = memory.read_running(task.tid, arguments[0], _POLLFD.size * arguments[1])
+            polled = [int(one[0]) for one in _POLLFD.iter_unpack(data)]
+            if len(polled) > 1:  # curl's are its connection and its own means to wake itself up
+                polled = [one for one in polled if not _wakes_itself(task.process.pid, one)]
+            return polled[0] if len(polled) == 1 else None
         if name in _SELECTING and arguments[1] and arguments[0] <= _MAX_SELECTED:
             data = memory.read_running(task.tid, arguments[1], -(-arguments[0] // 8))
             bits = int.from_bytes(data, "little")
             return bits.bit_length() - 1 if bits.bit_count() == 1 else None
     return None
+
+
+def _wakes_itself(pid: int, descriptor: int) -> bool:
+    """Whether a descriptor is an eventfd, or of a pair of sockets that its process has made."""
+    with suppress(OSError):
+        link = os.readlink(f"/proc/{pid}/fd/{descriptor}")
+        if link == "anon_inode:[eventfd]":
+            return True
+        if link.startswith("socket:"):
+            with descriptors.socket_of(pid, descriptor) as copy:
+                return (
+                    copy is not None
+                    and copy.family == socket.AF_UNIX
+                    and not copy.getsockname()
+                    and not copy.getpeername()
+                    and _starter_of(copy) == pid
+                )
+    return False
+
+
+def _starter_of(copy: socket.socket) -> int:
+    """Return the pid of a Unix socket's peer when it was connected (SO_PEERCRED, unix(7))."""
+    credentials = copy.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    return int(_UCRED.unpack(credentials)[0])
 
 
 # --- who is at the other end ---------------------------------------------------------------------
@@ -542,8 +569,7 @@ class _Machine:
         """Whether the other end is no program's of this clock; None: that is not known yet."""
         if copy.family == socket.AF_UNIX:
             with suppress(OSError):
-                credentials = copy.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-                return _UCRED.unpack(credentials)[0] not in self._world.processes
+                return _starter_of(copy) not in self._world.processes
             return None
         if copy.family not in _INTERNET:
             return True

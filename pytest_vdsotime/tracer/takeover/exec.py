@@ -11,6 +11,7 @@ another mount or pid namespace, another uid, no descriptors left), it gets a pri
 from __future__ import annotations
 
 import errno
+import os
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,6 +34,8 @@ from pytest_vdsotime.tracer.takeover.relocate import arch_of
 from pytest_vdsotime.tracer.takeover.remote import RemoteSyscalls
 
 _AT_NULL, _AT_SYSINFO_EHDR = constant("AT_NULL"), constant("AT_SYSINFO_EHDR")
+_AT_EXECFN = constant("AT_EXECFN")
+_MAX_PATH = 4096  # PATH_MAX, linux/limits.h
 _REFERENCE_BASE = 1 << 30  # of a vDSO, in either word size
 _FIRST_READ = 2 * 1024
 _MAX_STACK = 64 * 1024 * 1024
@@ -77,10 +80,42 @@ def select(process: Process) -> Sequence[str]:
     if process.is_engine and not procfs.is_in_other_root(process.pid):
         is_skipped = True
     elif not selection.is_of_all:
-        paths = procfs.executed_paths(process.pid)
+        paths = _executed_paths(process.pid)
         is_skipped = not selection.has(paths)
     set_aside(process, is_skipped=is_skipped)
     return paths
+
+
+def _executed_paths(pid: int) -> list[str]:
+    """Return the paths of a program that has just been executed.
+
+    That which was given to execve(2), by the auxiliary vector (AT_EXECFN, getauxval(3)), and that
+    of the file that the kernel runs: a script's interpreter, what a link leads to. Of a program
+    that is closed to its tracer its command name.
+    """
+    try:
+        paths = [os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")]
+        given = _executed_file(pid)
+        if given:
+            directory = "" if given.startswith("/") else os.readlink(f"/proc/{pid}/cwd")
+            paths.append(os.path.normpath(os.path.join(directory, given)))
+    except OSError:
+        return [procfs.command(pid)]
+    return paths
+
+
+def _executed_file(pid: int) -> str:
+    with open(f"/proc/{pid}/auxv", "rb") as file:
+        raw = file.read()
+    for word in "QI":  # of a 32-bit program no pair of words is one of those keys
+        words = array(word, raw)
+        keys = words[::2]
+        if _AT_EXECFN in keys:
+            address = words[2 * keys.index(_AT_EXECFN) + 1]
+            with ProcessMemory(pid) as memory:
+                path = memory.read(address, _MAX_PATH)
+            return os.fsdecode(path.partition(b"\0")[0])
+    return ""
 
 
 def set_aside(process: Process, *, is_skipped: bool) -> None:
