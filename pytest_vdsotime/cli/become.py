@@ -10,10 +10,10 @@ session, which lives as long as any program on the clock (as that of ``strace -D
         waits (native_stub/tracer/spawn.c) <- seizes 100, releases it
         exec COMMAND (pid 100)                takes it over, and whatever it starts
 
-With a trace, a served clock or an engine the tracer takes note of COMMAND's end and leaves it
-unreaped until the trace is written and the others have ended: until then the kernel reports the end
-to nobody else (ptrace(2): "the tracer must wait for it first"; ptrace_reparented of
-wait_task_zombie, kernel/exit.c).
+With a trace or an engine the tracer takes note of COMMAND's end and leaves it unreaped until the
+trace is written and the engine has ended: until then the kernel reports the end to nobody else
+(ptrace(2): "the tracer must wait for it first"; ptrace_reparented of wait_task_zombie,
+kernel/exit.c).
 
 A parent that forwards signals was tried first: it cannot tell a signal for itself from one for the
 whole process group, nor see when COMMAND stops.
@@ -327,7 +327,7 @@ class _Ends:
     @property
     def is_any(self) -> bool:
         """Something is to end before the end of COMMAND is reported."""
-        return (self.story or self.engine or self.server) is not None
+        return (self.story or self.engine) is not None
 
     def with_command(self) -> None:
         """End the engine, and write the trace. Idempotent."""
@@ -376,8 +376,6 @@ def _follow(
         ends.with_command()
         if ends.story is not None:
             world.history.stop_recording()
-        if not tracer.call(lambda _loop: [*world.everyone]):
-            ends.with_all()
         reap(program)  # now its end is reported
         tracer.call(lambda loop: loop.shortcuts.choose())  # what stopped for the trace alone
     # Those who wait for the end of its output need not wait for that of its daemons.
