@@ -289,7 +289,7 @@ for _ in range(10):
 
 def test_a_client_by_the_other_family() -> None:
     """As Java's, whose sockets are of IPv6: the clock does not wait for itself as for a peer."""
-    command = ["vdsotime", "--control", "127.0.0.1:0", sys.executable, "-c", MAPPED]
+    command = [*VDSOTIME, "--control", "127.0.0.1:0", sys.executable, "-c", MAPPED]
     began = time.monotonic()
     subprocess.run(command, check=True, timeout=CEILING_S)
     assert time.monotonic() - began < 8  # ten times the patience of a second

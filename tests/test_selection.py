@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 THERE = "2038-01-19"
 CEILING_S = 30
+VDSOTIME = [sys.executable, "-m", "pytest_vdsotime"]
 THE_YEAR = "import time; print(time.gmtime().tm_year)"
 
 
@@ -259,7 +260,7 @@ def test_attached_programs() -> None:
 
 
 def test_the_trace_has_them(tmp_path: Path) -> None:
-    command = ["vdsotime", "--at", THERE, "--skip", "sleep", "--trace", str(tmp_path / "t")]
+    command = [*VDSOTIME, "--at", THERE, "--skip", "sleep", "--trace", str(tmp_path / "t")]
     found = subprocess.run(
         [*command, "--", "bash", "-c", "sleep 0.01; date -u +%Y"], capture_output=True, text=True
     )
@@ -276,7 +277,7 @@ def test_the_trace_has_them(tmp_path: Path) -> None:
     ],
 )
 def test_on_the_command_line(options: list[str], years: tuple[bool, bool]) -> None:
-    command = ["vdsotime", "--at", THERE, *options, "bash", "-c", "printf '%(%Y)T ' -1; date +%Y"]
+    command = [*VDSOTIME, "--at", THERE, *options, "bash", "-c", "printf '%(%Y)T ' -1; date +%Y"]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["2038" if there else here() for there in years]
     assert found.stderr == ""
