@@ -301,6 +301,7 @@ def _trace(
             complain(str(error))
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)  # it may be waiting for us
             return
+        ends.with_all()  # a request that has ended the last program is answered first
         session.close()
     finally:
         ends.with_command()
