@@ -174,6 +174,16 @@ def test_news_of_a_child_come_at_once(as_root: None, execute_only: str) -> None:
     assert stderr.count("\n") == 1
 
 
+def test_patterns_that_a_closed_program_may_match(as_root: None, execute_only: str) -> None:
+    """Its paths are unknown: one that `--only` may mean is not in real time without a word."""
+    for options, warns in (("--only", True), ("--skip", True)):
+        status, _, stderr = run_as_nobody(
+            "--at=@0", options, execute_only, "sh", "-c", execute_only
+        )
+        assert (status, "runs in real time" in stderr) == (0, warns)
+    assert run_as_nobody("--at=@0", "--skip", "date", "sh", "-c", execute_only)[2] == ""
+
+
 def test_news_that_nobody_hears(as_root: None, execute_only: str) -> None:
     """A broken pipe for stderr is no reason to fail."""
     reader, writer = os.pipe()

@@ -95,12 +95,14 @@ def test_what_it_executes_is_decided_anew() -> None:
         assert found == [there if name not in skipped else own for name, there, own in names]
 
 
-def test_a_program_of_32_bits(build: Builder) -> None:
-    if os.uname().machine != "x86_64":
-        pytest.skip("32-bit programs are of x86_64 here")
-    program = build.c("i386_calls", "i386")
-    with FrozenClock(THERE, skip=["i386_calls*"]) as clock:
-        assert "EXIT-SUCCESS" not in clock.run([program, "0", "0"], stdout=-1, text=True).stdout
+if os.uname().machine == "x86_64":
+
+    @pytest.mark.parametrize("pattern", ["who_and_when*", "nothing"])
+    def test_a_program_of_32_bits(pattern: str, build: Builder) -> None:
+        program = build.c("helpers/who_and_when", "i386")
+        with FrozenClock(THERE, skip=[pattern]) as clock:
+            told = clock.run([program], stdout=subprocess.PIPE, text=True).stdout.split()[1]
+        assert time.gmtime(int(told)).tm_year == (2038 if pattern == "nothing" else int(here()))
 
 
 def test_it_is_no_deadline_and_not_busy() -> None:

@@ -125,7 +125,7 @@ def _remove_stale(path: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """An address that is listened at, and what clients are told of it."""
+    """An address with its listener, and what clients are told of it."""
 
     address: Address
     listener: socket.socket

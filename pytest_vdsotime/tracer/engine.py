@@ -93,15 +93,26 @@ class Engine:
         `rounds_ns`: how much further than to a deadline the lines may go for the wall line to read
         a whole millisecond.
         """
-        if not self._is_plain(world):
+        copies = self._copy_records(world.page) if self._is_plain(world) else None
+        if copies is None:
             return Passage.NONE
+        try:
+            return self._run(world, most_ns, rounds_ns, copies)
+        finally:
+            for copy in copies:
+                os.close(copy.memory)
+
+    def _run(
+        self,
+        world: ClockState,
+        most_ns: int,
+        rounds_ns: int,
+        copies: ctypes.Array[ctypes.Structure],
+    ) -> Passage:
         lines, host_ns = world.page.lines, now_ns()
         tasks = self._take(world, lines, host_ns)
         if not tasks:
             return Passage.NONE if tasks is None else Passage.ENDED
-        copies = self._copy_records(world.page)
-        if copies is None:
-            return Passage.NONE
         timers = tuple(self._timers.armed(world))
         records = self._timer_records(timers, lines, host_ns)
         engine, count = self._structure, len(tasks)
@@ -118,11 +129,7 @@ class Engine:
         engine.timers, engine.timer_count = ctypes.addressof(records), len(timers)
         engine.copies, engine.copy_count = ctypes.addressof(copies), len(copies)
         leave = partial(self._leave, world, tasks, changed, timers, records)
-        try:
-            self._stops.pass_deadlines(engine, leave)
-        finally:
-            for copy in copies:
-                os.close(copy.memory)
+        self._stops.pass_deadlines(engine, leave)
         has_ended = engine.result in (_DONE, _PYTHON) or not engine.event_count
         return Passage.ENDED if has_ended else Passage.STOPPED
 

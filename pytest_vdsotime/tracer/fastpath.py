@@ -192,6 +192,7 @@ class FastPath:
         """Forget a task that has ended."""
         self._special.discard(tid)
         self._watched.discard(tid)
+        self.mark(tid)
 
     def _is_full(self) -> bool:
         return self._special.is_full or self._watched.is_full
@@ -211,7 +212,7 @@ class FastPath:
         self._known_programs.clear()
 
     def know_program(self, paths: Sequence[str], *, is_on_clock: bool) -> None:
-        """Have it known of a program that was executed by these paths (`executed_paths`)."""
+        """Have it known of a program that was executed by these paths (takeover/exec.py)."""
         count = self.structure.program_count
         key = b"\0".join(map(os.fsencode, paths))
         if len(paths) != 2 or len(key) > _MAX_PATHS or key in self._known_programs:

@@ -87,10 +87,14 @@ def connect(request: Request) -> Answer:
     with suppress(Refused, NotThere):
         name = request.read(address, min(size, _MAX_ADDRESS))
     inode = procfs.socket_inode(request.task.tid, descriptor)
-    if inode is not None and _is_control(world, name):
-        world.network.control.connections.add(inode)
+    if inode is None:
+        return None
+    if _is_control(world, name):
+        network.control.connections.add(inode)
         request.process.asks = True
-    elif inode is not None and world.network.patience_ns:
+        return None
+    network.control.connections.discard(inode)  # of a socket that has had this number before
+    if network.patience_ns:
         _note(world, inode, Peer(request.process.pid, descriptor, *_named(name)))
     return None
 

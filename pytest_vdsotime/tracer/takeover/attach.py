@@ -293,6 +293,7 @@ class Attaching:
             task = self.tables.tasks.pop(tid, None)
             if task is not None:
                 task.sample.close()
+            self.fastpath.mark(tid)
             stop = stops.get(tid)
             if stop is None:
                 self.tables.leaving.add(tid)

@@ -14,6 +14,7 @@ import errno
 import os
 from array import array
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -81,7 +82,10 @@ def select(process: Process) -> Sequence[str]:
         is_skipped = True
     elif not selection.is_of_all:
         paths = _executed_paths(process.pid)
-        is_skipped = not selection.has(paths)
+        if paths:
+            is_skipped = not selection.has(paths)
+        else:  # it may be one of `only`: a warning says that it is in real time
+            is_skipped = not replace(selection, only=None).has([procfs.command(process.pid)])
     set_aside(process, is_skipped=is_skipped)
     return paths
 
@@ -90,8 +94,8 @@ def _executed_paths(pid: int) -> list[str]:
     """Return the paths of a program that has just been executed.
 
     That which was given to execve(2), by the auxiliary vector (AT_EXECFN, getauxval(3)), and that
-    of the file that the kernel runs: a script's interpreter, what a link leads to. Of a program
-    that is closed to its tracer its command name.
+    of the file that the kernel runs: a script's interpreter, what a link leads to. None of a
+    program that is closed to its tracer.
     """
     try:
         paths = [os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")]
@@ -100,7 +104,7 @@ def _executed_paths(pid: int) -> list[str]:
             directory = "" if given.startswith("/") else os.readlink(f"/proc/{pid}/cwd")
             paths.append(os.path.normpath(os.path.join(directory, given)))
     except OSError:
-        return [procfs.command(pid)]
+        return []
     return paths
 
 
