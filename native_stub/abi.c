@@ -8,6 +8,7 @@
 #include <asm/siginfo.h>
 #include <asm/signal.h>
 #include <asm/socket.h>
+#include <asm/stat.h>
 #include <asm/unistd.h>
 #include <linux/audit.h>
 #include <linux/auxvec.h>
@@ -26,6 +27,7 @@
 #include <linux/ptrace.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
+#include <linux/stat.h>
 #include <linux/tcp.h>
 #include <linux/time.h>
 #include <linux/timerfd.h>
@@ -42,6 +44,11 @@
 /* Where TCP_INFO (tcp(7)) says how much is not acknowledged, and how much is yet to be sent. */
 #define TCP_UNACKED __builtin_offsetof(struct tcp_info, tcpi_unacked)
 #define TCP_NOTSENT_BYTES __builtin_offsetof(struct tcp_info, tcpi_notsent_bytes)
+
+/* Where stat(2) leaves stamps. */
+#define STAT_ATIME __builtin_offsetof(struct stat, st_atime)
+#define STAT_CTIME __builtin_offsetof(struct stat, st_ctime)
+#define STAT_MTIME __builtin_offsetof(struct stat, st_mtime)
 
 /* The value as text in the compiler's output, as in the kernel's own asm-offsets.h (include/linux/kbuild.h). */
 #define CONSTANT(name) __asm__("\n.ascii \"constant " #name " %c0\"" : : "i"((long)(name)));
@@ -68,6 +75,7 @@ void constants(void)
     CONSTANT(BPF_ALU)
     CONSTANT(BPF_AND)
     CONSTANT(BPF_IMM)
+    CONSTANT(BPF_JA)
     CONSTANT(BPF_JEQ)
     CONSTANT(BPF_JGE)
     CONSTANT(BPF_JMP)
@@ -198,6 +206,9 @@ void constants(void)
     CONSTANT(PR_SET_PDEATHSIG)
     CONSTANT(PR_SET_PTRACER)
     CONSTANT(PR_SET_SECCOMP)
+    CONSTANT(STAT_ATIME)
+    CONSTANT(STAT_CTIME)
+    CONSTANT(STAT_MTIME)
 
     /* Ours */
     CONSTANT(ANOTHER_KIND)
@@ -226,6 +237,7 @@ void constants(void)
     CONSTANT(MARKED_TASKS)
     CONSTANT(MARK_ASKS)
     CONSTANT(MARK_EXECS)
+    CONSTANT(MARK_REWINDS)
     CONSTANT(MARK_SKIPPED)
     CONSTANT(IN_DIRECTORY)
     CONSTANT(KEPT_AT_ENTRY)
@@ -243,9 +255,12 @@ void constants(void)
     CONSTANT(NOTHING)
     CONSTANT(NO_VDSO_FOUND)
     CONSTANT(OPEN)
+    CONSTANT(OPENS_FILE)
     CONSTANT(PARAMETERS_BELOW_STACK)
     CONSTANT(PROTECT_PROCESS_PAGE)
     CONSTANT(RENEWED_NS)
+    CONSTANT(REWINDS_FILE)
+    CONSTANT(SETS_STAMPS)
     CONSTANT(TAKEN_OVER)
     CONSTANT(TCP_NOTSENT_BYTES)
     CONSTANT(TCP_UNACKED)
@@ -280,6 +295,8 @@ void layouts(void)
     STRUCT(seccomp_data)
     STRUCT(sock_filter)
     STRUCT(spawn)
+    STRUCT(stamps)
+    STRUCT(statx)
     STRUCT(takeover_block)
     STRUCT(vdso_page)
     STRUCT(wait_record)

@@ -98,7 +98,7 @@ TRACER = [
 ]
 TRACER_SOURCES = [
     f"tracer/{name}.c"
-    for name in ("takeover", "fastpath", "engine", "ready", "waits", "sample", "spawn")
+    for name in ("takeover", "fastpath", "engine", "ready", "waits", "sample", "spawn", "stamps")
 ]
 WAKER = ["-Os", "-static", "-fno-pie", "-fno-asynchronous-unwind-tables"]
 

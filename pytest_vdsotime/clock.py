@@ -84,6 +84,9 @@ class FrozenClock:
             is decided anew. The others run in real time, and nothing waits for them; what they
             execute may be on the clock. None: all programs.
         skip: patterns of the programs that run in real time, whatever `only` says.
+        files: time stamps of files, and what /proc tells of the machine's time, are the host's
+            (``"real"``), or as the clock has them (``"follow"``): a file that was written while it
+            read T says T. Stamps from before it and those that programs set are what they are.
 
     Raises:
         TypeError, ValueError: bad parameters, before anything is started.
@@ -107,6 +110,7 @@ class FrozenClock:
         python: bool = False,
         only: Iterable[str] | None = None,
         skip: Iterable[str] | None = None,
+        files: str = "real",
     ) -> None:
         self.session = ClockSession(
             validate_options(
@@ -121,6 +125,7 @@ class FrozenClock:
                 python=python,
                 only=only,
                 skip=skip,
+                files=files,
             )
         )
 

@@ -30,6 +30,7 @@ class ClockParameters(TypedDict, total=False):
     python: bool
     only: Iterable[str] | None
     skip: Iterable[str] | None
+    files: str
 
 
 class Options(NamedTuple):
@@ -47,6 +48,7 @@ class Options(NamedTuple):
     python: bool
     only: tuple[str, ...] | None
     skip: tuple[str, ...] | None
+    files: str
 
 
 class Parameter(NamedTuple):
@@ -129,6 +131,12 @@ def _monotonic(value: Any) -> str:
 def _waits(value: Any) -> str:
     if value not in ("follow", "real"):
         raise ValueError(f"waits is 'follow' or 'real', not {value!r}")
+    return str(value)
+
+
+def _files(value: Any) -> str:
+    if value not in ("real", "follow"):
+        raise ValueError(f"files is 'real' or 'follow', not {value!r}")
     return str(value)
 
 
@@ -306,6 +314,16 @@ PARAMETERS = (
             "action": "append",
             "metavar": "PATTERN",
             "help": "programs whose file name or path match run in real time; may be given again",
+        },
+    ),
+    Parameter(
+        *("files", "real", _files),
+        ini="time stamps of files: real (the host's) or follow (as the clock has them)",
+        flag="--files",
+        argument={
+            "choices": ("real", "follow"),
+            "help": "time stamps of files are the host's (default), or follow the clock: what was "
+            "written while it read T says T",
         },
     ),
 )

@@ -286,7 +286,7 @@ class OtherStarts:
         from pytest_vdsotime.tracer.state import Process
 
         native = tracer.load()
-        gate = Gate(native.spawner, native.calls.filters[world.follows])
+        gate = Gate(native.spawner, native.calls.filter(*world.filter))
 
         def let_in(loop: Loop) -> None:
             pid = gate.pid
@@ -335,7 +335,7 @@ class OtherStarts:
 
         launch = Launch(argv=argv)
         process = Process(0, world, exited=Future(), launch=launch, is_spared=True)
-        code = tracer.load().calls.filters[world.follows]
+        code = tracer.load().calls.filter(*world.filter)
         spawning = Spawning(tracer, process, code, shares_memory=True)
         pid = spawning.start(argv, candidates, env, **keywords)
         _waits.adopt(process)

@@ -21,6 +21,7 @@ from pytest_vdsotime.abi import constant, offset, packer
 from pytest_vdsotime.image import HostVdso, VdsoImage
 from pytest_vdsotime.kernel import memory, procfs
 from pytest_vdsotime.kernel.memory import ProcessMemory
+from pytest_vdsotime.stamps import Stamps
 from pytest_vdsotime.timeline import (
     CLOCKS,
     NO_OFFSETS,
@@ -179,6 +180,8 @@ class ClockPage:
         self._sequence = 0
         self.lines = lines
         self.copies: list[PageCopy] = []
+        self.stamps: Stamps | None = None
+        """Of files, where they follow the clock."""
         self.serves_one_clock = False
         """A program that outlives the clock has had it."""
         self._failure: OSError | None = None
@@ -265,6 +268,8 @@ class ClockPage:
             self._view[BODY_OFFSET : BODY_OFFSET + BODY_SIZE] = pack_body(
                 self.lines, self._host, private=False
             )
+            if self.stamps is not None:
+                self.stamps.note(self.lines)
             if self.copies:
                 offsets = {copy.offsets for copy in self.copies}
                 bodies = {one: self._private_body(one) for one in offsets}
@@ -279,9 +284,14 @@ class ClockPage:
     def address(self) -> int:
         """The address of the page in this process, for the native part to write to.
 
-        See native_stub/tracer/sleeper.c.
+        See native_stub/tracer/engine.c.
         """
         return ctypes.addressof(ctypes.c_char.from_buffer(self._view))
+
+    @property
+    def stamps_address(self) -> int:
+        """That of the history of its wall line, or 0."""
+        return 0 if self.stamps is None else self.stamps.address
 
     def current(self) -> Lines:
         """Return the lines as programs read them: the native part may be moving both on.

@@ -133,7 +133,7 @@ class FrozenPopen(Popen[AnyStr]):
         is_alone = preexec_fn is None and is_own_code()
         keeps_identity = rest[_IDENTITY] == (None, None, None)
         spawning = Spawning(
-            *(tracer, process, native.calls.filters[world.follows]),
+            *(tracer, process, native.calls.filter(*world.filter)),
             shares_memory=is_alone and keeps_identity,
         )
         if is_alone:

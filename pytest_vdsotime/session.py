@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pytest_vdsotime.future import Future
     from pytest_vdsotime.page import ClockPage
     from pytest_vdsotime.processes import AttachedProcess, TracedProcess
+    from pytest_vdsotime.stamps import Stamps
     from pytest_vdsotime.tracer.operations import Operations
     from pytest_vdsotime.tracer.state import ClockState
     from pytest_vdsotime.tracer.thread import Tracer
@@ -112,6 +113,7 @@ class TracerHolder:
 
     def give_back(self, page: ClockPage) -> None:
         """Keep the page of a clock that has ended, or close it."""
+        page.stamps = None
         if self._is_made_here and not (self._spare or page.copies or page.serves_one_clock):
             self._spare.append(page)
         else:
@@ -268,6 +270,11 @@ class ClockSession:
         self._lines = initial_lines(
             start_ns, options.rate, options.monotonic, host_ns, is_now=options.start is None
         )
+        self._stamps: Stamps | None = None
+        if options.files == "follow":
+            from pytest_vdsotime.stamps import Stamps
+
+            self._stamps = Stamps(self._lines)
         self._options = options
         self._owner = os.getpid()
         self._lock = threading.Lock()
@@ -363,6 +370,8 @@ class ClockSession:
             world = self._world
             if world is None and verb.transform is not None:
                 self._lines = verb.transform(self._lines, now_ns())
+                if self._stamps is not None:
+                    self._stamps.note(self._lines)
         if world is None:
             yield None
             return
@@ -404,6 +413,7 @@ class ClockSession:
                 from pytest_vdsotime.tracer.state import ClockState, Control, Network
 
                 page = self.holder.take_page(tracer, self._lines)
+                page.stamps = self._stamps
                 options = self._options
                 world = ClockState(
                     page,
@@ -534,6 +544,8 @@ class ClockSession:
             self.programs.end()
             for lookout in self.lookouts:
                 lookout.end()
+            if self._stamps is not None:
+                self._stamps.close()
             if self._owns_tracer:
                 self.holder.close()
         try:

@@ -18,6 +18,7 @@
 #define NR_fcntl 25
 #define NR_ioctl 29
 #define NR_chdir 49
+#define NR_fchmod 52
 #define NR_openat 56
 #define NR_close 57
 #define NR_pread64 67
@@ -198,6 +199,13 @@ static inline long set_registers(long tid, struct registers *registers)
 static inline uint64_t *argument_of(struct registers *registers, int place)
 {
     return &registers->x[place];
+}
+
+/* Likewise of a call of this kind (AUDIT_ARCH_...). */
+static inline uint64_t argument_in(uint64_t arch, struct registers *registers, int place)
+{
+    (void)arch;
+    return *argument_of(registers, place);
 }
 
 /* The first instructions of a static program: hand the initial stack to a function. */

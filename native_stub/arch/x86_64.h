@@ -33,6 +33,7 @@
 #define NR_kill 62
 #define NR_fcntl 72
 #define NR_chdir 80
+#define NR_fchmod 91
 #define NR_umask 95
 #define NR_ptrace 101
 #define NR_setpgid 109
@@ -146,6 +147,13 @@ static inline uint64_t *argument_of(struct registers *registers, int place)
 {
     uint64_t *all[] = {&registers->rdi, &registers->rsi, &registers->rdx, &registers->r10, &registers->r8, &registers->r9};
     return all[place];
+}
+
+/* Likewise of a call of this kind (AUDIT_ARCH_...): by int 0x80 in ebx, ecx, edx, esi, edi, ebp. */
+static inline uint64_t argument_in(uint64_t arch, struct registers *registers, int place)
+{
+    uint64_t *all[] = {&registers->rbx, &registers->rcx, &registers->rdx, &registers->rsi, &registers->rdi, &registers->rbp};
+    return arch == AUDIT_ARCH ? *argument_of(registers, place) : (uint32_t)*all[place];
 }
 
 /* The first instructions of a static program: hand the initial stack to a function. */

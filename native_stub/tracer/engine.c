@@ -66,13 +66,15 @@ static void shift_clocks(struct vdso_page *page, uint64_t by_ns)
         }
 }
 
-/* Time passes: all clocks that are read from the page go on. */
+/* Time passes: all clocks that are read from the page go on. `stamps` may be NULL. */
 __attribute__((visibility("default")))
-void move_lines(struct vdso_page *page, uint64_t by_ns)
+void move_lines(struct vdso_page *page, struct stamps *stamps, uint64_t by_ns)
 {
     __atomic_store_n(&page->seq, page->seq + 1, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_RELEASE);
     shift_clocks(page, by_ns);
+    if (stamps)
+        note_page(stamps, page);
     __atomic_store_n(&page->seq, page->seq + 1, __ATOMIC_RELEASE);
 }
 
@@ -315,7 +317,7 @@ static void note(struct engine *engine, uint64_t tid, uint64_t what, uint64_t cl
 static void go_on_by(struct engine *engine, uint64_t step_ns)
 {
     if (step_ns) {
-        move_lines((struct vdso_page *)engine->page, step_ns);
+        move_lines((struct vdso_page *)engine->page, (struct stamps *)engine->stamps, step_ns);
         move_copies(engine, step_ns);
     }
     engine->monotonic_ns += step_ns;

@@ -4,6 +4,7 @@
 
 #include "program/page.h"
 #include "sample.h"
+#include "stamps.h"
 #include "waits.h"
 
 #define ENGINE_EVENTS 1024
@@ -57,6 +58,7 @@ struct engine_event {
 struct engine {
     /* Told by Python. */
     uint64_t page;       /* the clock's, in this process (page.h) */
+    uint64_t stamps;     /* its struct stamps, or 0 */
     int64_t monotonic_ns; /* what its monotonic line reads; both lines stand still */
     uint64_t ends_early; /* a wait until a point of the wall line ends by the monotonic one as well */
     uint64_t most_ns;    /* how far the lines may go */

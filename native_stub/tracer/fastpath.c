@@ -52,6 +52,7 @@
 #define PTRACE_INTERRUPT 0x4207
 #define PTRACE_GET_SYSCALL_INFO 0x420e
 #define SYSCALL_INFO_ENTRY 1
+#define SYSCALL_INFO_EXIT 2
 #define SPINS 100 /* some 50 microseconds */
 #define BIRTH_NS 20000 /* how much later a parent may be than its child */
 #define CHILD_NS 300000 /* how long its parent may still be busy with subprocess's own code */
@@ -205,6 +206,46 @@ static int lets_skipped_call(const struct fastpath *fastpath, uint64_t tid)
     return 1;
 }
 
+/* Of a file call (stamps.h) the exit is what counts. */
+static int sees_file_call(const struct fastpath *fastpath, uint64_t tid, const struct syscall_info *info)
+{
+    unsigned row = stamp_row(&fastpath->stamp_table, info->arch, info->nr);
+    if (!row || row == SETS_STAMPS || (row < OPENS_FILE && !fastpath->stamps))
+        return 0;
+    if (row != REWINDS_FILE)
+        syscall4(NR_ptrace, PTRACE_SYSCALL, tid, 0, 0);
+    else if (*mark_of(fastpath, tid) & MARK_REWINDS)
+        return 0;
+    else
+        go_on(tid, 0);
+    return 1;
+}
+
+/* At the exit of one. What is not done here is the tracer's. */
+static int ends_file_call(const struct fastpath *fastpath, uint64_t tid)
+{
+    struct syscall_info info;
+    struct registers registers;
+    if (!fastpath->stamps || fastpath->hands_over_all || syscall4(NR_ptrace, PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) < 0
+        || info.op != SYSCALL_INFO_EXIT || get_registers(tid, &registers) < 0)
+        return 0;
+    unsigned row = stamp_row(&fastpath->stamp_table, info.arch, registers.INTERRUPTED_SYSCALL);
+    if (!row || row > OPENS_FILE)
+        return 0;
+    int32_t result = registers.SYSCALL_RESULT;
+    if (row == OPENS_FILE) {
+        if (result >= 0 && opens_time(tid, result))
+            return 0;
+    } else if (!result) {
+        const struct stamp_layout *layout = &fastpath->stamp_table.layouts[row];
+        uint64_t address = argument_in(info.arch, &registers, layout->argument);
+        if (!tells_stamps((const struct stamps *)fastpath->stamps, tid, layout, address))
+            return 0;
+    }
+    go_on(tid, 0);
+    return 1;
+}
+
 static int sees_call(struct fastpath *fastpath, uint64_t tid)
 {
     struct syscall_info info;
@@ -218,6 +259,8 @@ static int sees_call(struct fastpath *fastpath, uint64_t tid)
         return 0;
     if (takes_unblocked(tid, &info))
         return 0;
+    if (fastpath->sees_files && sees_file_call(fastpath, tid, &info))
+        return 1;
     if (fastpath->engine && keeps_wait(fastpath, tid, &info))
         return 1;
     if (begins_endless(fastpath, &info) || begins_wait(&fastpath->waits, tid, &info)) {
@@ -230,6 +273,8 @@ static int sees_call(struct fastpath *fastpath, uint64_t tid)
 static int is_of_interest(const struct fastpath *fastpath, const struct syscall_info *info)
 {
     if (info->arch != AUDIT_ARCH || info->nr >= CALL_NUMBERS)
+        return 1;
+    if (fastpath->sees_files && stamp_row(&fastpath->stamp_table, info->arch, info->nr))
         return 1;
     unsigned interest = fastpath->interests[info->nr];
     return interest >= INTEREST_BY_POINTER ? info->args[interest - INTEREST_BY_POINTER] != 0 : interest;
@@ -518,7 +563,7 @@ static int handles(struct fastpath *fastpath, uint64_t tid, int status, int is_f
     if (is_among(fastpath->special, fastpath->special_count, tid))
         return 0;
     if (status >> 8 == SYSCALL_TRAP)
-        return lets_wait_end(fastpath, tid) || lets_call_go(fastpath, tid);
+        return ends_file_call(fastpath, tid) || lets_wait_end(fastpath, tid) || lets_call_go(fastpath, tid);
     if (event == EVENT_SECCOMP && *mark_of(fastpath, tid) & MARK_SKIPPED && lets_skipped_call(fastpath, tid))
         return 1;
     if (fastpath->hands_over_all || is_full(fastpath))

@@ -3,6 +3,7 @@
 #define VDSOTIME_FASTPATH_H
 
 #include "engine.h"
+#include "stamps.h"
 #include "takeover.h"
 #include "waits.h"
 
@@ -23,6 +24,7 @@ enum task_mark {
     MARK_SKIPPED = 1,  /* in real time: its waits and reads are the kernel's */
     MARK_EXECS = 2, /* under a seccomp filter of its own, or a container engine: what it executes is the tracer's to see */
     MARK_ASKS = 4, /* it has a connection to where its clock is served */
+    MARK_REWINDS = 8, /* it has a file of /proc that tells its clock's time, and is written anew when it is read again */
 };
 
 enum fastpath_result { STOP, NEWS, NOTHING }; /* or a negative errno */
@@ -58,6 +60,9 @@ struct fastpath {
     uint64_t selects;        /* `programs` says which are on the clock; others' execs are the tracer's */
     uint64_t program_count;
     struct fastpath_program programs[FASTPATH_PROGRAMS];
+    uint64_t sees_files;     /* some program has the stamps of files as its clock has them, */
+    uint64_t stamps;         /* all by this struct stamps; 0: the tracer tells them */
+    struct stamp_table stamp_table;
     uint64_t read_clock;     /* clock_gettime for all programs, in the tracer's process; 0: the tracer answers */
     uint64_t served;         /* bit per clock id that it answers */
     uint64_t lets_calls_go;  /* of tasks that stop at every system call those that are of no interest */

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Sequence
 
 from pytest_vdsotime.abi import constant, syscalls
-from pytest_vdsotime.arch.model import Abi, Arch
+from pytest_vdsotime.arch.model import STATX, Abi, Arch, stat_layout
 
 _MODE_32_BIT = constant("PSR_MODE32_BIT")
 _SYSCALLS = syscalls("aarch64")
@@ -91,6 +91,7 @@ AARCH64 = Arch(
             syscalls=_SYSCALLS,
             arguments=_ARGUMENTS,
             long_size=8,
+            stamps={"newfstatat": stat_layout(2), "fstat": stat_layout(1), "statx": STATX},
         ),
     ),
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 
 from pytest_vdsotime.abi import constant, syscalls
-from pytest_vdsotime.arch.model import Abi, Arch
+from pytest_vdsotime.arch.model import STATX, Abi, Arch, StampLayout
 
 #: The code segment of a 32-bit program (__USER32_CS, arch/x86/include/asm/segment.h).
 _USER32_CS = 0x23
@@ -18,12 +18,23 @@ _SYSCALLS = dict(syscalls("i386"))
 # libc's select(2) is the newer of two; here each has the name of its function (syscall_32.tbl).
 _SYSCALLS.update(old_select=_SYSCALLS["select"], select=_SYSCALLS.pop("_newselect"))
 
+#: struct stat64 (arch/x86/include/uapi/asm/stat.h, as the others).
+_STAT64 = StampLayout(1, (64, 72, 80), 4, 4)
+
 #: Any program on x86 can make these calls, a 64-bit one too.
 I386_CALLS = Abi(
     audit_arch=constant("AUDIT_ARCH_I386"),
     syscalls=_SYSCALLS,
     arguments=("rbx", "rcx", "rdx", "rsi", "rdi", "rbp"),
     long_size=4,
+    stamps={
+        # struct __old_kernel_stat, whose stamps are whole seconds
+        **dict.fromkeys(("oldstat", "oldlstat", "oldfstat"), StampLayout(1, (20, 24, 28), 4, 0)),
+        **dict.fromkeys(("stat", "lstat", "fstat"), StampLayout(1, (32, 40, 48), 4, 4)),
+        **dict.fromkeys(("stat64", "lstat64", "fstat64"), _STAT64),
+        "fstatat64": _STAT64._replace(argument=2),
+        "statx": STATX,
+    },
 )
 
 

@@ -7,6 +7,32 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from pytest_vdsotime.abi import constant, offset
+
+
+class StampLayout(NamedTuple):
+    """Where a system call leaves time stamps of a file."""
+
+    argument: int
+    """Which one points there."""
+    places: tuple[int, ...]
+    """Of the stamps, in bytes."""
+    second_size: int = 8
+    """Of their fields, which are one behind the other."""
+    nanosecond_size: int = 8
+
+
+def stat_layout(argument: int) -> StampLayout:
+    """Return the layout of a call that leaves a struct stat of a machine with a tracer."""
+    places = tuple(constant(f"STAT_{name}TIME") for name in "ACM")
+    return StampLayout(argument, places)
+
+
+#: struct statx, of any machine (linux/stat.h).
+STATX = StampLayout(
+    4, tuple(offset("statx", f"stx_{name}time") for name in "abcm"), nanosecond_size=4
+)
+
 
 class Abi(NamedTuple):
     """One way in which programs on an architecture make system calls."""
@@ -19,6 +45,8 @@ class Abi(NamedTuple):
     """Registers of a 64-bit tracer's structure."""
     long_size: int
     """In bytes; its timespec and timeval are pairs of longs."""
+    stamps: Mapping[str, StampLayout]
+    """The calls that tell stamps of files."""
     refused_bit: int = 0
     """Numbers with this bit are of another ABI, whose calls are answered as by kernels without
     it."""

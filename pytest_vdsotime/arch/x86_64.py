@@ -6,7 +6,7 @@ import struct
 
 from pytest_vdsotime.abi import constant, syscalls
 from pytest_vdsotime.arch.i386 import I386, I386_CALLS
-from pytest_vdsotime.arch.model import Abi, Arch
+from pytest_vdsotime.arch.model import STATX, Abi, Arch, stat_layout
 
 #: The code segment of a 64-bit program (__USER_CS, arch/x86/include/asm/segment.h); 32-bit ones
 #: have 0x23.
@@ -55,6 +55,11 @@ X86_64 = Arch(
             syscalls=_SYSCALLS,
             arguments=("rdi", "rsi", "rdx", "r10", "r8", "r9"),
             long_size=8,
+            stamps={
+                **dict.fromkeys(("stat", "lstat", "fstat"), stat_layout(1)),
+                "newfstatat": stat_layout(2),
+                "statx": STATX,
+            },
             refused_bit=constant("__X32_SYSCALL_BIT"),
         ),
         I386_CALLS,

@@ -290,7 +290,7 @@ def _trace(
             return
         world.warnings = _Spoken()
         world.errors = _Spoken()
-        code = tracer.load().calls.filters[world.follows].hex().encode()
+        code = tracer.load().calls.filter(*world.filter).hex().encode()
         os.write(is_ready, b"\0".join([b"ready", b"%d" % os.getpid(), code, *more]))
         os.close(is_ready)
         if os.read(go, 1) == b"" or os.read(go, 1) or _has_ended(pidfd):

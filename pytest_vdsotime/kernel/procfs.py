@@ -258,6 +258,22 @@ def is_namespace_init(pid: int) -> bool:
     return len(ids) > 1 and ids[-1] == "1"
 
 
+def number_within(tid: int) -> int:
+    """Return the number of a task in its own PID namespace; 0 for one that is gone."""
+    return int(_status_fields(tid).get("NSpid", "0").split()[-1])
+
+
+def is_read_only(tid: int, fd: int) -> tuple[bool, bool]:
+    """Whether a descriptor of a task is open for reading alone, and whether an exec closes it.
+
+    Raises FileNotFoundError when there is none.
+    """
+    with open(f"/proc/{tid}/fdinfo/{fd}") as file:
+        line = next(line for line in file if line.startswith("flags:"))
+    flags = int(line.split()[1], 8)
+    return not flags & os.O_ACCMODE, bool(flags & os.O_CLOEXEC)
+
+
 def dumps_core(pid: int) -> bool:
     """Whether a process is on its way to a core dump's end."""
     return _status_fields(pid).get("CoreDumping", "0") != "0"

@@ -26,6 +26,7 @@ _AND = _code("ALU", "AND", "K")
 _JUMP_EQUAL = _code("JMP", "JEQ", "K")
 _JUMP_AT_LEAST = _code("JMP", "JGE", "K")
 _JUMP_ANY_BIT = _code("JMP", "JSET", "K")
+_JUMP = _code("JMP", "JA", "K")
 _RETURN = _code("RET", "K")
 _ALLOW = constant("SECCOMP_RET_ALLOW")
 _TRACE = constant("SECCOMP_RET_TRACE")
@@ -34,6 +35,7 @@ _NR, _ARCH, _ARGUMENTS = (offset("seccomp_data", name) for name in ("nr", "arch"
 _INSTRUCTION = packer("sock_filter")
 INSTRUCTION_SIZE = _INSTRUCTION.size
 _MAX_LIST = 4
+_MAX_WAY = 255  # of a conditional jump
 _WORD_BITS = 32
 _SIGN = 1 << 31
 
@@ -77,7 +79,7 @@ class _Label:
 class _Code:
     """Instructions, their jumps by labels.
 
-    Jumps only lead forward (seccomp(2)), 255 instructions at most.
+    Jumps only lead forward (seccomp(2)).
     """
 
     def __init__(self) -> None:
@@ -98,13 +100,37 @@ class _Code:
         self._places[label] = len(self._instructions)
 
     def assembled(self) -> bytes:
-        return b"".join(
-            _INSTRUCTION.pack(operation, *(self._way(at, one) for one in labels), operand % 2**32)
-            for at, (operation, operand, *labels) in enumerate(self._instructions, start=1)
-        )
+        """Return it as the kernel has it.
 
-    def _way(self, start: int, label: _Label | None) -> int:
-        return 0 if label is None else self._places[label] - start
+        A conditional jump that leads further goes by way of an unconditional one behind it.
+        """
+        far: set[tuple[int, int]] = set()
+        while True:
+            starts = [0]
+            for at in range(len(self._instructions)):
+                starts.append(starts[at] + 1 + ((at, 0) in far) + ((at, 1) in far))
+            found = {
+                (at, which)
+                for at, (_, _, *labels) in enumerate(self._instructions)
+                for which, label in enumerate(labels)
+                if label is not None and starts[self._places[label]] - starts[at] - 1 > _MAX_WAY
+            }
+            if found <= far:
+                break
+            far |= found
+        code = []
+        for at, (operation, operand, *labels) in enumerate(self._instructions):
+            ways, jumps = [], list[int]()
+            for which, label in enumerate(labels):
+                if (at, which) in far and label is not None:
+                    ways.append(len(jumps))
+                    jumps.append(starts[self._places[label]] - starts[at] - 1 - len(jumps) - 1)
+                else:
+                    target = starts[at + 1 if label is None else self._places[label]]
+                    ways.append(target - starts[at] - 1)
+            code.append(_INSTRUCTION.pack(operation, *ways, operand % 2**32))
+            code += [_INSTRUCTION.pack(_JUMP, 0, 0, way) for way in jumps]
+        return b"".join(code)
 
 
 @dataclass(slots=True)

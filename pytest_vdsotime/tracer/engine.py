@@ -119,6 +119,7 @@ class Engine:
         samples = array("Q", [task.sample.address for task in tasks])
         changed = array("Q", bytes(8 * count))
         engine.page, engine.monotonic_ns = world.page.address, lines.monotonic.base_ns
+        engine.stamps = world.page.stamps_address
         engine.most_ns, engine.rounds_ns = min(most_ns, NEVER_NS), rounds_ns
         engine.slack_ns = world.slack_ns
         engine.ends_early = world.ends_early

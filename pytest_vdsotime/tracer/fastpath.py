@@ -16,15 +16,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pytest_vdsotime.abi import constant, fields, structure
+from pytest_vdsotime.arch import Abi
 from pytest_vdsotime.kernel.ptrace import OPTIONS
 from pytest_vdsotime.kernel.spawn import PendingSpawns
 from pytest_vdsotime.kernel.takeover import Block
 from pytest_vdsotime.kernel.wait import Stop, StopKind, decode, has_left_status, take_end
+from pytest_vdsotime.page import ClockPage
 
 #: How many kinds of programs a kernel may run, as far as the fast path is concerned.
 KINDS = constant("FASTPATH_KINDS")
-_MARKS = "MARK_SKIPPED", "MARK_EXECS", "MARK_ASKS"
-_SKIPPED, _EXECS, _ASKS = (constant(name) for name in _MARKS)
+_MARKS = "MARK_SKIPPED", "MARK_EXECS", "MARK_ASKS", "MARK_REWINDS"
+_SKIPPED, _EXECS, _ASKS, _REWINDS = (constant(name) for name in _MARKS)
 _LIST, _TASKS = constant("FASTPATH_LIST"), constant("FASTPATH_TASKS")
 _STOP, _NEWS, _NOTHING = 0, constant("NEWS"), constant("NOTHING")
 _RECORDS = 1 << 14
@@ -139,7 +141,7 @@ class FastPath:
         self._pass.argtypes = ctypes.POINTER(_FastPathStruct), ctypes.POINTER(structure("engine"))
         self._pass.restype = ctypes.c_long
         self._move_lines = quick.move_lines
-        self._move_lines.argtypes = ctypes.c_uint64, ctypes.c_uint64
+        self._move_lines.argtypes = ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64
         self._move_lines.restype = None
         self._find_record.restype = ctypes.POINTER(Record)
         for function in (self._find_record, self._drop_record):
@@ -250,13 +252,20 @@ class FastPath:
                 self.structure.of_marked[number] |= mark
 
     def mark(
-        self, tid: int, *, is_skipped: bool = False, sees_exec: bool = False, asks: bool = False
+        self,
+        tid: int,
+        *,
+        is_skipped: bool = False,
+        sees_exec: bool = False,
+        asks: bool = False,
+        rewinds: bool = False,
     ) -> None:
         """Note what a task and its children are until their next exec.
 
-        In real time; of those whose exec is the tracer's; of those that ask for their clock.
+        In real time; of those whose exec is the tracer's; of those that ask for their clock, or may
+        read a file again that tells its time.
         """
-        mark = _SKIPPED * is_skipped | _EXECS * sees_exec | _ASKS * asks
+        mark = _SKIPPED * is_skipped | _EXECS * sees_exec | _ASKS * asks | _REWINDS * rewinds
         if self._marks[tid] != mark:
             self._marks[tid] = mark
 
@@ -284,9 +293,36 @@ class FastPath:
         self._waits.begins = ahead_ns is not None
         self._waits.ahead_ns = ahead_ns or 0
 
-    def move_lines(self, page: int, by_ns: int) -> None:
-        """Time passes on the page at this address in this process."""
-        self._move_lines(page, by_ns)
+    def move_lines(self, page: ClockPage, by_ns: int) -> None:
+        """Time passes on a page."""
+        self._move_lines(page.address, page.stamps_address, by_ns)
+
+    def know_file_calls(self, abis: Sequence[Abi], kinds: Mapping[str, int]) -> None:
+        """Which system calls tell stamps, and by name the other ones about files.
+
+        `kinds`: enum file_call of native_stub/tracer/stamps.h.
+        """
+        table = self.structure.stamp_table
+        layouts = sorted({layout for abi in abis for layout in abi.stamps.values()})
+        for number, layout in enumerate(layouts, start=1):
+            row = table.layouts[number]
+            row.argument, row.count = layout.argument, len(layout.places)
+            row.second_size, row.nanosecond_size = layout.second_size, layout.nanosecond_size
+            row.places[: row.count] = layout.places
+        for calls, abi in zip(table.calls, abis, strict=False):
+            calls.arch = abi.audit_arch
+            of_layouts = {name: 1 + layouts.index(layout) for name, layout in abi.stamps.items()}
+            for name, kind in {**of_layouts, **kinds}.items():
+                if name in abi.syscalls:
+                    calls.rows[abi.syscalls[name]] = kind
+
+    def follow_files(self, worlds: Sequence[ClockPage]) -> None:
+        """Whether programs of these pages have files follow the clock."""
+        following = [page for page in worlds if page.stamps is not None]
+        self.structure.sees_files = bool(following)
+        self.structure.stamps = (
+            following[0].stamps_address if len(worlds) == len(following) == 1 else 0
+        )
 
     def record_of(self, tid: int) -> Record | None:
         """Return the wait that a task began last, if it was not the tracer's."""

@@ -32,6 +32,7 @@ from pytest_vdsotime.tracer import crashes
 from pytest_vdsotime.tracer.calls import (
     LOADER_FAILED,
     OF_SKIPPED,
+    files,
     later,
     peers,
     restart,
@@ -61,6 +62,7 @@ from pytest_vdsotime.tracer.takeover.exec import Takeover, select, warn_of_reser
 from pytest_vdsotime.tracer.takeover.mapping import inherit_copy
 from pytest_vdsotime.tracer.takeover.native import NativeObjects, RealTime
 from pytest_vdsotime.tracer.takeover.relocate import Moving
+from pytest_vdsotime.tracer.takeover.served import ServedFiles
 from pytest_vdsotime.tracer.takeover.start import Launching
 from pytest_vdsotime.tracer.waker import Alarms, Waker
 
@@ -116,10 +118,12 @@ class Loop:
         self.stops = Stops(tables, self._fastpath, waker, recovery, self._news, rung)
         self.launching = Launching(tables, self._fastpath)
         self._takeover = Takeover(native, self.stops.next_of)
+        self._served_files = ServedFiles(native, self.stops.next_of)
         self.shortcuts = Shortcuts(tables, self._fastpath, native, self._takeover, is_native)
         own_waits = own_rows(native.arch.abis[0])
         tell_of_waits(self._fastpath, own_waits)
         tell_of_calls(self._fastpath, native.calls.own_rows, OF_SKIPPED, peers.ASKING)
+        fastpath.know_file_calls(native.arch.abis, files.KINDS)
         self._timed_waits = TimedWaits(native.arch, self._fastpath, own_waits)
         sampler = Sampler(image.tracer_path(native.arch))
         quiescence = self.quiescence = Quiescence(
@@ -293,6 +297,7 @@ class Loop:
             process.world.record(EventKind.THREAD, process.pid, tid, at_ns=self._happened_ns)
         else:
             process = self._adopt(tid, process)
+        process.world.was_born(tid, self._happened_ns)
         self.tasks[tid] = Task(tid, process, state)
 
     def _adopt(self, pid: int, parent: Process) -> Process:
@@ -330,6 +335,7 @@ class Loop:
         # Every other thread is gone, without a report (ptrace(2), "execve(2) under ptrace").
         for tid in process.threads - {task.tid}:
             self.tasks.pop(tid).move(TaskState.GONE)
+            process.world.births.pop(tid, None)
             self._fastpath.forget(tid)
         process.threads = {task.tid}
         process.drop_copy()
@@ -341,8 +347,13 @@ class Loop:
 
     def _mark(self, process: Process, tid: int) -> None:
         """Tell the fast path what a task of a process is."""
-        sees_exec, asks = process.has_own_filter or process.is_engine, process.asks
-        self._fastpath.mark(tid, is_skipped=process.is_skipped, sees_exec=sees_exec, asks=asks)
+        self._fastpath.mark(
+            tid,
+            is_skipped=process.is_skipped,
+            sees_exec=process.has_own_filter or process.is_engine,
+            asks=process.asks,
+            rewinds=process.rewinds,
+        )
 
     def _mark_all(self, process: Process) -> None:
         for tid in process.threads:
@@ -465,6 +476,8 @@ class Loop:
                 self._watch(task, call)
                 self.shortcuts.resume(task, stopped)
                 return
+            if task.at_exit is None and task.process.world.page.stamps is not None:
+                task.at_exit = self._calls.answer_of_file(stopped, task, call)
         if task.began_alone and not restart.is_in_call(stopped.registers(), self._native.arch):
             task.began_alone = 0
             self._fastpath.to_native(task.tid)
@@ -478,6 +491,9 @@ class Loop:
         if at_exit is not None:
             had_own_filter = task.process.has_own_filter
             at_exit(stopped)
+            if task.opened is not None:
+                stopped = self._served_files.serve(stopped, task)
+                self._mark_all(task.process)
             if had_own_filter != task.process.has_own_filter:
                 self._mark_all(task.process)
             self._fastpath.to_python(task.tid, task.is_to_go_on)
@@ -555,6 +571,7 @@ class Loop:
         """Remove a task that has ended; return whether its process has ended with it."""
         process = task.process
         self.tasks.pop(task.tid, None)
+        process.world.births.pop(task.tid, None)
         self.timers.alarms.cancel(task.tid)
         self._fastpath.forget(task.tid)
         process.threads.discard(task.tid)

@@ -174,7 +174,7 @@ class Movement:
         if world.page.copies or by_ns > NEVER_NS:  # of which the native code knows nothing
             self.change(world, lambda lines, host_ns: lines.advanced(host_ns, by_ns))
         else:
-            self._shortcuts.fastpath.move_lines(world.page.address, by_ns)
+            self._shortcuts.fastpath.move_lines(world.page, by_ns)
             world.page.was_advanced(by_ns)
             self._shortcuts.lines_moved()
         world.passed_ns += by_ns

@@ -246,6 +246,8 @@ class ClockState:
     """`passed_ns` where the `advance` under way began, and where it is to end."""
     history: History = field(default_factory=new_history)
     """What has happened on it."""
+    births: dict[int, int] = field(default_factory=dict)
+    """What its monotonic line read at the birth of each task that is not from before."""
 
     def __post_init__(self) -> None:
         lines = self.page.lines
@@ -256,6 +258,10 @@ class ClockState:
     ) -> None:
         """Remembers an event, of a process or one of its threads, now or `at_ns`."""
         self.history.add(kind, self.page.lines, pid, tid or pid, what, at_ns)
+
+    def was_born(self, tid: int, at_ns: int = 0) -> None:
+        """Note the birth of a task, now or `at_ns`."""
+        self.births[tid] = self.page.lines.monotonic.at(at_ns or now_ns())
 
     @contextmanager
     def step(self, call: str) -> Iterator[None]:
@@ -277,6 +283,11 @@ class ClockState:
         """Have a RealTimeWarning raised."""
         self.record(EventKind.WARNED, pid, text)
         self.warnings.append(text)
+
+    @property
+    def filter(self) -> tuple[bool, bool]:
+        """What decides which calls of its programs stop: whether waits follow it, and files."""
+        return self.follows, self.page.stamps is not None
 
     @property
     def everyone(self) -> Mapping[int, Process]:
@@ -424,6 +435,8 @@ class Process:
     """Which was told then (tracer/calls/clocks.py)."""
     asks: bool = False
     """It has a connection to where its clock is served."""
+    rewinds: bool = False
+    """It may have a file that tells its clock's time, and read that again."""
     provides_memory: bool = False
     """It, or the program that started it, handles page faults itself (userfaultfd(2))."""
 
@@ -566,6 +579,8 @@ class Task:
     """At the entry of a sleep, which may pass without the kernel."""
     after: After = field(default_factory=After)
     """What it does after a deadline of its own."""
+    opened: int | None = None
+    """A descriptor that it has just opened, perhaps of a file that tells the machine's time."""
 
     sample: TaskSample = field(init=False)
     """The last look at it."""

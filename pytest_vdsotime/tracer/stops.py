@@ -389,6 +389,7 @@ class Shortcuts:
             if not worlds[0].stops_at_calls:
                 reader = page.reader(kind.arch.name, kind.fake, kind.host)
             ahead_ns = _ahead_ns(worlds[0])
+        self.fastpath.follow_files([world.page for world in worlds])
         self.fastpath.take_over_with(blocks)
         self.fastpath.answer_reads(*reader)
         self.fastpath.let_waits_begin(ahead_ns)

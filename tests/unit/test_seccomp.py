@@ -14,11 +14,12 @@ from pytest_vdsotime.kernel.seccomp import INSTRUCTION_SIZE, Match, Rule, assemb
 from pytest_vdsotime.timeline import CLOCKS
 from pytest_vdsotime.tracer.call import CallRow
 from pytest_vdsotime.tracer.calls import CALLS, LOADER_FAILED, Calls
+from pytest_vdsotime.tracer.calls.files import FILE_CALLS
 from pytest_vdsotime.tracer.calls.waits import followed
 
 ALLOW, TRACE = constant("SECCOMP_RET_ALLOW"), constant("SECCOMP_RET_TRACE")
 DATA = packer("seccomp_data")
-ALL_CALLS = followed(CALLS, host_arch())
+ALL_CALLS = *followed(CALLS, host_arch()), *FILE_CALLS
 
 NO_ARGUMENTS = (0,) * 6
 RISCV64 = constant("AUDIT_ARCH_RISCV64")  # not an ABI of this host
@@ -38,6 +39,7 @@ class Bpf:
     JUMP_EQUAL = code("JMP", "JEQ", "K")
     JUMP_AT_LEAST = code("JMP", "JGE", "K")
     JUMP_ANY_BIT = code("JMP", "JSET", "K")
+    JUMP = code("JMP", "JA", "K")
     RETURN = code("RET", "K")
 
 
@@ -54,6 +56,8 @@ def run(code: bytes, nr: int, arch: int, arguments: Sequence[int] = NO_ARGUMENTS
             case Bpf.LOAD:
                 assert operand % 4 == 0  # seccomp_check_filter
                 (accumulator,) = struct.unpack_from("=I", data, operand)
+            case Bpf.JUMP:
+                position += operand
             case Bpf.JUMP_AT_LEAST:
                 position += if_true if accumulator >= operand else if_false
             case Bpf.JUMP_EQUAL:
@@ -77,12 +81,16 @@ def run(code: bytes, nr: int, arch: int, arguments: Sequence[int] = NO_ARGUMENTS
 
 def calls_of(abi: Abi) -> Iterator[tuple[int, CallRow]]:
     """(system call number, row) of each row that the ABI has a call for."""
-    return ((abi.syscalls[row.name], row) for row in ALL_CALLS if row.name in abi.syscalls)
+    return (
+        (abi.syscalls[row.name], row)
+        for row in (*ALL_CALLS, *FILE_CALLS)
+        if row.name in abi.syscalls
+    )
 
 
 ABIS = host_arch().abis
 ROWS = [(abi, nr, row) for abi in ABIS for nr, row in calls_of(abi)]
-FILTER = Calls(host_arch()).filters[True]
+FILTER = Calls(host_arch()).filter(waits_follow=True, files_follow=True)
 
 
 def holds(match: Match, value: int) -> bool:

@@ -33,6 +33,7 @@ from pytest_vdsotime.tracer.call import (
 )
 from pytest_vdsotime.tracer.calls import signals, waits
 from pytest_vdsotime.tracer.calls.clocks import ADJUSTING_CALLS, CLOCK_CALLS
+from pytest_vdsotime.tracer.calls.files import FILE_CALLS
 from pytest_vdsotime.tracer.calls.peers import is_asking
 from pytest_vdsotime.tracer.calls.process import PROCESS_CALLS
 from pytest_vdsotime.tracer.calls.restart import put_back, rewind_interrupted
@@ -73,6 +74,7 @@ OTHER_CALLS = (
 #: By name, those that are answered for programs in real time too: by them a child would leave its
 #: tracer, another kind of program comes next, or a tracee sees more signals than it would alone.
 OF_SKIPPED = {row.name for row in (*PROCESS_CALLS, *SIGNAL_CALLS, *_SIGNAL_WAITS)}
+_OF_FILES = {row.name for row in FILE_CALLS}
 CALLS = (*OTHER_CALLS, *WAIT_CALLS, *DATAGRAM_CALLS)
 _MINUS_ONE = 2**64 - 1
 _Result = TypeVar("_Result")
@@ -108,30 +110,23 @@ def _rules(abi: Abi, rows: Iterable[CallRow]) -> Iterator[Rule]:
     return (Rule(numbers[row.name], row.match, row.pointer) for row in rows if row.name in numbers)
 
 
+def _by_number(abi: Abi, rows: Iterable[CallRow]) -> dict[int, CallRow]:
+    return {abi.syscalls[row.name]: row for row in rows if row.name in abi.syscalls}
+
+
 class Calls:
     """The filter, and the answers to what it stops."""
 
     def __init__(self, arch: Arch) -> None:
         self._arch = arch
-        following = followed(CALLS, arch)
-        leaving_waits = followed((*OTHER_CALLS, *POINT_CALLS), arch)
+        self._following = followed(CALLS, arch)
         self._rows: dict[int, tuple[Abi, dict[int, CallRow]]] = {
-            abi.audit_arch: (
-                abi,
-                {abi.syscalls[row.name]: row for row in following if row.name in abi.syscalls},
-            )
+            abi.audit_arch: (abi, _by_number(abi, (*self._following, *FILE_CALLS)))
             for abi in arch.abis
         }
-        own = Rule(LOADER_FAILED)
-        self.filters: Mapping[bool, bytes] = {
-            follows: assemble(
-                (abi.audit_arch, abi.refused_bit, [own, *_rules(abi, rows)]) for abi in arch.abis
-            )
-            for follows, rows in ((True, following), (False, leaving_waits))
-        }
-        """By whether waits follow the clock."""
-        self.own_rows: Mapping[int, CallRow] = self._rows[arch.abis[0].audit_arch][1]
-        """For the host's own system calls, by number."""
+        self._filters: dict[tuple[bool, bool], bytes] = {}
+        self.own_rows: Mapping[int, CallRow] = _by_number(arch.abis[0], self._following)
+        """For the host's own system calls, by number, but those about files."""
         self._polls: dict[int, Mapping[int, int]] = {
             abi.audit_arch: {
                 abi.syscalls[row.name]: row.argument
@@ -141,6 +136,44 @@ class Calls:
             for abi in arch.abis
         }
         self._timezone = memory.kernel_timezone(arch.abis[0].syscalls["gettimeofday"])
+
+    def filter(self, waits_follow: bool, files_follow: bool) -> bytes:
+        """Return the seccomp filter of a clock whose waits follow it or not, and files."""
+        which = waits_follow, files_follow
+        if which not in self._filters:
+            leaving_waits = followed((*OTHER_CALLS, *POINT_CALLS), self._arch)
+            rows = *(self._following if waits_follow else leaving_waits), *FILE_CALLS * files_follow
+            own = Rule(LOADER_FAILED)
+            self._filters[which] = assemble(
+                (abi.audit_arch, abi.refused_bit, [own, *_rules(abi, rows)])
+                for abi in self._arch.abis
+            )
+        return self._filters[which]
+
+    def answer_of_file(
+        self, stopped: Stopped, task: Task, ended: SystemCall
+    ) -> Callable[[Stopped], None] | None:
+        """Return what is to be done at the exit of a call that the fast path has let run.
+
+        The kernel leaves all arguments in their registers but one, which no such call is told by.
+        """
+        registers = stopped.registers()
+        abi, rows = self._rows[ended.arch]
+        row = rows.get(getattr(registers, self._arch.interrupted_syscall))
+        if (
+            row is None
+            or row.name not in _OF_FILES
+            or task.process.is_skipped
+            or task.process.is_in_real_time
+        ):
+            return None
+        arguments = tuple(getattr(registers, name) & abi.mask for name in abi.arguments)
+        place = ended.stack, ended.counter
+        request = Request(
+            task, stopped, ended.nr, place, abi, row.time64, arguments, self._timezone
+        )
+        answer = row.answer(request)
+        return self.at_exit(answer, request) if callable(answer) else None
 
     def answer(
         self, stopped: Stopped, task: Task, call: SystemCall
@@ -208,8 +241,9 @@ class Calls:
         return answer if isinstance(answer, int) else result
 
     def sees(self, call: SystemCall) -> bool:
-        """Whether it may stop by itself."""
-        return call.nr in self._rows[call.arch][1]
+        """Whether it may stop by itself, on whatever clock."""
+        row = self._rows[call.arch][1].get(call.nr)
+        return row is not None and row.name not in _OF_FILES
 
     def is_poll(self, call: SystemCall) -> bool:
         """Whether it looks for events with a timeout of 0, at which it does not stop by itself."""

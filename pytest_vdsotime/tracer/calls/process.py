@@ -117,12 +117,12 @@ def _setns(request: Request) -> Answer:
 
 
 def _io_uring_setup(request: Request) -> Answer:
-    """Refuse io_uring while waits follow the clock: those in it are not seen.
+    """Refuse io_uring while waits or files follow the clock: those in it are not seen.
 
     Programs use their other path, as under many sandboxes.
     """
     process = request.process
-    return -errno.ENOSYS if process.world.follows and not process.is_skipped else None
+    return -errno.ENOSYS if any(process.world.filter) and not process.is_skipped else None
 
 
 PROCESS_CALLS = (

@@ -64,5 +64,6 @@ class Launching:
         self.fastpath.watch(pid)
         process.threads.add(pid)
         process.world.processes[pid] = process
+        process.world.was_born(pid)
         self.fastpath.mark(pid, sees_exec=process.is_engine)
         self.tables.tasks[pid] = Task(pid, process, TaskState.RUNNING)

@@ -1,0 +1,126 @@
+"""System calls that tell time stamps of files or set them, and those that open files of /proc.
+
+With ``files="follow"`` alone: the kernel answers, and at the exit of the call its stamps become the
+clock's (stamps.py). "Now" is written as the host's stamp, which reads as the clock's now.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+
+from pytest_vdsotime.abi import constant
+from pytest_vdsotime.kernel.seccomp import Match
+from pytest_vdsotime.tracer.call import Answer, CallRow, Request
+from pytest_vdsotime.tracer.calls import machine
+
+_NOW, _OMIT = 0x3FFFFFFF, 0x3FFFFFFE  # UTIME_NOW, UTIME_OMIT (linux/stat.h)
+_NS_PER_US = 1000
+
+
+def _stat(name: str, request: Request) -> Answer:
+    stamps, layout = request.process.world.page.stamps, request.abi.stamps[name]
+    if stamps is None:
+        return None
+    start = request.arguments[layout.argument] + min(layout.places)
+    size = layout.second_size + layout.nanosecond_size
+    length = max(layout.places) + size - min(layout.places)
+
+    def told(result: int) -> int:
+        if result:
+            return result
+        was = request.read(start, length)
+        data = bytearray(was)
+        for place in layout.places:
+            at = place - min(layout.places)
+            middle, end = at + layout.second_size, at + size
+            second = int.from_bytes(data[at:middle], "little", signed=layout.second_size == 8)
+            reading = stamps.reading(second, int.from_bytes(data[middle:end], "little"))
+            if reading is not None:
+                # What does not fit is cut, as by the kernel (cp_new_stat, fs/stat.c).
+                parts = zip(reading, (layout.second_size, layout.nanosecond_size), strict=True)
+                data[at:end] = b"".join(
+                    (value % 2 ** (8 * width)).to_bytes(width, "little") for value, width in parts
+                )
+        if data != was:
+            request.write(start, bytes(data))
+        return result
+
+    return told
+
+
+def _set_stamps(argument: int, unit_ns: int, request: Request) -> Answer:
+    """Keep both stamps of a utimensat or utimes, as the program gives them."""
+    stamps, address = request.process.world.page.stamps, request.arguments[argument]
+    if stamps is not None:
+        size = request.abi.pair(request.time64).size
+        data = request.read(address, 2 * size)
+        for start in (0, size):
+            seconds, rest = request.pair_in(data[start : start + size])
+            if rest not in (_NOW, _OMIT):
+                stamps.keep(seconds, rest % 2**32 * unit_ns % 2**32)
+    return None
+
+
+def _utime(request: Request) -> Answer:
+    stamps, size = request.process.world.page.stamps, request.abi.long_size
+    if stamps is not None:
+        data = request.read(request.arguments[1], 2 * size)
+        for part in (data[:size], data[size:]):
+            stamps.keep(int.from_bytes(part, "little", signed=True), 0)
+    return None
+
+
+def _open(request: Request) -> Answer:
+    if request.process.world.page.stamps is None:
+        return None
+
+    def opened(result: int) -> int:
+        if result >= 0:
+            request.task.opened = result
+        return result
+
+    return opened
+
+
+def _rewind(request: Request) -> Answer:
+    """Renew a file that tells the clock's time, which is about to be read again."""
+    if request.process.world.page.stamps is not None and request.process.rewinds:
+        with suppress(OSError):  # no file of its, or one that it cannot have written
+            machine.renew(request.process, request.stopped.tid, request.number(0))
+    return None
+
+
+_STATS = {
+    *("stat", "lstat", "fstat", "newfstatat", "statx", "oldstat", "oldlstat", "oldfstat"),
+    *("stat64", "lstat64", "fstat64", "fstatat64"),
+}
+_OPENING = tuple(CallRow(name, _open) for name in ("open", "openat", "openat2"))
+_REWINDING = (
+    CallRow("lseek", _rewind, Match(1, (0,))),
+    CallRow("_llseek", _rewind, Match(2, (0,))),
+    *(CallRow(name, _rewind, Match(3, (0,))) for name in ("pread64", "preadv", "preadv2")),
+)
+_SETTING = (
+    CallRow("utimensat", partial(_set_stamps, 2, 1), pointer=2),
+    CallRow("utimensat_time64", partial(_set_stamps, 2, 1), pointer=2, time64=True),
+    CallRow("futimesat", partial(_set_stamps, 2, _NS_PER_US), pointer=2),
+    CallRow("utimes", partial(_set_stamps, 1, _NS_PER_US), pointer=1),
+    CallRow("utime", _utime, pointer=1),
+)
+FILE_CALLS = (
+    *(CallRow(name, partial(_stat, name)) for name in sorted(_STATS)),
+    *_OPENING,
+    *_REWINDING,
+    *_SETTING,
+)
+#: By name, what the fast path knows them as.
+KINDS = {
+    row.name: constant(kind)
+    for kind, rows in (
+        ("OPENS_FILE", _OPENING),
+        ("REWINDS_FILE", _REWINDING),
+        ("SETS_STAMPS", _SETTING),
+    )
+    for row in rows
+}

@@ -1,0 +1,165 @@
+"""Files that tell the machine's time: /proc/uptime, /proc/stat, /proc/PID/stat, utmp(5).
+
+A program that opens one for reading gets a memfd of the same text on its clock (`ServedFiles` of
+tracer/takeover/served.py), which is written anew when the program goes back to its beginning, as
+the kernel makes the text of such a file when its first byte is read (seq_file).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from contextlib import suppress
+from typing import NamedTuple
+
+from pytest_vdsotime.kernel import procfs
+from pytest_vdsotime.timeline import NS_PER_S, now_ns
+from pytest_vdsotime.tracer.state import Process
+
+SERVED = "vdsotime:"  # how the names of the memfds begin
+_TICK_NS = NS_PER_S // 100  # USER_HZ (times(2))
+_UPTIME = re.compile(rb"(\d+)\.(\d\d) (\d+\.\d\d\n)")
+_BTIME = re.compile(rb"^btime \d+$", re.MULTILINE)
+_START = 20  # which word behind the name of a /proc/PID/stat (proc(5))
+_NAME = re.compile(r"(?:^|/)(?:(\d+)/(?:task/(\d+)/)?)?(uptime|stat|utmp)$")
+# struct utmp (utmp(5)): its size, and where the time is
+_UTMP_SIZE, _UTMP_TIME, _BOOT_TIME = 384, slice(340, 348), 2
+_PROC_STAT = re.compile(rb"\d+ \(.*\) [A-Za-z](?: -?\d+){40,}\n", re.DOTALL)
+
+
+class MachineFile(NamedTuple):
+    """One that a program has opened."""
+
+    kind: str
+    """uptime, stat or utmp,"""
+    pid: int = 0
+    """and of a process or thread which, as the file system numbers it."""
+
+    @classmethod
+    def opened(cls, tid: int, fd: int) -> MachineFile | None:
+        """Return what a descriptor of a task is; None for any other file."""
+        try:
+            path = os.readlink(f"/proc/{tid}/fd/{fd}")
+        except OSError:
+            return None
+        found = _NAME.search(path)
+        if found is None or (found[1] and found[3] != "stat"):
+            return None
+        return cls(found[3], int(found[2] or found[1] or 0))
+
+    @classmethod
+    def served(cls, tid: int, fd: int) -> MachineFile | None:
+        """Return what a descriptor of a task is, where it is a memfd in place of one."""
+        try:
+            name = os.readlink(f"/proc/{tid}/fd/{fd}")
+        except OSError:
+            return None
+        _, is_served, kind = name.removesuffix(" (deleted)").partition(f"/memfd:{SERVED}")
+        kind, _, pid = kind.partition("-")
+        return cls(kind, int(pid or 0)) if is_served else None
+
+    @property
+    def name(self) -> str:
+        """Of its memfd."""
+        return f"{SERVED}{self.kind}-{self.pid}" if self.pid else f"{SERVED}{self.kind}"
+
+    def path(self, tid: int) -> str:
+        """Return where it is found again, as seen by a task."""
+        if self.kind == "utmp":
+            return f"/proc/{tid}/root/run/utmp"
+        return f"/proc/{tid}/root/proc/{f'{self.pid}/' if self.pid else ''}{self.kind}"
+
+    def text(self, process: Process, tid: int, path: str) -> bytes | None:
+        """Return what a program is to read, in place of what `path` says.
+
+        None where that is no such file, or tells nothing that is the clock's.
+        """
+        try:
+            with open(path, "rb") as file:
+                was = file.read()
+        except OSError:
+            return None
+        now = self._on_clock(was, process, tid)
+        return None if now == was else now
+
+    def _on_clock(self, was: bytes, process: Process, tid: int) -> bytes:
+        if self.kind == "uptime":
+            if uptime := _UPTIME.fullmatch(was):
+                hundredths = _boot_ns(process) // _TICK_NS
+                return b"%d.%02d %b" % (*divmod(hundredths, 100), uptime[3])
+        elif self.kind == "utmp":
+            return _utmp(was, process)
+        elif not self.pid:
+            return _BTIME.sub(b"btime %d" % _began_s(process), was)
+        elif _PROC_STAT.fullmatch(was):
+            born_ns = process.world.births.get(_host_tid(self.pid, process, tid))
+            if born_ns is not None:
+                return _with_start(was, (born_ns + _boot_offset_ns(process)) // _TICK_NS)
+        return was
+
+
+def _boot_offset_ns(process: Process) -> int:
+    """How far CLOCK_BOOTTIME, as the program reads it, is ahead of its clock's monotonic line."""
+    boot = time.CLOCK_BOOTTIME
+    return process.world.page.offset_ns(boot) + process.time_offsets.of(boot)
+
+
+def _boot_ns(process: Process) -> int:
+    process.has_read_clock = True
+    return process.world.page.lines.monotonic.at(now_ns()) + _boot_offset_ns(process)
+
+
+def _began_s(process: Process) -> int:
+    """When the machine was started, by the wall line; not before the epoch (show_stat)."""
+    wall_ns = process.world.page.lines.wall.at(now_ns())
+    return max((wall_ns - _boot_ns(process)) // NS_PER_S, 0)
+
+
+def _with_start(stat: bytes, ticks: int) -> bytes:
+    head, end, tail = stat.rpartition(b") ")
+    words = tail.split(b" ")
+    words[_START - 1] = b"%d" % ticks
+    return head + end + b" ".join(words)
+
+
+def _utmp(was: bytes, process: Process) -> bytes:
+    """Return the records, of which that of the machine's start has the clock's."""
+    records = bytearray(was)
+    for start in range(0, len(was) - _UTMP_SIZE + 1, _UTMP_SIZE):
+        if int.from_bytes(records[start : start + 2], "little") == _BOOT_TIME:
+            began = (_began_s(process) % 2**32).to_bytes(4, "little") + bytes(4)
+            records[start + _UTMP_TIME.start : start + _UTMP_TIME.stop] = began
+    return bytes(records)
+
+
+def _host_tid(number: int, process: Process, tid: int) -> int:
+    """Return the task that a number means to a program."""
+    with suppress(OSError):
+        space = os.readlink(f"/proc/{tid}/ns/pid")
+        if space == os.readlink("/proc/self/ns/pid"):
+            return number
+        for other in process.world.births:
+            if procfs.number_within(other) == number:
+                with suppress(OSError):
+                    if os.readlink(f"/proc/{other}/ns/pid") == space:
+                        return other
+    return 0
+
+
+def renew(process: Process, tid: int, fd: int) -> None:
+    """Write a memfd in place of such a file anew, if that is what a program reads again."""
+    file = MachineFile.served(tid, fd)
+    text = None if file is None else file.text(process, tid, file.path(tid))
+    if text is not None:
+        write(tid, fd, text)
+
+
+def write(tid: int, fd: int, text: bytes) -> None:
+    """Have a memfd of a task hold this; where it reads that stays as it is.
+
+    Raises OSError when the task has ended.
+    """
+    with open(f"/proc/{tid}/fd/{fd}", "r+b", buffering=0) as file:
+        file.write(text)
+        file.truncate()
