@@ -48,7 +48,7 @@ struct stamp_calls {
 /* Other calls about files (tracer/calls/files.py): one may open a file of /proc that tells the time, or read it again. */
 enum file_call { OPENS_FILE = STAMP_LAYOUTS, REWINDS_FILE, SETS_STAMPS };
 
-/* What is told of the calls of programs: of each kind of system call there is. */
+/* What the tracer knows of each kind of system call there is. */
 struct stamp_table {
     struct stamp_layout layouts[STAMP_LAYOUTS];
     struct stamp_calls calls[STAMP_KINDS];

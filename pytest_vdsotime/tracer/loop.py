@@ -62,7 +62,6 @@ from pytest_vdsotime.tracer.takeover.exec import Takeover, select, warn_of_reser
 from pytest_vdsotime.tracer.takeover.mapping import inherit_copy
 from pytest_vdsotime.tracer.takeover.native import NativeObjects, RealTime
 from pytest_vdsotime.tracer.takeover.relocate import Moving
-from pytest_vdsotime.tracer.takeover.served import ServedFiles
 from pytest_vdsotime.tracer.takeover.start import Launching
 from pytest_vdsotime.tracer.waker import Alarms, Waker
 
@@ -118,7 +117,6 @@ class Loop:
         self.stops = Stops(tables, self._fastpath, waker, recovery, self._news, rung)
         self.launching = Launching(tables, self._fastpath)
         self._takeover = Takeover(native, self.stops.next_of)
-        self._served_files = ServedFiles(native, self.stops.next_of)
         self.shortcuts = Shortcuts(tables, self._fastpath, native, self._takeover, is_native)
         own_waits = own_rows(native.arch.abis[0])
         tell_of_waits(self._fastpath, own_waits)
@@ -291,7 +289,7 @@ class Loop:
         if tid in self.tasks:
             return  # it was placed when its parent's report was overdue
         process = parent.process
-        self._mark(process, tid)
+        self.shortcuts.mark(process, tid)
         if is_thread:
             process.threads.add(tid)
             process.world.record(EventKind.THREAD, process.pid, tid, at_ns=self._happened_ns)
@@ -345,26 +343,12 @@ class Loop:
         task.at_exit = task.wait = task.recvmmsg = None
         task.sample.reached_ns = 0
 
-    def _mark(self, process: Process, tid: int) -> None:
-        """Tell the fast path what a task of a process is."""
-        self._fastpath.mark(
-            tid,
-            is_skipped=process.is_skipped,
-            sees_exec=process.has_own_filter or process.is_engine,
-            asks=process.asks,
-            rewinds=process.rewinds,
-        )
-
-    def _mark_all(self, process: Process) -> None:
-        for tid in process.threads:
-            self._mark(process, tid)
-
     def _on_exec(self, task: Task, _stop: Stop) -> None:
         stopped, process, argv = Stopped(task.tid), task.process, procfs.argv(task.tid)
         was_in_real_time = process.is_in_real_time
         self._begin_program(task)
         self.shortcuts.know_program(process, select(process))
-        self._mark(process, task.tid)
+        self.shortcuts.mark(process, task.tid)
         if process.is_skipped:
             self.shortcuts.resume(task, stopped)
             self._has_begun(process, argv)
@@ -424,7 +408,7 @@ class Loop:
         process.loader_failed_at, asked = 0, process.asks
         task.at_exit = self._calls.answer(stopped, task, call)
         if process.asks != asked:
-            self._mark_all(process)
+            self.shortcuts.mark_all(process)
         if process.world.history.records:
             follow_wait(task, call, self._timed_waits.at_stop)
         if task.wait is not None:
@@ -491,11 +475,11 @@ class Loop:
         if at_exit is not None:
             had_own_filter = task.process.has_own_filter
             at_exit(stopped)
-            if task.opened is not None:
-                stopped = self._served_files.serve(stopped, task)
-                self._mark_all(task.process)
+            if task.process.opened is not None:
+                stopped = self._takeover.serve_opened(stopped, task.process)
+                self.shortcuts.mark_all(task.process)
             if had_own_filter != task.process.has_own_filter:
-                self._mark_all(task.process)
+                self.shortcuts.mark_all(task.process)
             self._fastpath.to_python(task.tid, task.is_to_go_on)
             self.shortcuts.take_care(task.process)
         if task.process.world.network.listens:

@@ -435,6 +435,8 @@ class Process:
     """Which was told then (tracer/calls/clocks.py)."""
     asks: bool = False
     """It has a connection to where its clock is served."""
+    opened: int | None = None
+    """A descriptor that has just been opened, perhaps of a file that tells the machine's time."""
     rewinds: bool = False
     """It may have a file that tells its clock's time, and read that again."""
     provides_memory: bool = False
@@ -579,8 +581,6 @@ class Task:
     """At the entry of a sleep, which may pass without the kernel."""
     after: After = field(default_factory=After)
     """What it does after a deadline of its own."""
-    opened: int | None = None
-    """A descriptor that it has just opened, perhaps of a file that tells the machine's time."""
 
     sample: TaskSample = field(init=False)
     """The last look at it."""

@@ -349,6 +349,21 @@ class Shortcuts:
         if paths and process.world.selection is self.selection:
             self.fastpath.know_program(paths, is_on_clock=not process.is_skipped)
 
+    def mark(self, process: Process, tid: int) -> None:
+        """Tell the fast path what a task of a process is."""
+        self.fastpath.mark(
+            tid,
+            is_skipped=process.is_skipped,
+            sees_exec=process.has_own_filter or process.is_engine,
+            asks=process.asks,
+            rewinds=process.rewinds,
+        )
+
+    def mark_all(self, process: Process) -> None:
+        """Tell it of all tasks of a process."""
+        for tid in process.threads:
+            self.mark(process, tid)
+
     def know_kinds(self) -> None:
         """After the first program of a kind was taken over."""
         if len(self.kinds) < len(list(self.native.kinds)):

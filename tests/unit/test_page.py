@@ -179,7 +179,7 @@ def test_what_the_native_part_moves_is_current_at_once(rate: float) -> None:
     try:
         assert clock.current() is lines
         move_lines = ctypes.PyDLL(image.tracer_path(host_arch())).move_lines
-        move_lines(ctypes.c_uint64(clock.address), ctypes.c_uint64(7 * S + 1))
+        move_lines(ctypes.c_uint64(clock.address), None, ctypes.c_uint64(7 * S + 1))
         assert clock.current() == lines.shifted(7 * S + 1) != clock.lines
         clock.was_advanced(7 * S + 1)
         assert clock.current() is clock.lines == lines.shifted(7 * S + 1)

@@ -49,6 +49,7 @@ ROWS = (
     ("tracer.fastpath", "tracer.waker"),
     ("tracer",),
     ("page",),
+    ("stamps",),
     ("image", "waits"),
     ("kernel",),
     ("availability",),

@@ -77,7 +77,7 @@ def _open(request: Request) -> Answer:
 
     def opened(result: int) -> int:
         if result >= 0:
-            request.task.opened = result
+            request.process.opened = result
         return result
 
     return opened

@@ -64,7 +64,7 @@ class MachineFile(NamedTuple):
         """Of its memfd."""
         return f"{SERVED}{self.kind}-{self.pid}" if self.pid else f"{SERVED}{self.kind}"
 
-    def path(self, tid: int) -> str:
+    def path(self, tid: int | str) -> str:
         """Return where it is found again, as seen by a task."""
         if self.kind == "utmp":
             return f"/proc/{tid}/root/run/utmp"

@@ -28,8 +28,9 @@ from pytest_vdsotime.kernel.takeover import Block, Result, TakeOver
 from pytest_vdsotime.kernel.wait import Stop
 from pytest_vdsotime.page import ClockPage
 from pytest_vdsotime.tracer.call import is_marked
+from pytest_vdsotime.tracer.calls.machine import MachineFile
 from pytest_vdsotime.tracer.state import Process
-from pytest_vdsotime.tracer.takeover.mapping import map_clock, map_copy, page_path
+from pytest_vdsotime.tracer.takeover.mapping import map_clock, map_copy, page_path, put_text
 from pytest_vdsotime.tracer.takeover.native import NativeObjects, ProgramAbi, RealTime
 from pytest_vdsotime.tracer.takeover.relocate import arch_of
 from pytest_vdsotime.tracer.takeover.remote import RemoteSyscalls
@@ -315,6 +316,44 @@ class Takeover:
             raise
         except OSError as error:
             process.kill_unsupported(error)
+        self._may_suspend_filters(remote.stopped, process, is_suspended=False)
+        return remote.stopped
+
+    def serve_opened(self, stopped: Stopped, process: Process) -> Stopped:
+        """Have a descriptor that has just been opened lead to the text on the program's clock.
+
+        Nothing for files that do not tell the machine's time, or are open for writing.
+
+        Requires: the task is at the exit of the call that has opened it.
+        Leaves: it stopped, at the stop that is returned. ProcessLookupError: it was killed.
+        """
+        tid, fd, process.opened = stopped.tid, process.opened, None
+        file = None if fd is None else MachineFile.opened(tid, fd)
+        if fd is None or file is None:
+            return stopped
+        try:
+            is_read_only, is_closed_by_exec = procfs.is_read_only(tid, fd)
+            text = file.text(process, tid, f"/proc/{tid}/fd/{fd}") if is_read_only else None
+        except OSError:
+            return stopped  # another thread has closed it
+        if text is None:
+            return stopped
+        may_call = self._may_suspend_filters(stopped, process) or not process.has_own_filter
+        registers = stopped.registers()
+        arch = arch_of(registers, self._native)
+        instruction = getattr(registers, arch.program_counter) - len(arch.syscall_instruction)
+        remote = RemoteSyscalls(stopped, instruction, arch, self._next_stop)
+        try:
+            if not may_call:
+                raise PermissionError(errno.EPERM, "it has a seccomp filter of its own")
+            with ProcessMemory(tid) as memory, remote:
+                put_text(remote, memory, fd, (file.name, text, is_closed_by_exec))
+            process.rewinds = True
+        except ProcessLookupError:
+            raise
+        except OSError as error:
+            what = f"{process.describe()} reads {file.path('self')} in real time"
+            process.world.warn(process.pid, f"{what}: {error.strerror or error}")
         self._may_suspend_filters(remote.stopped, process, is_suspended=False)
         return remote.stopped
 

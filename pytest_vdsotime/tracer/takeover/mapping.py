@@ -16,6 +16,7 @@ from pytest_vdsotime.abi import constant
 from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.page import ClockPage, PrivateCopy
+from pytest_vdsotime.tracer.calls import machine
 from pytest_vdsotime.tracer.state import Process
 from pytest_vdsotime.tracer.takeover.native import ProgramAbi
 from pytest_vdsotime.tracer.takeover.remote import RemoteSyscalls
@@ -23,6 +24,21 @@ from pytest_vdsotime.tracer.takeover.remote import RemoteSyscalls
 _AT_FDCWD = constant("AT_FDCWD")
 _MAP_FIXED = constant("MAP_FIXED")  # the mmap module lacks it
 _PATH_BELOW_STACK = 512
+
+
+def put_text(
+    remote: RemoteSyscalls, memory: ProcessMemory, fd: int, file: tuple[str, bytes, bool]
+) -> None:
+    """Have a descriptor lead to a memfd: its name, what it holds, whether an exec closes it."""
+    name, text, is_closed_by_exec = file
+    address = remote.stack_pointer - _PATH_BELOW_STACK
+    memory.write(address, os.fsencode(name) + b"\0")
+    made = remote.call("memfd_create", address, 0)
+    try:
+        machine.write(remote.stopped.tid, made, text)
+        remote.call("dup3", made, fd, os.O_CLOEXEC if is_closed_by_exec else 0)
+    finally:
+        remote.call("close", made)
 
 
 def map_clock(
