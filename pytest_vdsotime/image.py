@@ -130,6 +130,21 @@ class VdsoImage(NamedTuple):
             data[self.release] = code
         return self._replace(data=bytes(data))
 
+    @property
+    def stat_returns(self) -> tuple[int, ...]:
+        """Where a stat, fstatat or statx may return to (native_stub/arch).
+
+        Nothing where the tracer tells their stamps.
+        """
+        mark = b"returns of stat:"
+        start = self.data.find(mark) + len(mark)
+        if start < len(mark):
+            return ()
+        return tuple(
+            place + int.from_bytes(self.data[place : place + 4], "little", signed=True)
+            for place in range(start, start + 12, 4)
+        )
+
 
 def fake_vdso(arch: Arch) -> VdsoImage:
     """Return the image that programs get."""

@@ -288,6 +288,14 @@ class ClockPage:
         """
         return ctypes.addressof(ctypes.c_char.from_buffer(self._view))
 
+    def follow(self, stamps: Stamps | None) -> None:
+        """Have stamps of files follow the wall line, or not. Requires: no program has the page."""
+        if self.stamps is not None:
+            self.stamps.show_on(0)
+        self.stamps = stamps
+        if stamps is not None:
+            stamps.show_on(self.address)
+
     @property
     def stamps_address(self) -> int:
         """That of the history of its wall line, or 0."""

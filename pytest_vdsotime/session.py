@@ -113,7 +113,10 @@ class TracerHolder:
 
     def give_back(self, page: ClockPage) -> None:
         """Keep the page of a clock that has ended, or close it."""
-        page.stamps = None
+        stamps = page.stamps
+        page.follow(None)
+        if stamps is not None:
+            stamps.close()
         if self._is_made_here and not (self._spare or page.copies or page.serves_one_clock):
             self._spare.append(page)
         else:
@@ -413,7 +416,7 @@ class ClockSession:
                 from pytest_vdsotime.tracer.state import ClockState, Control, Network
 
                 page = self.holder.take_page(tracer, self._lines)
-                page.stamps = self._stamps
+                page.follow(self._stamps)
                 options = self._options
                 world = ClockState(
                     page,
@@ -544,8 +547,8 @@ class ClockSession:
             self.programs.end()
             for lookout in self.lookouts:
                 lookout.end()
-            if self._stamps is not None:
-                self._stamps.close()
+            if self._stamps is not None and world is None:
+                self._stamps.close()  # else with the page
             if self._owns_tracer:
                 self.holder.close()
         try:

@@ -39,6 +39,9 @@ class Stamps:
         )
         self._note.argtypes = ctypes.c_uint64, ctypes.POINTER(_PIECE)
         self._note.restype = None
+        self._show = library.show_stamps
+        self._show.argtypes = ctypes.c_uint64, ctypes.c_uint64
+        self._show.restype = None
         self._read.argtypes = (
             *(ctypes.c_uint64, ctypes.POINTER(ctypes.c_int64)),
             ctypes.POINTER(ctypes.c_uint32),
@@ -67,6 +70,13 @@ class Stamps:
         start_ns = line.start_ns + host_wall_ns(0)
         piece: Any = _PIECE(0, start_ns, line.rate.mult, seconds, nanoseconds, line.rate.shift)
         self._note(self.address, piece)
+
+    def show_on(self, page: int) -> None:
+        """Have the clock page at this address show the end of the history to programs; 0: none.
+
+        Requires: no program has the page yet, or any more.
+        """
+        self._show(self.address, page)
 
     def reading(self, seconds: int, nanoseconds: int) -> tuple[int, int] | None:
         """Return what the clock has for a stamp of the host; None: what the host has."""

@@ -9,4 +9,84 @@ __vdso_sgx_enter_enclave:
     jmp *%rax
     .cfi_endproc
     .size __vdso_sgx_enter_enclave, . - __vdso_sgx_enter_enclave
+
+/* Where the tracer has a stat return to, when it stops at its entry (tracer/fastpath.c): rcx has where the program goes on, as
+ * behind any system call (Intel SDM vol. 2, SYSCALL). What stands before each is for a call that the kernel makes
+ * again, as if its instruction stood there (handle_signal, arch/x86/kernel/signal.c). Flags and registers stay as they are
+ * behind a system call, and so does what lies below the stack pointer (System V ABI x86-64, 3.2.2). */
+    .hidden tell_stamps
+    .macro stamp_return name, record, is_statx
+    jmp made_again
+    .globl \name
+    .hidden \name
+\name:
+    .cfi_startproc
+    .cfi_def_cfa %rsp, 0
+    .cfi_register %rip, %rcx
+    leaq -128(%rsp), %rsp
+    .cfi_adjust_cfa_offset 128
+    pushfq
+    .cfi_adjust_cfa_offset 8
+    pushq %rcx
+    .cfi_adjust_cfa_offset 8
+    .cfi_rel_offset %rip, 0
+    pushq %rax
+    .cfi_adjust_cfa_offset 8
+    pushq %rdx
+    .cfi_adjust_cfa_offset 8
+    pushq %rsi
+    .cfi_adjust_cfa_offset 8
+    pushq %rdi
+    .cfi_adjust_cfa_offset 8
+    pushq %r8
+    .cfi_adjust_cfa_offset 8
+    pushq %r9
+    .cfi_adjust_cfa_offset 8
+    pushq %r10
+    .cfi_adjust_cfa_offset 8
+    cld
+    testq %rax, %rax
+    jnz 1f
+    movq \record, %rdi
+    movl $\is_statx, %esi
+    call tell_stamps
+1:  popq %r10
+    .cfi_adjust_cfa_offset -8
+    popq %r9
+    .cfi_adjust_cfa_offset -8
+    popq %r8
+    .cfi_adjust_cfa_offset -8
+    popq %rdi
+    .cfi_adjust_cfa_offset -8
+    popq %rsi
+    .cfi_adjust_cfa_offset -8
+    popq %rdx
+    .cfi_adjust_cfa_offset -8
+    popq %rax
+    .cfi_adjust_cfa_offset -8
+    popq %rcx
+    .cfi_adjust_cfa_offset -8
+    .cfi_register %rip, %rcx
+    popfq
+    .cfi_adjust_cfa_offset -8
+    leaq 128(%rsp), %rsp
+    .cfi_adjust_cfa_offset -128
+    jmp *%rcx
+    .cfi_endproc
+    .endm
+
+    stamp_return return_of_stat, %rsi, 0
+made_again:
+    leaq -2(%rcx), %rcx
+    jmp *%rcx
+    stamp_return return_of_fstatat, %rdx, 0
+    stamp_return return_of_statx, %r8, 1
+
+/* By which they are found (image.py): each relative to its own place here. */
+    .balign 8
+    .ascii "returns of stat:"
+    .long return_of_stat - .
+    .long return_of_fstatat - .
+    .long return_of_statx - .
+
     .section .note.GNU-stack, "", @progbits

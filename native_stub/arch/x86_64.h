@@ -6,9 +6,11 @@
 #define HAVE_TIME
 #define HAVE_GETRANDOM
 #define HAVE_WEAK_NAMES
+#define HAVE_STAMP_RETURNS
 
 /* arch/x86/entry/syscalls/syscall_64.tbl */
 #define NR_close 3
+#define NR_fstat 5
 #define NR_poll 7
 #define NR_mmap 9
 #define MMAP_UNIT VDSO_PAGE_SIZE /* of its offset: bytes */
@@ -57,6 +59,7 @@
 #define NR_mq_timedsend 242
 #define NR_mq_timedreceive 243
 #define NR_openat 257
+#define NR_newfstatat 262
 #define NR_pselect6 270
 #define NR_ppoll 271
 #define NR_epoll_pwait 281
@@ -155,6 +158,10 @@ static inline uint64_t argument_in(uint64_t arch, struct registers *registers, i
     uint64_t *all[] = {&registers->rbx, &registers->rcx, &registers->rdx, &registers->rsi, &registers->rdi, &registers->rbp};
     return arch == AUDIT_ARCH ? *argument_of(registers, place) : (uint32_t)*all[place];
 }
+
+/* At the entry of a system call: it returns to `to`, which finds where it was to in rcx. */
+#define PTRACE_POKEUSER 6
+#define return_to(tid, to) syscall4(NR_ptrace, PTRACE_POKEUSER, tid, __builtin_offsetof(struct registers, rip), to)
 
 /* The first instructions of a static program: hand the initial stack to a function. */
 #define START_WITH_STACK(function)                   \

@@ -2,3 +2,4 @@
  * number. Not a trap: a program that ignores or blocks SIGTRAP would lose that (force_sig,
  * kernel/signal.c). */
 #define LOADER_FAILED 32080
+#define STAMPS_LEFT 32081 /* likewise, of vdso.c */

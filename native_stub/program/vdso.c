@@ -5,6 +5,7 @@
  * Signatures and results are the kernel's: arch/x86/entry/vdso/vclock_gettime.c and
  * lib/vdso/gettimeofday.c. A bad pointer faults here as it does in the kernel's vDSO.
  */
+#include "loader_failed.h"
 #include "page.h"
 
 #if defined(__x86_64__)
@@ -286,4 +287,74 @@ WEAK_NAME(gettimeofday);
 #ifdef HAVE_TIME
 WEAK_NAME(time);
 #endif
+#endif
+
+#ifdef HAVE_STAMP_RETURNS
+
+#define MOST_STAMPS 4
+
+/* Where struct stat and struct statx have their stamps (asm/stat.h, linux/stat.h). */
+static const unsigned char places[2][MOST_STAMPS] = {{72, 88, 104, 104}, {64, 80, 96, 112}};
+
+struct stamp { int64_t sec; uint32_t nsec; };
+
+HIDDEN const volatile struct vdso_stamps vdso_stamps;
+
+/* What the clock has for a stamp: 1; 0: it is as it is; -1: that is not known here. */
+static int find_stamp(struct stamp *stamp)
+{
+    const volatile struct vdso_stamps *stamps = &vdso_stamps;
+    if (stamp->sec <= 0 || stamp->sec >= INT64_MAX / (int64_t)NSEC_PER_SEC)
+        return 0;
+    int64_t stamp_ns = stamp->sec * (int64_t)NSEC_PER_SEC + stamp->nsec;
+    if (stamp_ns < stamps->since_ns || stamp_ns > stamps->limit_ns)
+        return 0;
+    uint64_t number = stamps->count, last = number > VDSO_PIECES ? number - VDSO_PIECES : 0;
+    if (!stamps->since_ns || stamps->has_kept)
+        return -1;
+    while (number-- > last) {
+        const volatile struct stamp_piece *piece = &stamps->pieces[number % VDSO_PIECES];
+        if (stamp_ns < piece->from_ns)
+            continue;
+        uint64_t real_ns = stamp_ns > piece->start_ns ? stamp_ns - piece->start_ns : 0;
+        uint32_t nsec;
+        stamp->sec = piece->sec + (int64_t)split_ns(scale_ns(real_ns, piece->mult, piece->shift & 63) + piece->nsec, &nsec);
+        stamp->nsec = nsec;
+        return 1;
+    }
+    return -1;
+}
+
+/* At the return of a stat that has succeeded: its stamps become the clock's. */
+__attribute__((visibility("hidden"))) void tell_stamps(unsigned char *record, long is_statx)
+{
+    const volatile struct vdso_page *page = &vdso_clock_page;
+    struct stamp stamps[MOST_STAMPS];
+    int found[MOST_STAMPS], is_left;
+    uint32_t seq;
+    do {
+        while ((seq = load_acquire(&page->seq)) & 1)
+            cpu_relax();
+        is_left = 0;
+        for (int i = 0; i < MOST_STAMPS; i++) {
+            const unsigned char *at = record + places[is_statx][i];
+            stamps[i] = (struct stamp){*(const int64_t *)at, *(const uint32_t *)(at + 8)};
+            found[i] = find_stamp(&stamps[i]);
+            is_left |= found[i] < 0;
+        }
+        read_barrier();
+    } while (page->seq != seq);
+    if (is_left) {
+        syscall2(STAMPS_LEFT, record, is_statx);
+        return;
+    }
+    for (int i = 0; i < MOST_STAMPS; i++) {
+        if (found[i]) {
+            unsigned char *at = record + places[is_statx][i];
+            *(int64_t *)at = stamps[i].sec;
+            *(uint32_t *)(at + 8) = stamps[i].nsec;
+        }
+    }
+}
+
 #endif

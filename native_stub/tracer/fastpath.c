@@ -5,6 +5,8 @@
  */
 #include "fastpath.h"
 
+#include "program/loader.h"
+#include "program/loader_failed.h"
 #include "spawn.h"
 #include "takeover.h"
 #include "tracer.h"
@@ -40,7 +42,10 @@
 #define EVENT_SECCOMP 7
 #define EVENT_STOP 128
 #define PR_SET_TIMERSLACK 29 /* linux/prctl.h */
+#define CLOCK_REALTIME 0
 #define CLOCK_MONOTONIC 1
+#define LATER_S 10 /* a call may end so much later */
+#define NSEC_PER_SEC 1000000000LL
 #define BRIEF_NS 30000 /* to sleep takes longer */
 #define NAP_NS 20000
 #define SPINS_A_LOOK 4 /* at the clock */
@@ -53,6 +58,7 @@
 #define PTRACE_GET_SYSCALL_INFO 0x420e
 #define SYSCALL_INFO_ENTRY 1
 #define SYSCALL_INFO_EXIT 2
+#define MOST_ALONE 16
 #define SPINS 100 /* some 50 microseconds */
 #define BIRTH_NS 20000 /* how much later a parent may be than its child */
 #define CHILD_NS 300000 /* how long its parent may still be busy with subprocess's own code */
@@ -72,6 +78,18 @@ static int is_among(const uint64_t *list, uint64_t count, uint64_t tid)
         if (list[i] == tid)
             return 1;
     return 0;
+}
+
+static uint64_t read_ns(int clock)
+{
+    struct timespec now;
+    syscall2(NR_clock_gettime, clock, &now);
+    return now.sec * 1000000000ULL + now.nsec;
+}
+
+static uint64_t now_ns(void)
+{
+    return read_ns(CLOCK_MONOTONIC);
 }
 
 static uint8_t *mark_of(const struct fastpath *fastpath, uint64_t tid)
@@ -206,10 +224,59 @@ static int lets_skipped_call(const struct fastpath *fastpath, uint64_t tid)
     return 1;
 }
 
+static uint64_t *mapped_of(const struct fastpath *fastpath, uint64_t tid)
+{
+    return (uint64_t *)fastpath->mapped + tid % MARKED_TASKS;
+}
+
+#ifdef HAVE_STAMP_RETURNS
+/* Whether a program, which may have moved or covered it, still has there what it was given. */
+static int has_code(uint64_t tid, uint64_t address, const uint64_t *code)
+{
+    uint64_t found[2];
+    struct span here = {found, sizeof found}, there = {(void *)address, sizeof found};
+    return syscall6(NR_process_vm_readv, tid, (long)&here, 1, (long)&there, 1, 0) == sizeof found && found[0] == code[0]
+        && found[1] == code[1];
+}
+
+/* Has a stat return to where the program itself finds what its clock has for the stamps: what the filter says of it is where
+ * (RETURNS of tracer/calls/files.py). */
+static int tells_itself(const struct fastpath *fastpath, uint64_t tid)
+{
+    uint64_t mapped = *mapped_of(fastpath, tid), place = 0;
+    const struct stamps *stamps = (const struct stamps *)fastpath->stamps;
+    struct timespec now;
+    if (!mapped || !stamps || !fastpath->host_clock || syscall4(NR_ptrace, PTRACE_GETEVENTMSG, tid, 0, &place) < 0)
+        return 0;
+    if (!place || place > STAT_RETURNS)
+        return 0;
+    uint64_t to = mapped + fastpath->returns[place - 1];
+    if (!has_code(tid, to, fastpath->return_code) || return_to(tid, to) < 0)
+        return 0;
+    ((clock_fn *)fastpath->host_clock)(CLOCK_REALTIME, &now);
+    limit_stamps(stamps, (now.sec + LATER_S) * NSEC_PER_SEC);
+    go_on(tid, 0);
+    return 1;
+}
+
+/* What the program could not find itself (vdso.c). */
+static int tells_left(const struct fastpath *fastpath, uint64_t tid, const struct syscall_info *info)
+{
+    unsigned row = stamp_row(&fastpath->stamp_table, AUDIT_ARCH, info->args[1] ? NR_statx : NR_fstat);
+    return tells_stamps((const struct stamps *)fastpath->stamps, tid, &fastpath->stamp_table.layouts[row], info->args[0])
+        && end_call(tid, 0) >= 0;
+}
+#else
+#define tells_itself(fastpath, tid) 0
+#define tells_left(fastpath, tid, info) 0
+#endif
+
 /* Of a file call (stamps.h) the exit is what counts. */
 static int sees_file_call(const struct fastpath *fastpath, uint64_t tid, const struct syscall_info *info)
 {
     unsigned row = stamp_row(&fastpath->stamp_table, info->arch, info->nr);
+    if (info->nr == STAMPS_LEFT && info->arch == AUDIT_ARCH && fastpath->stamps)
+        return tells_left(fastpath, tid, info);
     if (!row || row == SETS_STAMPS || (row < OPENS_FILE && !fastpath->stamps))
         return 0;
     if (row != REWINDS_FILE)
@@ -362,13 +429,6 @@ static int is_full(const struct fastpath *fastpath)
     return fastpath->entry_count == FASTPATH_ENTRIES;
 }
 
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    syscall2(NR_clock_gettime, CLOCK_MONOTONIC, &now);
-    return now.sec * 1000000000ULL + now.nsec;
-}
-
 static void record(struct fastpath *fastpath, uint64_t event, uint64_t tid, uint64_t what, uint64_t base)
 {
     struct fastpath_entry *entry = &fastpath->entries[fastpath->entry_count++];
@@ -396,6 +456,7 @@ static int sees_birth(struct fastpath *fastpath, uint64_t parent, uint64_t event
     if (is_among(fastpath->early, FASTPATH_LIST, child))
         return 0; /* the tracer has its stop, and waits to hear whose it is */
     *mark_of(fastpath, child) = *mark_of(fastpath, parent);
+    *mapped_of(fastpath, child) = *mapped_of(fastpath, parent);
     /* Now: when the tracer asks it may have ended. */
     record(fastpath, event, parent, child, event == EVENT_CLONE && is_thread_beside(child, parent));
     if (fastpath->expected_count < FASTPATH_LIST)
@@ -465,6 +526,11 @@ static int sees_exec(struct fastpath *fastpath, uint64_t tid)
     if (result != TAKEN_OVER)
         return 0;
     *mark_of(fastpath, tid) = kind == FASTPATH_KINDS ? MARK_SKIPPED : 0;
+    *mapped_of(fastpath, tid) = 0;
+    if (!kind) {
+        const struct takeover_block *block = (const struct takeover_block *)fastpath->blocks[kind];
+        *mapped_of(fastpath, tid) = ((const struct loader_parameters *)block->parameters)->address + base - block->reference_base;
+    }
     record(fastpath, EVENT_EXEC, tid, former, base);
     fastpath->entries[fastpath->entry_count - 1].kind = kind;
     go_on(tid, 0);
@@ -596,7 +662,7 @@ static int handles(struct fastpath *fastpath, uint64_t tid, int status, int is_f
         go_on(tid, 0);
         return 1;
     case EVENT_SECCOMP:
-        return sees_call(fastpath, tid);
+        return tells_itself(fastpath, tid) || sees_call(fastpath, tid);
     }
     return 0;
 }
@@ -709,6 +775,12 @@ static long take_reports(struct fastpath *fastpath, int spins)
         tid = next_report(fastpath, -1, &status, 0);
     if (tid <= 0)
         return tid;
+    /* One that does so often waits for no others, but once in a while. */
+    if (tid > 0 && spins && status >> 16 == EVENT_SECCOMP && fastpath->alone_count++ < MOST_ALONE) {
+        reports[0] = (struct fastpath_report){tid, status};
+        return 1;
+    }
+    fastpath->alone_count = 0;
     while (tid > 0) {
         reports[count++] = (struct fastpath_report){tid, status};
         if (count == FASTPATH_BATCH || fastpath->is_not_taken)

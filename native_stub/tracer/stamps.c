@@ -108,6 +108,41 @@ static void thin_out(struct stamps *stamps)
     stamps->count = to;
 }
 
+static struct vdso_stamps *shown_stamps(const struct stamps *stamps)
+{
+    return (struct vdso_stamps *)(stamps->page + VDSO_STAMPS_OFFSET);
+}
+
+static void show_piece(const struct stamps *stamps, const struct stamp_piece *piece)
+{
+    struct vdso_stamps *shown = shown_stamps(stamps);
+    shown->pieces[shown->count++ % VDSO_PIECES] = *piece;
+}
+
+/* What programs find that is newer than this was set. */
+void limit_stamps(const struct stamps *stamps, int64_t limit_ns)
+{
+    if (stamps->page)
+        shown_stamps(stamps)->limit_ns = limit_ns;
+}
+
+/* The page has the last pieces from now on; NULL: none has. Requires: no program has the page yet, or any more. */
+__attribute__((visibility("default")))
+void show_stamps(struct stamps *stamps, struct vdso_page *page)
+{
+    if (stamps->page)
+        shown_stamps(stamps)->since_ns = 0;
+    stamps->page = (uint64_t)page;
+    if (!page)
+        return;
+    struct vdso_stamps *shown = shown_stamps(stamps);
+    shown->since_ns = stamps->pieces[0].from_ns;
+    shown->count = 0;
+    shown->has_kept = stamps->kept_count != 0;
+    for (uint64_t i = stamps->count > VDSO_PIECES ? stamps->count - VDSO_PIECES : 0; i < stamps->count; i++)
+        show_piece(stamps, &stamps->pieces[i]);
+}
+
 /* The wall line goes on as `piece` says but for from_ns. Requires: no program reads the clock meanwhile. */
 __attribute__((visibility("default")))
 void note_piece(struct stamps *stamps, const struct stamp_piece *piece)
@@ -120,6 +155,8 @@ void note_piece(struct stamps *stamps, const struct stamp_piece *piece)
     *next = *piece;
     next->from_ns = new_stamp_ns(stamps);
     stamps->count++;
+    if (stamps->page)
+        show_piece(stamps, next);
 }
 
 /* Likewise, as on the page, which is being written. */
@@ -196,6 +233,8 @@ void keep_stamp(struct stamps *stamps, int64_t sec, uint32_t nsec)
         set[i] = set[i - 1];
     set[0] = stamp_ns;
     stamps->kept_count++;
+    if (stamps->page)
+        shown_stamps(stamps)->has_kept = 1;
 }
 
 /* --- system calls --- */

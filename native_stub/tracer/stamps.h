@@ -11,16 +11,8 @@
 #define STAMP_LAYOUTS 16
 #define STAMP_KINDS 2 /* of system calls */
 
-/* The wall line from one stamp of the host on: it reads sec and nsec where the host's CLOCK_REALTIME reads start_ns, and goes
- * as in struct vdso_line. */
-struct stamp_piece {
-    int64_t from_ns, start_ns;
-    uint64_t mult;
-    int64_t sec;
-    uint32_t nsec, shift;
-};
-
 struct stamps {
+    uint64_t page;    /* its clock's, which has the last pieces too, or 0 */
     int64_t file;     /* a descriptor of a file of its own, whose stamp says when the line has moved */
     uint64_t is_fine; /* which is later than all stamps from before, and no later than those from behind; else the kernel's
                        * next tick is waited for */
@@ -60,9 +52,11 @@ unsigned stamp_row(const struct stamp_table *table, uint64_t arch, uint64_t nr);
 int tells_stamps(const struct stamps *stamps, uint64_t tid, const struct stamp_layout *layout, uint64_t address);
 int opens_time(uint64_t tid, uint64_t fd);
 
+void show_stamps(struct stamps *stamps, struct vdso_page *page);
 long begin_stamps(struct stamps *stamps, long file);
 void note_piece(struct stamps *stamps, const struct stamp_piece *piece);
 void note_page(struct stamps *stamps, const struct vdso_page *page);
+void limit_stamps(const struct stamps *stamps, int64_t limit_ns);
 int read_stamp(const struct stamps *stamps, int64_t *sec, uint32_t *nsec);
 void keep_stamp(struct stamps *stamps, int64_t sec, uint32_t nsec);
 

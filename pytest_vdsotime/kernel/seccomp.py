@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from pytest_vdsotime.abi import constant, offset, packer
 
@@ -70,6 +70,8 @@ class Rule(NamedTuple):
     match: Match | None = None
     pointer: int | None = None
     """And this argument is not NULL."""
+    data: int = 0
+    """What PTRACE_GETEVENTMSG says at that stop (SECCOMP_RET_DATA), of one without conditions."""
 
 
 class _Label:
@@ -133,6 +135,9 @@ class _Code:
         return b"".join(code)
 
 
+_Condition: TypeAlias = tuple[Match | None, int | None, int]
+
+
 @dataclass(slots=True)
 class _Run:
     """Numbers one behind the other, with the same conditions."""
@@ -142,12 +147,10 @@ class _Run:
     found: _Label
 
 
-def _runs(
-    rules: Sequence[Rule], conditions: dict[tuple[Match | None, int | None], _Label]
-) -> list[_Run]:
+def _runs(rules: Sequence[Rule], conditions: dict[_Condition, _Label]) -> list[_Run]:
     runs: list[_Run] = []
     for rule in sorted(rules, key=lambda rule: rule.nr):
-        label = conditions.setdefault((rule.match, rule.pointer), _Label())
+        label = conditions.setdefault((rule.match, rule.pointer, rule.data), _Label())
         if runs and (runs[-1].end, runs[-1].found) == (rule.nr, label):
             runs[-1].end += 1
         else:
@@ -218,7 +221,7 @@ def assemble(arms: Iterable[tuple[int, int, Sequence[Rule]]]) -> bytes:
     rules with the same conditions share them, whatever the kind of system call.
     """
     code, allow, trace, refuse = _Code(), _Label(), _Label(), _Label()
-    conditions: dict[tuple[Match | None, int | None], _Label] = {(None, None): trace}
+    conditions: dict[_Condition, _Label] = {(None, None, 0): trace}
     kinds = [(arch, refused_bit, rules, _Label()) for arch, refused_bit, rules in arms]
     code.add(_LOAD, _ARCH)
     for arch, _, _, arm in kinds:
@@ -232,8 +235,11 @@ def assemble(arms: Iterable[tuple[int, int, Sequence[Rule]]]) -> bytes:
         _search(code, _runs(rules, conditions), allow)
         if not rules:
             code.add(_RETURN, _ALLOW)
-    for (match, pointer), label in conditions.items():
-        if label is not trace:
+    for (match, pointer, data), label in conditions.items():
+        if data:
+            code.place(label)
+            code.add(_RETURN, _TRACE | data)
+        elif label is not trace:
             code.place(label)
             _test(code, match, pointer, trace, allow)
     for label, verdict in ((allow, _ALLOW), (trace, _TRACE), (refuse, _NO_SUCH_CALL)):

@@ -12,16 +12,18 @@ import ctypes
 import errno
 import mmap
 import os
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pytest_vdsotime.abi import constant, fields, structure
 from pytest_vdsotime.arch import Abi
+from pytest_vdsotime.image import VdsoImage
 from pytest_vdsotime.kernel.ptrace import OPTIONS
 from pytest_vdsotime.kernel.spawn import PendingSpawns
 from pytest_vdsotime.kernel.takeover import Block
 from pytest_vdsotime.kernel.wait import Stop, StopKind, decode, has_left_status, take_end
-from pytest_vdsotime.page import ClockPage
+from pytest_vdsotime.page import HEADER_SIZE, ClockPage
 
 #: How many kinds of programs a kernel may run, as far as the fast path is concerned.
 KINDS = constant("FASTPATH_KINDS")
@@ -32,6 +34,7 @@ _STOP, _NEWS, _NOTHING = 0, constant("NEWS"), constant("NOTHING")
 _RECORDS = 1 << 14
 _PROGRAMS, _MAX_PATHS = constant("FASTPATH_PROGRAMS"), constant("EXECUTED_PATHS")
 _MAX_NS = 2**63 - 1
+_ADDRESS = struct.Struct("Q")
 
 
 #: Events beside those of ptrace(2): of an end, and of a start's child that was seized.
@@ -152,6 +155,8 @@ class FastPath:
         self._pending_spawns = pending_spawns  # keeps it alive
         self._marks = mmap.mmap(-1, constant("MARKED_TASKS"))  # memory once it is written to
         self.structure.marks = ctypes.addressof(ctypes.c_char.from_buffer(self._marks))
+        self._mapped = mmap.mmap(-1, 8 * constant("MARKED_TASKS"))  # likewise
+        self.structure.mapped = ctypes.addressof(ctypes.c_char.from_buffer(self._mapped))
         self._known_programs: set[bytes] = set()
         self._special = _Tasks(self.structure, "special")
         self._watched = _Tasks(self.structure, "watched")
@@ -194,7 +199,7 @@ class FastPath:
         """Forget a task that has ended."""
         self._special.discard(tid)
         self._watched.discard(tid)
-        self.mark(tid)
+        self.mark(tid, mapped=0)
 
     def _is_full(self) -> bool:
         return self._special.is_full or self._watched.is_full
@@ -259,15 +264,19 @@ class FastPath:
         sees_exec: bool = False,
         asks: bool = False,
         rewinds: bool = False,
+        mapped: int | None = None,
     ) -> None:
         """Note what a task and its children are until their next exec.
 
         In real time; of those whose exec is the tracer's; of those that ask for their clock, or may
-        read a file again that tells its time.
+        read a file again that tells its time. `mapped`: where the shared clock page is in it, or 0;
+        None: as it was.
         """
         mark = _SKIPPED * is_skipped | _EXECS * sees_exec | _ASKS * asks | _REWINDS * rewinds
         if self._marks[tid] != mark:
             self._marks[tid] = mark
+        if mapped is not None:
+            _ADDRESS.pack_into(self._mapped, _ADDRESS.size * tid, mapped)
 
     def record_waits(
         self, kinds: Mapping[int, int], expired: Mapping[int, int], clocks: int
@@ -315,6 +324,17 @@ class FastPath:
             for name, kind in {**of_layouts, **kinds}.items():
                 if name in abi.syscalls:
                     calls.rows[abi.syscalls[name]] = kind
+
+    def know_returns(self, image: VdsoImage, host_clock: int) -> None:
+        """Where in a program's fake image a stat may return to.
+
+        `host_clock`: the address of the kernel's own clock_gettime in this process.
+        """
+        for number, place in enumerate(image.stat_returns):
+            self.structure.returns[number] = HEADER_SIZE + place
+            code = ctypes.sizeof(self.structure.return_code)
+            ctypes.memmove(self.structure.return_code, image.data[place : place + code], code)
+            self.structure.host_clock = host_clock
 
     def follow_files(self, worlds: Sequence[ClockPage]) -> None:
         """Whether programs of these pages have files follow the clock."""

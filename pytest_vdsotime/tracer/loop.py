@@ -121,6 +121,8 @@ class Loop:
         own_waits = own_rows(native.arch.abis[0])
         tell_of_waits(self._fastpath, own_waits)
         tell_of_calls(self._fastpath, native.calls.own_rows, OF_SKIPPED, peers.ASKING)
+        host_clock = procfs.own_vdso() + native.own.host.entry_offsets[0]
+        fastpath.know_returns(native.own.fake, host_clock)
         fastpath.know_file_calls(native.arch.abis, files.KINDS)
         self._timed_waits = TimedWaits(native.arch, self._fastpath, own_waits)
         sampler = Sampler(image.tracer_path(native.arch))
@@ -278,6 +280,7 @@ class Loop:
                 task.move(TaskState.RUNNING)  # a leader that was killed while it was stopped
             self._begin_program(task)
             self.shortcuts.was_at_exec(task.process, entry.kind, entry.base)
+            self.shortcuts.mark(task.process, task.tid)  # its birth may have been told since
             self._has_begun(task.process, entry.argv)
             return
         parent = self.tasks.get(entry.tid)
@@ -370,6 +373,7 @@ class Loop:
             if was_in_real_time:
                 self.shortcuts.choose()
             self.shortcuts.know_kinds()
+            self.shortcuts.mark(process, task.tid)
             warn_of_reservations(process)
             self.shortcuts.resume(task, stopped)
         self._has_begun(process, argv)
@@ -438,6 +442,7 @@ class Loop:
         except (OSError, UnsupportedProgram) as error:
             process.kill_unsupported(error)
         else:
+            self.shortcuts.mark(process, task.tid)
             self.shortcuts.resume(task, stopped)
 
     def _on_syscall(self, task: Task, stop: Stop) -> None:

@@ -357,6 +357,7 @@ class Shortcuts:
             sees_exec=process.has_own_filter or process.is_engine,
             asks=process.asks,
             rewinds=process.rewinds,
+            mapped=process.mapped if process.host is self.native.own.host else 0,
         )
 
     def mark_all(self, process: Process) -> None:

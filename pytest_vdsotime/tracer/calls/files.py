@@ -10,7 +10,9 @@ from contextlib import suppress
 from functools import partial
 
 from pytest_vdsotime.abi import constant
+from pytest_vdsotime.arch.model import StampLayout
 from pytest_vdsotime.kernel.seccomp import Match
+from pytest_vdsotime.stamps import Stamps
 from pytest_vdsotime.tracer.call import Answer, CallRow, Request
 from pytest_vdsotime.tracer.calls import machine
 
@@ -22,31 +24,43 @@ def _stat(name: str, request: Request) -> Answer:
     stamps, layout = request.process.world.page.stamps, request.abi.stamps[name]
     if stamps is None:
         return None
-    start = request.arguments[layout.argument] + min(layout.places)
-    size = layout.second_size + layout.nanosecond_size
-    length = max(layout.places) + size - min(layout.places)
 
     def told(result: int) -> int:
-        if result:
-            return result
-        was = request.read(start, length)
-        data = bytearray(was)
-        for place in layout.places:
-            at = place - min(layout.places)
-            middle, end = at + layout.second_size, at + size
-            second = int.from_bytes(data[at:middle], "little", signed=layout.second_size == 8)
-            reading = stamps.reading(second, int.from_bytes(data[middle:end], "little"))
-            if reading is not None:
-                # What does not fit is cut, as by the kernel (cp_new_stat, fs/stat.c).
-                parts = zip(reading, (layout.second_size, layout.nanosecond_size), strict=True)
-                data[at:end] = b"".join(
-                    (value % 2 ** (8 * width)).to_bytes(width, "little") for value, width in parts
-                )
-        if data != was:
-            request.write(start, bytes(data))
+        if result == 0:
+            _tell(request, stamps, layout, request.arguments[layout.argument])
         return result
 
     return told
+
+
+def _left(request: Request) -> Answer:
+    """Tell what the program could not find itself (native_stub/program/vdso.c)."""
+    stamps = request.process.world.page.stamps
+    if stamps is None:
+        return None
+    layout = request.abi.stamps["statx" if request.arguments[1] else "fstat"]
+    _tell(request, stamps, layout, request.arguments[0])
+    return 0
+
+
+def _tell(request: Request, stamps: Stamps, layout: StampLayout, address: int) -> None:
+    """Have the stamps that a call has left at `address` be the clock's."""
+    first, size = min(layout.places), layout.second_size + layout.nanosecond_size
+    was = request.read(address + first, max(layout.places) + size - first)
+    data = bytearray(was)
+    for place in layout.places:
+        at = place - first
+        middle, end = at + layout.second_size, at + size
+        second = int.from_bytes(data[at:middle], "little", signed=layout.second_size == 8)
+        reading = stamps.reading(second, int.from_bytes(data[middle:end], "little"))
+        if reading is not None:
+            # What does not fit is cut, as by the kernel (cp_new_stat, fs/stat.c).
+            parts = zip(reading, (layout.second_size, layout.nanosecond_size), strict=True)
+            data[at:end] = b"".join(
+                (value % 2 ** (8 * width)).to_bytes(width, "little") for value, width in parts
+            )
+    if data != was:
+        request.write(address + first, bytes(data))
 
 
 def _set_stamps(argument: int, unit_ns: int, request: Request) -> Answer:
@@ -114,6 +128,11 @@ FILE_CALLS = (
     *_REWINDING,
     *_SETTING,
 )
+#: By name, the number of the place in a program where it may return to (VdsoImage.stat_returns),
+#: from 1.
+RETURNS = {"stat": 1, "lstat": 1, "fstat": 1, "newfstatat": 2, "statx": 3}
+STAMPS_LEFT = constant("STAMPS_LEFT")
+LEFT = CallRow("what is left of a stat", _left)
 #: By name, what the fast path knows them as.
 KINDS = {
     row.name: constant(kind)
