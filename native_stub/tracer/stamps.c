@@ -43,7 +43,7 @@ static int64_t ahead_ns(void)
 
 static int64_t change_time_ns(long file)
 {
-    struct { uint32_t mask, blksize; uint64_t rest[11]; struct { int64_t sec; uint32_t nsec; int32_t pad; } atime, btime, ctime, mtime;
+    struct { uint32_t mask, blksize; uint64_t rest[7]; struct { int64_t sec; uint32_t nsec; int32_t pad; } atime, btime, ctime, mtime;
              uint64_t more[16]; } found;
     if (syscall5(NR_statx, file, "", AT_EMPTY_PATH, STATX_CTIME, &found) < 0)
         return 0;
@@ -55,6 +55,8 @@ static int64_t new_stamp_ns(const struct stamps *stamps)
 {
     const struct timespec nap = {0, LOOK_NS};
     if (stamps->is_fine) {
+        syscall2(NR_fchmod, stamps->file, OWN_MODE);
+        change_time_ns(stamps->file);
         syscall2(NR_fchmod, stamps->file, OWN_MODE);
         return change_time_ns(stamps->file);
     }
