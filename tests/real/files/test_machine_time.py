@@ -50,6 +50,7 @@ WAYS = {
     "link": "ln -s $1/$2 l; cat l",
     "link of a directory": "ln -s $1 l; cd l; cat $2",
     "through a root": "cat /proc/self/root$1/$2",
+    "cp": "cp $1/$2 f; cat f",
     "busybox": "busybox cat $1/$2",
     "sed": "sed '' $1/$2",
     "perl": "perl -pe1 $1/$2",
@@ -310,6 +311,19 @@ def boottime_s(clock: FrozenClock, shell: Shell) -> float:
     return float(shell(clock, BOOTTIME)[0])
 
 
+def test_a_descriptor_from_outside(shell: Shell) -> None:
+    """The test process has opened the file, for itself and for a program."""
+    with (
+        FrozenClock(START, monotonic="freeze", files="follow") as clock,
+        open("/proc/uptime") as file,
+    ):
+        clock.advance(DAYS_S)
+        told = clock.check_output(["cat"], stdin=file, text=True)
+        assert abs(float(told.split()[0]) - boottime_s(clock, shell)) <= 1
+        file.seek(0)
+        assert float(file.read().split()[0]) < boottime_s(clock, shell) - DAYS_S / 2
+
+
 def test_each_clock_has_its_own_uptime(shell: Shell) -> None:
     read = f"cut -d' ' -f1 /proc/uptime; {BOOTTIME}"
     with (
@@ -333,10 +347,11 @@ def test_uptime_while_time_passes(shell: Shell) -> None:
             assert 3600 <= after_s - before_s < 7200
 
 
-# In a mount namespace: /proc alone, with process numbers of its own, and below another root.
+# In a mount namespace: /proc alone, with process numbers of its own, and one file in another place.
 MOUNTS = {
     "another": "--mount sh -ec 'mount -t proc proc m; cat m/uptime m/self/stat'",
     "numbers": "--mount --pid --fork --mount-proc cat /proc/uptime /proc/self/stat",
+    "file": "--mount sh -ec 'mount --bind /proc/uptime f; cat f; cat /proc/self/stat'",
     "root": "--mount sh -ec 'mount --rbind / m; chroot m cat /proc/uptime /proc/self/stat'",
 }
 
@@ -345,7 +360,7 @@ MOUNTS = {
 def test_proc_mounted_elsewhere(name: str, as_root: None, shell: Shell, real_program: Find) -> None:
     with FrozenClock(START, monotonic="freeze", files="follow") as clock:
         clock.advance(DAYS_S)
-        script = f"mkdir m; {real_program('unshare')} {MOUNTS[name]}"
+        script = f"mkdir m; touch f; {real_program('unshare')} {MOUNTS[name]}"
         uptimes, stat = shell(clock, script)
         expected = boottime_s(clock, shell)
         assert abs(uptime(uptimes, 0) - expected) <= 1
