@@ -64,8 +64,8 @@ test:
 set-up: real-programs $(programs)/made $(installed) $(just) $(suite) $(vitest)/made lint
 
 real-programs:
-	@.ci/programs beanstalkd busybox cargo chromium cron curl docker-compose dockerd erl faketime git iptables javac jq newuidmap \
-	    nginx node openssl perl podman puma runc slirp4netns \
+	@.ci/programs beanstalkd busybox cargo chromium cron curl docker-compose dockerd erl faketime git iptables javac jq logrotate make newuidmap \
+	    nginx node openssl perl podman ps puma rsync runc slirp4netns tmpreaper \
 	    qemu-riscv64 redis-cli redis-server ruby setpriv strace stress-ng \
 	    '/usr/lib/postgresql/*/bin/postgres' /usr/sbin/mariadbd /usr/lib/python3.11/test/test_time.py /lib/ld-linux.so.2 /lib32/libgcc_s.so.1
 
