@@ -182,6 +182,7 @@ void constants(void)
     CONSTANT(UIO_MAXIOV)
 
     /* Processes, memory, files */
+    CONSTANT(AT_EMPTY_PATH)
     CONSTANT(AT_FDCWD)
     CONSTANT(AT_NULL)
     CONSTANT(AT_SYSINFO_EHDR)

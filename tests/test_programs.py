@@ -4,8 +4,8 @@ A program states its runs in its first lines:
 
     // run: start=1970-01-01T00:00:00Z on=static,dynamic bare=fails
 
-start, rate, monotonic   of the clock, as are waits, grace, stride, files and autojump (yes, or seconds);
-                         a start that is `now` is the host's
+start, rate, monotonic   of the clock, as are waits, grace, stride, files and autojump (yes, or
+                         seconds); a start that is `now` is the host's
 on                       how it is linked (default: static); a run for each
 args                     further arguments
 bare-args                other ones without a clock, where what lasts hours must not

@@ -307,10 +307,12 @@ static int find_stamp(struct stamp *stamp)
     if (stamp->sec <= 0 || stamp->sec >= INT64_MAX / (int64_t)NSEC_PER_SEC)
         return 0;
     int64_t stamp_ns = stamp->sec * (int64_t)NSEC_PER_SEC + stamp->nsec;
+    if (!stamps->since_ns)
+        return -1; /* a private copy of the page */
     if (stamp_ns < stamps->since_ns || stamp_ns > stamps->limit_ns)
         return 0;
     uint64_t number = stamps->count, last = number > VDSO_PIECES ? number - VDSO_PIECES : 0;
-    if (!stamps->since_ns || stamps->has_kept)
+    if (stamps->has_kept)
         return -1;
     while (number-- > last) {
         const volatile struct stamp_piece *piece = &stamps->pieces[number % VDSO_PIECES];

@@ -246,7 +246,8 @@ static int tells_itself(const struct fastpath *fastpath, uint64_t tid)
     uint64_t mapped = *mapped_of(fastpath, tid), place = 0;
     const struct stamps *stamps = (const struct stamps *)fastpath->stamps;
     struct timespec now;
-    if (!mapped || !stamps || !fastpath->host_clock || syscall4(NR_ptrace, PTRACE_GETEVENTMSG, tid, 0, &place) < 0)
+    if (*mark_of(fastpath, tid) & MARK_REWINDS || !mapped || !stamps || !fastpath->host_clock
+        || syscall4(NR_ptrace, PTRACE_GETEVENTMSG, tid, 0, &place) < 0)
         return 0;
     if (!place || place > STAT_RETURNS)
         return 0;
@@ -279,12 +280,12 @@ static int sees_file_call(const struct fastpath *fastpath, uint64_t tid, const s
         return tells_left(fastpath, tid, info);
     if (!row || row == SETS_STAMPS || (row < OPENS_FILE && !fastpath->stamps))
         return 0;
-    if (row != REWINDS_FILE)
-        syscall4(NR_ptrace, PTRACE_SYSCALL, tid, 0, 0);
-    else if (*mark_of(fastpath, tid) & MARK_REWINDS)
+    if (row != OPENS_FILE && *mark_of(fastpath, tid) & MARK_REWINDS)
         return 0;
-    else
+    if (row == REWINDS_FILE)
         go_on(tid, 0);
+    else
+        syscall4(NR_ptrace, PTRACE_SYSCALL, tid, 0, 0);
     return 1;
 }
 
@@ -301,7 +302,7 @@ static int ends_file_call(const struct fastpath *fastpath, uint64_t tid)
         return 0;
     int32_t result = registers.SYSCALL_RESULT;
     if (row == OPENS_FILE) {
-        if (result >= 0 && opens_time(tid, result))
+        if (result >= 0 && opens_time(&fastpath->stamp_table, tid, result))
             return 0;
     } else if (!result) {
         const struct stamp_layout *layout = &fastpath->stamp_table.layouts[row];

@@ -25,7 +25,7 @@ enum task_mark {
     MARK_SKIPPED = 1,  /* in real time: its waits and reads are the kernel's */
     MARK_EXECS = 2, /* under a seccomp filter of its own, or a container engine: what it executes is the tracer's to see */
     MARK_ASKS = 4, /* it has a connection to where its clock is served */
-    MARK_REWINDS = 8, /* it has a file of /proc that tells its clock's time, and is written anew when it is read again */
+    MARK_REWINDS = 8, /* it has had a file in place of one of /proc, which tells its clock's time */
 };
 
 enum fastpath_result { STOP, NEWS, NOTHING }; /* or a negative errno */

@@ -85,6 +85,7 @@ AARCH64 = Arch(
         "nanosleep": (0, 0, 0),
     },
     rewinds_early=True,
+    utmp=(400, 344, 8),
     abis=(
         Abi(
             audit_arch=constant("AUDIT_ARCH_AARCH64"),

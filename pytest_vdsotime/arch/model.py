@@ -130,6 +130,8 @@ class Arch(NamedTuple):
     """Bits of those flags that tell, and their value."""
     abis: tuple[Abi, ...]
     """All in which a program can make system calls, its own first."""
+    utmp: tuple[int, int, int] = 384, 340, 4
+    """Of struct utmp (utmp(5)) its size, where its time is, and how wide the two fields of that."""
     trap_instruction: bytes = b""
     """That of a breakpoint, where the program counter is behind it when its signal comes."""
     handlers_return: bytes = b""

@@ -155,6 +155,8 @@ class Substitute(NamedTuple):
     """Another argument, whose pointer leads to this data."""
     points: tuple[int, int] | None = None
     """Where in the data the address of another place in it is to stand, of 32 bits."""
+    instead: tuple[str, Mapping[int, int]] | None = None
+    """The name of another call that is made, and further arguments of that."""
 
 
 #: What becomes of a call: its result, or None (it runs as it is), or it runs and then this is

@@ -31,8 +31,6 @@ from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer import crashes
 from pytest_vdsotime.tracer.calls import (
     LOADER_FAILED,
-    OF_SKIPPED,
-    files,
     later,
     peers,
     restart,
@@ -120,10 +118,7 @@ class Loop:
         self.shortcuts = Shortcuts(tables, self._fastpath, native, self._takeover, is_native)
         own_waits = own_rows(native.arch.abis[0])
         tell_of_waits(self._fastpath, own_waits)
-        tell_of_calls(self._fastpath, native.calls.own_rows, OF_SKIPPED, peers.ASKING)
-        host_clock = procfs.own_vdso() + native.own.host.entry_offsets[0]
-        fastpath.know_returns(native.own.fake, host_clock)
-        fastpath.know_file_calls(native.arch.abis, files.KINDS)
+        tell_of_calls(self._fastpath, native)
         self._timed_waits = TimedWaits(native.arch, self._fastpath, own_waits)
         sampler = Sampler(image.tracer_path(native.arch))
         quiescence = self.quiescence = Quiescence(

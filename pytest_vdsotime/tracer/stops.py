@@ -18,7 +18,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -28,7 +28,10 @@ from pytest_vdsotime.kernel import procfs, ptrace, wait
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.selection import Selection
-from pytest_vdsotime.tracer.call import CallRow
+from pytest_vdsotime.tracer.calls import OF_SKIPPED
+from pytest_vdsotime.tracer.calls.files import KINDS as KINDS_OF_CALLS
+from pytest_vdsotime.tracer.calls.machine import inodes
+from pytest_vdsotime.tracer.calls.peers import ASKING
 from pytest_vdsotime.tracer.fastpath import KINDS, FastPath
 from pytest_vdsotime.tracer.state import ClockState, Process, Tables, Task, TaskState
 from pytest_vdsotime.tracer.takeover.exec import Takeover, set_aside
@@ -302,20 +305,19 @@ def _kind(row: WaitRow) -> int:
     return sum(is_so, constant("WAIT_KNOWN") + row.argument)
 
 
-def tell_of_calls(
-    fastpath: FastPath,
-    rows: Mapping[int, CallRow],
-    of_skipped: Container[str],
-    of_asking: Container[str],
-) -> None:
-    """Which system calls are of interest, and which by name of marked tasks (`FastPath.mark`)."""
+def tell_of_calls(fastpath: FastPath, native: NativeObjects) -> None:
+    """Which system calls are of interest, and which of marked tasks (`FastPath.mark`)."""
+    rows = native.calls.own_rows
     skipped, asking = (
-        [nr for nr, row in rows.items() if row.name in names] for names in (of_skipped, of_asking)
+        [nr for nr, row in rows.items() if row.name in names] for names in (OF_SKIPPED, ASKING)
     )
     fastpath.take_interest_in_marked(skipped, asking)
     fastpath.take_interest(
         {nr: _ALL if row.pointer is None else _NOT_NULL + row.pointer for nr, row in rows.items()}
     )
+    fastpath.know_file_calls(native.arch.abis, KINDS_OF_CALLS, inodes())
+    host_clock = procfs.own_vdso() + native.own.host.entry_offsets[0]
+    fastpath.know_returns(native.own.fake, host_clock)
 
 
 @dataclass(slots=True)

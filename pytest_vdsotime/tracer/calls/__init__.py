@@ -305,6 +305,10 @@ class Calls:
             except MemoryError:
                 raise Refused(errno.EFAULT) from None
         registers = request.stopped.registers()
+        if substitute.instead is not None:
+            name, more_arguments = substitute.instead
+            values |= {names[argument]: value for argument, value in more_arguments.items()}
+            setattr(registers, self._arch.interrupted_syscall, request.abi.syscalls[name])
         own = {name: getattr(registers, name) for name in values}
         for name, value in values.items():
             setattr(registers, name, value)

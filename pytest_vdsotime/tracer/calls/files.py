@@ -11,13 +11,20 @@ from functools import partial
 
 from pytest_vdsotime.abi import constant
 from pytest_vdsotime.arch.model import StampLayout
+from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.seccomp import Match
 from pytest_vdsotime.stamps import Stamps
-from pytest_vdsotime.tracer.call import Answer, CallRow, Request
+from pytest_vdsotime.tracer.call import Answer, CallRow, Request, Substitute
 from pytest_vdsotime.tracer.calls import machine
+from pytest_vdsotime.tracer.calls.machine import MachineFile
 
 _NOW, _OMIT = 0x3FFFFFFF, 0x3FFFFFFE  # UTIME_NOW, UTIME_OMIT (linux/stat.h)
 _NS_PER_US = 1000
+_EMPTY_PATH = constant("AT_EMPTY_PATH")
+#: Which argument has the flags.
+_FLAGS = {"newfstatat": 3, "fstatat64": 3, "statx": 2}
+#: For a call by descriptor that by path.
+_BY_PATH = {"fstat": "newfstatat", "fstat64": "fstatat64"}
 
 
 def _stat(name: str, request: Request) -> Answer:
@@ -30,7 +37,29 @@ def _stat(name: str, request: Request) -> Answer:
             _tell(request, stamps, layout, request.arguments[layout.argument])
         return result
 
-    return told
+    def told_of_other(stopped: Stopped, result: int) -> int:
+        request.stopped = stopped
+        return told(result)
+
+    other = _served(name, request) if request.process.rewinds else None
+    return told if other is None else other._replace(on_exit=told_of_other)
+
+
+def _served(name: str, request: Request) -> Substitute | None:
+    """Of a descriptor of a memfd that is served: what it stands for is asked by its path."""
+    by_path = _BY_PATH.get(name)
+    if by_path is None:
+        flags = _FLAGS.get(name)
+        is_of_path = flags is None or not request.number(flags) & _EMPTY_PATH
+        if is_of_path or request.read(request.arguments[1], 1) != b"\0":
+            return None
+    file = MachineFile.served(request.stopped.tid, request.number(0))
+    if file is None:
+        return None
+    path = file.own_path.encode() + b"\0"
+    if by_path is None:
+        return Substitute(1, path)
+    return Substitute(1, path, instead=(by_path, {2: request.arguments[1], 3: 0}))
 
 
 def _left(request: Request) -> Answer:

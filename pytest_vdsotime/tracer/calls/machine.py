@@ -10,9 +10,12 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from typing import NamedTuple
 
+from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.timeline import NS_PER_S, now_ns
 from pytest_vdsotime.tracer.state import Process
@@ -23,9 +26,17 @@ _UPTIME = re.compile(rb"(\d+)\.(\d\d) (\d+\.\d\d\n)")
 _BTIME = re.compile(rb"^btime \d+$", re.MULTILINE)
 _START = 20  # which word behind the name of a /proc/PID/stat (proc(5))
 _NAME = re.compile(r"(?:^|/)(?:(\d+)/(?:task/(\d+)/)?)?(uptime|stat|utmp)$")
-# struct utmp (utmp(5)): its size, and where the time is
-_UTMP_SIZE, _UTMP_TIME, _BOOT_TIME = 384, slice(340, 348), 2
+_BOOT_TIME = 2  # utmp(5)
 _PROC_STAT = re.compile(rb"\d+ \(.*\) [A-Za-z](?: -?\d+){40,}\n", re.DOTALL)
+
+
+_OF_MACHINE = "uptime", "stat"
+
+
+@cache
+def inodes() -> Sequence[int]:
+    """Return the numbers of /proc/uptime and /proc/stat, which each mount of it has."""
+    return [os.stat(f"/proc/{name}").st_ino for name in _OF_MACHINE]
 
 
 class MachineFile(NamedTuple):
@@ -34,7 +45,9 @@ class MachineFile(NamedTuple):
     kind: str
     """uptime, stat or utmp,"""
     pid: int = 0
-    """and of a process or thread which, as the file system numbers it."""
+    """and of a process which, as the file system numbers it,"""
+    tid: int = 0
+    """or of a thread of it."""
 
     @classmethod
     def opened(cls, tid: int, fd: int) -> MachineFile | None:
@@ -44,9 +57,21 @@ class MachineFile(NamedTuple):
         except OSError:
             return None
         found = _NAME.search(path)
-        if found is None or (found[1] and found[3] != "stat"):
+        if found is None:
+            return cls._of_inode(tid, fd)  # mounted elsewhere
+        if found[1] and found[3] != "stat":
             return None
-        return cls(found[3], int(found[2] or found[1] or 0))
+        return cls(found[3], int(found[1] or 0), int(found[2] or 0))
+
+    @classmethod
+    def _of_inode(cls, tid: int, fd: int) -> MachineFile | None:
+        try:
+            status = os.stat(f"/proc/{tid}/fd/{fd}")
+        except OSError:
+            return None
+        kinds = dict(zip(inodes(), _OF_MACHINE, strict=True))
+        is_of_machine = os.major(status.st_dev) == 0 and status.st_ino in kinds
+        return cls(kinds[status.st_ino]) if is_of_machine else None
 
     @classmethod
     def served(cls, tid: int, fd: int) -> MachineFile | None:
@@ -56,19 +81,23 @@ class MachineFile(NamedTuple):
         except OSError:
             return None
         _, is_served, kind = name.removesuffix(" (deleted)").partition(f"/memfd:{SERVED}")
-        kind, _, pid = kind.partition("-")
-        return cls(kind, int(pid or 0)) if is_served else None
+        kind, *numbers = kind.split("-")
+        return cls(kind, *map(int, numbers)) if is_served else None
 
     @property
     def name(self) -> str:
         """Of its memfd."""
-        return f"{SERVED}{self.kind}-{self.pid}" if self.pid else f"{SERVED}{self.kind}"
+        numbers = [str(number) for number in (self.pid, self.tid) if number]
+        return SERVED + "-".join([self.kind, *numbers])
 
-    def path(self, tid: int | str) -> str:
-        """Return where it is found again, as seen by a task."""
+    @property
+    def own_path(self) -> str:
+        """Return where a program finds it again."""
         if self.kind == "utmp":
-            return f"/proc/{tid}/root/run/utmp"
-        return f"/proc/{tid}/root/proc/{f'{self.pid}/' if self.pid else ''}{self.kind}"
+            return "/run/utmp"
+        process = f"{self.pid}/" if self.pid else ""
+        thread = f"task/{self.tid}/" if self.tid else ""
+        return f"/proc/{process}{thread}{self.kind}"
 
     def text(self, process: Process, tid: int, path: str) -> bytes | None:
         """Return what a program is to read, in place of what `path` says.
@@ -93,7 +122,8 @@ class MachineFile(NamedTuple):
         elif not self.pid:
             return _BTIME.sub(b"btime %d" % _began_s(process), was)
         elif _PROC_STAT.fullmatch(was):
-            born_ns = process.world.births.get(_host_tid(self.pid, process, tid))
+            number = self.tid or self.pid
+            born_ns = process.world.births.get(_host_tid(number, process, tid))
             if born_ns is not None:
                 return _with_start(was, (born_ns + _boot_offset_ns(process)) // _TICK_NS)
         return was
@@ -125,11 +155,13 @@ def _with_start(stat: bytes, ticks: int) -> bytes:
 
 def _utmp(was: bytes, process: Process) -> bytes:
     """Return the records, of which that of the machine's start has the clock's."""
-    records = bytearray(was)
-    for start in range(0, len(was) - _UTMP_SIZE + 1, _UTMP_SIZE):
+    arch = host_arch() if process.host is None else process.host.arch
+    size, place, width = arch.utmp
+    records, began_s = bytearray(was), _began_s(process) % 2 ** (8 * width)
+    for start in range(0, len(was) - size + 1, size):
         if int.from_bytes(records[start : start + 2], "little") == _BOOT_TIME:
-            began = (_began_s(process) % 2**32).to_bytes(4, "little") + bytes(4)
-            records[start + _UTMP_TIME.start : start + _UTMP_TIME.stop] = began
+            time_at = slice(start + place, start + place + 2 * width)
+            records[time_at] = began_s.to_bytes(width, "little") + bytes(width)
     return bytes(records)
 
 
@@ -150,7 +182,7 @@ def _host_tid(number: int, process: Process, tid: int) -> int:
 def renew(process: Process, tid: int, fd: int) -> None:
     """Write a memfd in place of such a file anew, if that is what a program reads again."""
     file = MachineFile.served(tid, fd)
-    text = None if file is None else file.text(process, tid, file.path(tid))
+    text = None if file is None else file.text(process, tid, f"/proc/{tid}/root{file.own_path}")
     if text is not None:
         write(tid, fd, text)
 

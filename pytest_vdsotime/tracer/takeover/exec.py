@@ -352,7 +352,7 @@ class Takeover:
         except ProcessLookupError:
             raise
         except OSError as error:
-            what = f"{process.describe()} reads {file.path('self')} in real time"
+            what = f"{process.describe()} reads {file.own_path} in real time"
             process.world.warn(process.pid, f"{what}: {error.strerror or error}")
         self._may_suspend_filters(remote.stopped, process, is_suspended=False)
         return remote.stopped

@@ -29,13 +29,20 @@ _PATH_BELOW_STACK = 512
 def put_text(
     remote: RemoteSyscalls, memory: ProcessMemory, fd: int, file: tuple[str, bytes, bool]
 ) -> None:
-    """Have a descriptor lead to a memfd: its name, what it holds, whether an exec closes it."""
+    """Have a descriptor lead to a memfd: its name, what it holds, whether an exec closes it.
+
+    It is open for reading alone, as a memfd that has just been made is not.
+    """
     name, text, is_closed_by_exec = file
     address = remote.stack_pointer - _PATH_BELOW_STACK
     memory.write(address, os.fsencode(name) + b"\0")
     made = remote.call("memfd_create", address, 0)
     try:
         machine.write(remote.stopped.tid, made, text)
+        memory.write(address, b"/proc/self/fd/%d\0" % made)
+        opened = remote.call("openat", _AT_FDCWD, address, os.O_RDONLY)
+        remote.call("close", made)
+        made = opened
         remote.call("dup3", made, fd, os.O_CLOEXEC if is_closed_by_exec else 0)
     finally:
         remote.call("close", made)

@@ -311,19 +311,6 @@ def boottime_s(clock: FrozenClock, shell: Shell) -> float:
     return float(shell(clock, BOOTTIME)[0])
 
 
-def test_a_descriptor_from_outside(shell: Shell) -> None:
-    """The test process has opened the file, for itself and for a program."""
-    with (
-        FrozenClock(START, monotonic="freeze", files="follow") as clock,
-        open("/proc/uptime") as file,
-    ):
-        clock.advance(DAYS_S)
-        told = clock.check_output(["cat"], stdin=file, text=True)
-        assert abs(float(told.split()[0]) - boottime_s(clock, shell)) <= 1
-        file.seek(0)
-        assert float(file.read().split()[0]) < boottime_s(clock, shell) - DAYS_S / 2
-
-
 def test_each_clock_has_its_own_uptime(shell: Shell) -> None:
     read = f"cut -d' ' -f1 /proc/uptime; {BOOTTIME}"
     with (
