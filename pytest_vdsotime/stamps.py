@@ -25,7 +25,8 @@ class Stamps:
     """The history of one clock's wall line.
 
     Its memory is bounded: of more than 65,536 moves the older ones are told less finely, the oldest
-    least, and of stamps that programs have set within the clock's life the last 131,072 are known.
+    least, and of stamps that programs have set within the clock's life the last 30,000 and more are
+    known.
     """
 
     def __init__(self, lines: Lines) -> None:

@@ -6,7 +6,7 @@
 
 #define STAMP_PIECES 65536 /* of the line; a multiple of 4 */
 #define KEPT_STAMPS 131072
-#define STAMPS_IN_SET 8
+#define STAMPS_IN_SET 16
 #define STAMP_CALLS 512
 #define STAMP_LAYOUTS 16
 #define STAMP_KINDS 2 /* of system calls */
