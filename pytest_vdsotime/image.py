@@ -131,18 +131,18 @@ class VdsoImage(NamedTuple):
         return self._replace(data=bytes(data))
 
     @property
-    def stat_returns(self) -> tuple[int, ...]:
-        """Where a stat, fstatat or statx may return to (native_stub/arch).
+    def call_returns(self) -> tuple[int, ...]:
+        """Where a stat, fstatat, statx, open or openat may return to (native_stub/arch).
 
-        Nothing where the tracer tells their stamps.
+        Nothing where the tracer sees to what they leave.
         """
-        mark = b"returns of stat:"
+        mark = b"returns of calls"
         start = self.data.find(mark) + len(mark)
         if start < len(mark):
             return ()
         return tuple(
             place + int.from_bytes(self.data[place : place + 4], "little", signed=True)
-            for place in range(start, start + 12, 4)
+            for place in range(start, start + 20, 4)
         )
 
 
@@ -313,6 +313,7 @@ def loader_parameters(
     address: int,
     first_page: int,
     length: int,
+    stamps: tuple[int, int],
     cookie: bytes,
     process: bytes,
     path: bytes,
@@ -327,6 +328,8 @@ def loader_parameters(
         sysinfo_ehdr=slot,
         first_page=first_page,
         mapping_length=length,
+        stamps_page=stamps[0],
+        stamps_length=stamps[1],
         cookie=cookie,
         process=process,
         path=path,

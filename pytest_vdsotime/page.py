@@ -21,7 +21,7 @@ from pytest_vdsotime.abi import constant, offset, packer
 from pytest_vdsotime.image import HostVdso, VdsoImage
 from pytest_vdsotime.kernel import memory, procfs
 from pytest_vdsotime.kernel.memory import ProcessMemory
-from pytest_vdsotime.stamps import Stamps
+from pytest_vdsotime.stamps import HISTORY_SIZE, Stamps
 from pytest_vdsotime.timeline import (
     CLOCKS,
     NO_OFFSETS,
@@ -41,7 +41,7 @@ COOKIE_SIZE = 16
 #: In struct vdso_process the mark, which is the cookie; behind it room for what the kernel reads in
 #: place of a program's own.
 MARK_OFFSET, PROCESS_SIZE = offset("vdso_process", "mark"), packer("vdso_process").size
-SLOT_SIZE, SLOTS = 96, 42
+SLOT_SIZE, SLOTS = 96, 41
 
 _SEQUENCE = packer("vdso_page", "seq", "seq")
 _READING, _READINGS_OFFSET = packer("vdso_clock", "sec", "nsec"), offset("vdso_page", "clocks")
@@ -171,8 +171,10 @@ class ClockPage:
     Owned by one clock. Not thread-safe: the clock calls it from one thread at a time.
     """
 
-    def __init__(self, lines: Lines, images: Mapping[str, bytes]) -> None:
-        """`images`: by the kind of program.
+    def __init__(
+        self, lines: Lines, images: Mapping[str, bytes], *, has_history: bool = False
+    ) -> None:
+        """`images`: by the kind of program; `has_history`: stamps of files may follow the clock.
 
         Raises OSError (EMFILE, ENFILE, ENOMEM) when no memfd can be had.
         """
@@ -193,6 +195,9 @@ class ClockPage:
         for name, image in images.items():
             self.parts[name] = Part(end, HEADER_SIZE + -(-len(image) // PAGE_SIZE) * PAGE_SIZE)
             end += self.parts[name].size
+        self.history_pages = (end // PAGE_SIZE, HISTORY_SIZE) if has_history else (0, 0)
+        """Which page of the memfd the history begins with, and its size in bytes."""
+        end += self.history_pages[1]
         self.fd = self._create()
         self.inode = os.fstat(self.fd).st_ino
         try:
@@ -201,6 +206,10 @@ class ClockPage:
                 os.pwrite(self.fd, self.cookie, part.offset + PROCESS_PAGE * PAGE_SIZE)
                 os.pwrite(self.fd, images[name], part.offset + HEADER_SIZE)
             self._view = mmap.mmap(self.fd, PAGE_SIZE, mmap.MAP_SHARED)
+            self._history: mmap.mmap | None = None
+            if has_history:
+                first, size = self.history_pages
+                self._history = mmap.mmap(self.fd, size, mmap.MAP_SHARED, offset=first * PAGE_SIZE)
             seals = (
                 fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _F_SEAL_FUTURE_WRITE | fcntl.F_SEAL_SEAL
             )
@@ -290,11 +299,9 @@ class ClockPage:
 
     def follow(self, stamps: Stamps | None) -> None:
         """Have stamps of files follow the wall line, or not. Requires: no program has the page."""
-        if self.stamps is not None:
-            self.stamps.show_on(0)
         self.stamps = stamps
-        if stamps is not None:
-            stamps.show_on(self.address)
+        if stamps is not None and self._history is not None:
+            stamps.move_to(self._history)
 
     @property
     def stamps_address(self) -> int:
@@ -367,4 +374,6 @@ class ClockPage:
             memory.unmap(*self._stub)
             self._stub = ()
         self._view.close()
+        if self._history is not None:
+            self._history.close()
         os.close(self.fd)

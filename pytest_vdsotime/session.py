@@ -100,15 +100,16 @@ class TracerHolder:
                     raise self.unavailable(*self._refusal) from None
             return self._tracer
 
-    def take_page(self, tracer: Tracer, lines: Lines) -> ClockPage:
+    def take_page(self, tracer: Tracer, lines: Lines, stamps: Stamps | None) -> ClockPage:
         """Return the page of a new clock. Raises OSError (EMFILE, ENFILE, ENOMEM)."""
-        try:
-            page = self._spare.pop()
-        except IndexError:
+        page = self._spare.pop() if self._spare and stamps is None else None
+        if page is None:
             from pytest_vdsotime.page import ClockPage
 
-            return ClockPage(lines, tracer.load().images)
-        page.renew(lines)
+            page = ClockPage(lines, tracer.load().images, has_history=stamps is not None)
+        else:
+            page.renew(lines)
+        page.follow(stamps)
         return page
 
     def give_back(self, page: ClockPage) -> None:
@@ -117,7 +118,8 @@ class TracerHolder:
         page.follow(None)
         if stamps is not None:
             stamps.close()
-        if self._is_made_here and not (self._spare or page.copies or page.serves_one_clock):
+        is_used = page.copies or page.serves_one_clock or any(page.history_pages)
+        if self._is_made_here and not (self._spare or is_used):
             self._spare.append(page)
         else:
             page.close()
@@ -415,8 +417,7 @@ class ClockSession:
                 from pytest_vdsotime.selection import Selection
                 from pytest_vdsotime.tracer.state import ClockState, Control, Network
 
-                page = self.holder.take_page(tracer, self._lines)
-                page.follow(self._stamps)
+                page = self.holder.take_page(tracer, self._lines, self._stamps)
                 options = self._options
                 world = ClockState(
                     page,

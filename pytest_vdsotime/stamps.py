@@ -17,7 +17,9 @@ from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.image import tracer_path
 from pytest_vdsotime.timeline import NS_PER_S, Lines, host_wall_ns
 
-_STAMPS = structure("stamps")
+_PAGE_SIZE = 4096
+#: Of what a history is in, in bytes.
+HISTORY_SIZE = -(-ctypes.sizeof(structure("stamps")) // _PAGE_SIZE) * _PAGE_SIZE
 _PIECE = structure("stamp_piece")
 
 
@@ -40,16 +42,17 @@ class Stamps:
         )
         self._note.argtypes = ctypes.c_uint64, ctypes.POINTER(_PIECE)
         self._note.restype = None
-        self._show = library.show_stamps
-        self._show.argtypes = ctypes.c_uint64, ctypes.c_uint64
-        self._show.restype = None
+        self._move = library.move_stamps
+        self._move.argtypes = ctypes.c_uint64, ctypes.c_uint64
+        self._move.restype = None
         self._read.argtypes = (
             *(ctypes.c_uint64, ctypes.POINTER(ctypes.c_int64)),
             ctypes.POINTER(ctypes.c_uint32),
         )
         self._keep.argtypes = ctypes.c_uint64, ctypes.c_int64, ctypes.c_uint32
         self._keep.restype = None
-        self._memory = mmap.mmap(-1, ctypes.sizeof(_STAMPS))  # memory once it is written to
+        self._memory = mmap.mmap(-1, HISTORY_SIZE)  # memory once it is written to
+        self._owns_memory = True
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
         try:
             self._file = os.memfd_create("vdsotime-stamps", os.MFD_CLOEXEC)
@@ -72,12 +75,16 @@ class Stamps:
         piece: Any = _PIECE(0, start_ns, line.rate.mult, seconds, nanoseconds, line.rate.shift)
         self._note(self.address, piece)
 
-    def show_on(self, page: int) -> None:
-        """Have the clock page at this address show the end of the history to programs; 0: none.
+    def move_to(self, memory: mmap.mmap) -> None:
+        """Have the history in other memory, that of a clock page.
 
-        Requires: no program has the page yet, or any more.
+        Requires: no program has set a stamp yet.
         """
-        self._show(self.address, page)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        self._move(address, self.address)
+        self.address = address
+        self._memory.close()
+        self._owns_memory = False
 
     def reading(self, seconds: int, nanoseconds: int) -> tuple[int, int] | None:
         """Return what the clock has for a stamp of the host; None: what the host has."""
@@ -92,6 +99,7 @@ class Stamps:
             self._keep(self.address, seconds, nanoseconds)
 
     def close(self) -> None:
-        """Give the memory up; nothing knows its address any more."""
-        self._memory.close()
+        """Give up what is its own; nothing knows its address any more."""
+        if self._owns_memory:
+            self._memory.close()
         os.close(self._file)

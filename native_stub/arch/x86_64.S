@@ -10,13 +10,14 @@ __vdso_sgx_enter_enclave:
     .cfi_endproc
     .size __vdso_sgx_enter_enclave, . - __vdso_sgx_enter_enclave
 
-/* Where the tracer has a stat return to, when it stops at its entry (tracer/fastpath.c): rcx has where the program goes on, as
+/* Where the tracer has a stat, or what opens a file, return to, when it stops at its entry (tracer/fastpath.c): rcx has where the program goes on, as
  * behind any system call (Intel SDM vol. 2, SYSCALL). What stands before each is for a call that the kernel makes
  * again, as if its instruction stood there (handle_signal, arch/x86/kernel/signal.c). Flags and registers stay as they are
  * behind a system call, and so does what lies below the stack pointer (System V ABI x86-64, 3.2.2). */
     .hidden tell_stamps
-    .macro stamp_return name, record, is_statx
-    jmp made_again
+    .hidden tell_opened
+    .macro returns name, function, argument, another=$0
+    jmp made_again\@
     .globl \name
     .hidden \name
 \name:
@@ -45,12 +46,11 @@ __vdso_sgx_enter_enclave:
     pushq %r10
     .cfi_adjust_cfa_offset 8
     cld
-    testq %rax, %rax
-    jnz 1f
-    movq \record, %rdi
-    movl $\is_statx, %esi
-    call tell_stamps
-1:  popq %r10
+    movq \argument, %rsi
+    movl \another, %edx
+    movq %rax, %rdi
+    call \function
+    popq %r10
     .cfi_adjust_cfa_offset -8
     popq %r9
     .cfi_adjust_cfa_offset -8
@@ -73,20 +73,24 @@ __vdso_sgx_enter_enclave:
     .cfi_adjust_cfa_offset -128
     jmp *%rcx
     .cfi_endproc
-    .endm
-
-    stamp_return return_of_stat, %rsi, 0
-made_again:
+made_again\@:
     leaq -2(%rcx), %rcx
     jmp *%rcx
-    stamp_return return_of_fstatat, %rdx, 0
-    stamp_return return_of_statx, %r8, 1
+    .endm
+
+    returns return_of_stat, tell_stamps, %rsi
+    returns return_of_fstatat, tell_stamps, %rdx
+    returns return_of_statx, tell_stamps, %r8, $1
+    returns return_of_open, tell_opened, %rdi
+    returns return_of_openat, tell_opened, %rsi
 
 /* By which they are found (image.py): each relative to its own place here. */
     .balign 8
-    .ascii "returns of stat:"
+    .ascii "returns of calls"
     .long return_of_stat - .
     .long return_of_fstatat - .
     .long return_of_statx - .
+    .long return_of_open - .
+    .long return_of_openat - .
 
     .section .note.GNU-stack, "", @progbits

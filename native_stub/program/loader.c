@@ -70,25 +70,34 @@ __attribute__((visibility("hidden"))) long load(const struct loader_parameters *
     if (failed(result))
         goto unmap;
 
+    /* Where there is no room for it the tracer tells what is in it. */
+    long stamps = 0;
+    if (p->stamps_length)
+        stamps = syscall6(NR_mmap, 0, p->stamps_length, PROT_READ, MAP_SHARED, fd, p->stamps_page * MMAP_UNIT);
+
     step = MAP_PROCESS_PAGE;
     result = syscall6(NR_mmap, base + VDSO_PAGE_SIZE, VDSO_PAGE_SIZE, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     if (failed(result))
-        goto unmap;
+        goto unmap_stamps;
     volatile uint64_t *to = (volatile uint64_t *)(base + VDSO_PAGE_SIZE);
     const uint64_t *from = (const uint64_t *)&p->process;
     for (unsigned i = 0; i < sizeof p->process / sizeof *from; i++)
         to[i] = from[i];
+    ((volatile struct vdso_process *)to)->stamps = failed(stamps) ? 0 : stamps;
 
     step = PROTECT_PROCESS_PAGE;
     result = syscall3(NR_mprotect, base + VDSO_PAGE_SIZE, VDSO_PAGE_SIZE, PROT_READ);
     if (failed(result))
-        goto unmap;
+        goto unmap_stamps;
 
     syscall1(NR_close, fd);
     *(volatile unsigned long *)(uintptr_t)p->sysinfo_ehdr = base + VDSO_HEADER_PAGES * VDSO_PAGE_SIZE;
     return 0;
 
+unmap_stamps:
+    if (!failed(stamps) && stamps)
+        syscall2(NR_munmap, stamps, p->stamps_length);
 unmap:
     syscall2(NR_munmap, base, p->mapping_length);
 close:

@@ -2,4 +2,6 @@
  * number. Not a trap: a program that ignores or blocks SIGTRAP would lose that (force_sig,
  * kernel/signal.c). */
 #define LOADER_FAILED 32080
-#define STAMPS_LEFT 32081 /* likewise, of vdso.c */
+/* Likewise by which a program asks for what it cannot see to itself (vdso.c). */
+#define STAMPS_LEFT 32081
+#define OPENED_FILE 32082

@@ -57,27 +57,6 @@ struct vdso_page {
     struct vdso_clock clocks[VDSO_CLOCK_IDS];
 };
 
-/* How the wall line has gone, for stamps of files. From one stamp of the host on it reads sec and nsec where the host's
- * CLOCK_REALTIME reads start_ns, and goes as in struct vdso_line. */
-struct stamp_piece {
-    int64_t from_ns, start_ns;
-    uint64_t mult;
-    int64_t sec;
-    uint32_t nsec, shift;
-};
-
-#define VDSO_PIECES 64
-#define VDSO_STAMPS_OFFSET 1024 /* on the clock page, likewise under its sequence lock */
-
-/* The last pieces. */
-struct vdso_stamps {
-    int64_t since_ns;  /* when the clock's life began: what is older is as it is. 0: nothing is known here */
-    uint64_t count;    /* of pieces that there have been: number n stands at n % VDSO_PIECES */
-    int64_t limit_ns;  /* what is newer was set by a program to an instant to come */
-    uint64_t has_kept; /* programs have set some stamps, which are as they were set */
-    struct stamp_piece pieces[VDSO_PIECES];
-};
-
 /* Entry points of the kernel's own vDSO in this process; 0 where it has none. */
 struct vdso_process {
     uint64_t clock_gettime; /* with 64-bit seconds: i386's __vdso_clock_gettime64; never 0 */
@@ -87,6 +66,7 @@ struct vdso_process {
     uint64_t getrandom;
     uint64_t sgx_enter_enclave;
     uint64_t mark[2]; /* the clock's cookie: this is still what was put here */
+    uint64_t stamps;  /* where the history of the wall line is mapped (stamps.h), or 0 */
 };
 
 _Static_assert(sizeof(struct vdso_clock) == 16, "vdso_clock");
@@ -94,7 +74,6 @@ _Static_assert(sizeof(struct vdso_line) == 24, "vdso_line");
 _Static_assert(offsetof(struct vdso_page, lines) == 8, "lines");
 _Static_assert(offsetof(struct vdso_page, clocks) == 56, "clocks");
 _Static_assert(sizeof(struct vdso_page) == 248, "vdso_page");
-_Static_assert(sizeof(struct vdso_process) == 64, "vdso_process");
-_Static_assert(VDSO_STAMPS_OFFSET + sizeof(struct vdso_stamps) <= VDSO_PAGE_SIZE, "vdso_stamps");
+_Static_assert(sizeof(struct vdso_process) == 72, "vdso_process");
 
 #endif

@@ -7,6 +7,7 @@
  */
 #include "loader_failed.h"
 #include "page.h"
+#include "stamps.h"
 
 #if defined(__x86_64__)
 #include "arch/x86_64.h"
@@ -292,71 +293,58 @@ WEAK_NAME(time);
 #ifdef HAVE_STAMP_RETURNS
 
 #define MOST_STAMPS 4
+#define PROC_SUPER_MAGIC 0x9fa0 /* linux/magic.h */
 
 /* Where struct stat and struct statx have their stamps (asm/stat.h, linux/stat.h). */
 static const unsigned char places[2][MOST_STAMPS] = {{72, 88, 104, 104}, {64, 80, 96, 112}};
 
 struct stamp { int64_t sec; uint32_t nsec; };
 
-HIDDEN const volatile struct vdso_stamps vdso_stamps;
-
-/* What the clock has for a stamp: 1; 0: it is as it is; -1: that is not known here. */
-static int find_stamp(struct stamp *stamp)
-{
-    const volatile struct vdso_stamps *stamps = &vdso_stamps;
-    if (stamp->sec <= 0 || stamp->sec >= INT64_MAX / (int64_t)NSEC_PER_SEC)
-        return 0;
-    int64_t stamp_ns = stamp->sec * (int64_t)NSEC_PER_SEC + stamp->nsec;
-    if (!stamps->since_ns)
-        return -1; /* a private copy of the page */
-    if (stamp_ns < stamps->since_ns || stamp_ns > stamps->limit_ns)
-        return 0;
-    uint64_t number = stamps->count, last = number > VDSO_PIECES ? number - VDSO_PIECES : 0;
-    if (stamps->has_kept)
-        return -1;
-    while (number-- > last) {
-        const volatile struct stamp_piece *piece = &stamps->pieces[number % VDSO_PIECES];
-        if (stamp_ns < piece->from_ns)
-            continue;
-        uint64_t real_ns = stamp_ns > piece->start_ns ? stamp_ns - piece->start_ns : 0;
-        uint32_t nsec;
-        stamp->sec = piece->sec + (int64_t)split_ns(scale_ns(real_ns, piece->mult, piece->shift & 63) + piece->nsec, &nsec);
-        stamp->nsec = nsec;
-        return 1;
-    }
-    return -1;
-}
-
 /* At the return of a stat that has succeeded: its stamps become the clock's. */
-__attribute__((visibility("hidden"))) void tell_stamps(unsigned char *record, long is_statx)
+__attribute__((visibility("hidden"))) void tell_stamps(long result, unsigned char *record, long is_statx)
 {
     const volatile struct vdso_page *page = &vdso_clock_page;
-    struct stamp stamps[MOST_STAMPS];
-    int found[MOST_STAMPS], is_left;
+    const volatile struct stamps *stamps = (const volatile struct stamps *)vdso_process_page.stamps;
+    struct stamp found[MOST_STAMPS];
     uint32_t seq;
-    do {
-        while ((seq = load_acquire(&page->seq)) & 1)
-            cpu_relax();
-        is_left = 0;
-        for (int i = 0; i < MOST_STAMPS; i++) {
-            const unsigned char *at = record + places[is_statx][i];
-            stamps[i] = (struct stamp){*(const int64_t *)at, *(const uint32_t *)(at + 8)};
-            found[i] = find_stamp(&stamps[i]);
-            is_left |= found[i] < 0;
-        }
-        read_barrier();
-    } while (page->seq != seq);
-    if (is_left) {
+    if (result)
+        return;
+    if (!stamps) { /* in a private copy of the page */
         syscall2(STAMPS_LEFT, record, is_statx);
         return;
     }
-    for (int i = 0; i < MOST_STAMPS; i++) {
-        if (found[i]) {
-            unsigned char *at = record + places[is_statx][i];
-            *(int64_t *)at = stamps[i].sec;
-            *(uint32_t *)(at + 8) = stamps[i].nsec;
+    do {
+        while ((seq = load_acquire(&page->seq)) & 1)
+            cpu_relax();
+        for (int i = 0; i < MOST_STAMPS; i++) {
+            const unsigned char *at = record + places[is_statx][i];
+            found[i] = (struct stamp){*(const int64_t *)at, *(const uint32_t *)(at + 8)};
+            find_stamp(stamps, stamps->limit_ns, &found[i].sec, &found[i].nsec);
         }
+        read_barrier();
+    } while (page->seq != seq);
+    for (int i = 0; i < MOST_STAMPS; i++) {
+        unsigned char *at = record + places[is_statx][i];
+        *(int64_t *)at = found[i].sec;
+        *(uint32_t *)(at + 8) = found[i].nsec;
     }
+}
+
+static int is_named_utmp(const char *path)
+{
+    const char *name = path;
+    for (; *path; path++)
+        if (*path == '/')
+            name = path + 1;
+    return name[0] == 'u' && name[1] == 't' && name[2] == 'm' && name[3] == 'p' && !name[4];
+}
+
+/* At the return of a call that opens a file. */
+__attribute__((visibility("hidden"))) void tell_opened(long fd, const char *path)
+{
+    struct { int64_t type, rest[14]; } found; /* struct statfs */
+    if (fd >= 0 && (is_named_utmp(path) || syscall2(NR_fstatfs, fd, &found) < 0 || found.type == PROC_SUPER_MAGIC))
+        syscall1(OPENED_FILE, fd);
 }
 
 #endif

@@ -239,23 +239,24 @@ static int has_code(uint64_t tid, uint64_t address, const uint64_t *code)
         && found[1] == code[1];
 }
 
-/* Has a stat return to where the program itself finds what its clock has for the stamps: what the filter says of it is where
- * (RETURNS of tracer/calls/files.py). */
+/* Has a call return to where the program itself finds what its clock has for the stamps, or whether a file that it has opened
+ * is one of /proc: what the filter says of the call is where (RETURNS of tracer/calls/files.py). A filter of the program's own
+ * may forbid what is called there. */
 static int tells_itself(const struct fastpath *fastpath, uint64_t tid)
 {
     uint64_t mapped = *mapped_of(fastpath, tid), place = 0;
-    const struct stamps *stamps = (const struct stamps *)fastpath->stamps;
+    struct stamps *stamps = (struct stamps *)fastpath->stamps;
     struct timespec now;
-    if (*mark_of(fastpath, tid) & MARK_REWINDS || !mapped || !stamps || !fastpath->host_clock
+    if (*mark_of(fastpath, tid) & (MARK_REWINDS | MARK_EXECS) || !mapped || !stamps || !fastpath->host_clock
         || syscall4(NR_ptrace, PTRACE_GETEVENTMSG, tid, 0, &place) < 0)
         return 0;
-    if (!place || place > STAT_RETURNS)
+    if (!place || place > CALL_RETURNS)
         return 0;
     uint64_t to = mapped + fastpath->returns[place - 1];
     if (!has_code(tid, to, fastpath->return_code) || return_to(tid, to) < 0)
         return 0;
     ((clock_fn *)fastpath->host_clock)(CLOCK_REALTIME, &now);
-    limit_stamps(stamps, (now.sec + LATER_S) * NSEC_PER_SEC);
+    stamps->limit_ns = (now.sec + LATER_S) * NSEC_PER_SEC;
     go_on(tid, 0);
     return 1;
 }

@@ -14,7 +14,7 @@
 #define FASTPATH_BATCH 256
 #define FASTPATH_PROGRAMS 64
 #define CALL_NUMBERS 512
-#define STAT_RETURNS 3
+#define CALL_RETURNS 5
 #define MARKED_TASKS (1 << 22) /* PID_MAX_LIMIT, include/linux/threads.h */
 
 /* By number, for system calls of the tracer's own kind. */
@@ -64,9 +64,9 @@ struct fastpath {
     uint64_t sees_files;     /* some program has the stamps of files as its clock has them, */
     uint64_t stamps;         /* all by this struct stamps; 0: the tracer tells them */
     struct stamp_table stamp_table;
-    uint64_t returns[STAT_RETURNS]; /* where behind its clock page a program has what a stat may return to (vdso.c) */
+    uint64_t returns[CALL_RETURNS]; /* where behind its clock page a program has what calls may return to (arch/) */
     uint64_t return_code[2]; /* how each of these begins */
-    uint64_t host_clock;     /* clock_gettime of the kernel's vDSO in the tracer's process; 0: no stat does */
+    uint64_t host_clock;     /* clock_gettime of the kernel's vDSO in the tracer's process; 0: none does */
     uint64_t mapped;         /* MARKED_TASKS addresses of that page, by task id; 0: it is not to be relied on */
     uint64_t read_clock;     /* clock_gettime for all programs, in the tracer's process; 0: the tracer answers */
     uint64_t served;         /* bit per clock id that it answers */

@@ -10,7 +10,6 @@
 #include "tracer.h"
 
 #define NSEC_PER_SEC 1000000000LL
-#define MAX_NS INT64_MAX
 /* linux/time.h */
 #define CLOCK_REALTIME 0
 #define CLOCK_REALTIME_COARSE 5
@@ -90,18 +89,6 @@ long begin_stamps(struct stamps *stamps, long file)
     return stamps->is_fine;
 }
 
-static void add_to(struct stamp_piece *piece, int64_t way_ns)
-{
-    int64_t nsec = piece->nsec + way_ns % NSEC_PER_SEC;
-    piece->sec += way_ns / NSEC_PER_SEC;
-    if (nsec < 0) {
-        nsec += NSEC_PER_SEC;
-        piece->sec--;
-    }
-    piece->sec += nsec / NSEC_PER_SEC;
-    piece->nsec = nsec % NSEC_PER_SEC;
-}
-
 static int is_same(const struct stamp_piece *one, const struct stamp_piece *other)
 {
     return one->mult == other->mult && one->shift == other->shift && one->sec == other->sec && one->nsec == other->nsec
@@ -118,39 +105,16 @@ static void thin_out(struct stamps *stamps)
     stamps->count = to;
 }
 
-static struct vdso_stamps *shown_stamps(const struct stamps *stamps)
-{
-    return (struct vdso_stamps *)(stamps->page + VDSO_STAMPS_OFFSET);
-}
-
-static void show_piece(const struct stamps *stamps, const struct stamp_piece *piece)
-{
-    struct vdso_stamps *shown = shown_stamps(stamps);
-    shown->pieces[shown->count++ % VDSO_PIECES] = *piece;
-}
-
-/* What programs find that is newer than this was set. */
-void limit_stamps(const struct stamps *stamps, int64_t limit_ns)
-{
-    if (stamps->page)
-        shown_stamps(stamps)->limit_ns = limit_ns;
-}
-
-/* The page has the last pieces from now on; NULL: none has. Requires: no program has the page yet, or any more. */
+/* Its memory is another one from now on, which is zero, or was that of the history of another clock. */
 __attribute__((visibility("default")))
-void show_stamps(struct stamps *stamps, struct vdso_page *page)
+void move_stamps(struct stamps *to, const struct stamps *from)
 {
-    if (stamps->page)
-        shown_stamps(stamps)->since_ns = 0;
-    stamps->page = (uint64_t)page;
-    if (!page)
-        return;
-    struct vdso_stamps *shown = shown_stamps(stamps);
-    shown->since_ns = stamps->pieces[0].from_ns;
-    shown->count = 0;
-    shown->has_kept = stamps->kept_count != 0;
-    for (uint64_t i = stamps->count > VDSO_PIECES ? stamps->count - VDSO_PIECES : 0; i < stamps->count; i++)
-        show_piece(stamps, &stamps->pieces[i]);
+    to->file = from->file;
+    to->is_fine = from->is_fine;
+    to->limit_ns = to->kept_count = 0; /* only programs set stamps */
+    for (uint64_t i = 0; i < from->count; i++)
+        to->pieces[i] = from->pieces[i];
+    to->count = from->count;
 }
 
 /* The wall line goes on as `piece` says but for from_ns. Requires: no program reads the clock meanwhile. */
@@ -165,8 +129,6 @@ void note_piece(struct stamps *stamps, const struct stamp_piece *piece)
     *next = *piece;
     next->from_ns = new_stamp_ns(stamps);
     stamps->count++;
-    if (stamps->page)
-        show_piece(stamps, next);
 }
 
 /* Likewise, as on the page, which is being written. */
@@ -185,66 +147,26 @@ void note_page(struct stamps *stamps, const struct vdso_page *page)
     note_piece(stamps, &piece);
 }
 
-static const int64_t *set_of(const struct stamps *stamps, int64_t stamp_ns)
-{
-    uint64_t set = (uint64_t)stamp_ns * 0x9e3779b97f4a7c15ULL >> 32 & (KEPT_STAMPS / STAMPS_IN_SET - 1); /* Fibonacci hashing */
-    return &stamps->kept[set * STAMPS_IN_SET];
-}
-
-static int is_kept(const struct stamps *stamps, int64_t stamp_ns)
-{
-    const int64_t *set = set_of(stamps, stamp_ns);
-    for (int i = 0; stamps->kept_count && i < STAMPS_IN_SET; i++)
-        if (set[i] == stamp_ns)
-            return 1;
-    return 0;
-}
-
-/* Whether nanoseconds since the epoch can tell this instant, as they can those of any clock's life. */
-static int is_near(int64_t sec)
-{
-    return sec > 0 && sec < MAX_NS / NSEC_PER_SEC;
-}
-
-/* What the clock has for a stamp of the host. Returns 0 for one that is none of its life: it is as it is. */
+/* Return what the clock has for a stamp of the host, in its place; 0: it is as it is. */
 __attribute__((visibility("default")))
 int read_stamp(const struct stamps *stamps, int64_t *sec, uint32_t *nsec)
 {
-    int64_t stamp_ns = is_near(*sec) ? *sec * NSEC_PER_SEC + *nsec : 0;
-    uint64_t low = 0, high = stamps->count;
-    if (!high || stamp_ns < stamps->pieces[0].from_ns || stamp_ns > read_ns(CLOCK_REALTIME) || is_kept(stamps, stamp_ns))
-        return 0;
-    while (high - low > 1) {
-        uint64_t middle = low + (high - low) / 2;
-        if (stamps->pieces[middle].from_ns <= stamp_ns)
-            low = middle;
-        else
-            high = middle;
-    }
-    struct stamp_piece piece = stamps->pieces[low];
-    uint64_t real_ns = stamp_ns > piece.start_ns ? stamp_ns - piece.start_ns : 0;
-    unsigned __int128 way_ns = ((unsigned __int128)real_ns * piece.mult) >> piece.shift;
-    add_to(&piece, way_ns > (unsigned __int128)MAX_NS ? MAX_NS : (int64_t)way_ns);
-    *sec = piece.sec;
-    *nsec = piece.nsec;
-    return 1;
+    return find_stamp(stamps, read_ns(CLOCK_REALTIME), sec, nsec);
 }
 
 /* A program has set a stamp, which is to be read as it was set. Of a set the one that was set first is forgotten. */
 __attribute__((visibility("default")))
 void keep_stamp(struct stamps *stamps, int64_t sec, uint32_t nsec)
 {
-    int64_t stamp_ns = is_near(sec) ? sec * NSEC_PER_SEC + nsec : 0;
-    if (!stamps->count || stamp_ns < stamps->pieces[0].from_ns || is_kept(stamps, stamp_ns)
+    int64_t stamp_ns = stamp_ns_of(sec, nsec);
+    if (!stamps->count || stamp_ns < stamps->pieces[0].from_ns || is_kept_stamp(stamps, stamp_ns)
         || stamp_ns - read_ns(CLOCK_REALTIME) > FORESEEN_NS)
         return;
-    int64_t *set = (int64_t *)set_of(stamps, stamp_ns);
+    int64_t *set = &stamps->kept[stamp_set_of(stamp_ns)];
     for (int i = STAMPS_IN_SET - 1; i > 0; i--)
         set[i] = set[i - 1];
     set[0] = stamp_ns;
     stamps->kept_count++;
-    if (stamps->page)
-        shown_stamps(stamps)->has_kept = 1;
 }
 
 /* --- system calls --- */

@@ -3,24 +3,11 @@
 #define VDSOTIME_STAMPS_H
 
 #include "program/page.h"
+#include "program/stamps.h"
 
-#define STAMP_PIECES 65536 /* of the line; a multiple of 4 */
-#define KEPT_STAMPS 131072
-#define STAMPS_IN_SET 16
 #define STAMP_CALLS 512
 #define STAMP_LAYOUTS 16
 #define STAMP_KINDS 2 /* of system calls */
-
-struct stamps {
-    uint64_t page;    /* its clock's, which has the last pieces too, or 0 */
-    int64_t file;     /* a descriptor of a file of its own, whose stamp says when the line has moved */
-    uint64_t is_fine; /* which is later than all stamps from before, and no later than those from behind; else the kernel's
-                       * next tick is waited for */
-    uint64_t count;
-    struct stamp_piece pieces[STAMP_PIECES];
-    uint64_t kept_count;
-    int64_t kept[KEPT_STAMPS]; /* stamps that programs have set to an instant of the clock's life, in sets by their hash */
-};
 
 /* Where a system call leaves stamps. */
 struct stamp_layout {
@@ -53,11 +40,10 @@ unsigned stamp_row(const struct stamp_table *table, uint64_t arch, uint64_t nr);
 int tells_stamps(const struct stamps *stamps, uint64_t tid, const struct stamp_layout *layout, uint64_t address);
 int opens_time(const struct stamp_table *table, uint64_t tid, uint64_t fd);
 
-void show_stamps(struct stamps *stamps, struct vdso_page *page);
+void move_stamps(struct stamps *to, const struct stamps *from);
 long begin_stamps(struct stamps *stamps, long file);
 void note_piece(struct stamps *stamps, const struct stamp_piece *piece);
 void note_page(struct stamps *stamps, const struct vdso_page *page);
-void limit_stamps(const struct stamps *stamps, int64_t limit_ns);
 int read_stamp(const struct stamps *stamps, int64_t *sec, uint32_t *nsec);
 void keep_stamp(struct stamps *stamps, int64_t sec, uint32_t nsec);
 

@@ -200,14 +200,17 @@ def thread_group(tid: int) -> int | None:
 
 
 def memfd_mappings(pid: int, permissions: str) -> dict[int, int]:
-    """Inode -> address of every mapping of a clock's memfd with these permissions (``"r--s"``)."""
+    """Inode -> address of a mapping of a clock's memfd with these permissions (``"r--s"``).
+
+    Of its beginning.
+    """
     found = {}
     try:
         with open(f"/proc/{pid}/maps") as file:
             for line in file:
                 if "/memfd:vdsotime" in line:
-                    addresses, mode, _offset, _device, inode, *_path = line.split()
-                    if mode == permissions:
+                    addresses, mode, offset, _device, inode, *_path = line.split()
+                    if mode == permissions and not int(offset, 16):
                         found[int(inode)] = int(addresses.partition("-")[0], 16)
     except OSError:
         pass

@@ -330,11 +330,11 @@ class FastPath:
                     calls.rows[abi.syscalls[name]] = kind
 
     def know_returns(self, image: VdsoImage, host_clock: int) -> None:
-        """Where in a program's fake image a stat may return to.
+        """Where in a program's fake image calls may return to.
 
         `host_clock`: the address of the kernel's own clock_gettime in this process.
         """
-        for number, place in enumerate(image.stat_returns):
+        for number, place in enumerate(image.call_returns):
             self.structure.returns[number] = HEADER_SIZE + place
             code = ctypes.sizeof(self.structure.return_code)
             ctypes.memmove(self.structure.return_code, image.data[place : place + code], code)

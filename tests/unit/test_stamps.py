@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_vdsotime.abi import constant, structure
-from pytest_vdsotime.stamps import Stamps
+from pytest_vdsotime.abi import structure
+from pytest_vdsotime.stamps import HISTORY_SIZE, Stamps
 from pytest_vdsotime.timeline import (
     NS_PER_S,
     Lines,
@@ -173,20 +174,15 @@ def test_files_tell_moves_apart(begin: Callable[[Lines], Stamps], tmp_path: Path
         os.close(memory)
 
 
-def test_programs_have_the_last_pieces(begin: Callable[[Lines], Stamps]) -> None:
+def test_a_history_moves(begin: Callable[[Lines], Stamps]) -> None:
+    """Onto the page of the clock, when its first program comes."""
     stamps = begin(lines_at(0))
-    page = ctypes.create_string_buffer(constant("VDSO_PAGE_SIZE"))
-    shown = structure("vdso_stamps").from_buffer(page, constant("VDSO_STAMPS_OFFSET"))
     for number in range(1, 100):
         stamps.note(lines_at(number * NS_PER_S))
-    stamps.show_on(ctypes.addressof(page))
-    whole = history(stamps)
-    for number in range(100, 200):
-        numbers = sorted(piece.sec for piece in shown.pieces)
-        assert numbers == list(range(number - len(shown.pieces), number))
-        assert shown.since_ns == whole.pieces[0].from_ns and not shown.has_kept
-        stamps.note(lines_at(number * NS_PER_S))
-    stamps.keep(*divmod(time.time_ns(), NS_PER_S))
-    assert shown.has_kept
-    stamps.show_on(0)
-    assert shown.since_ns == 0
+    pieces = [(piece.from_ns, piece.sec) for piece in history(stamps).pieces[:100]]
+    with mmap.mmap(-1, HISTORY_SIZE) as memory:
+        stamps.move_to(memory)
+        for from_ns, seconds in pieces:
+            assert told(stamps, from_ns) == seconds * NS_PER_S
+        stamps.note(lines_at(0))
+        assert told(stamps, time.time_ns()) == 0

@@ -371,6 +371,7 @@ class Load:
             slot=slot,
             first_page=self.part.offset // page.PAGE_SIZE,
             length=self.part.size,
+            stamps=(0, 0),
             cookie=self.cookie,
             process=struct.pack("=8Q", 0x1234_5678_9ABC, 2, 3, 4, 5, 6, 7, 8),
             path=self.path,

@@ -126,6 +126,17 @@ def _open(request: Request) -> Answer:
     return opened
 
 
+def _opened(request: Request) -> Answer:
+    if request.process.world.page.stamps is None:
+        return None
+
+    def ended(_result: int) -> int:
+        request.process.opened = request.number(0)
+        return 0
+
+    return ended
+
+
 def _rewind(request: Request) -> Answer:
     """Renew a file that tells the clock's time, which is about to be read again."""
     if request.process.world.page.stamps is not None and request.process.rewinds:
@@ -157,11 +168,18 @@ FILE_CALLS = (
     *_REWINDING,
     *_SETTING,
 )
-#: By name, the number of the place in a program where it may return to (VdsoImage.stat_returns),
+#: By name, the number of the place in a program where it may return to (VdsoImage.call_returns),
 #: from 1.
-RETURNS = {"stat": 1, "lstat": 1, "fstat": 1, "newfstatat": 2, "statx": 3}
-STAMPS_LEFT = constant("STAMPS_LEFT")
-LEFT = CallRow("what is left of a stat", _left)
+RETURNS = {
+    **{"stat": 1, "lstat": 1, "fstat": 1, "newfstatat": 2, "statx": 3},
+    **{"open": 4, "openat": 5, "openat2": 5},
+}
+#: Calls by their numbers that there are none of, by which a program asks for what it cannot see to
+#: itself there (native_stub/program/vdso.c).
+LEFT = {
+    constant("STAMPS_LEFT"): CallRow("what is left of a stat", _left),
+    constant("OPENED_FILE"): CallRow("what is left of an open", _opened),
+}
 #: By name, what the fast path knows them as.
 KINDS = {
     row.name: constant(kind)

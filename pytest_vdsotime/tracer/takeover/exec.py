@@ -167,6 +167,7 @@ def _block(kind: ProgramAbi, clock: ClockPage) -> Block:
             address=address,
             first_page=part.offset // page.PAGE_SIZE,
             length=part.size,
+            stamps=clock.history_pages if kind.fake.call_returns else (0, 0),
             cookie=clock.cookie,
             process=host.process_entries(_REFERENCE_BASE, clock.cookie),
             path=page_path(clock),
