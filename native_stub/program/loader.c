@@ -70,10 +70,12 @@ __attribute__((visibility("hidden"))) long load(const struct loader_parameters *
     if (failed(result))
         goto unmap;
 
+#ifdef HAVE_STAMP_RETURNS
     /* Where there is no room for it the tracer tells what is in it. */
     long stamps = 0;
     if (p->stamps_length)
         stamps = syscall6(NR_mmap, 0, p->stamps_length, PROT_READ, MAP_SHARED, fd, p->stamps_page * MMAP_UNIT);
+#endif
 
     step = MAP_PROCESS_PAGE;
     result = syscall6(NR_mmap, base + VDSO_PAGE_SIZE, VDSO_PAGE_SIZE, PROT_READ | PROT_WRITE,
@@ -84,7 +86,9 @@ __attribute__((visibility("hidden"))) long load(const struct loader_parameters *
     const uint64_t *from = (const uint64_t *)&p->process;
     for (unsigned i = 0; i < sizeof p->process / sizeof *from; i++)
         to[i] = from[i];
+#ifdef HAVE_STAMP_RETURNS
     ((volatile struct vdso_process *)to)->stamps = failed(stamps) ? 0 : stamps;
+#endif
 
     step = PROTECT_PROCESS_PAGE;
     result = syscall3(NR_mprotect, base + VDSO_PAGE_SIZE, VDSO_PAGE_SIZE, PROT_READ);
@@ -96,8 +100,10 @@ __attribute__((visibility("hidden"))) long load(const struct loader_parameters *
     return 0;
 
 unmap_stamps:
+#ifdef HAVE_STAMP_RETURNS
     if (!failed(stamps) && stamps)
         syscall2(NR_munmap, stamps, p->stamps_length);
+#endif
 unmap:
     syscall2(NR_munmap, base, p->mapping_length);
 close:

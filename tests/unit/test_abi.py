@@ -21,10 +21,10 @@ def test_structures(name: str) -> None:
 
 
 def test_packers() -> None:
-    packed = abi.packer("loader_parameters").pack(*range(1, 56))
+    packed = abi.packer("loader_parameters").pack(*range(1, 59))
     found = abi.structure("loader_parameters").from_buffer_copy(packed)
-    assert (found.entry, found.mapping_length, found.cookie[1]) == (1, 5, 7)
-    assert (found.process.clock_gettime, found.process.mark[1], found.path[39]) == (8, 15, 55)
+    assert (found.entry, found.mapping_length, found.cookie[1]) == (1, 5, 9)
+    assert (found.process.clock_gettime, found.process.mark[1], found.path[39]) == (10, 17, 58)
 
 
 def test_a_part_of_a_struct() -> None:
