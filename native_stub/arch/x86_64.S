@@ -45,11 +45,16 @@ __vdso_sgx_enter_enclave:
     .cfi_adjust_cfa_offset 8
     pushq %r10
     .cfi_adjust_cfa_offset 8
-    cld
+    pushq %r11
+    .cfi_adjust_cfa_offset 8
+    pushq $2 /* no direction, no check of alignment */
+    popfq
     movq \argument, %rsi
     movl \another, %edx
     movq %rax, %rdi
     call \function
+    popq %r11
+    .cfi_adjust_cfa_offset -8
     popq %r10
     .cfi_adjust_cfa_offset -8
     popq %r9
@@ -81,8 +86,8 @@ made_again\@:
     returns return_of_stat, tell_stamps, %rsi
     returns return_of_fstatat, tell_stamps, %rdx
     returns return_of_statx, tell_stamps, %r8, $1
-    returns return_of_open, tell_opened, %rdi
-    returns return_of_openat, tell_opened, %rsi
+    returns return_of_open, tell_opened, %rdi, $-100 /* AT_FDCWD, linux/fcntl.h */
+    returns return_of_openat, tell_opened, %rsi, %edi
 
 /* By which they are found (image.py): each relative to its own place here. */
     .balign 8

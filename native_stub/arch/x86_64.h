@@ -67,7 +67,6 @@
 #define NR_getcpu 309
 #define NR_process_vm_readv 310
 #define NR_process_vm_writev 311
-#define NR_fstatfs 138
 #define NR_kcmp 312
 #define NR_seccomp 317
 #define NR_readlinkat 267

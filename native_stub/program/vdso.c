@@ -293,7 +293,6 @@ WEAK_NAME(time);
 #ifdef HAVE_STAMP_RETURNS
 
 #define MOST_STAMPS 4
-#define PROC_SUPER_MAGIC 0x9fa0 /* linux/magic.h */
 
 /* Where struct stat and struct statx have their stamps (asm/stat.h, linux/stat.h). */
 static const unsigned char places[2][MOST_STAMPS] = {{72, 88, 104, 104}, {64, 80, 96, 112}};
@@ -330,20 +329,26 @@ __attribute__((visibility("hidden"))) void tell_stamps(long result, unsigned cha
     }
 }
 
-static int is_named_utmp(const char *path)
+static int is_same(const char *name, const char *other)
 {
-    const char *name = path;
-    for (; *path; path++)
-        if (*path == '/')
-            name = path + 1;
-    return name[0] == 'u' && name[1] == 't' && name[2] == 'm' && name[3] == 'p' && !name[4];
+    while (*name && *name == *other)
+        name++, other++;
+    return *name == *other;
 }
 
-/* At the return of a call that opens a file. */
-__attribute__((visibility("hidden"))) void tell_opened(long fd, const char *path)
+/* At the return of a call that opens a file: whether it may tell the machine's time, by its name or as another name leads to it.
+ * That asks no file system that may be slow or another program's. */
+__attribute__((visibility("hidden"))) void tell_opened(long fd, const char *path, int directory)
 {
-    struct { int64_t type, rest[14]; } found; /* struct statfs */
-    if (fd >= 0 && (is_named_utmp(path) || syscall2(NR_fstatfs, fd, &found) < 0 || found.type == PROC_SUPER_MAGIC))
+    const char *name = path;
+    char first;
+    if (fd < 0)
+        return;
+    for (const char *at = path; *at; at++)
+        if (*at == '/')
+            name = at + 1;
+    if (is_same(name, "stat") || is_same(name, "uptime") || is_same(name, "utmp")
+        || syscall4(NR_readlinkat, directory, path, &first, 1) > 0)
         syscall1(OPENED_FILE, fd);
 }
 

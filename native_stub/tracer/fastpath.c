@@ -261,9 +261,11 @@ static int tells_itself(const struct fastpath *fastpath, uint64_t tid)
     return 1;
 }
 
-/* What the program could not find itself (vdso.c). */
+/* What the program could not see to itself (vdso.c). */
 static int tells_left(const struct fastpath *fastpath, uint64_t tid, const struct syscall_info *info)
 {
+    if (info->nr == OPENED_FILE)
+        return !opens_time(tid, info->args[0]) && end_call(tid, 0) >= 0;
     unsigned row = stamp_row(&fastpath->stamp_table, AUDIT_ARCH, info->args[1] ? NR_statx : NR_fstat);
     return tells_stamps((const struct stamps *)fastpath->stamps, tid, &fastpath->stamp_table.layouts[row], info->args[0])
         && end_call(tid, 0) >= 0;
@@ -277,7 +279,7 @@ static int tells_left(const struct fastpath *fastpath, uint64_t tid, const struc
 static int sees_file_call(const struct fastpath *fastpath, uint64_t tid, const struct syscall_info *info)
 {
     unsigned row = stamp_row(&fastpath->stamp_table, info->arch, info->nr);
-    if (info->nr == STAMPS_LEFT && info->arch == AUDIT_ARCH && fastpath->stamps)
+    if ((info->nr == STAMPS_LEFT || info->nr == OPENED_FILE) && info->arch == AUDIT_ARCH && fastpath->stamps)
         return tells_left(fastpath, tid, info);
     if (!row || row == SETS_STAMPS || (row < OPENS_FILE && !fastpath->stamps))
         return 0;
@@ -303,7 +305,7 @@ static int ends_file_call(const struct fastpath *fastpath, uint64_t tid)
         return 0;
     int32_t result = registers.SYSCALL_RESULT;
     if (row == OPENS_FILE) {
-        if (result >= 0 && opens_time(&fastpath->stamp_table, tid, result))
+        if (result >= 0 && opens_time(tid, result))
             return 0;
     } else if (!result) {
         const struct stamp_layout *layout = &fastpath->stamp_table.layouts[row];

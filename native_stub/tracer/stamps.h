@@ -29,7 +29,6 @@ enum file_call { OPENS_FILE = STAMP_LAYOUTS, REWINDS_FILE, SETS_STAMPS };
 
 /* What the tracer knows of each kind of system call there is. */
 struct stamp_table {
-    uint64_t inodes[2]; /* numbers of files of /proc that tell the machine's time, however they are mounted */
     struct stamp_layout layouts[STAMP_LAYOUTS];
     struct stamp_calls calls[STAMP_KINDS];
 };
@@ -38,7 +37,7 @@ struct registers;
 struct syscall_info;
 unsigned stamp_row(const struct stamp_table *table, uint64_t arch, uint64_t nr);
 int tells_stamps(const struct stamps *stamps, uint64_t tid, const struct stamp_layout *layout, uint64_t address);
-int opens_time(const struct stamp_table *table, uint64_t tid, uint64_t fd);
+int opens_time(uint64_t tid, uint64_t fd);
 
 void move_stamps(struct stamps *to, const struct stamps *from);
 long begin_stamps(struct stamps *stamps, long file);

@@ -306,16 +306,12 @@ class FastPath:
         """Time passes on a page."""
         self._move_lines(page.address, page.stamps_address, by_ns)
 
-    def know_file_calls(
-        self, abis: Sequence[Abi], kinds: Mapping[str, int], inodes: Sequence[int]
-    ) -> None:
+    def know_file_calls(self, abis: Sequence[Abi], kinds: Mapping[str, int]) -> None:
         """Which system calls tell stamps, and by name the other ones about files.
 
-        `kinds`: enum file_call of native_stub/tracer/stamps.h; `inodes`: the numbers of files that
-        tell the machine's time.
+        `kinds`: enum file_call of native_stub/tracer/stamps.h.
         """
         table = self.structure.stamp_table
-        table.inodes[:] = inodes
         layouts = sorted({layout for abi in abis for layout in abi.stamps.values()})
         for number, layout in enumerate(layouts, start=1):
             row = table.layouts[number]

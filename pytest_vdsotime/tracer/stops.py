@@ -30,7 +30,6 @@ from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.selection import Selection
 from pytest_vdsotime.tracer.calls import OF_SKIPPED
 from pytest_vdsotime.tracer.calls.files import KINDS as KINDS_OF_CALLS
-from pytest_vdsotime.tracer.calls.machine import inodes
 from pytest_vdsotime.tracer.calls.peers import ASKING
 from pytest_vdsotime.tracer.fastpath import KINDS, FastPath
 from pytest_vdsotime.tracer.state import ClockState, Process, Tables, Task, TaskState
@@ -315,7 +314,7 @@ def tell_of_calls(fastpath: FastPath, native: NativeObjects) -> None:
     fastpath.take_interest(
         {nr: _ALL if row.pointer is None else _NOT_NULL + row.pointer for nr, row in rows.items()}
     )
-    fastpath.know_file_calls(native.arch.abis, KINDS_OF_CALLS, inodes())
+    fastpath.know_file_calls(native.arch.abis, KINDS_OF_CALLS)
     host_clock = procfs.own_vdso() + native.own.host.entry_offsets[0]
     fastpath.know_returns(native.own.fake, host_clock)
 

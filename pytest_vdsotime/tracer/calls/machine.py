@@ -10,9 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache
 from typing import NamedTuple
 
 from pytest_vdsotime.arch import host_arch
@@ -28,15 +26,6 @@ _START = 20  # which word behind the name of a /proc/PID/stat (proc(5))
 _NAME = re.compile(r"(?:^|/)(?:(\d+)/(?:task/(\d+)/)?)?(uptime|stat|utmp)$")
 _BOOT_TIME = 2  # utmp(5)
 _PROC_STAT = re.compile(rb"\d+ \(.*\) [A-Za-z](?: -?\d+){40,}\n", re.DOTALL)
-
-
-_OF_MACHINE = "uptime", "stat"
-
-
-@cache
-def inodes() -> Sequence[int]:
-    """Return the numbers of /proc/uptime and /proc/stat, which each mount of it has."""
-    return [os.stat(f"/proc/{name}").st_ino for name in _OF_MACHINE]
 
 
 class MachineFile(NamedTuple):
@@ -57,21 +46,9 @@ class MachineFile(NamedTuple):
         except OSError:
             return None
         found = _NAME.search(path)
-        if found is None:
-            return cls._of_inode(tid, fd)  # mounted elsewhere
-        if found[1] and found[3] != "stat":
+        if found is None or (found[1] and found[3] != "stat"):
             return None
         return cls(found[3], int(found[1] or 0), int(found[2] or 0))
-
-    @classmethod
-    def _of_inode(cls, tid: int, fd: int) -> MachineFile | None:
-        try:
-            status = os.stat(f"/proc/{tid}/fd/{fd}")
-        except OSError:
-            return None
-        kinds = dict(zip(inodes(), _OF_MACHINE, strict=True))
-        is_of_machine = os.major(status.st_dev) == 0 and status.st_ino in kinds
-        return cls(kinds[status.st_ino]) if is_of_machine else None
 
     @classmethod
     def served(cls, tid: int, fd: int) -> MachineFile | None:
