@@ -225,6 +225,8 @@ def explain(error: int, operation: str, facts: Facts | None = None) -> Obstacle:
     known = obstacle(facts)
     if known is not None:
         return f"{reason}; {known[0]}", known[1]
+    if error == errno.EIO:  # as for any request that is not known (ptrace(2))
+        return f"{reason}; the kernel is too old", "run these tests on Linux 5.3 or later"
     if facts.filtered or error == errno.ENOSYS:
         return (
             f"{reason}; a sandbox (seccomp) forbids it",
