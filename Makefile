@@ -5,6 +5,7 @@
 #              SUITES="cpython go" some of them
 # make test-arm64  the tests on an emulated 64-bit Arm machine; PYTEST_ARGS=--short some of them, or as there
 # make stress  what is to be the same in every run of it, 300 times; RUNS=20 fewer
+# make sound   memory errors and undefined behaviour in the C: analyzers, and tests with objects that watch themselves
 # make docs    the pages of pytest_vdsotime/docs as HTML; any warning fails
 # make lint    ruff and mypy alone
 # make clean   removes what the others made
@@ -17,7 +18,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: demo test set-up real-programs test-arm64 bench transparency stress docs lint clean
+.PHONY: demo test set-up real-programs test-arm64 bench transparency stress sound docs lint clean
 
 PYTHON ?= python3
 version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2] * (sys.version_info >= (3, 11)))')
@@ -47,6 +48,9 @@ export MYPY_CACHE_DIR := $(WORK)/mypy
 export RUFF_CACHE_DIR := $(WORK)/ruff
 export ZIG_GLOBAL_CACHE_DIR := $(WORK)/zig
 export GOCACHE := $(WORK)/go
+
+sound_tests := $(addprefix tests/,$(addprefix unit/test_,page.py image.py stub_i386.py stub_riscv64.py tracer_object.py) \
+    $(addprefix hostile/test_,engine.py spawn.py waits.py many.py) test_extremes.py)
 
 # Whatever goes into the sdist; the directories too, so that a removed file counts as a change.
 sources := pyproject.toml $(wildcard *.md) LICENSE Makefile conftest.py $(shell \
@@ -88,6 +92,17 @@ transparency: $(installed) $(checkout)/made
 stress: $(installed) $(checkout)/made
 	@cd $(checkout) && VDSOTIME_STRESS=$(or $(RUNS),300) $(bin) pytest tests/real/test_order_of_deadlines.py \
 	    -p no:randomly -q $(PYTEST_ARGS)
+
+# Objects that end their process where they go wrong, in copies of the package.
+sound: $(installed) $(checkout)/made $(programs)/made
+	@rm -rf $(WORK)/sound
+	@$(venv)/bin/python $(checkout)/native_stub/sound.py $(WORK)/sound
+	@cd $(checkout) && PYTHONPATH=$(WORK)/sound/undefined VDSOTIME_PROGRAMS=$(programs) \
+	    $(bin) pytest -n 4 --dist worksteal -q $(or $(PYTEST_ARGS),$(sound_tests) tests/test_programs.py -k 'not the_loader_fits')
+	@[[ ! -d $(WORK)/sound/addresses ]] || { cd $(checkout); PYTHONPATH=$(WORK)/sound/addresses VDSOTIME_PROGRAMS=$(programs) \
+	    LD_PRELOAD=$$(gcc -print-file-name=libasan.so) PYTHONMALLOC=malloc \
+	    ASAN_OPTIONS=detect_leaks=0:handle_segv=0:abort_on_error=1 \
+	    $(bin) pytest -p not_inherited -n 4 --dist worksteal -q $(or $(PYTEST_ARGS),$(sound_tests) -k 'not needs_no_library'); }
 
 docs: $(installed) $(sphinx)
 	@$(venv)/bin/sphinx-build -q -W --keep-going -c .ci/docs -d $(WORK)/doctrees \

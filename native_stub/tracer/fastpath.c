@@ -580,8 +580,10 @@ long next_report(struct fastpath *fastpath, long id, int *status, long options)
     long of_all = id < 0 && fastpath->overlooks_ends ? WSTOPPED : WSTOPPED | WEXITED;
     for (;;) {
         long error = syscall5(NR_waitid, id < 0 ? P_ALL : P_PID, id, &info, of_all | WNOWAIT | options, 0);
-        if (error < 0 || !info.pid)
+        if (error < 0)
             return error;
+        if (!info.pid)
+            return 0;
         if (info.code <= CLD_DUMPED) {
             *status = info.code == CLD_EXITED ? info.status << 8 : info.status | (info.code == CLD_DUMPED) << 7;
             fastpath->is_not_taken = 1;
