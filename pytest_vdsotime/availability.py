@@ -88,7 +88,8 @@ def program_kinds() -> list[str]:
 def _status(directory: str) -> Mapping[str, str]:
     """Empty for what has ended."""
     try:
-        lines = Path(directory, "status").read_text(errors="replace").splitlines()
+        # Of names, which may hold any bytes, the kernel escapes line feeds alone.
+        lines = Path(directory, "status").read_bytes().decode(errors="replace").split("\n")
     except OSError:
         return {}
     pairs = (line.partition(":") for line in lines)

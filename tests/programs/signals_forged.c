@@ -7,7 +7,7 @@
 #include <signal.h>
 
 #define THREADS 4
-#define ROUNDS 30
+#define ROUNDS 12
 #define EVENTS 9
 
 static const int numbers[] = {SIGTRAP, SIGUSR1, SIGALRM, SIGCHLD, SIGSYS, SIGSEGV, SIGBUS, SIGTSTP};
