@@ -6,6 +6,8 @@
 # make test-arm64  the tests on an emulated 64-bit Arm machine; PYTEST_ARGS=--short some of them, or as there
 # make stress  what is to be the same in every run of it, 300 times; RUNS=20 fewer
 # make sound   memory errors and undefined behaviour in the C: analyzers, and tests with objects that watch themselves
+# make pythons make test with each of PYTHONS, by default python3.12 and python3.13
+# make lowest  the tests that need no other plugin, with the oldest releases that pyproject.toml allows
 # make docs    the pages of pytest_vdsotime/docs as HTML; any warning fails
 # make lint    ruff and mypy alone
 # make clean   removes what the others made
@@ -18,7 +20,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: demo test set-up real-programs test-arm64 bench transparency stress sound docs lint clean
+.PHONY: demo test set-up real-programs test-arm64 bench transparency stress sound pythons lowest docs lint clean
 
 PYTHON ?= python3
 version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2] * (sys.version_info >= (3, 11)))')
@@ -35,6 +37,7 @@ sphinx := $(WORK)/sphinx-$(version).stamp
 plots := $(WORK)/plots-$(version).stamp
 checkout := $(WORK)/checkout-$(version)
 programs := $(WORK)/programs-$(version)
+lowest := $(WORK)/lowest-$(version)
 just := $(venv)/bin/just-i386
 suite := $(venv)/share/sarge
 vitest := $(venv)/share/vitest
@@ -49,6 +52,8 @@ export RUFF_CACHE_DIR := $(WORK)/ruff
 export ZIG_GLOBAL_CACHE_DIR := $(WORK)/zig
 export GOCACHE := $(WORK)/go
 
+lowest_tests := tests/unit tests/plugin $(addprefix tests/test_,aio.py cli.py patching.py python_clock.py) \
+    $(addprefix --ignore=tests/plugin/test_,company.py suite.py trace_viewers.py)
 # Those that start no Python of their own, in which AddressSanitizer would be missing.
 watched_tests := $(addprefix tests/,unit/test_tracer_object.py hostile/test_engine.py hostile/test_waits.py test_extremes.py test_programs.py) \
     --deselect tests/unit/test_tracer_object.py::test_it_needs_no_library --deselect tests/hostile/test_engine.py::test_few_descriptors
@@ -106,6 +111,20 @@ sound: $(installed) $(checkout)/made $(programs)/made
 	    LD_PRELOAD=$$(gcc -print-file-name=libasan.so) PYTHONMALLOC=malloc \
 	    ASAN_OPTIONS=detect_leaks=0:handle_segv=0:abort_on_error=1 \
 	    $(bin) pytest -p not_inherited -n 4 --dist worksteal -q $(or $(PYTEST_ARGS),$(watched_tests)); }
+
+pythons:
+	@for python in $(or $(PYTHONS),python3.12 python3.13); do $(MAKE) test PYTHON=$$python; done
+
+# The newest releases are those of every other lane.
+lowest: $(wheel) $(checkout)/made $(programs)/made
+	@rm -rf $(lowest) && $(PYTHON) -m venv $(lowest)
+	@$(lowest)/bin/pip install -qq 'pip>=25.1'
+	@$(lowest)/bin/pip install -qq --group lowest $$($(lowest)/bin/python -c 'import tomllib; \
+	    project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	    print(*[one.replace(">=", "==") for one in project["dependencies"] + project["optional-dependencies"]["python"]])')
+	@$(lowest)/bin/pip install -qq --no-deps $(WORK)/dist/*.whl
+	@cd $(checkout) && VDSOTIME_PROGRAMS=$(programs) PATH="$(lowest)/bin:$$PATH" pytest -n 4 --dist worksteal -q \
+	    $(or $(PYTEST_ARGS),$(lowest_tests))
 
 docs: $(installed) $(sphinx)
 	@$(venv)/bin/sphinx-build -q -W --keep-going -c .ci/docs -d $(WORK)/doctrees \

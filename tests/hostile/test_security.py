@@ -6,7 +6,9 @@ SECURITY.md has the threats, one row each; those that other tests show are named
 from __future__ import annotations
 
 import ast
+import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -247,3 +249,15 @@ def test_no_predictable_name_in_a_shared_place(tmp_path: Path) -> None:
     assert len(dict(found)) == 4
     assert {mode for _name, mode in found} == {0o700}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_each_threat_has_its_tests() -> None:
+    """Those that SECURITY.md names are there."""
+    tests = Path(__file__).parents[1]
+    text = tests.with_name("SECURITY.md").read_text()
+    rows = text.partition("## Threats")[2].partition("\n## ")[0].splitlines()[6:]
+    named = [re.findall(r"`([\w/]+\.(?:py|c))(?:::(\w+))?`", row) for row in rows if row]
+    assert len(named) > 15 and all(named)
+    for path, name in itertools.chain(*named):
+        source = (tests / path).read_text()
+        assert not name or f"def {name}(" in source, f"{path}::{name}"
