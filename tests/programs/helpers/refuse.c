@@ -18,6 +18,7 @@ static const struct { const char *name; unsigned number, error, argument, mask, 
     {"Linux 5.2: PTRACE_GET_SYSCALL_INFO", SYS_ptrace, EIO, 0, ~0u, 0x420e},
     {"Linux 5.2: pidfd_open", 434, ENOSYS, 0, 0, 0},
     {"Linux 5.2: clone3", 435, ENOSYS, 0, 0, 0},
+    {"Linux 5.4: CLONE_CLEAR_SIGHAND", 435, EINVAL, 1, ~0u, 64}, /* of the first size: libc's is a later one */
     {"Linux 5.5: pidfd_getfd", 438, ENOSYS, 0, 0, 0},
     {"Linux 5.8: close_range", 436, ENOSYS, 0, 0, 0},
     {"Linux 5.15: futex_waitv", 449, ENOSYS, 0, 0, 0},
