@@ -5,6 +5,9 @@
 #              SUITES="cpython go" some of them
 # make test-arm64  the tests on an emulated 64-bit Arm machine; PYTEST_ARGS=--short some of them, or as there
 # make stress  what is to be the same in every run of it, 300 times; RUNS=20 fewer
+# make sound   memory errors and undefined behaviour in the C: analyzers, and tests with objects that watch themselves
+# make pythons make test with each of PYTHONS, by default python3.12 and python3.13
+# make lowest  the tests that need no other plugin, with the oldest releases that pyproject.toml allows
 # make docs    the pages of pytest_vdsotime/docs as HTML; any warning fails
 # make lint    ruff and mypy alone
 # make clean   removes what the others made
@@ -17,7 +20,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: demo test set-up real-programs test-arm64 bench transparency stress docs lint clean
+.PHONY: demo test set-up real-programs test-arm64 bench transparency stress sound pythons lowest docs lint clean
 
 PYTHON ?= python3
 version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2] * (sys.version_info >= (3, 11)))')
@@ -34,6 +37,7 @@ sphinx := $(WORK)/sphinx-$(version).stamp
 plots := $(WORK)/plots-$(version).stamp
 checkout := $(WORK)/checkout-$(version)
 programs := $(WORK)/programs-$(version)
+lowest := $(WORK)/lowest-$(version)
 just := $(venv)/bin/just-i386
 suite := $(venv)/share/sarge
 vitest := $(venv)/share/vitest
@@ -47,6 +51,14 @@ export MYPY_CACHE_DIR := $(WORK)/mypy
 export RUFF_CACHE_DIR := $(WORK)/ruff
 export ZIG_GLOBAL_CACHE_DIR := $(WORK)/zig
 export GOCACHE := $(WORK)/go
+
+lowest_tests := tests/unit tests/plugin $(addprefix tests/test_,aio.py cli.py patching.py python_clock.py) \
+    $(addprefix --ignore=tests/plugin/test_,company.py suite.py trace_viewers.py)
+# Those that start no Python of their own, in which AddressSanitizer would be missing.
+watched_tests := $(addprefix tests/,unit/test_tracer_object.py hostile/test_engine.py hostile/test_waits.py test_extremes.py test_programs.py) \
+    --deselect tests/unit/test_tracer_object.py::test_it_needs_no_library --deselect tests/hostile/test_engine.py::test_few_descriptors
+sound_tests := $(watched_tests) $(addprefix tests/,$(addprefix unit/test_,page.py image.py stub_i386.py stub_riscv64.py) \
+    hostile/test_spawn.py hostile/test_many.py) --deselect tests/unit/test_stub_i386.py::test_the_loader_fits
 
 # Whatever goes into the sdist; the directories too, so that a removed file counts as a change.
 sources := pyproject.toml $(wildcard *.md) LICENSE Makefile conftest.py $(shell \
@@ -88,6 +100,31 @@ transparency: $(installed) $(checkout)/made
 stress: $(installed) $(checkout)/made
 	@cd $(checkout) && VDSOTIME_STRESS=$(or $(RUNS),300) $(bin) pytest tests/real/test_order_of_deadlines.py \
 	    -p no:randomly -q $(PYTEST_ARGS)
+
+# Objects that end their process where they go wrong, in copies of the package.
+sound: $(installed) $(checkout)/made $(programs)/made
+	@rm -rf $(WORK)/sound
+	@$(venv)/bin/python $(checkout)/native_stub/sound.py $(WORK)/sound
+	@cd $(checkout) && PYTHONPATH=$(WORK)/sound/undefined VDSOTIME_PROGRAMS=$(programs) \
+	    $(bin) pytest -n 4 --dist worksteal -q $(or $(PYTEST_ARGS),$(sound_tests))
+	@[[ ! -d $(WORK)/sound/addresses ]] || { cd $(checkout); PYTHONPATH=$(WORK)/sound/addresses VDSOTIME_PROGRAMS=$(programs) \
+	    LD_PRELOAD=$$(gcc -print-file-name=libasan.so) PYTHONMALLOC=malloc \
+	    ASAN_OPTIONS=detect_leaks=0:handle_segv=0:abort_on_error=1 \
+	    $(bin) pytest -p not_inherited -n 4 --dist worksteal -q $(or $(PYTEST_ARGS),$(watched_tests)); }
+
+pythons:
+	@for python in $(or $(PYTHONS),python3.12 python3.13); do $(MAKE) test PYTHON=$$python; done
+
+# The newest releases are those of every other lane.
+lowest: $(wheel) $(checkout)/made $(programs)/made
+	@rm -rf $(lowest) && $(PYTHON) -m venv $(lowest)
+	@$(lowest)/bin/pip install -qq 'pip>=25.1'
+	@$(lowest)/bin/pip install -qq --group lowest $$($(lowest)/bin/python -c 'import tomllib; \
+	    project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	    print(*[one.replace(">=", "==") for one in project["dependencies"] + project["optional-dependencies"]["python"]])')
+	@$(lowest)/bin/pip install -qq --no-deps $(WORK)/dist/*.whl
+	@cd $(checkout) && VDSOTIME_PROGRAMS=$(programs) PATH="$(lowest)/bin:$$PATH" pytest -n 4 --dist worksteal -q \
+	    $(or $(PYTEST_ARGS),$(lowest_tests))
 
 docs: $(installed) $(sphinx)
 	@$(venv)/bin/sphinx-build -q -W --keep-going -c .ci/docs -d $(WORK)/doctrees \

@@ -360,7 +360,7 @@ def child_processes() -> list[str]:
 
 def describe_process(pid: str) -> str:
     try:
-        return f"{pid}: {Path(f'/proc/{pid}/stat').read_text().rpartition(')')[0]})"
+        return f"{pid}: {os.fsdecode(Path(f'/proc/{pid}/stat').read_bytes()).rpartition(')')[0]})"
     except OSError:
         return pid
 
@@ -374,7 +374,7 @@ def traced_processes() -> Iterator[str]:
                 status = file.read(1024)
         except OSError:  # it has ended
             continue
-        if status.partition(b"TracerPid:")[2].split(maxsplit=1)[0].decode() in threads:
+        if os.fsdecode(status.partition(b"\nTracerPid:")[2].split(maxsplit=1)[0]) in threads:
             yield describe_process(pid)
 
 

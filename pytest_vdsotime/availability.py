@@ -88,7 +88,8 @@ def program_kinds() -> list[str]:
 def _status(directory: str) -> Mapping[str, str]:
     """Empty for what has ended."""
     try:
-        lines = Path(directory, "status").read_text(errors="replace").splitlines()
+        # Of names, which may hold any bytes, the kernel escapes line feeds alone.
+        lines = Path(directory, "status").read_bytes().decode(errors="replace").split("\n")
     except OSError:
         return {}
     pairs = (line.partition(":") for line in lines)
@@ -225,6 +226,8 @@ def explain(error: int, operation: str, facts: Facts | None = None) -> Obstacle:
     known = obstacle(facts)
     if known is not None:
         return f"{reason}; {known[0]}", known[1]
+    if error == errno.EIO:  # as for any request that is not known (ptrace(2))
+        return f"{reason}; the kernel is too old", "run these tests on Linux 5.3 or later"
     if facts.filtered or error == errno.ENOSYS:
         return (
             f"{reason}; a sandbox (seccomp) forbids it",

@@ -104,3 +104,50 @@ def test_a_timer_beyond_all_years_can_be_told(is_absolute: int) -> None:
         assert ask(program) == 0
         assert "timerfd (descriptor" in clock.describe(events=9)
         end(program)
+
+
+NEVER_S = [2**63 // 10**9 - 1, 2**63 // 10**9, 2**62, 2**63 - 1]
+SLEEP = """
+import ctypes
+libc, pair = ctypes.CDLL(None), (ctypes.c_long * 2)
+"""
+TIMER = """
+import ctypes
+libc, spec = ctypes.CDLL(None), (ctypes.c_long * 4)({interval}, 999_999_999, 5, 0)
+fd = libc.timerfd_create(1, 0)
+libc.timerfd_settime(fd, 0, spec, None)
+"""
+
+
+def begin(program: subprocess.Popen[str]) -> None:
+    assert program.stdin
+    program.stdin.write("\n")
+    program.stdin.flush()
+
+
+@pytest.mark.parametrize("monotonic", ["flow", "freeze"])
+@pytest.mark.parametrize("seconds", NEVER_S)
+def test_a_sleep_that_no_clock_outlasts(seconds: int, monotonic: str) -> None:
+    """Its deadline, later than the last instant of the kernel's, is not taken for a past one."""
+    with FrozenClock(monotonic=monotonic) as clock:
+        sleeper = start(clock, f"libc.nanosleep(pair({seconds}, 999_999_999), None)", SLEEP)
+        begin(sleeper)
+        for delta in 2, 3600, 365 * 86400:
+            clock.advance(delta)
+            assert [one.syscall for one in clock.waits] == ["clock_nanosleep"]
+        assert sleeper.poll() is None
+
+
+@pytest.mark.parametrize("interval", NEVER_S)
+def test_a_timer_whose_next_expiration_no_clock_reaches(interval: int) -> None:
+    with FrozenClock(monotonic="freeze") as clock:
+        expirations = "int.from_bytes(os.read(fd, 8), sys.byteorder)"
+        program = start(clock, expirations, TIMER.format(interval=interval))
+        begin(program)
+        clock.advance(6)
+        assert program.stdout and program.stdout.readline() == "1\n"
+        begin(program)
+        clock.advance(days=365)
+        other = clock.popen(["sleep", "1"])  # by which the engine runs on
+        clock.advance(2)
+        assert [program.poll(), other.poll()] == [None, 0]

@@ -326,6 +326,8 @@ def test_what_has_executed_is_told_nothing(clock: FrozenClock) -> None:
     clock.settle()
 
 
+# Python's own (3.12), where the test process has threads beside the tracer's, as under xdist.
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_multiprocessing_by_fork_is_told_at_once(clock: FrozenClock) -> None:
     context: Any = multiprocessing.get_context("fork")
     for number in range(2):

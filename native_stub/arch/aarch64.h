@@ -84,6 +84,9 @@ static inline uint32_t load_acquire(const volatile uint32_t *p)
     return __atomic_load_n(p, __ATOMIC_ACQUIRE);
 }
 
+#ifdef __clang_analyzer__
+long syscall6(long nr, long a, long b, long c, long d, long e, long f); /* it does not see that assembly writes to memory */
+#else
 /* syscall(2): number in x8; arguments x0 to x5; all are kept but x0. */
 static inline long syscall6(long nr, long a, long b, long c, long d, long e, long f)
 {
@@ -100,6 +103,7 @@ static inline long syscall6(long nr, long a, long b, long c, long d, long e, lon
                      : "memory");
     return x0;
 }
+#endif
 
 #define syscall0(nr) syscall6(nr, 0, 0, 0, 0, 0, 0)
 #define syscall1(nr, a) syscall6(nr, (long)(a), 0, 0, 0, 0, 0)

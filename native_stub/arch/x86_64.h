@@ -89,6 +89,9 @@ static inline uint32_t load_acquire(const volatile uint32_t *p)
     return __atomic_load_n(p, __ATOMIC_ACQUIRE);
 }
 
+#ifdef __clang_analyzer__
+long syscall6(long nr, long a, long b, long c, long d, long e, long f); /* it does not see that assembly writes to memory */
+#else
 /* syscall(2): number in rax; arguments rdi rsi rdx r10 r8 r9; rcx and r11 are clobbered. */
 static inline long syscall6(long nr, long a, long b, long c, long d, long e, long f)
 {
@@ -102,6 +105,7 @@ static inline long syscall6(long nr, long a, long b, long c, long d, long e, lon
                      : "rcx", "r11", "memory");
     return result;
 }
+#endif
 
 #define syscall0(nr) syscall6(nr, 0, 0, 0, 0, 0, 0)
 #define syscall1(nr, a) syscall6(nr, (long)(a), 0, 0, 0, 0, 0)

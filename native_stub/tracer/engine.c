@@ -304,7 +304,8 @@ static int expires(struct engine *engine, struct engine_timer *timer)
         return 0;
     timer->expirations += count;
     timer->set_ns = host_ns();
-    timer->due_ns = timer->interval_ns ? timer->due_ns + (int64_t)(count * timer->interval_ns) : -1;
+    uint64_t next_ns = timer->due_ns + count * timer->interval_ns;
+    timer->due_ns = !timer->interval_ns ? -1 : next_ns > MAX_NS ? MAX_NS : (int64_t)next_ns;
     return 1;
 }
 

@@ -672,14 +672,22 @@ static int handles(struct fastpath *fastpath, uint64_t tid, int status, int is_f
 }
 
 /* Whether it is the stop of a leader whose place a thread has taken meanwhile, by an exec that is yet to be
- * reported (ptrace(2), "execve(2) under ptrace"). */
-static int has_passed(const struct fastpath_report *report)
+ * reported (ptrace(2), "execve(2) under ptrace"), or was behind it. A process may send itself a SIGTRAP that looks like
+ * that (rt_sigqueueinfo(2)). */
+static int has_passed(const struct fastpath_report *report, const struct fastpath_report *end)
 {
-    struct { int32_t signo, error, code, rest[29]; } info;
+    struct { int32_t signo, error, code, pad, pid, rest[27]; } info;
     if ((report->status & 0xff) != 0x7f || report->status >> 16 == EVENT_EXEC)
         return 0;
-    return syscall4(NR_ptrace, PTRACE_GETSIGINFO, report->tid, 0, &info) >= 0
-        && info.code == (SIGTRAP | EVENT_EXEC << 8);
+    if (syscall4(NR_ptrace, PTRACE_GETSIGINFO, report->tid, 0, &info) < 0 || info.signo != SIGTRAP
+        || info.code != (SIGTRAP | EVENT_EXEC << 8))
+        return 0;
+    if (report->status >> 8 != SIGTRAP)
+        return 1;
+    for (const struct fastpath_report *later = report + 1; later < end; later++)
+        if (later->tid == report->tid && later->status >> 16 == EVENT_EXEC)
+            return 1;
+    return syscall5(NR_waitid, P_PID, report->tid, &info, WSTOPPED | WNOHANG | WNOWAIT | WALL | WNOTHREAD, 0) >= 0 && info.pid;
 }
 
 /* What wait4(2) says, of task `id` or, by -1, of any, but for the ends that are not to be taken: so every report is looked
@@ -695,8 +703,10 @@ long next_report(struct fastpath *fastpath, long id, int *status, long options)
     long of_all = id < 0 && fastpath->overlooks_ends ? WSTOPPED : WSTOPPED | WEXITED;
     for (;;) {
         long error = syscall5(NR_waitid, id < 0 ? P_ALL : P_PID, id, &info, of_all | WNOWAIT | options, 0);
-        if (error < 0 || !info.pid)
+        if (error < 0)
             return error;
+        if (!info.pid)
+            return 0;
         if (info.code <= CLD_DUMPED) {
             *status = info.code == CLD_EXITED ? info.status << 8 : info.status | (info.code == CLD_DUMPED) << 7;
             fastpath->is_not_taken = 1;
@@ -818,7 +828,7 @@ long wait_for_news(struct fastpath *fastpath)
         for (long i = 0; i < count; i++) {
             struct fastpath_report report = fastpath->reports[i];
             uint64_t entries = fastpath->entry_count;
-            if (i && has_passed(&report))
+            if (i && has_passed(&fastpath->reports[i], fastpath->reports + count))
                 continue;
             int is_first = takes_note(fastpath, report.tid, report.status);
             /* Behind one that is the tracer's all are: it may be about them. */

@@ -10,6 +10,7 @@
 
 /* linux/sched.h, linux/prctl.h, linux/seccomp.h, asm-generic/{signal,errno-base,resource}.h, linux/fcntl.h */
 #define CLONE_VM 0x100
+#define CLONE_PIDFD 0x1000
 #define CLONE_VFORK 0x4000
 #define CLONE_PARENT_SETTID 0x100000
 #define CLONE_CLEAR_SIGHAND 0x100000000
@@ -29,6 +30,7 @@
 #define F_SETFD 2
 #define ENOENT 2
 #define ESRCH 3
+#define EFAULT 14
 #define ENOTDIR 20
 #define EINVAL 22
 #define RLIMIT_NOFILE 7
@@ -358,11 +360,13 @@ long release_spawn(struct spawn *s)
     return __atomic_load_n(&s->state, __ATOMIC_SEQ_CST) != ASLEEP;
 }
 
-/* Linux 5.5 and later, and no sandbox that forbids clone3(2). */
+/* Linux 5.5 and later, and no sandbox that forbids clone3(2). An older one, which does not know the flag, says EINVAL; any
+ * other finds out that there is no place for a descriptor before the child runs (copy_process, kernel/fork.c). */
 __attribute__((visibility("default")))
 int can_share_memory(void)
 {
-    return syscall2(NR_clone3, 0, 0) == -EINVAL;
+    const struct clone_args how = {.flags = CLONE_VM | CLONE_PIDFD | CLONE_CLEAR_SIGHAND, .pidfd = UINT64_MAX, .exit_signal = SIGCHLD};
+    return syscall2(NR_clone3, &how, sizeof how) == -EFAULT;
 }
 
 /* The child is to ring, if it is not born yet. */

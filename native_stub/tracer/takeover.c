@@ -40,14 +40,19 @@ struct stack {
     unsigned char piece[4096];
 };
 
-/* 0 where the stack ends. */
+static int has_read(const struct stack *stack, uint64_t address)
+{
+    return address >= stack->start && address < stack->end && stack->end - address >= stack->word_size;
+}
+
+/* 0 where the stack ends. What stands there may be anything: other programs may write it meanwhile. */
 static uint64_t read_word(struct stack *stack, uint64_t address)
 {
-    if (address < stack->start || address + stack->word_size > stack->end) {
+    if (!has_read(stack, address)) {
         long size = syscall4(NR_pread64, stack->memory, stack->piece, sizeof stack->piece, address);
         stack->start = address;
         stack->end = address + (size > 0 ? size : 0);
-        if (address + stack->word_size > stack->end)
+        if (!has_read(stack, address))
             return 0;
     }
     return word_at(stack->piece + (address - stack->start), stack->word_size);

@@ -157,7 +157,8 @@ int begins_wait(struct wait_table *table, uint64_t tid, const struct syscall_inf
     if (wait.is_absolute && wait.ahead_ns)
         return 0;
     int64_t now_ns = wait.began_ns + wait.ahead_ns;
-    wait.due_ns = wait.is_absolute ? (int64_t)timeout_ns : now_ns + (int64_t)timeout_ns;
+    uint64_t due_ns = wait.is_absolute ? timeout_ns : now_ns + timeout_ns;
+    wait.due_ns = due_ns > MAX_NS ? MAX_NS : due_ns; /* that of a longer wait is never, as the kernel's KTIME_MAX */
     wait.length_ns = wait.due_ns > now_ns ? wait.due_ns - now_ns : 0;
     put_record(table, &wait);
     return 1;

@@ -263,15 +263,16 @@ def _trace(
     From when it waits for the tracer. `pipes`: to say that it may, and from which it says that it
     goes ahead; `story` writes the trace.
     """
+    from pytest_vdsotime.kernel import descriptors
     from pytest_vdsotime.options import validate_options
     from pytest_vdsotime.session import ClockSession
 
-    pidfd = os.pidfd_open(program)
     os.chdir("/")
     is_ready, go = pipes
     ends = _Ends(story)
     try:
         try:
+            pidfd = descriptors.of_process(program)
             session = ClockSession(validate_options(**parameters))
             tracer, world = session.start_tracing()
             if beside.served is not None:

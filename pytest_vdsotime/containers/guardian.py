@@ -255,8 +255,8 @@ class Guardian:
                     yield pid
 
     def _unmount(self) -> None:
-        with open("/proc/self/mountinfo") as file:
-            points = [line.split()[4].encode().decode("unicode_escape") for line in file]
+        with open("/proc/self/mountinfo", "rb") as file:
+            points = [_unescape(line.split()[4]) for line in file]
         for point in reversed(points):
             if any(f"{point}/".startswith(f"{path}/") for path in self.plan["mounts"]):
                 self._libc.umount2(os.fsencode(point), _MNT_DETACH)
@@ -329,10 +329,15 @@ def _processes_in(path: str) -> Iterator[int]:
             yield from map(int, Path(folder, "cgroup.procs").read_text().split())
 
 
+def _unescape(path: bytes) -> str:
+    """Return a path of mountinfo, in which blanks are octal numbers (proc_pid_mountinfo(5))."""
+    return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), path))
+
+
 def _is_alive(pid: int) -> bool:
     with contextlib.suppress(OSError):
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        return state not in "ZX"
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+        return state not in b"ZX"
     return False
 
 

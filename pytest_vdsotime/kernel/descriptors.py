@@ -25,6 +25,7 @@ _DUPFD_QUERY = 1027  # F_DUPFD_QUERY, linux/fcntl.h, since Linux 6.10
 _KCMP_FILE, _KCMP_VM = constant("KCMP_FILE"), constant("KCMP_VM")
 _REFUSED = "allow pidfd_getfd (in a container: --cap-add=SYS_PTRACE)"
 _REMEDIES = {
+    errno.ENOSYS: f"{_REFUSED}; without a sandbox it takes Linux 5.6 or later",
     errno.EMFILE: "raise the tests' limit of open files (RLIMIT_NOFILE, ulimit -n)",
     errno.ENOTTY: "it takes a kernel with CONFIG_CHECKPOINT_RESTORE",  # of check_ticks
 }
@@ -50,6 +51,14 @@ def remedy(error: OSError) -> str:
     return _REMEDIES.get(error.errno or 0, _REFUSED)
 
 
+def of_process(pid: int) -> int:
+    """Return a descriptor of a process. Raises OSError, with the call's name."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        raise OSError(error.errno, f"pidfd_open: {error.strerror}") from error
+
+
 def copy_of(tid: int, fd: int) -> int:
     """Return a copy of a thread's descriptor.
 
@@ -61,7 +70,7 @@ def copy_of(tid: int, fd: int) -> int:
         pidfd = os.pidfd_open(tid, _PIDFD_THREAD)
     except OSError:
         owner = procfs.thread_group(tid) or tid
-        pidfd = os.pidfd_open(owner)
+        pidfd = of_process(owner)
     try:
         copy = _call("pidfd_getfd", pidfd, fd, 0)
     finally:

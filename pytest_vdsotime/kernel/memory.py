@@ -45,13 +45,13 @@ _Span = structure("iovec")  # process_vm_readv(2)
 
 
 def _transfer(function: Any, tid: int, address: int, buffer: Any, size: int) -> int | None:
-    """Bytes moved, or None where an undumpable program is closed to this way."""
+    """Bytes moved; None where an undumpable program, or the kernel, is closed to this way."""
     here, there = _Span(ctypes.addressof(buffer), size), _Span(address, size)
     count: int = function(tid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
     if count >= 0:
         return count
     number = ctypes.get_errno()
-    if number == errno.EPERM:
+    if number in (errno.EPERM, errno.ENOSYS):  # without CONFIG_CROSS_MEMORY_ATTACH
         return None
     if number == errno.EFAULT:
         return 0
@@ -118,21 +118,6 @@ def _have_stack_grow(stopped: Stopped, address: int) -> None:
     mm/memory.c). Raises MemoryError where there is no memory.
     """
     stopped.peek(address, 1)
-
-
-def read_word(tid: int, address: int) -> int:
-    """Of a task that may be running; 0 where it has no such memory.
-
-    Raises OSError when it is gone.
-    """
-    word = ctypes.c_uint64()
-    _transfer(_libc.process_vm_readv, tid, address, word, 8)
-    return word.value
-
-
-def write_word(tid: int, address: int, value: int) -> None:
-    """Into a task that may be running. Raises OSError when it is gone."""
-    _transfer(_libc.process_vm_writev, tid, address, ctypes.c_uint64(value), 8)
 
 
 def read_running(tid: int, address: int, size: int) -> bytes:

@@ -70,12 +70,21 @@ def decode(tid: int, status: int) -> Stop:
 def from_signal_info(tid: int, number: int, code: int) -> Stop:
     """Return the Stop of a task that is in one, from PTRACE_GETSIGINFO.
 
-    There si_code holds the event for every stop that is not a signal's delivery (ptrace_do_notify,
-    kernel/signal.c).
+    There si_code holds the event for every stop that is not a signal's delivery, and the signal's
+    number below it (ptrace_do_notify, kernel/signal.c).
     """
-    if code == _SYSCALL_TRAP or (code > 0 and code >> 8):
+    is_event = code > 0 and code >> 8 and code & 0xFF == number
+    if is_event or (number, code) == (_SIGTRAP, _SYSCALL_TRAP):
         return decode(tid, code << 8 | 0x7F)
     return decode(tid, number << 8 | 0x7F)
+
+
+def has_report(tid: int) -> bool:
+    """Whether a task has a stop that is yet to be reported."""
+    options = os.WSTOPPED | os.WNOHANG | os.WNOWAIT | _OPTIONS
+    with suppress(ChildProcessError):
+        return _waitid(os.P_PID, tid, options) is not None
+    return False
 
 
 def reap(pid: int) -> None:

@@ -242,7 +242,7 @@ class Engine:
             record.copy = max(timer.copy, 0)
             left_ns = timer.left_ns(lines, host_ns)
             record.due_ns = max(min(lines.monotonic.base_ns + left_ns, NEVER_NS), 0)
-            record.interval_ns, record.set_ns = timer.interval_ns, timer.set_ns
+            record.interval_ns, record.set_ns = min(timer.interval_ns, NEVER_NS), timer.set_ns
         return records
 
     def _copy_records(self, page: ClockPage) -> ctypes.Array[ctypes.Structure] | None:

@@ -18,7 +18,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -80,7 +80,7 @@ class Stops:
             stop = self._postponed.popleft()
         else:
             stop = self._postponed.popleft()
-            if _has_executed_since(stop):
+            if _has_executed_since(stop, self._postponed):
                 return None
         return None if self._was_waker(stop) else stop
 
@@ -175,12 +175,21 @@ class Stops:
         self._waker.rings_often = bool(self._fastpath.left)
 
 
-def _has_executed_since(stop: Stop) -> bool:
-    """Whether it is the stop of a leader whose place a thread has taken by its exec."""
+def _has_executed_since(stop: Stop, later: Iterable[Stop]) -> bool:
+    """Whether it is the stop of a leader whose place a thread has taken by its exec.
+
+    A process may send itself a SIGTRAP that looks like that (rt_sigqueueinfo(2)).
+    """
     if stop.kind in (StopKind.EXEC, StopKind.EXITED):
         return False
     info = ptrace.signal_info(stop.tid)
-    return info is not None and wait.from_signal_info(stop.tid, *info).kind == StopKind.EXEC
+    if info is None or wait.from_signal_info(stop.tid, *info).kind != StopKind.EXEC:
+        return False
+    return (
+        (stop.kind, stop.value) != (StopKind.SIGNAL, signal.SIGTRAP)
+        or any(one.tid == stop.tid and one.kind == StopKind.EXEC for one in later)
+        or wait.has_report(stop.tid)
+    )
 
 
 # --- recovery ------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from pytest_vdsotime.abi import constant
 from pytest_vdsotime.availability import explain
 from pytest_vdsotime.errors import TracingUnavailable
 from pytest_vdsotime.image import WakerProgram
-from pytest_vdsotime.kernel import memory, procfs, ptrace, wait
+from pytest_vdsotime.kernel import procfs, ptrace, wait
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.timeline import NS_PER_S, now_ns
 from pytest_vdsotime.waits import NEVER_NS
@@ -65,10 +65,13 @@ class Waker:
         arguments = ["vdsotime-waker", str(os.getpid())]
         self._told_alarm = None
         pid = os.posix_spawn(self._program.path, arguments, {}, setsigmask=())
+        operation = "PTRACE_SEIZE"
         try:
             ptrace.seize(pid)
+            operation = "PTRACE_GET_SYSCALL_INFO"
+            _try_system_call(pid)
         except OSError as error:
-            reason = explain(error.errno or 0, f"PTRACE_SEIZE of process {pid}")
+            reason = explain(error.errno or 0, f"{operation} of process {pid}")
             os.kill(pid, signal.SIGKILL)
             wait.reap(pid)
             raise TracingUnavailable(*reason) from error
@@ -95,11 +98,12 @@ class Waker:
         seconds, nanoseconds = divmod(self._alarm_ns, NS_PER_S)
         if self._alarm_ns <= now_ns():
             seconds = _YEARS_NS // NS_PER_S  # it rang
+        stopped = Stopped(self.pid)
         if self._told_alarm != (seconds, nanoseconds):
-            memory.write_word(self.pid, address, seconds)
-            memory.write_word(self.pid, address + 8, nanoseconds)
+            stopped.poke(address, seconds)
+            stopped.poke(address + 8, nanoseconds)
             self._told_alarm = seconds, nanoseconds
-        Stopped(self.pid).resume()
+        stopped.resume()
 
     def repair(self) -> None:
         """After another thread took a stop of the waker away, or its end."""
@@ -120,6 +124,23 @@ class Waker:
         except ProcessLookupError:
             return  # gone already
         wait.reap(pid)
+
+
+def _try_system_call(pid: int) -> None:
+    """Ask what system call a tracee is in, which kernels before Linux 5.3 do not tell.
+
+    Raises OSError. Of the stop for it no report is taken: another thread may do so, at any time.
+    """
+    ptrace.interrupt(pid)
+    stopped = Stopped(pid)
+    until_ns = now_ns() + NS_PER_S
+    while now_ns() < until_ns:
+        with suppress(ProcessLookupError):  # not stopped yet
+            stopped.system_call()
+            break
+        os.sched_yield()
+    with suppress(ProcessLookupError):
+        stopped.resume()
 
 
 def _handle_interrupt() -> Callable[[], None]:

@@ -153,3 +153,129 @@ def test_timers_are_followed_without_kcmp(build: Builder, without: str) -> None:
     subprocess.run(
         [*sandbox, sys.executable, "-W", "error", "-c", EXPIRES], timeout=CEILING_S, check=True
     )
+
+
+# What test suites do with a clock: programs of several threads and processes, every kind of wait.
+SUITE = """
+import subprocess, sys, time
+from pytest_vdsotime import FrozenClock
+program = '''
+import ctypes, os, select, socket, struct, subprocess, sys, threading, time
+libc = ctypes.CDLL(None)
+def expire():
+    timer = libc.timerfd_create(1, 0)
+    libc.timerfd_settime(timer, 0, struct.pack("4q", 0, 0, 600, 0), None)
+    os.read(timer, 8)
+def receive():
+    one, other = socket.socketpair()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("2q", 600, 0))
+    try:
+        one.recv(1)
+    except BlockingIOError:
+        pass
+waits = {
+    "sleep": lambda: time.sleep(600),
+    "poll": lambda: select.poll().poll(600_000),
+    "select": lambda: select.select([], [], [], 600),
+    "futex": lambda: threading.Event().wait(600),
+    "timerfd": expire,
+    "socket": receive,
+    "child": lambda: subprocess.run(["sleep", "600"]),
+}
+begun = time.monotonic()
+def run(name):
+    waits[name]()
+    print(name, time.monotonic() - begun, flush=True)
+for name in sys.argv[1:]:
+    threading.Thread(target=run, args=(name,)).start()
+print("begun", flush=True)
+'''
+START = 946684800
+with FrozenClock("@%d" % START) as clock:
+    assert clock.check_output(["date", "+%s"], text=True) == f"{START}\\n"
+    command = [sys.executable, "-c", program, *sys.argv[1:]]
+    started = [clock.popen(command, stdout=subprocess.PIPE, text=True, close_fds=closes)
+               for closes in (True, False)]
+    for one in started:
+        assert one.stdout.readline() == "begun\\n"
+    clock.advance(599)
+    assert [one.poll() for one in started] == [None, None]
+    clock.advance(2)
+    for one in started:
+        told = dict(line.split() for line in one.stdout)
+        assert told.keys() == set(sys.argv[1:]), told
+        assert all(600 <= float(elapsed) < 601 for elapsed in told.values()), told
+        assert one.wait() == 0
+    clock.move_to("2038-01-19")
+    assert clock.check_output(["date", "-u", "+%F"], text=True) == "2038-01-19\\n"
+"""
+WAITS = ("sleep", "poll", "select", "futex", "timerfd", "socket", "child")
+LINUX_5_3 = (
+    "Linux 5.4: CLONE_CLEAR_SIGHAND, Linux 5.5: pidfd_getfd, Linux 5.8: close_range, "
+    "Linux 5.15: futex_waitv, Linux 6.2: MFD_EXEC, F_DUPFD_QUERY"
+)
+NO_COPIES = ("sleep", "poll", "select", "futex", "child")
+
+
+@pytest.mark.parametrize(
+    ("missing", "waits"),
+    [
+        ("Linux 5.2: pidfd_open", NO_COPIES),
+        ("Linux 5.2: clone3", WAITS),
+        ("Linux 5.4: CLONE_CLEAR_SIGHAND", WAITS),
+        ("Linux 5.5: pidfd_getfd", NO_COPIES),
+        ("Linux 5.8: close_range", WAITS),
+        ("Linux 5.15: futex_waitv", WAITS),
+        ("Linux 6.2: MFD_EXEC", WAITS),
+        ("without KCMP: kcmp", WAITS),
+        ("without CROSS_MEMORY_ATTACH: process_vm_readv", WAITS),
+        ("without CROSS_MEMORY_ATTACH: process_vm_writev", WAITS),
+        (LINUX_5_3, NO_COPIES),
+        ("TFD_IOC_SET_TICKS", tuple(one for one in WAITS if one != "timerfd")),
+    ],
+)
+def test_an_older_kernel(build: Builder, missing: str, waits: tuple[str, ...]) -> None:
+    """All that it can do works, without a word."""
+    refuse = build.c("helpers/refuse")
+    sandbox = [word for call in missing.split(", ") for word in (refuse, call)]
+    command = [*sandbox, sys.executable, "-W", "error", "-c", SUITE, *waits]
+    subprocess.run(command, timeout=CEILING_S, check=True)
+
+
+def test_a_kernel_that_does_not_tell_the_system_call(build: Builder) -> None:
+    """That is found out before the first program starts."""
+    reason, remedy = refusal(build.c("helpers/refuse"), "Linux 5.2: PTRACE_GET_SYSCALL_INFO")
+    assert "PTRACE_GET_SYSCALL_INFO" in reason and "too old" in reason
+    assert "Linux 5.3" in remedy
+
+
+@pytest.mark.parametrize(
+    ("missing", "stderr"),
+    [
+        ("Linux 5.2: pidfd_open", "vdsotime: [Errno 38] pidfd_open: Function not implemented\n"),
+        ("Linux 5.2: clone3", ""),
+        ("Linux 5.5: pidfd_getfd", ""),
+        ("Linux 5.8: close_range", ""),
+        ("Linux 6.2: MFD_EXEC", ""),
+        ("without CROSS_MEMORY_ATTACH: process_vm_writev", ""),
+    ],
+)
+def test_the_command_on_an_older_kernel(build: Builder, missing: str, stderr: str) -> None:
+    command = "sleep 1000; date -u +%T; exit 3"
+    done = subprocess.run(
+        [
+            build.c("helpers/refuse"),
+            missing,
+            "vdsotime",
+            "--at=@0",
+            "--autojump",
+            "sh",
+            "-c",
+            command,
+        ],
+        timeout=CEILING_S,
+        capture_output=True,
+        text=True,
+    )
+    works = "00:16:40\n", "", 3
+    assert (done.stdout, done.stderr, done.returncode) == (("", stderr, 125) if stderr else works)

@@ -59,6 +59,7 @@ REFUSALS = {
     "refused in a sandbox": (errno.EPERM, True),
     "unknown in a sandbox": (errno.ENOSYS, False),
     "denied": (errno.EACCES, False),
+    "unknown to the kernel": (errno.EIO, True),
 }
 
 

@@ -197,7 +197,7 @@ def fail(_pid):
 
 def have_one_killed(clock):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    program = clock.popen(["sh", "-c", "read line; exec date"], **pipes)
+    program = clock.popen(["sh", "-c", "read line; exec sleep 1000"], **pipes)
     with faults.injected("entry EXEC", fail), faults.injected("stop EXEC", fail):
         program.stdin.write(bytes([10]))
         program.stdin.flush()
@@ -220,7 +220,7 @@ def test_next(frozen_clock):
 """
     result = run(KILLED + source)
     result.assert_outcomes(passed=3, errors=2)
-    killed = "*UnsupportedProgram: handling a stop (EXEC) of */date (pid *: for a test*"
+    killed = "*UnsupportedProgram: handling a stop (EXEC) of */sleep (pid *: for a test*"
     result.stdout.fnmatch_lines(
         [
             "*ERROR at teardown of test_killed*",

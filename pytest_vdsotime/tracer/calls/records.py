@@ -48,10 +48,11 @@ def record_of_wait(tid: int, wait: Wait, due_ns: int, line: int, keeper: int) ->
     record = Record(tid, wait.nr)
     record.arguments[:] = wait.arguments
     record.stack, record.counter = wait.place
+    due_ns = min(due_ns, NEVER_NS)
     record.clock, record.line, record.due_ns = wait.clock_id, line, due_ns
     record.is_absolute, record.keeper = wait.is_absolute, keeper
     record.is_carried = wait.is_carried
-    record.began_ns, record.length_ns = wait.set_ns, wait.length_ns
+    record.began_ns, record.length_ns = wait.set_ns, min(wait.length_ns, NEVER_NS)
     record.ahead_ns = due_ns - min(wait.host_due_ns, NEVER_NS)
     if wait.row.unit is not Unit.MILLISECONDS:
         seconds, rest_ns = divmod(wait.timeout_ns, NS_PER_S)
