@@ -5,6 +5,7 @@
 #              SUITES="cpython go" some of them
 # make test-arm64  the tests on an emulated 64-bit Arm machine; PYTEST_ARGS=--short some of them, or as there
 # make stress  what is to be the same in every run of it, 300 times; RUNS=20 fewer
+# make fuzz    the tests of examples go on with others, for two minutes each; EACH_S=20 less
 # make docs    the pages of pytest_vdsotime/docs as HTML; any warning fails
 # make lint    ruff and mypy alone
 # make clean   removes what the others made
@@ -17,7 +18,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: demo test set-up real-programs test-arm64 bench transparency stress docs lint clean
+.PHONY: demo test set-up real-programs test-arm64 bench transparency stress fuzz docs lint clean
 
 PYTHON ?= python3
 version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2] * (sys.version_info >= (3, 11)))')
@@ -88,6 +89,11 @@ transparency: $(installed) $(checkout)/made
 stress: $(installed) $(checkout)/made
 	@cd $(checkout) && VDSOTIME_STRESS=$(or $(RUNS),300) $(bin) pytest tests/real/test_order_of_deadlines.py \
 	    -p no:randomly -q $(PYTEST_ARGS)
+
+# Other examples in each run. The first that fails is made small, and told with the failure.
+fuzz: $(installed) $(checkout)/made
+	@cd $(checkout) && VDSOTIME_FUZZ_S=$(or $(EACH_S),120) $(bin) pytest tests/fuzz tests/unit \
+	    -o timeout=0 -p no:randomly -q $(PYTEST_ARGS)
 
 docs: $(installed) $(sphinx)
 	@$(venv)/bin/sphinx-build -q -W --keep-going -c .ci/docs -d $(WORK)/doctrees \
