@@ -43,12 +43,21 @@ def argv(pid: int) -> list[str]:
 
 
 def read_text(path: str) -> str:
-    """Return a whole file; empty when the process it is about has ended."""
+    """Return a whole file; empty when the process it is about has ended.
+
+    Names that programs choose stand in such files, of any bytes: the kernel escapes no more of them
+    than the end of a line, which is a line feed alone (seq_file_path, fs/seq_file.c).
+    """
     try:
-        with open(path) as file:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             return file.read()
     except OSError:
         return ""
+
+
+def _lines(path: str) -> list[str]:
+    """Return the lines of a file, as `read_text`."""
+    return read_text(path).removesuffix("\n").split("\n")
 
 
 def name(pid: int) -> str:
@@ -60,11 +69,7 @@ def name(pid: int) -> str:
         return os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
     except OSError:
         pass
-    try:
-        with open(f"/proc/{pid}/comm") as file:
-            return file.read().rstrip("\n")
-    except OSError:
-        return "?"
+    return command(pid)
 
 
 def is_in_other_root(pid: int) -> bool:
@@ -78,7 +83,7 @@ def is_in_other_root(pid: int) -> bool:
 
 def command(tid: int) -> str:
     """Return the name of a process or thread, as ps(1) has it."""
-    return read_text(f"/proc/{tid}/comm").rstrip("\n") or "?"
+    return read_text(f"/proc/{tid}/comm").removesuffix("\n") or "?"
 
 
 def stat_fields(pid: int) -> tuple[str, int] | None:
@@ -123,11 +128,9 @@ def has_capability(tid: int, capability: int) -> bool:
     try:
         if os.readlink(f"/proc/{tid}/ns/user") != os.readlink("/proc/self/ns/user"):
             return False
-        with open(f"/proc/{tid}/status") as file:
-            line = next(line for line in file if line.startswith("CapEff:"))
     except OSError:
         return False
-    return bool(int(line.split()[1], 16) >> capability & 1)
+    return bool(int(_status_fields(tid).get("CapEff", "0"), 16) >> capability & 1)
 
 
 @cache
@@ -192,34 +195,27 @@ def _offsets_ns(pid: int | str) -> list[int]:
 
 def thread_group(tid: int) -> int | None:
     """Return the pid of the process that a thread belongs to, or None for one that is gone."""
-    try:
-        with open(f"/proc/{tid}/status") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith("Tgid:"))
-    except OSError:
-        return None
+    number = _status_fields(tid).get("Tgid")
+    return None if number is None else int(number)
 
 
 def memfd_mappings(pid: int, permissions: str) -> dict[int, int]:
     """Inode -> address of every mapping of a clock's memfd with these permissions (``"r--s"``)."""
     found = {}
-    try:
-        with open(f"/proc/{pid}/maps") as file:
-            for line in file:
-                if "/memfd:vdsotime" in line:
-                    addresses, mode, _offset, _device, inode, *_path = line.split()
-                    if mode == permissions:
-                        found[int(inode)] = int(addresses.partition("-")[0], 16)
-    except OSError:
-        pass
+    for line in _lines(f"/proc/{pid}/maps"):
+        if "/memfd:vdsotime" in line:
+            addresses, mode, _offset, _device, inode, path = line.split(maxsplit=5)
+            if mode == permissions and path.startswith("/memfd:vdsotime"):
+                found[int(inode)] = int(addresses.partition("-")[0], 16)
     return found
 
 
 def vdso_areas(pid: int | str) -> dict[str, range]:
     """Where the kernel's vDSO lies now, by "[vdso]", and its data, by names such as "[vvar]"."""
     areas = {}
-    for line in read_text(f"/proc/{pid}/maps").splitlines():
+    for line in _lines(f"/proc/{pid}/maps"):
         if line.endswith("]"):
-            addresses, *_, name = line.split()
+            addresses, *_, name = line.split(maxsplit=5)
             if name.startswith(("[vdso", "[vvar")):
                 areas[name] = range(*(int(address, 16) for address in addresses.split("-")))
     return areas
@@ -242,8 +238,8 @@ def reads_clocks_in_user_space() -> bool:
     return read_text(_CLOCKSOURCE).strip() in _VDSO_CLOCKSOURCES
 
 
-def _status_fields(tid: int) -> dict[str, str]:
-    lines = read_text(f"/proc/{tid}/status").splitlines()
+def _status_fields(tid: int | str) -> dict[str, str]:
+    lines = _lines(f"/proc/{tid}/status")
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
@@ -474,5 +470,4 @@ def _file_capabilities(path: str) -> int:
 
 
 def _own_capabilities() -> int:
-    line = next(one for one in read_text("/proc/self/status").splitlines() if "CapPrm:" in one)
-    return int(line.split()[1], 16)
+    return int(_status_fields("self").get("CapPrm", "0"), 16)
