@@ -57,6 +57,7 @@ _SPAN_TEXTS = "a span such as '1h30m', '90s' or '2 days', or seconds"
 _ACCEPTED_SPANS = f"{_SPAN_TEXTS}, or a timedelta"
 
 _NS_PER_DAY: Final = 86_400 * NS_PER_S
+_MAX_SPAN_NS: Final = delta_to_ns(timedelta.max)
 _UNITS: Final = {
     **dict.fromkeys(("ns", "nanosecond", "nanoseconds"), 1),
     # Both characters that look so: the micro sign and the Greek letter.
@@ -219,17 +220,25 @@ def span_to_ns(span: Span, what: str) -> int:
     if isinstance(span, timedelta):
         return delta_to_ns(span)
     if isinstance(span, str):
-        told = span.strip(" ")
-        if _SECONDS.fullmatch(told):
-            return _decimal_to_ns(told)
-        span_ns = _from_now_to_ns(told)
-        if span_ns is None:
-            remark = f" ({_OF_MONTHS})" if _MONTHS.fullmatch(told) else ""
-            raise ValueError(f"{what} is {_SPAN_TEXTS}, not {span!r}{remark}")
-        return span_ns
-    if is_number(span):
-        return seconds_to_ns(span, what)
-    raise TypeError(f"{what} is {_ACCEPTED_SPANS}, not {span!r}")
+        span_ns = _span_text_to_ns(span, what)
+    elif is_number(span):
+        span_ns = seconds_to_ns(span, what)
+    else:
+        raise TypeError(f"{what} is {_ACCEPTED_SPANS}, not {span!r}")
+    if abs(span_ns) > _MAX_SPAN_NS:
+        raise ValueError(f"{what} is {_SPAN_TEXTS}, of at most 999999999 days, not {span!r}")
+    return span_ns
+
+
+def _span_text_to_ns(text: str, what: str) -> int:
+    told = text.strip(" ")
+    if _SECONDS.fullmatch(told):
+        return _decimal_to_ns(told)
+    span_ns = _from_now_to_ns(told)
+    if span_ns is None:
+        remark = f" ({_OF_MONTHS})" if _MONTHS.fullmatch(told) else ""
+        raise ValueError(f"{what} is {_SPAN_TEXTS}, not {text!r}{remark}")
+    return span_ns
 
 
 def parse_delta(delta: Span | None, keywords: TimedeltaKeywords) -> int:
@@ -254,7 +263,10 @@ def parse_delta(delta: Span | None, keywords: TimedeltaKeywords) -> int:
         for name, value in keywords.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name} must be finite, not {value!r}")
-        delta = timedelta(**keywords)
+        try:
+            delta = timedelta(**keywords)
+        except OverflowError as error:
+            raise ValueError(f"a delta is no longer than timedelta.max: {error}") from None
     span_ns = span_to_ns(delta, "a delta")
     if span_ns < 0:
         raise ValueError(
