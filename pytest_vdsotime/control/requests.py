@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
+from threading import TIMEOUT_MAX
 from typing import Any, Final
 
 from pytest_vdsotime import verbs
@@ -18,7 +19,7 @@ from pytest_vdsotime.session import ClockSession, Verb
 
 _VERSION = "1.0"  # of this document
 _NUMBER: Final = {"type": "number"}
-_POSITIVE: Final = {"type": "number", "exclusiveMinimum": 0}
+_POSITIVE: Final = {"type": "number", "exclusiveMinimum": 0, "maximum": int(TIMEOUT_MAX)}
 _SPAN: Final = {
     "description": "seconds, or a span such as 1h30m or '2 days'",
     "examples": ["1h", 60],
@@ -324,6 +325,8 @@ def members_of(text: bytes, one: Request) -> dict[str, Any]:
             raise _bad(f"{name!r} is a {' or '.join(kinds)}, not {said}")
         if "minimum" in schema and not value >= schema["minimum"]:
             raise _bad(f"{name!r} is at least {schema['minimum']}, not {said}")
+        if "maximum" in schema and not value <= schema["maximum"]:
+            raise _bad(f"{name!r} is at most {schema['maximum']}, not {said}")
         if "exclusiveMaximum" in schema and not value < schema["exclusiveMaximum"]:
             raise _bad(f"{name!r} is less than {schema['exclusiveMaximum']}, not {said}")
         if "exclusiveMinimum" in schema and not value > schema["exclusiveMinimum"]:
