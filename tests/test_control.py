@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -220,7 +221,8 @@ def test_bad_bodies(clock: FrozenClock, ask: Ask) -> None:
             status, answer = ask(f"POST {path}", body)
             assert status == 400, (path, body, answer)
             assert answer["message"] and answer["error"], (path, body)
-            assert "\n" not in answer["message"] and "Traceback" not in answer["message"]
+            assert "\n" not in answer["message"]
+            assert not re.search(r"Traceback|sys\.|int\b|float", answer["message"]), answer
             assert (ask("GET /clock"), ask("GET /waits")) == before, (path, body)
         clock.advance(hours=1)
 
@@ -365,6 +367,7 @@ def test_the_host(host: str, status: int, clock: FrozenClock) -> None:
     "address",
     [
         *("", "unix:", "here", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536"),
+        f"127.0.0.1:{'9' * 5000}",
         *("0.0.0.0:0", "[::]:0", "192.0.2.1:80", "example.org:80", "localhost:0"),
         f"unix:/{'a' * 200}",
     ],

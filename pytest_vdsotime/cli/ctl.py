@@ -38,7 +38,7 @@ _VERBS = {
     "describe": ("GET /describe", "say all that in words"),
 }
 _MAX_ANSWER = 64 * 1024 * 1024
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -18,6 +18,7 @@ from pytest_vdsotime.processes import pending_waits
 from pytest_vdsotime.session import ClockSession, Verb
 
 _VERSION = "1.0"  # of this document
+_MAX_DIGITS = 1000
 _NUMBER: Final = {"type": "number"}
 _POSITIVE: Final = {"type": "number", "exclusiveMinimum": 0, "maximum": int(TIMEOUT_MAX)}
 _SPAN: Final = {
@@ -297,6 +298,11 @@ def members_of(text: bytes, one: Request) -> dict[str, Any]:
     def refuse(constant: str) -> Any:
         raise ValueError(f"{constant} is no JSON")
 
+    def whole(digits: str) -> int:
+        if len(digits) > _MAX_DIGITS:
+            raise ValueError(f"a number of {len(digits)} digits")
+        return int(digits)
+
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
@@ -307,6 +313,7 @@ def members_of(text: bytes, one: Request) -> dict[str, Any]:
         body = json.loads(
             text.decode() if text.strip() else "{}",
             parse_constant=refuse,
+            parse_int=whole,
             object_pairs_hook=unique,
         )
     except (ValueError, RecursionError) as error:

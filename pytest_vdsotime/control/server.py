@@ -30,6 +30,7 @@ from pytest_vdsotime.errors import ClockClosed, NotSettled, VdsoTimeError
 from pytest_vdsotime.session import ClockSession
 
 _MAX_BODY = 64 * 1024
+_MAX_DIGITS = 20
 _MAX_CONNECTIONS = 1000
 _IDLE_S = 60.0
 _CLOSING_S = 10.0
@@ -323,7 +324,7 @@ class _Handler(BaseHTTPRequestHandler):
             body = self._chunks()
         elif not length.isascii() or not length.isdecimal():
             raise BadRequest(HTTPStatus.BAD_REQUEST, f"Content-Length is {length!r}")
-        elif int(length) > _MAX_BODY:
+        elif len(length) > _MAX_DIGITS or int(length) > _MAX_BODY:
             raise BadRequest(HTTPStatus.BAD_REQUEST, f"a body has at most {_MAX_BODY} bytes")
         else:
             body = self._read(int(length))

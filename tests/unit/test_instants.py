@@ -311,6 +311,18 @@ def test_no_text_is_told_of_python(text: str) -> None:
         assert not re.search("timedelta|datetime|None|float", str(error.value))
 
 
+@pytest.mark.parametrize(
+    "part", [" ", "1 ", "1h ", " ago", "1.", "and ", "@", "-", "1", "\t", "9d"]
+)
+def test_a_text_without_end_is_none(part: str) -> None:
+    """However long, it is refused at once."""
+    for text in (f"1{part * 10**6}x", f"today {part * 10**6}", f"2030-01-01 {part * 10**6}x"):
+        with pytest.raises(ValueError, match="is not an instant"):
+            parse_instant(text, NOW)
+        with pytest.raises(ValueError, match="it is a span"):
+            span_to_ns(text, "it")
+
+
 # Of any text and any number.
 
 
@@ -354,7 +366,9 @@ UNITS = {"w": 7 * DAY, "days": DAY, "h": 3600 * S, "min": 60 * S, " s": S, "ms":
 
 def test_amounts_are_added(examples: Examples) -> None:
     @examples(
-        st.lists(st.tuples(st.integers(0, 999), st.sampled_from(sorted(UNITS))), min_size=1),
+        st.lists(
+            st.tuples(st.integers(0, 999), st.sampled_from(sorted(UNITS))), min_size=1, max_size=60
+        ),
         st.sampled_from(["", " ", ", ", " and "]),
     )
     def check(amounts: list[tuple[int, str]], separator: str) -> None:
@@ -436,7 +450,7 @@ texts = (
 
 
 def test_any_text_is_an_instant_or_a_value_error(examples: Examples) -> None:
-    @examples(texts, count=500)
+    @examples(texts, count=300)
     def check(text: str) -> None:
         try:
             instant_ns = parse_instant(text, NOW)
@@ -457,7 +471,7 @@ def test_any_text_is_an_instant_or_a_value_error(examples: Examples) -> None:
 
 
 def test_any_text_is_a_span_or_a_value_error(examples: Examples) -> None:
-    @examples(texts, count=500)
+    @examples(texts, count=300)
     def check(text: str) -> None:
         try:
             ns = span_to_ns(text, "it")
