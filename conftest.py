@@ -356,7 +356,8 @@ def child_processes() -> list[str]:
 
 def describe_process(pid: str) -> str:
     try:
-        return f"{pid}: {Path(f'/proc/{pid}/stat').read_text().rpartition(')')[0]})"
+        stat = Path(f"/proc/{pid}/stat").read_bytes().decode(errors="backslashreplace")
+        return f"{pid}: {stat.rpartition(')')[0]})"
     except OSError:
         return pid
 

@@ -169,6 +169,9 @@ def _told(given: argparse.Namespace, answer: str) -> tuple[list[str], str]:
     found: Any = None if given.verb == "describe" else json.loads(answer)
     if given.json or given.verb == "describe":
         return [answer.removesuffix("\n")], ""
+    kind = type(found).__name__
+    if kind != ("list" if given.verb in ("waits", "ps") else "dict"):
+        raise TypeError(f"{given.verb} is not answered by a {kind}")
     if given.verb == "waits":
         return [
             f"{one['remaining']:.12g} s: {readable(one['command'])} (pid {one['pid']}) in "

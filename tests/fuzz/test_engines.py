@@ -185,6 +185,34 @@ def test_any_log_of_events(examples: Examples, tmp_path: Path) -> None:
         assert all(isinstance(word, str) for event in found for word in event)
 
 
+def test_lines_that_are_no_events(tmp_path: Path) -> None:
+    lines = b"{}", b"[]", b"null", b"7", b"\x80", b"[" * 100_000, b'{"Type": "pod", "Status": 1}'
+    log = tmp_path / "events"
+    log.write_bytes(b"\n".join((*lines, b'{"Type": "pod", "Status": "create", "ID": "1"}')))
+    assert [*guardian._events(log)] == [("pod", "create", "1")]
+
+
+@pytest.mark.parametrize("body", [b"null", b"[null]", b"7", b"[" * 100_000, b"\xff"])
+def test_an_answer_that_is_no_list(body: bytes, peer: Answers) -> None:
+    peer.answer = b"HTTP/1.0 200 OK\r\n\r\n" + body
+    with suppress(ValueError):
+        assert containers._ask(peer.path, "GET", "/networks") == []
+
+
+@pytest.mark.parametrize("verb", ["now", "waits", "ps"])
+@pytest.mark.parametrize("body", [b"", b"null", b"7", b'"now"', b"{}", b"[{}]", b"[" * 100_000])
+@pytest.mark.parametrize("status", [b"200 OK", b"409 Conflict", b"999 x"])
+def test_one_who_is_no_clock(
+    status: bytes, body: bytes, verb: str, peer: Answers, capfd: pytest.CaptureFixture[str]
+) -> None:
+    peer.answer = b"HTTP/1.0 %s\r\n\r\n%s" % (status, body)
+    assert ctl(["--control", f"unix:{peer.path}", verb]) == 1
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"vdsotime: ctl: no clock is served at unix:{peer.path}: ")
+    assert said.err.count("\n") == 1
+
+
 NAMES = b"caf\xe9", "\xe9\u2028\xa0".encode(), b"a b\tc\nd\\e", b"\\040", b"\r\x0b\x0c\x1c", b")"
 
 # In a mount namespace of its own.

@@ -86,6 +86,13 @@ def test_any_stack_has_an_image_or_none(examples: Examples, stack: Stack) -> Non
                 assert value != 0
 
 
+@pytest.mark.parametrize("data", [b"\0", bytes(7), bytes(8), b"\xff" * 16, bytes(64)])
+@pytest.mark.parametrize("word", "QI")
+def test_a_stack_that_ends_at_once(word: str, data: bytes, stack: Stack) -> None:
+    with ProcessMemory(os.getpid()) as memory, pytest.raises((RealTime, UnsupportedProgram)):
+        _find_sysinfo_ehdr(memory, stack.put(data), word)
+
+
 def test_a_stack_as_the_kernel_makes_it(examples: Examples, stack: Stack) -> None:
     """However long its vectors are, the image is the one of the auxiliary vector."""
     strings = st.lists(pointers, max_size=2000)

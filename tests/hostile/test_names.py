@@ -43,6 +43,15 @@ def test_any_name(name: bytes, tmp_path: Path) -> None:
         (wait,) = clock.waits
         assert os.fsencode(wait.command) == name
         assert [one.pid for one in clock.processes] == [sleeper.pid]
+        command = [sys.executable, "-m", "pytest_vdsotime", "ctl", "waits"]
+        done = subprocess.run(
+            command,
+            env={**os.environ, **server.environ},
+            stdout=PIPE,
+            timeout=CEILING_S,
+            check=True,
+        )
+        assert b"in clock_nanosleep" in done.stdout and done.stdout.count(b"\n") == 1
         command = [sys.executable, "-m", "pytest_vdsotime", "ctl", "--json", "waits"]
         done = subprocess.run(
             command,
