@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import cache
 from typing import NamedTuple
 
+from pytest_vdsotime.events import readable
 from pytest_vdsotime.timeline import NO_OFFSETS, NS_PER_S, TimeOffsets
 
 _PAGEMAP_PRESENT = 1 << 63
@@ -66,7 +67,7 @@ def name(pid: int) -> str:
     Its executable, else its command name, else ``?``.
     """
     try:
-        return os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+        return readable(os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)"))
     except OSError:
         pass
     return command(pid)
@@ -82,8 +83,8 @@ def is_in_other_root(pid: int) -> bool:
 
 
 def command(tid: int) -> str:
-    """Return the name of a process or thread, as ps(1) has it."""
-    return read_text(f"/proc/{tid}/comm").removesuffix("\n") or "?"
+    """Return the name of a process or thread, as ps(1) has it: what cannot be shown is escaped."""
+    return readable(read_text(f"/proc/{tid}/comm").removesuffix("\n")) or "?"
 
 
 def stat_fields(pid: int) -> tuple[str, int] | None:

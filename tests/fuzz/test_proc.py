@@ -14,6 +14,7 @@ import pytest
 from hypothesis import strategies as st
 
 from pytest_vdsotime.availability import _status
+from pytest_vdsotime.events import readable
 from pytest_vdsotime.kernel import procfs
 
 Examples = Callable[..., Callable[[Callable[..., None]], None]]
@@ -69,7 +70,9 @@ def test_a_name_is_no_line(examples: Examples) -> None:
         libc.prctl(PR_SET_NAME, name)
         try:
             assert known(tid) == before
-            assert os.fsencode(procfs.command(tid)) == (name[:15] or b"?")
+            assert procfs.command(tid) == (readable(os.fsdecode(name[:15])) or "?")
+            assert procfs.command(tid).isprintable()
+            procfs.command(tid).encode()
         finally:
             libc.prctl(PR_SET_NAME, own)
 

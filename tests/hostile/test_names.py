@@ -14,6 +14,7 @@ from subprocess import PIPE
 import pytest
 
 from pytest_vdsotime import FrozenClock, NotSettled
+from pytest_vdsotime.events import readable
 
 CEILING_S = 30
 CALLS_ITSELF = """
@@ -41,7 +42,7 @@ def test_any_name(name: bytes, tmp_path: Path) -> None:
         sleeper = clock.popen([sys.executable, "-c", SLEEPS, name])
         clock.settle()
         (wait,) = clock.waits
-        assert os.fsencode(wait.command) == name
+        assert wait.command == readable(os.fsdecode(name))
         assert [one.pid for one in clock.processes] == [sleeper.pid]
         command = [sys.executable, "-m", "pytest_vdsotime", "ctl", "waits"]
         done = subprocess.run(
@@ -60,15 +61,16 @@ def test_any_name(name: bytes, tmp_path: Path) -> None:
             timeout=CEILING_S,
             check=True,
         )
-        assert os.fsencode(json.loads(done.stdout)[0]["command"]) == name
+        assert json.loads(done.stdout)[0]["command"] == wait.command
         assert f"pid {sleeper.pid}" in clock.session.describe()
         clock.advance(60)
         assert sleeper.wait(CEILING_S) == 0
         busy = clock.popen([sys.executable, "-c", IS_BUSY, name], stdout=PIPE)
         assert busy.stdout
         busy.stdout.readline()
-        with pytest.raises(NotSettled, match=f"pid {busy.pid}"):
+        with pytest.raises(NotSettled, match=f"pid {busy.pid}") as error:
             clock.settle(0.1)
+        assert str(error.value).isprintable() and str(error.value).encode()
         busy.kill()
 
 
