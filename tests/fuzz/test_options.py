@@ -94,6 +94,7 @@ words = (
     st.sampled_from(flags)
     | st.builds("{}={}".format, st.sampled_from(flags), texts)
     | st.sampled_from(["--", "--trace", "--control", "--containers", "--explain", "--check", "-"])
+    | st.sampled_from(["--help", "--version", "-h", "--at"])
     | texts
 )
 
@@ -107,6 +108,9 @@ def test_any_words_are_a_command_or_a_line_of_usage(
             options = cli._parse([word.replace("\0", "") for word in words])
         except SystemExit as error:
             said = capfd.readouterr()
+            if error.code == 0:  # --help, --version
+                assert said.out.startswith(("usage: vdsotime", "vdsotime ")) and not said.err
+                return
             assert (error.code, said.out) == (2, "")
             assert re.fullmatch(r"vdsotime: [^\n]+; try vdsotime --help\n", said.err), said.err
             assert not re.search("timedelta|datetime|None|float|Traceback", said.err)
