@@ -93,7 +93,7 @@ stress: $(installed) $(checkout)/made
 # Other examples in each run. The first that fails is made small, and told with the failure.
 fuzz: $(installed) $(checkout)/made
 	@cd $(checkout) && VDSOTIME_FUZZ_S=$(or $(EACH_S),120) $(bin) pytest tests/fuzz tests/unit tests/real/test_engines.py \
-	    -o timeout=0 -p no:randomly -q $(PYTEST_ARGS)
+	    -p no:randomly -q $(PYTEST_ARGS)
 
 docs: $(installed) $(sphinx)
 	@$(venv)/bin/sphinx-build -q -W --keep-going -c .ci/docs -d $(WORK)/doctrees \

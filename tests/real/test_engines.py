@@ -87,6 +87,8 @@ class Simulation:
         self._bytes = Counter[int]()
         self._polls: dict[int, tuple[int, int]] = {}
         """By thread: until when, and which step it is."""
+        self._timed_out: dict[int, int] = {}
+        """By thread: when its last poll did."""
         self._due = [(MS * (thread + 1), thread, -1, "", 0) for thread in range(len(steps))]
         """When, which thread, which of its steps, and the result."""
         while self._due:
@@ -95,6 +97,7 @@ class Simulation:
                 if self._polls.get(thread, (0, -1))[1] != number:
                     continue  # it was poked
                 del self._polls[thread]
+                self._timed_out[thread] = now_ns
             if step:
                 self._note(now_ns, thread, number, result)
             self._go_on(now_ns, thread)
@@ -122,6 +125,7 @@ class Simulation:
                 return
 
     def _poke(self, now_ns: int, thread: int) -> None:
+        self.is_race |= self._timed_out.get(thread) == now_ns
         if thread not in self._polls:
             self._bytes[thread] += 1
             return
