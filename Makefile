@@ -8,6 +8,7 @@
 # make sound   memory errors and undefined behaviour in the C: analyzers, and tests with objects that watch themselves
 # make pythons make test with each of PYTHONS, by default python3.12 and python3.13
 # make lowest  the tests that need no other plugin, with the oldest releases that pyproject.toml allows
+# make fuzz    the tests of examples go on with others, for two minutes each; EACH_S=20 less
 # make docs    the pages of pytest_vdsotime/docs as HTML; any warning fails
 # make lint    ruff and mypy alone
 # make clean   removes what the others made
@@ -20,7 +21,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: demo test set-up real-programs test-arm64 bench transparency stress sound pythons lowest docs lint clean
+.PHONY: demo test set-up real-programs test-arm64 bench transparency stress sound pythons lowest fuzz docs lint clean
 
 PYTHON ?= python3
 version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2] * (sys.version_info >= (3, 11)))')
@@ -125,6 +126,10 @@ lowest: $(wheel) $(checkout)/made $(programs)/made
 	@$(lowest)/bin/pip install -qq --no-deps $(WORK)/dist/*.whl
 	@cd $(checkout) && VDSOTIME_PROGRAMS=$(programs) PATH="$(lowest)/bin:$$PATH" pytest -n 4 --dist worksteal -q \
 	    $(or $(PYTEST_ARGS),$(lowest_tests))
+# Other examples in each run. The first that fails is made small, and told with the failure.
+fuzz: $(installed) $(checkout)/made
+	@cd $(checkout) && VDSOTIME_FUZZ_S=$(or $(EACH_S),120) $(bin) pytest tests/fuzz tests/unit tests/real/test_engines.py \
+	    -p no:randomly -q $(PYTEST_ARGS)
 
 docs: $(installed) $(sphinx)
 	@$(venv)/bin/sphinx-build -q -W --keep-going -c .ci/docs -d $(WORK)/doctrees \

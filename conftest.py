@@ -360,7 +360,8 @@ def child_processes() -> list[str]:
 
 def describe_process(pid: str) -> str:
     try:
-        return f"{pid}: {os.fsdecode(Path(f'/proc/{pid}/stat').read_bytes()).rpartition(')')[0]})"
+        stat = Path(f"/proc/{pid}/stat").read_bytes().decode(errors="backslashreplace")
+        return f"{pid}: {stat.rpartition(')')[0]})"
     except OSError:
         return pid
 

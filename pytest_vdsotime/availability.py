@@ -88,10 +88,10 @@ def program_kinds() -> list[str]:
 def _status(directory: str) -> Mapping[str, str]:
     """Empty for what has ended."""
     try:
-        # Of names, which may hold any bytes, the kernel escapes line feeds alone.
-        lines = Path(directory, "status").read_bytes().decode(errors="replace").split("\n")
+        text = Path(directory, "status").read_bytes().decode(errors="replace")
     except OSError:
         return {}
+    lines = text.split("\n")  # a program's own name may have any other end of a line in it
     pairs = (line.partition(":") for line in lines)
     return {name: value.strip() for name, _, value in pairs}
 

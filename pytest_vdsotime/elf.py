@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 PT_LOAD, PT_NOTE = 1, 4
 _STT_FUNC, _SHN_UNDEF = 2, 0
 _VER_NDX_GLOBAL = 1
 _NOTE = struct.Struct("<III")
+#: Of Elf64_Sym and Elf32_Sym, in their order.
+_SYMBOL_64, _SYMBOL_32 = struct.Struct("<IBBHQ"), struct.Struct("<IIIBBH")
+_MAX_NAME = 4096
 _VERSION = struct.Struct("<H")
 #: Of Elf32_Verdef: vd_ndx, vd_aux, vd_next; vda_name. The same in both classes.
 _VERDEF, _VERDAUX = struct.Struct("<4xH6xII"), struct.Struct("<I")
@@ -53,6 +56,8 @@ class Symbol(NamedTuple):
 class _Layout(NamedTuple):
     """Of one class of files."""
 
+    entry_sizes: tuple[int, int, int]
+    """Of a program header, a section header and a symbol."""
     header: struct.Struct
     """e_phoff, e_shoff, e_phentsize, e_phnum, e_shentsize, e_shnum, e_shstrndx"""
     segment: struct.Struct
@@ -67,6 +72,7 @@ class _Layout(NamedTuple):
 
 _LAYOUTS = {
     32: _Layout(
+        (32, 40, 16),
         struct.Struct("<28xII6xHHHHH"),
         struct.Struct("<III4xI"),
         struct.Struct("<I12xIII8xI"),
@@ -74,6 +80,7 @@ _LAYOUTS = {
         ((32, 4), (48, 2), (50, 2)),
     ),
     64: _Layout(
+        (56, 64, 24),
         struct.Struct("<32xQQ6xHHHHH"),
         struct.Struct("<I4xQQ8xQ"),
         struct.Struct("<I20xQQI12xQ"),
@@ -84,59 +91,99 @@ _LAYOUTS = {
 
 
 class Elf:
-    """A little-endian file, in memory."""
+    """A little-endian file, in memory.
+
+    Nothing in it is believed: what is not as elf(5) has it is a ValueError, here and in each method
+    that reads more of it.
+    """
 
     def __init__(self, raw: bytes) -> None:
-        """Raise ValueError, struct.error where it is none."""
+        """Raise ValueError where it is none."""
         if raw[:4] != b"\x7fELF" or raw[5:6] != b"\x01":
             raise ValueError("not a little-endian ELF file")
         self.bits = 64 if raw[4] == 2 else 32
         self._raw = raw
         self._layout = layout = _LAYOUTS[self.bits]
-        ph_offset, sh_offset, ph_size, ph_count, sh_size, sh_count, names = (
-            layout.header.unpack_from(raw)
+        ph_offset, sh_offset, ph_size, ph_count, sh_size, sh_count, names = self._unpack(
+            layout.header, 0
         )
+        *header_sizes, self._symbol_size = layout.entry_sizes
+        if [ph_size, sh_size] != header_sizes:
+            raise ValueError(f"its headers have {ph_size} and {sh_size} bytes")
         self.headers_end: int = sh_offset + sh_count * sh_size
         """Behind the section headers."""
-        headers = range(ph_offset, ph_offset + ph_count * ph_size, ph_size)
-        self.segments = [Segment(at, *layout.segment.unpack_from(raw, at)) for at in headers]
+        self.segments_end: int = ph_offset + ph_count * ph_size
+        """Behind the program headers."""
+        self._check(ph_offset, ph_count * ph_size)
+        self._check(sh_offset, sh_count * sh_size)
+        headers = range(ph_offset, self.segments_end, ph_size)
+        self.segments = [Segment(at, *self._unpack(layout.segment, at)) for at in headers]
         headers = range(sh_offset, self.headers_end, sh_size)
-        self.sections = [Section(*layout.section.unpack_from(raw, at)) for at in headers]
-        names_offset = self.sections[names].offset if self.sections else 0
+        self.sections = [Section(*self._unpack(layout.section, at)) for at in headers]
+        names_offset = self._section(names).offset if self.sections else 0
         self._by_name = {self._string(names_offset + one.name_offset): one for one in self.sections}
 
+    def _check(self, offset: int, size: int) -> None:
+        """Raise ValueError for what is not in the file."""
+        if offset + size > len(self._raw):
+            raise ValueError(f"{size} bytes at {offset:#x} are behind its end")
+
+    def _unpack(self, layout: struct.Struct, offset: int) -> tuple[Any, ...]:
+        self._check(offset, layout.size)
+        return layout.unpack_from(self._raw, offset)
+
     def _string(self, offset: int) -> str:
-        return self._raw[offset : self._raw.index(b"\0", offset)].decode()
+        end = self._raw.find(b"\0", offset, offset + _MAX_NAME)
+        if end < 0:
+            raise ValueError(f"no name ends behind {offset:#x}")
+        return self._raw[offset:end].decode()
+
+    def _section(self, index: int) -> Section:
+        if index >= len(self.sections):
+            raise ValueError(f"it has no section {index}")
+        return self.sections[index]
+
+    def _table(self, name: str) -> Section:
+        if name not in self._by_name:
+            raise ValueError(f"it has no section {name}")
+        table = self._by_name[name]
+        self._check(table.offset, table.size)
+        return table
 
     def segment_data(self, segment: Segment) -> bytes:
         """Return what is in the file of it."""
+        self._check(segment.offset, segment.file_size)
         return self._raw[segment.offset : segment.offset + segment.file_size]
 
     def symbols(self, section_name: str) -> Iterator[Symbol]:
-        """Yield those of a table, in its order; KeyError where there is none."""
-        table = self._by_name[section_name]
-        strings = self.sections[table.link].offset
+        """Yield those of a table, in its order."""
+        table = self._table(section_name)
+        strings = self._section(table.link).offset
+        if table.entry_size != self._symbol_size:
+            raise ValueError(f"its symbols have {table.entry_size} bytes")
         for at in range(table.offset, table.offset + table.size, table.entry_size):
             if self.bits == 64:
-                name, info, _, index, value = struct.unpack_from("<IBBHQ", self._raw, at)
+                name, info, _, index, value = self._unpack(_SYMBOL_64, at)
             else:
-                name, value, _, info, _, index = struct.unpack_from("<IIIBBH", self._raw, at)
+                name, value, _, info, _, index = self._unpack(_SYMBOL_32, at)
             is_function = info & 15 == _STT_FUNC and index != _SHN_UNDEF
             yield Symbol(self._string(strings + name), value, is_function, at)
 
     def versions(self) -> list[str]:
         """Return the version of each dynamic symbol, empty for one that has none."""
-        definitions, names = self._by_name[".gnu.version_d"], {}
-        strings, at = self.sections[definitions.link].offset, definitions.offset
+        definitions, names = self._table(".gnu.version_d"), {}
+        strings, at = self._section(definitions.link).offset, definitions.offset
         while True:
-            index, auxiliary, following = _VERDEF.unpack_from(self._raw, at)
-            (name,) = _VERDAUX.unpack_from(self._raw, at + auxiliary)
+            index, auxiliary, following = self._unpack(_VERDEF, at)
+            (name,) = self._unpack(_VERDAUX, at + auxiliary)
             names[index] = self._string(strings + name)
             if not following:
                 break
             at += following
-        del names[_VER_NDX_GLOBAL]  # the name of the file itself
-        table = self._by_name[".gnu.version"]
+        names.pop(_VER_NDX_GLOBAL, None)  # the name of the file itself
+        table = self._table(".gnu.version")
+        if table.size % _VERSION.size:
+            raise ValueError(f"its versions have {table.size} bytes")
         data = self._raw[table.offset : table.offset + table.size]
         return [names.get(index, "") for (index,) in _VERSION.iter_unpack(data)]
 
@@ -145,8 +192,9 @@ class Elf:
         for segment in self.segments:
             at, end = segment.offset, segment.offset + segment.file_size
             while segment.kind == PT_NOTE and at < end:
-                name_size, size, kind = _NOTE.unpack_from(self._raw, at)
+                name_size, size, kind = self._unpack(_NOTE, at)
                 start = at + _NOTE.size + _aligned(name_size)
+                self._check(start, size)
                 name = self._raw[at + _NOTE.size : at + _NOTE.size + name_size]
                 yield name.rstrip(b"\0").decode(), kind, slice(start, start + size)
                 at = start + _aligned(size)

@@ -61,7 +61,7 @@ def _local_symbols(elf: Elf) -> dict[str, int]:
 def _release(elf: Elf) -> slice:
     """In the note of type 0 of owner "Linux" (arch/x86/entry/vdso/note.S)."""
     for owner, kind, place in elf.notes():
-        if kind == 0 and owner == "Linux":
+        if kind == 0 and owner == "Linux" and place.stop - place.start >= 4:
             return slice(place.stop - 4, place.stop)
     return slice(0)
 
@@ -104,19 +104,26 @@ class VdsoImage(NamedTuple):
     @classmethod
     @cache
     def parse(cls, raw: bytes) -> VdsoImage:
-        """Read an image, from a file or from memory."""
+        """Read an image, from a file or from memory. Raises ValueError."""
         elf = Elf(raw)
+        loads = [segment for segment in elf.segments if segment.kind == PT_LOAD]
+        if len(loads) != 1 or loads[0].address or loads[0].file_size > len(raw):
+            raise ValueError("it is not one segment that is loaded where it begins")
+        loaded_size = loads[0].file_size
         symbols, value_offsets = {}, {}
         value_offset, value = _ST_VALUE[elf.bits]
         for symbol, version in zip(elf.symbols(".dynsym"), elf.versions(), strict=True):
             if symbol.is_function:
                 symbols[symbol.name, version] = symbol.value
                 value_offsets[symbol.name] = symbol.offset + value_offset
-        (load,) = [segment for segment in elf.segments if segment.kind == PT_LOAD]
-        assert load.address == 0
+        release = _release(elf)
+        # What is changed in a copy, and where functions are, is in what is loaded.
+        lengths = [offset + value.size for offset in value_offsets.values()]
+        if max(elf.segments_end, release.stop, *lengths, *symbols.values()) > loaded_size:
+            raise ValueError("it has headers, symbols or functions behind what is loaded")
         ends = [section.offset + section.size for section in elf.sections]
-        data = raw[: max(load.file_size, elf.headers_end, *ends)]
-        return cls(data, load.file_size, symbols, value_offsets, value, _release(elf))
+        data = raw[: max(loaded_size, elf.headers_end, *ends)]
+        return cls(data, loaded_size, symbols, value_offsets, value, release)
 
     def offset(self, name: str) -> int | None:
         """Where a function lies, whatever its version; None if there is none."""
@@ -185,17 +192,21 @@ class HostVdso(NamedTuple):
         with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
             memory.seek(start)
             raw = memory.read(end - start)
-        image = VdsoImage.parse(raw)
-        entries = tuple(image.offset(name) or 0 for name in arch.vdso_entries)
-        if not entries[0]:
+        try:
+            image = VdsoImage.parse(raw)
+        except ValueError as error:
             raise TracingUnavailable(
-                f"the vDSO of {arch.name} programs has no {arch.vdso_entries[0]}",
-                "use Linux 5.3 or later",
+                f"the vDSO of {arch.name} programs cannot be read: {error}", "use another kernel"
+            ) from None
+        entries = tuple(image.offset(name) or 0 for name in arch.vdso_entries)
+        calls = [one.end() for one in re.finditer(re.escape(arch.syscall_instruction), image.data)]
+        if not entries[0] or not calls:
+            lacked = "system call" if entries[0] else arch.vdso_entries[0]
+            raise TracingUnavailable(
+                f"the vDSO of {arch.name} programs has no {lacked}", "use Linux 5.3 or later"
             )
-        instruction = image.data.index(arch.syscall_instruction)
-        calls = re.finditer(re.escape(arch.syscall_instruction), image.data)
-        call_offsets = frozenset(found.end() for found in calls)
-        return cls(image, arch, end - start, instruction, entries, data_size, call_offsets)
+        instruction = calls[0] - len(arch.syscall_instruction)
+        return cls(image, arch, end - start, instruction, entries, data_size, frozenset(calls))
 
     def process_entries(self, base: int, mark: bytes) -> bytes:
         """Struct vdso_process of a program whose vDSO lies at `base`."""

@@ -57,6 +57,9 @@ _SPAN_TEXTS = "a span such as '1h30m', '90s' or '2 days', or seconds"
 _ACCEPTED_SPANS = f"{_SPAN_TEXTS}, or a timedelta"
 
 _NS_PER_DAY: Final = 86_400 * NS_PER_S
+#: Characters of a text. Expressions below look at some parts of one again and again.
+_MAX_TEXT: Final = 1000
+_MAX_SPAN_NS: Final = delta_to_ns(timedelta.max)
 _UNITS: Final = {
     **dict.fromkeys(("ns", "nanosecond", "nanoseconds"), 1),
     # Both characters that look so: the micro sign and the Greek letter.
@@ -134,6 +137,8 @@ def parse_instant(when: Instant, now_ns: int | None = None) -> int:
 
 def _text_to_ns(text: str, now_ns: int) -> int:
     told = text.strip(" ")
+    if len(told) > _MAX_TEXT:
+        raise _no_instant(text, "")
     if told == "now":
         return now_ns
     if told.startswith("@") and _SECONDS.fullmatch(told, 1):
@@ -219,17 +224,26 @@ def span_to_ns(span: Span, what: str) -> int:
     if isinstance(span, timedelta):
         return delta_to_ns(span)
     if isinstance(span, str):
-        told = span.strip(" ")
-        if _SECONDS.fullmatch(told):
-            return _decimal_to_ns(told)
-        span_ns = _from_now_to_ns(told)
-        if span_ns is None:
-            remark = f" ({_OF_MONTHS})" if _MONTHS.fullmatch(told) else ""
-            raise ValueError(f"{what} is {_SPAN_TEXTS}, not {span!r}{remark}")
-        return span_ns
-    if is_number(span):
-        return seconds_to_ns(span, what)
-    raise TypeError(f"{what} is {_ACCEPTED_SPANS}, not {span!r}")
+        span_ns = _span_text_to_ns(span, what)
+    elif is_number(span):
+        span_ns = seconds_to_ns(span, what)
+    else:
+        raise TypeError(f"{what} is {_ACCEPTED_SPANS}, not {span!r}")
+    if abs(span_ns) > _MAX_SPAN_NS:
+        raise ValueError(f"{what} is {_SPAN_TEXTS}, of at most 999999999 days, not {span!r}")
+    return span_ns
+
+
+def _span_text_to_ns(text: str, what: str) -> int:
+    told = text.strip(" ")
+    is_short = len(told) <= _MAX_TEXT
+    if is_short and _SECONDS.fullmatch(told):
+        return _decimal_to_ns(told)
+    span_ns = _from_now_to_ns(told) if is_short else None
+    if span_ns is None:
+        remark = f" ({_OF_MONTHS})" if is_short and _MONTHS.fullmatch(told) else ""
+        raise ValueError(f"{what} is {_SPAN_TEXTS}, not {text!r}{remark}")
+    return span_ns
 
 
 def parse_delta(delta: Span | None, keywords: TimedeltaKeywords) -> int:
@@ -254,7 +268,11 @@ def parse_delta(delta: Span | None, keywords: TimedeltaKeywords) -> int:
         for name, value in keywords.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name} must be finite, not {value!r}")
-        delta = timedelta(**keywords)
+        try:
+            delta = timedelta(**keywords)
+        except OverflowError:
+            given = ", ".join(f"{name}={value!r}" for name, value in keywords.items())
+            raise ValueError(f"a delta is of at most 999999999 days, not {given}") from None
     span_ns = span_to_ns(delta, "a delta")
     if span_ns < 0:
         raise ValueError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from threading import TIMEOUT_MAX
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
@@ -354,5 +355,8 @@ def validate_options(start: Instant = None, **given: Any) -> Options:
 
 def check_timeout(timeout: float) -> None:
     """Raise ValueError unless this is a number of real seconds to wait."""
-    if not timeout > 0:
-        raise ValueError(f"timeout is a positive number of real seconds, not {timeout!r}")
+    if not 0 < timeout <= TIMEOUT_MAX:
+        raise ValueError(
+            f"timeout is a positive number of at most {TIMEOUT_MAX:.0f} real seconds, "
+            f"not {timeout!r}"
+        )

@@ -40,7 +40,7 @@ def seconds_to_ns(seconds: float, what: str) -> int:
     Raises:
         ValueError: not finite.
     """
-    if not math.isfinite(seconds):
+    if isinstance(seconds, float) and not math.isfinite(seconds):
         raise ValueError(f"{what} must be finite, not {seconds!r}")
     numerator, denominator = _ratio(seconds)
     return rounded(numerator * NS_PER_S, denominator)
@@ -123,7 +123,7 @@ class Rate(NamedTuple):
         """
         if not is_number(value):
             raise TypeError(f"a rate is a number, not {value!r}")
-        if not math.isfinite(value) or value < 0:
+        if value < 0 or (isinstance(value, float) and not math.isfinite(value)):
             raise ValueError(f"a rate is finite and not negative, not {value!r}")
         if value >= 2.0**63:
             raise ValueError(f"a rate is below 2**63, not {value!r}")

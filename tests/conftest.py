@@ -1,18 +1,23 @@
-"""What tests of several folders share: PostgreSQL, which takes some starting."""
+"""What tests of several folders share: PostgreSQL, which takes some starting, and examples."""
 
 from __future__ import annotations
 
 import os
+import re
+import resource
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import PIPE, STDOUT
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
 
 from pytest_vdsotime import FrozenClock
 
@@ -102,3 +107,84 @@ def start_postgres(
             return server
 
         yield start
+
+
+Check = Callable[..., None]
+
+#: Seconds for which each test goes on with further examples: `make fuzz`.
+FUZZ_S = float(os.environ.get("VDSOTIME_FUZZ_S", "0"))
+#: What one example may take: processor time, which a busy machine makes no longer, and memory.
+MAX_BUSY_S, MAX_MORE_BYTES = 5, 256 * 1024 * 1024
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """A loop without end, and memory without a bound, are errors of what is called."""
+
+    def is_up(*_: object) -> None:
+        pytest.fail(f"it takes more than {MAX_BUSY_S} s of processor time", pytrace=True)
+
+    before = signal.signal(signal.SIGVTALRM, is_up)
+    signal.setitimer(signal.ITIMER_VIRTUAL, MAX_BUSY_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+@contextmanager
+def little_memory() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    used = re.search(r"VmData:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert used
+    resource.setrlimit(resource.RLIMIT_DATA, (int(used[1]) * 1024 + MAX_MORE_BYTES, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a long run of examples no test is a part that has none, and none has a limit of its
+    own."""
+    if FUZZ_S:
+        items[:] = [one for one in items if "examples" in getattr(one, "fixturenames", ())]
+        for one in items:
+            one.add_marker(pytest.mark.timeout(0), append=False)
+
+
+@pytest.fixture
+def examples() -> Callable[..., Callable[[Check], None]]:
+    """`@examples(strategy, ..., count=100)` calls the function below it with as many examples: the
+    same in every run. With VDSOTIME_FUZZ_S it goes on with others for so many seconds."""
+
+    def called_with(
+        *strategies: st.SearchStrategy[Any], count: int = 100
+    ) -> Callable[[Check], None]:
+        own = settings(
+            database=None,
+            deadline=None,
+            derandomize=not FUZZ_S,
+            max_examples=10 * count if FUZZ_S else count,
+            suppress_health_check=[*HealthCheck],
+        )
+
+        def check_all(check: Check) -> None:
+            def check_one(values: tuple[Any, ...]) -> None:
+                with bounded():
+                    check(*values)
+
+            until = time.monotonic() + FUZZ_S
+            while True:
+                function = own(given(st.tuples(*strategies))(check_one))
+                if FUZZ_S:
+                    function = seed(int.from_bytes(os.urandom(8)))(function)
+                with little_memory():
+                    function()
+                if time.monotonic() >= until:
+                    return
+
+        return check_all
+
+    return called_with

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from pytest_vdsotime.cli.become import EXIT_USAGE, complain
 from pytest_vdsotime.control.address import ADDRESS_VARIABLE, TOKEN_VARIABLE, Address
+from pytest_vdsotime.events import readable
 
 EXIT_FAILED, EXIT_NOT_SETTLED, EXIT_NOBODY_THERE = 1, 3, 4
 _EXITS = {
@@ -36,7 +37,8 @@ _VERBS = {
     "ps": ("GET /processes", "say which processes are alive"),
     "describe": ("GET /describe", "say all that in words"),
 }
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
+_MAX_ANSWER = 64 * 1024 * 1024
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -105,11 +107,17 @@ def ctl(arguments: Sequence[str]) -> int:
     except OSError as error:
         complain(f"ctl: {address}: {error.strerror or error}")
         return EXIT_FAILED
-    if status != http.client.OK:
-        found = json.loads(answer)
-        complain(f"ctl: {found['message']}")
-        return _EXITS.get(http.HTTPStatus(status), EXIT_FAILED)
-    _say(given, answer)
+    try:
+        if status != http.client.OK:
+            complain(f"ctl: {json.loads(answer)['message']}")
+            return _EXITS.get(status, EXIT_FAILED)
+        lines, remark = _told(given, answer)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        complain(f"ctl: no clock is served at {address}: it has answered {status} {answer[:40]!a}")
+        return EXIT_FAILED
+    print(*lines, sep="\n", end="\n" if lines else "")
+    if remark:
+        complain(f"ctl: {remark}")
     return 0
 
 
@@ -148,27 +156,33 @@ def _ask(address: Address, method: str, path: str, body: dict[str, Any]) -> tupl
     try:
         connection.request(method, path, json.dumps(body) if method == "POST" else None, headers)
         response = connection.getresponse()
-        return response.status, response.read().decode()
+        return response.status, response.read(_MAX_ANSWER).decode(errors="backslashreplace")
     finally:
         connection.close()
 
 
-def _say(given: argparse.Namespace, answer: str) -> None:
+def _told(given: argparse.Namespace, answer: str) -> tuple[list[str], str]:
+    """Return the lines that tell an answer, and a remark on it.
+
+    Raises as JSON and its values do, for an answer that is none of a clock's.
+    """
+    found: Any = None if given.verb == "describe" else json.loads(answer)
     if given.json or given.verb == "describe":
-        print(answer, end="")
-        return
-    found = json.loads(answer)
+        return [answer.removesuffix("\n")], ""
+    kind = type(found).__name__
+    if kind != ("list" if given.verb in ("waits", "ps") else "dict"):
+        raise TypeError(f"{given.verb} is not answered by a {kind}")
     if given.verb == "waits":
-        for one in found:
-            print(
-                f"{one['remaining']:.12g} s: {one['command']} (pid {one['pid']}) in "
-                f"{one['syscall']} by {one['clock']}"
-            )
-    elif given.verb == "ps":
-        for one in found:
-            where = "" if one["is_on_clock"] else " (in real time)"
-            print(f"{one['pid']} {' '.join(one['argv'])}{where}")
-    else:
-        print(found["now"])
-        if not found.get("moved", True):
-            complain("ctl: nothing waits for a deadline")
+        return [
+            f"{one['remaining']:.12g} s: {readable(one['command'])} (pid {one['pid']}) in "
+            f"{one['syscall']} by {one['clock']}"
+            for one in found
+        ], ""
+    if given.verb == "ps":
+        return [
+            f"{one['pid']} {' '.join(map(readable, one['argv']))}"
+            f"{'' if one['is_on_clock'] else ' (in real time)'}"
+            for one in found
+        ], ""
+    remark = "" if found.get("moved", True) else "nothing waits for a deadline"
+    return [readable(found["now"])], remark

@@ -47,6 +47,7 @@ else:
 #: Real seconds.
 _START_S: Final = 10.0
 _PING_S: Final = 1.0
+_MAX_ANSWER: Final = 64 * 1024 * 1024
 _STOP_S: Final = 2.0
 _CLEAN_UP_S: Final = 60.0
 _LAST_LINES: Final = 12
@@ -191,10 +192,10 @@ class _Run:
         if not self._keeps_data:
             return
         for one in _ask(self.plan.socket, "GET", "/containers/json?all=1"):
-            _ask(self.plan.socket, "DELETE", f"/containers/{one['Id']}?force=1&v=1")
+            _ask(self.plan.socket, "DELETE", f"/containers/{one.get('Id')}?force=1&v=1")
         for one in _ask(self.plan.socket, "GET", "/networks"):
-            if one["Name"] not in ("bridge", "host", "none"):
-                _ask(self.plan.socket, "DELETE", f"/networks/{one['Id']}")
+            if one.get("Name") not in ("bridge", "host", "none"):
+                _ask(self.plan.socket, "DELETE", f"/networks/{one.get('Id')}")
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -329,9 +330,24 @@ def _request(path: str, method: str, what: str, *, timeout_s: float = _START_S) 
         connection.settimeout(timeout_s)
         connection.connect(path)
         connection.sendall(f"{method} {what} HTTP/1.0\r\nHost: engine\r\n\r\n".encode())
-        return b"".join(iter(lambda: connection.recv(65536), b""))
+        answer = bytearray()
+        while data := connection.recv(65536):
+            answer += data
+            if len(answer) > _MAX_ANSWER:
+                raise ValueError(f"the engine's answer has more than {_MAX_ANSWER} bytes")
+        return bytes(answer)
 
 
-def _ask(path: str, method: str, what: str) -> Any:
+def _ask(path: str, method: str, what: str) -> list[dict[str, Any]]:
+    """Return what an engine lists; nothing where it refuses, or has no list to tell.
+
+    Raises OSError, ValueError.
+    """
     head, _, body = _request(path, method, what).partition(b"\r\n\r\n")
-    return json.loads(body) if body and b" 200 " in head.partition(b"\r\n")[0] else []
+    if not body or b" 200 " not in head.partition(b"\r\n")[0]:
+        return []
+    try:
+        found = json.loads(body)
+    except RecursionError:
+        raise ValueError("the engine's answer is nested too deeply") from None
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []

@@ -255,9 +255,7 @@ class Guardian:
                     yield pid
 
     def _unmount(self) -> None:
-        with open("/proc/self/mountinfo", "rb") as file:
-            points = [_unescape(line.split()[4]) for line in file]
-        for point in reversed(points):
+        for point in reversed(_mount_points()):
             if any(f"{point}/".startswith(f"{path}/") for path in self.plan["mounts"]):
                 self._libc.umount2(os.fsencode(point), _MNT_DETACH)
 
@@ -302,10 +300,26 @@ def _age(path: str) -> float:
 def _events(log: Path) -> Iterator[tuple[str, str, str]]:
     """Yield (type, status, what to call it) of each line of Podman's log of events."""
     with contextlib.suppress(OSError):
-        for line in log.read_text().splitlines():
-            with contextlib.suppress(ValueError):  # a line that was being written
+        for line in log.read_bytes().split(b"\n"):
+            with contextlib.suppress(ValueError, RecursionError):  # a line that was being written
                 event = json.loads(line)
-                yield event["Type"], event["Status"], event.get("ID") or event.get("Name", "")
+                if isinstance(event, dict):
+                    name = event.get("ID") or event.get("Name")
+                    words = event.get("Type"), event.get("Status"), name
+                    if all(isinstance(word, str) for word in words):
+                        yield words  # type: ignore[misc]
+
+
+def _mount_points() -> list[str]:
+    """Return where something is mounted, in the order of the mounts.
+
+    The kernel writes a space, a tab, an end of line and a backslash as octal numbers, and all other
+    bytes as they are (mangle, fs/proc_namespace.c).
+    """
+    lines = Path("/proc/self/mountinfo").read_bytes().split(b"\n")
+    points = (line.split(b" ")[4] for line in lines if line)
+    unescape = re.compile(rb"\\([0-7]{3})").sub
+    return [os.fsdecode(unescape(lambda one: bytes((int(one[1], 8),)), path)) for path in points]
 
 
 def _cgroups(name: str) -> Iterator[str]:

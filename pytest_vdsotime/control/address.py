@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import socket
 import stat
@@ -44,7 +45,7 @@ class Address:
             return cls(path=path)
         host, colon, number = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
-        if not colon or not number.isascii() or not number.isdecimal() or int(number) > 65535:
+        if not colon or not re.fullmatch(r"[0-9]{1,5}", number) or int(number) > 65535:
             raise ValueError(f"{text!r} is not {FORMS}")
         if host not in _LOOPBACK:
             raise ValueError(

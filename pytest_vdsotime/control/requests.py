@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
+from threading import TIMEOUT_MAX
 from typing import Any, Final
 
 from pytest_vdsotime import verbs
@@ -17,8 +18,9 @@ from pytest_vdsotime.processes import pending_waits
 from pytest_vdsotime.session import ClockSession, Verb
 
 _VERSION = "1.0"  # of this document
+_MAX_DIGITS = 1000
 _NUMBER: Final = {"type": "number"}
-_POSITIVE: Final = {"type": "number", "exclusiveMinimum": 0}
+_POSITIVE: Final = {"type": "number", "exclusiveMinimum": 0, "maximum": int(TIMEOUT_MAX)}
 _SPAN: Final = {
     "description": "seconds, or a span such as 1h30m or '2 days'",
     "examples": ["1h", 60],
@@ -296,6 +298,11 @@ def members_of(text: bytes, one: Request) -> dict[str, Any]:
     def refuse(constant: str) -> Any:
         raise ValueError(f"{constant} is no JSON")
 
+    def whole(digits: str) -> int:
+        if len(digits) > _MAX_DIGITS:
+            raise ValueError(f"a number of {len(digits)} digits")
+        return int(digits)
+
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
@@ -306,6 +313,7 @@ def members_of(text: bytes, one: Request) -> dict[str, Any]:
         body = json.loads(
             text.decode() if text.strip() else "{}",
             parse_constant=refuse,
+            parse_int=whole,
             object_pairs_hook=unique,
         )
     except (ValueError, RecursionError) as error:
@@ -324,6 +332,8 @@ def members_of(text: bytes, one: Request) -> dict[str, Any]:
             raise _bad(f"{name!r} is a {' or '.join(kinds)}, not {said}")
         if "minimum" in schema and not value >= schema["minimum"]:
             raise _bad(f"{name!r} is at least {schema['minimum']}, not {said}")
+        if "maximum" in schema and not value <= schema["maximum"]:
+            raise _bad(f"{name!r} is at most {schema['maximum']}, not {said}")
         if "exclusiveMaximum" in schema and not value < schema["exclusiveMaximum"]:
             raise _bad(f"{name!r} is less than {schema['exclusiveMaximum']}, not {said}")
         if "exclusiveMinimum" in schema and not value > schema["exclusiveMinimum"]:

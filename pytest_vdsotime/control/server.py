@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import resource
 import secrets
 import shutil
@@ -19,6 +20,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
+from http.client import HTTPException, parse_headers
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -28,6 +30,7 @@ from pytest_vdsotime.errors import ClockClosed, NotSettled, VdsoTimeError
 from pytest_vdsotime.session import ClockSession
 
 _MAX_BODY = 64 * 1024
+_MAX_DIGITS = 20
 _MAX_CONNECTIONS = 1000
 _IDLE_S = 60.0
 _CLOSING_S = 10.0
@@ -270,6 +273,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._fail(HTTPStatus.GONE, "ClockClosed", str(error))
         except (TypeError, ValueError, OverflowError) as error:
             self._fail(HTTPStatus.BAD_REQUEST, type(error).__name__, str(error))
+        except HTTPException as error:  # too many trailers, or too long
+            self._fail(HTTPStatus.BAD_REQUEST, "BadRequest", str(error))
         except (VdsoTimeError, OSError) as error:
             self._fail(HTTPStatus.INTERNAL_SERVER_ERROR, type(error).__name__, str(error))
         else:
@@ -309,12 +314,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _body(self) -> bytes:
         """Return it whole. Raises BadRequest, and the connection is to end."""
         self.close_connection, keeps = True, self.close_connection
-        length = self.headers.get("Content-Length", "0")
-        if "Transfer-Encoding" in self.headers:
+        # Where a body ends is not to be taken in two ways (RFC 9112, 5.1 and 6.3).
+        lengths = {*self.headers.get_all("Content-Length", ())}
+        is_chunked = "Transfer-Encoding" in self.headers
+        if self.headers.defects or len(lengths) + is_chunked > 1:
+            raise BadRequest(HTTPStatus.BAD_REQUEST, "the headers do not say what the body is")
+        length = lengths.pop() if lengths else "0"
+        if is_chunked:
             body = self._chunks()
         elif not length.isascii() or not length.isdecimal():
             raise BadRequest(HTTPStatus.BAD_REQUEST, f"Content-Length is {length!r}")
-        elif int(length) > _MAX_BODY:
+        elif len(length) > _MAX_DIGITS or int(length) > _MAX_BODY:
             raise BadRequest(HTTPStatus.BAD_REQUEST, f"a body has at most {_MAX_BODY} bytes")
         else:
             body = self._read(int(length))
@@ -328,16 +338,18 @@ class _Handler(BaseHTTPRequestHandler):
         body = b""
         while True:
             line = self.rfile.readline(_MAX_BODY).partition(b";")[0].strip()
-            try:
-                size = int(line, 16)
-            except ValueError:
-                raise BadRequest(HTTPStatus.BAD_REQUEST, "a chunk has no size") from None
-            if not 0 <= size <= _MAX_BODY - len(body):
+            if not re.fullmatch(rb"[0-9A-Fa-f]+", line):
+                raise BadRequest(HTTPStatus.BAD_REQUEST, "a chunk has no size")
+            size = int(line, 16)
+            if size > _MAX_BODY - len(body):
                 raise BadRequest(HTTPStatus.BAD_REQUEST, f"a body has at most {_MAX_BODY} bytes")
-            body += self._read(size)
-            self.rfile.readline(_MAX_BODY)
             if not size:
-                return body
+                break
+            body += self._read(size)
+            if self.rfile.readline(3).rstrip(b"\r\n"):
+                raise BadRequest(HTTPStatus.BAD_REQUEST, "a chunk is longer than its size")
+        parse_headers(self.rfile)  # as those of a request, and of no interest
+        return body
 
     def _read(self, size: int) -> bytes:
         data = self.rfile.read(size)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import cache
 from typing import NamedTuple
 
+from pytest_vdsotime.events import readable
 from pytest_vdsotime.timeline import NO_OFFSETS, NS_PER_S, TimeOffsets
 
 _PAGEMAP_PRESENT = 1 << 63
@@ -45,18 +46,19 @@ def argv(pid: int) -> list[str]:
 def read_text(path: str) -> str:
     """Return a whole file; empty when the process it is about has ended.
 
-    The names in it are any bytes: they are as `os.fsdecode` has them.
+    Names that programs choose stand in such files, of any bytes: the kernel escapes no more of them
+    than the end of a line, which is a line feed alone (seq_file_path, fs/seq_file.c).
     """
     try:
-        with open(path, "rb") as file:
-            return os.fsdecode(file.read())
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            return file.read()
     except OSError:
         return ""
 
 
 def _lines(path: str) -> list[str]:
-    """Return the lines of a file, which line feeds alone end: a name may hold all else."""
-    return read_text(path).split("\n")
+    """Return the lines of a file, as `read_text`."""
+    return read_text(path).removesuffix("\n").split("\n")
 
 
 def name(pid: int) -> str:
@@ -65,7 +67,7 @@ def name(pid: int) -> str:
     Its executable, else its command name, else ``?``.
     """
     try:
-        return os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+        return readable(os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)"))
     except OSError:
         pass
     return command(pid)
@@ -81,8 +83,8 @@ def is_in_other_root(pid: int) -> bool:
 
 
 def command(tid: int) -> str:
-    """Return the name of a process or thread, as ps(1) has it."""
-    return read_text(f"/proc/{tid}/comm").removesuffix("\n") or "?"
+    """Return the name of a process or thread, as ps(1) has it: what cannot be shown is escaped."""
+    return readable(read_text(f"/proc/{tid}/comm").removesuffix("\n")) or "?"
 
 
 def stat_fields(pid: int) -> tuple[str, int] | None:
@@ -194,8 +196,8 @@ def _offsets_ns(pid: int | str) -> list[int]:
 
 def thread_group(tid: int) -> int | None:
     """Return the pid of the process that a thread belongs to, or None for one that is gone."""
-    group = _status_fields(tid).get("Tgid")
-    return None if group is None else int(group)
+    number = _status_fields(tid).get("Tgid")
+    return None if number is None else int(number)
 
 
 def memfd_mappings(pid: int, permissions: str) -> dict[int, int]:
@@ -241,9 +243,9 @@ def reads_clocks_in_user_space() -> bool:
     return read_text(_CLOCKSOURCE).strip() in _VDSO_CLOCKSOURCES
 
 
-def _status_fields(tid: int) -> dict[str, str]:
-    pairs = (line.partition(":") for line in _lines(f"/proc/{tid}/status"))
-    return {name: value.strip() for name, _, value in pairs}
+def _status_fields(tid: int | str) -> dict[str, str]:
+    lines = _lines(f"/proc/{tid}/status")
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def has_filter(tid: int) -> bool:
@@ -489,5 +491,4 @@ def _file_capabilities(path: str) -> int:
 
 
 def _own_capabilities() -> int:
-    line = next(one for one in _lines("/proc/self/status") if one.startswith("CapPrm:"))
-    return int(line.split()[1], 16)
+    return int(_status_fields("self").get("CapPrm", "0"), 16)

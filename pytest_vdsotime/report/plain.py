@@ -9,6 +9,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator
 
+from pytest_vdsotime.events import readable
 from pytest_vdsotime.instants import format_instant
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.timeline import NS_PER_S, Line, Lines, now_ns
@@ -42,7 +43,7 @@ def apart() -> Iterator[str]:
     if pids:
         yield "children of the test process that are on no clock, and so in real time"
     for pid in pids:
-        yield f"  {shlex.join(procfs.argv(pid)) or procfs.name(pid)} (pid {pid})"
+        yield f"  {readable(shlex.join(procfs.argv(pid))) or procfs.name(pid)} (pid {pid})"
     if pids:
         yield "Start them while the clock is patched in, or attach(pid, children=True) to them."
 

@@ -150,7 +150,8 @@ class TraceFile:
             "pid": process,
             "tid": thread,
             "ts": self._us(begin.real_ns),
-            "dur": (end.real_ns - begin.real_ns) / 1000,
+            # What comes late may have happened before the story's beginning.
+            "dur": max(end.real_ns - begin.real_ns, 0) / 1000,
             "args": arguments,
         }
 
@@ -197,9 +198,9 @@ class TraceFile:
         """Tracks and programs begin and end."""
         pid = event.pid
         if event.kind in _COMMANDS:
+            yield from self._ends(clock, event, start_ns)
             if event.kind != EventKind.EXECUTED.value:
                 clock.processes.pop(pid, None)
-            yield from self._ends(clock, event, start_ns)
             yield from self._track(clock, pid, event.what)
             track = clock.processes[pid]
             yield from _named("process", track, track, f"{event.what} (pid {pid})")

@@ -87,6 +87,38 @@ def test_what_is_no_image(raw: bytes) -> None:
         Elf(raw)
 
 
+def with_bytes(place: int, data: bytes, raw: bytes = raw_fake("x86_64")) -> bytes:
+    return raw[:place] + data + raw[place + len(data) :]
+
+
+FAKE = Elf(raw_fake("x86_64"))
+SYMBOLS = next(FAKE.symbols(".dynsym")).offset
+NAMES = raw_fake("x86_64").index(b"\0__vdso_")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        raw_fake("x86_64")[:60],
+        raw_fake("x86_64")[:-1],
+        with_bytes(0x20, b"\xff" * 16),  # e_phoff, e_shoff
+        with_bytes(0x36, b"\0\0"),  # e_phentsize
+        with_bytes(0x3A, b"\1\0"),  # e_shentsize
+        with_bytes(0x3C, b"\0\0"),  # e_shnum: no section .dynsym
+        with_bytes(0x3E, b"\xff\xff"),  # e_shstrndx
+        with_bytes(0x40, b"\6"),  # no PT_LOAD
+        with_bytes(0x40 + 0x10, b"\0\x10"),  # p_vaddr
+        with_bytes(0x40 + 0x20, b"\xff" * 8),  # p_filesz
+        with_bytes(SYMBOLS + 24, b"\xff" * 4),  # st_name
+        with_bytes(SYMBOLS + 24 + 8, b"\xff" * 8),  # st_value
+        with_bytes(NAMES + 1, b"\xff"),  # no UTF-8
+    ],
+)
+def test_what_is_not_as_it_should_be(raw: bytes) -> None:
+    with pytest.raises(ValueError):
+        VdsoImage.parse(raw)
+
+
 def section(elf: ELFFile, name: str, kind: type[Any]) -> Any:
     found = elf.get_section_by_name(name)
     assert isinstance(found, kind)

@@ -10,29 +10,40 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from hypothesis import strategies as st
 
-from pytest_vdsotime import image, page
+from pytest_vdsotime import abi, image, page
 from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.image import HostVdso
 from pytest_vdsotime.page import ClockPage, pack_body
 from pytest_vdsotime.timeline import (
+    CLOCK_MONOTONIC_COARSE,
     CLOCKS,
+    EARLIEST_NS,
+    LATEST_NS,
     NO_OFFSETS,
     HostClocks,
+    Line,
     Lines,
     Rate,
     TimeOffsets,
     initial_lines,
 )
 
+Examples = Callable[..., Callable[[Callable[..., None]], None]]
+
 S = 1_000_000_000
 
 
 class Timespec(ctypes.Structure):
     _fields_ = (("sec", ctypes.c_int64), ("nsec", ctypes.c_int64))
+
+
+READ_CLOCK = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_int, ctypes.POINTER(Timespec))
 
 
 class MappedStub:
@@ -53,17 +64,29 @@ class MappedStub:
             int(vdso.split("-")[0], 16), self.page.cookie
         )
         self._memory[page.PAGE_SIZE : page.PAGE_SIZE + len(entries)] = entries
+        self.host = {time.CLOCK_MONOTONIC: 0, CLOCK_MONOTONIC_COARSE: 0}
+
+        def read_host(clock_id: int, result: Any) -> int:
+            result[0] = Timespec(*divmod(self.host[clock_id], S))
+            return 0
+
+        self._read_host = READ_CLOCK(read_host)
+
+    def have_host(self) -> None:
+        """Has it read the host's clocks in `host` from here on."""
+        address = ctypes.cast(self._read_host, ctypes.c_void_p).value
+        entries = abi.pack("vdso_process", clock_gettime=address)
+        self._memory[page.PAGE_SIZE : page.PAGE_SIZE + len(entries)] = entries
 
     def show(self, lines: Lines, host: HostClocks, ahead: TimeOffsets = NO_OFFSETS) -> None:
         body = pack_body(lines, host, private=False, ahead=ahead)
         self._memory[: 4 + len(body)] = struct.pack("=I", 0) + body
 
     def read_ns(self, clock_id: int) -> int:
-        prototype = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_int, ctypes.POINTER(Timespec))
         offset = self.fake.offset(host_arch().vdso_entries[0])
         assert offset is not None
         now = Timespec()
-        assert prototype(self.address + page.HEADER_SIZE + offset)(clock_id, now) == 0
+        assert READ_CLOCK(self.address + page.HEADER_SIZE + offset)(clock_id, now) == 0
         assert 0 <= now.nsec < S
         return int(now.sec) * S + int(now.nsec)
 
@@ -118,6 +141,47 @@ def test_readings_in_another_time_namespace(
         reading_ns = stub.read_ns(clock_id)
         after_ns = time.clock_gettime_ns(row.host_id) - offsets.monotonic_ns
         assert line.at(before_ns) + own_ns <= reading_ns <= line.at(after_ns) + own_ns
+
+
+def test_any_line_is_read_to_the_last_bit(examples: Examples, stub: MappedStub) -> None:
+    """By every clock, of a host that stands still."""
+    instants = st.integers(EARLIEST_NS, LATEST_NS)
+    rates = st.floats(0, 1e6) | st.integers(0, 10**6) | st.sampled_from([0, 1, 5e-324, 2.0**62])
+    elapsed = st.integers(0, 2**62) | st.integers(0, 3 * S)
+    ahead = st.builds(TimeOffsets, *(st.integers(-(10**15), 10**15),) * 2)
+    distances = st.integers(-(10**15), 10**15)
+    stub.have_host()
+
+    @examples(
+        *(instants, instants, rates, rates, st.integers(10**15, 2**61), elapsed),
+        *(st.integers(0, 4_000_000), distances, ahead | st.just(NO_OFFSETS)),
+        count=200,
+    )
+    def check(
+        wall_ns: int,
+        monotonic_ns: int,
+        wall_rate: float,
+        monotonic_rate: float,
+        start_ns: int,
+        elapsed_ns: int,
+        since_tick_ns: int,
+        distance_ns: int,
+        ahead: TimeOffsets,
+    ) -> None:
+        lines = Lines(
+            Line(wall_ns, start_ns, Rate.of(wall_rate)),
+            Line(monotonic_ns, start_ns, Rate.of(monotonic_rate)),
+            monotonic_follows_rate=False,
+        )
+        clocks = HostClocks({clock_id: distance_ns * (clock_id > 6) for clock_id in CLOCKS})
+        stub.show(lines, clocks, ahead)
+        host = {time.CLOCK_MONOTONIC: start_ns + elapsed_ns}
+        host[CLOCK_MONOTONIC_COARSE] = host[time.CLOCK_MONOTONIC] - since_tick_ns
+        stub.host = {one: reading_ns + ahead.monotonic_ns for one, reading_ns in host.items()}
+        for clock_id, row in CLOCKS.items():
+            expected_ns = lines.line(row.line).at(host[row.host_id])
+            expected_ns += clocks.offsets_ns[clock_id] + ahead.of(clock_id)
+            assert stub.read_ns(clock_id) == expected_ns, row
 
 
 def test_a_line_that_starts_later_stands(stub: MappedStub) -> None:

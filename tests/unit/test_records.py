@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from pytest_vdsotime.events import Deadline, EventKind, History, Recording
 from pytest_vdsotime.report.recorder import Recorder
 from pytest_vdsotime.report.records import FOLDED, EventRecord, Folded, Part, fold, waits
+from pytest_vdsotime.report.trace import TraceFile
 from pytest_vdsotime.timeline import Lines, Rate, initial_lines
 
 Told = tuple[int, str, int, Any]
@@ -209,6 +212,23 @@ def test_spans() -> None:
 
 def lines(host_ns: int) -> Lines:
     return initial_lines(0, Rate.of(0), "flow", host_ns)
+
+
+def test_a_process_that_begins_anew_has_ended() -> None:
+    """One that was attached to twice, and whose end is not known, has two slices; what is told late
+    has none of less than no length."""
+    history, recording, stream = History(records=True), Recording(), io.StringIO()
+    recording.histories.append(history)
+    recorder, trace = Recorder(recording), TraceFile(stream)
+    for at_ns in (1, 9):
+        history.add(EventKind.ATTACHED, lines(0), 7, 7, ["sleep"], at_ns=at_ns)
+    trace.add(recorder.tell("one", "passed"))
+    history.add(EventKind.ENDED, lines(0), 7, 7, 0, at_ns=5)
+    trace.add(recorder.tell("two", "passed"))
+    told = json.loads(stream.getvalue() + "]}")["traceEvents"]
+    slices = [one for one in told if one["ph"] == "X" and one["name"] == "sleep"]
+    assert [one["dur"] for one in slices] == [8 / 1000, 0, 0]
+    assert len({one["pid"] for one in slices}) == 2
 
 
 def test_a_wait_that_began_in_an_earlier_story() -> None:

@@ -10,22 +10,34 @@ import os
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import Symbol, SymbolTableSection
+from hypothesis import strategies as st
 
 from pytest_vdsotime import abi, image, page
 from pytest_vdsotime.arch.i386 import I386
 from pytest_vdsotime.image import Loader, VdsoImage
 from pytest_vdsotime.page import ClockPage, pack_body
-from pytest_vdsotime.timeline import CLOCKS, HostClocks, Line, Lines, Rate, initial_lines
+from pytest_vdsotime.timeline import (
+    CLOCKS,
+    EARLIEST_NS,
+    LATEST_NS,
+    HostClocks,
+    Line,
+    Lines,
+    Rate,
+    initial_lines,
+)
 
 if TYPE_CHECKING:
     from conftest import Builder
+
+Examples = Callable[..., Callable[[Callable[..., None]], None]]
 
 S = 1_000_000_000
 STARTS_NS = [-62_135_596_800 * S, -1, 0, 1, 2**31 * S, 2**32 * S + 999_999_999, 253_402_300_799 * S]
@@ -208,6 +220,29 @@ def test_moving_readings_are_the_timelines(stub: Stub, rate: float, start_ns: in
         stub.set_host(host_ns + elapsed_ns)
         check_wall(stub, lines.wall.at(host_ns + elapsed_ns))
         assert stub.clock_ns(1) == lines.monotonic.at(host_ns + elapsed_ns)
+
+
+def test_any_line_is_read_to_the_last_bit(examples: Examples, stub: Stub) -> None:
+    instants = st.integers(EARLIEST_NS, LATEST_NS)
+    rates = st.floats(0, 1e6) | st.integers(0, 10**6) | st.sampled_from([0, 1, 5e-324, 2.0**62])
+    elapsed = st.integers(0, 2**62) | st.integers(0, 3 * S)
+    hosts = st.integers(10**9, 2**61)
+
+    @examples(instants, rates, hosts, elapsed, st.integers(0, 4_000_000), count=60)
+    def check(wall_ns: int, rate: float, start_ns: int, elapsed_ns: int, since_ns: int) -> None:
+        lines = Lines(
+            Line(wall_ns, start_ns, Rate.of(rate)),
+            Line(start_ns, start_ns, Rate.of(rate)),
+            monotonic_follows_rate=True,
+        )
+        stub.show(lines, HostClocks(dict.fromkeys(CLOCKS, 0)))
+        host_ns, tick_ns = start_ns + elapsed_ns, start_ns + elapsed_ns - since_ns
+        stub.set_host(host_ns, tick_ns)
+        if rate:
+            check_wall(stub, lines.wall.at(host_ns), lines.wall.at(tick_ns))
+        else:
+            check_wall(stub, wall_ns)
+        assert stub.clock_ns(1) == lines.monotonic.at(host_ns)
 
 
 @pytest.mark.parametrize("start_ns", STARTS_NS)

@@ -58,7 +58,7 @@ def _find_sysinfo_ehdr(memory: ProcessMemory, stack_pointer: int, word: str) -> 
             auxv = words.index(0, words[0] + 2) + 1
             keys = words[auxv::2]
             end = keys.index(_AT_NULL)
-        except ValueError:
+        except (IndexError, ValueError):
             if len(data) < size:
                 break  # the stack ends here
             size *= 8
