@@ -19,6 +19,7 @@ from subprocess import PIPE
 import pytest
 
 from pytest_vdsotime import FrozenClock
+from pytest_vdsotime.events import readable
 
 CEILING_S = 20
 HOUR_S = 3600
@@ -44,7 +45,7 @@ def test_names(name: bytes, tmp_path: Path) -> None:
         program = clock.popen([path, "7200"])
         clock.settle()
         (wait,) = clock.waits
-        assert os.fsencode(wait.command) == name[:15]
+        assert wait.command == readable(os.fsdecode(name[:15]))
         assert (wait.pid, wait.tid, wait.remaining) == (program.pid, program.pid, 2 * HOUR_S)
         assert [os.fsencode(one.argv[0]) for one in clock.processes] == [path]
         assert "\x1b" not in clock.describe()
@@ -148,6 +149,7 @@ TO_THE_WAKER = """
 import subprocess, sys
 from pathlib import Path
 from pytest_vdsotime import FrozenClock
+from pytest_vdsotime.events import readable
 def waker():
     for children in Path("/proc/self/task").glob("*/children"):
         for pid in children.read_text().split():
@@ -177,6 +179,7 @@ def test_signals_to_the_waker(signals: str) -> None:
 REUSED = """
 import os, signal, subprocess, sys
 from pytest_vdsotime import FrozenClock
+from pytest_vdsotime.events import readable
 def have_pid(pid):
     for _ in range(100):
         with open("/proc/sys/kernel/ns_last_pid", "w") as file:
@@ -223,6 +226,7 @@ def test_pids_that_are_used_again(as_root: None) -> None:
 SERVES = """
 import os, sys
 from pytest_vdsotime import FrozenClock
+from pytest_vdsotime.events import readable
 with FrozenClock() as clock, clock.patch_subprocess():
     clock.run(["true"], check=True)
     os.system("true")
