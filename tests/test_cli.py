@@ -55,6 +55,20 @@ def test_at(arguments: list[str], printed: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{printed}\n", "")
 
 
+@pytest.mark.parametrize(
+    ("option", "follows"),
+    [([], False), (["--files", "real"], False), (["--files", "follow"], True)],
+)
+def test_files(option: list[str], follows: bool, tmp_path: Path) -> None:
+    """Stamps, and what /proc tells of the time."""
+    script = "touch f; stat -c %Y f; sed -n 's/^btime //p' /proc/stat; date +%s"
+    done = run("--at", "2038-01-19", *option, "sh", "-c", script, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    stamp, boot, now = map(int, done.stdout.split())
+    assert (stamp == now) == follows
+    assert (boot > time.time()) == follows
+
+
 def test_children_are_on_the_clock_and_sleeps_are_real() -> None:
     start = time.monotonic()
     done = run("--at", "1970-01-01", "--", "bash", "-c", "date +%s%N; sleep 0.5; date +%s%N")

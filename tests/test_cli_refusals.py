@@ -73,6 +73,8 @@ def outcome(command: list[str], **keywords: Any) -> tuple[int, str, str]:
         (["--autojump=soon", "true"], "--autojump: 'soon' is not a number of seconds;"),
         (["--autojump=", "true"], "--autojump: '' is not a number of seconds;"),
         (["--autojump=-1", "true"], "--autojump: it is finite and not negative, not -1.0;"),
+        (["--files", "sideways", "true"], "--files: 'sideways' is not real or follow;"),
+        (["--files"], "--files: "),
         (["--grace", "short", "true"], "--grace: 'short' is not a number of seconds;"),
         (["--grace=-1", "true"], "--grace: it is finite and not negative, not -1.0;"),
         (["--stride", "0", "true"], "--stride: it is a span of time of some length, not '0';"),
@@ -356,7 +358,7 @@ def test_check_where_tracing_is_refused() -> None:
 def test_help() -> None:
     done = run("--help")
     assert (done.returncode, done.stderr) == (0, "")
-    for word in ("--at WHEN", "--rate R", "--monotonic", "--waits", "--check", "127"):
+    for word in ("--at WHEN", "--rate R", "--monotonic", "--waits", "--files", "--check", "127"):
         assert word in done.stdout
     assert "[--autojump[=SECONDS]]" in done.stdout and "\n  --autojump[=SECONDS] " in done.stdout
 

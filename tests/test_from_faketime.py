@@ -198,6 +198,69 @@ def test_by_a_clock(row: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPa
         program.communicate()
 
 
+# By the functions of libc that faketime has, as any library of a program calls them.
+STAMPS = """
+import ctypes, sys
+libc, record = ctypes.CDLL(None), ctypes.create_string_buffer(256)
+
+def stamp(path):
+    assert libc.stat(path.encode(), record) == 0
+    return int.from_bytes(record[88:96], "little")
+
+open("fresh", "w").close()
+times = [stamp("fresh"), stamp("older")]
+libc.utime(b"fresh", (ctypes.c_long * 2)(5, int(sys.argv[1])))
+times.append(stamp("fresh"))
+libc.utime(b"fresh", None)
+print(*times, stamp("fresh"))
+"""
+SET_S = 978307200
+CLOCK_S = 946684800
+
+
+def read_as(told: str, own_s: float, now_s: float) -> float:
+    """What a stamp of the host reads as that is told of so."""
+    return {
+        "the clock's time": CLOCK_S,
+        "the host's": now_s,
+        "as it is": own_s,
+        "moved": own_s + CLOCK_S - now_s,
+        "moved twice": CLOCK_S + CLOCK_S - now_s,
+    }[told]
+
+
+@pytest.mark.parametrize("row", rows("command | written"), ids=lambda row: row[0])
+def test_stamps_of_files(row: list[str], tmp_path: Path) -> None:
+    older_s, now_s = time.time() - 86400, time.time()
+    (tmp_path / "older").touch()
+    os.utime(tmp_path / "older", (older_s, older_s))
+    script = [sys.executable, "-c", STAMPS, str(SET_S)]
+    done = subprocess.run(
+        command(row[0], script),
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=CEILING_S,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = [
+        read_as(told, own_s, now_s)
+        for told, own_s in zip(row[1:], (now_s, older_s, SET_S, now_s), strict=True)
+    ]
+    assert list(map(int, done.stdout.split())) == pytest.approx(expected, abs=CEILING_S)
+
+
+def test_stamps_by_other_calls(tmp_path: Path) -> None:
+    """As the tools of a shell ask for them: of faketime these are the host's."""
+    tools = "touch f; stat -c %Y f; find f -printf '%Ts\n'; perl -e 'print +(stat shift)[9]' f"
+    script = ["sh", "-c", f"cd {tmp_path}; {tools}"]
+    theirs, now_s = output("faketime", "-f", "@2000-01-01 00:00:00", *script), time.time()
+    assert list(map(int, theirs.split())) == pytest.approx([now_s] * 3, abs=CEILING_S)
+    ours = output("vdsotime", "--at", "2000-01-01", "--files", "follow", *script)
+    assert list(map(int, ours.split())) == [CLOCK_S] * 3
+
+
 # What is otherwise.
 
 

@@ -46,6 +46,7 @@ def test_option_names_the_accepted_forms(run: Run) -> None:
         ("vdso_patience", "long", "*real seconds*"),
         ("vdso_patience", "-1", "*patience is*not negative*"),
         ("vdso_skip", "'date", "*patterns*"),
+        ("vdso_files", "maybe", "*files is 'real' or 'follow', not 'maybe'"),
         ("vdso_unavailable", "ignore", "*'error' or 'skip'*"),
     ],
 )
@@ -72,6 +73,8 @@ def test_ini(run: Run, pytester: pytest.Pytester, key: str, value: str, accepted
         ("skip=[1]", "*skip: a pattern is a string, not 1*"),
         ("autojump='soon'", "*a bool or a number of real seconds*"),
         ("autojump=True, waits='real'", "*autojump: waits follow the clock then, not waits='real'"),
+        ("files='maybe'", "*files is 'real' or 'follow', not 'maybe'"),
+        ("files=True", "*files is 'real' or 'follow', not True"),
         ("python='yes'", "*a bool*"),
         ("0, 1", "*only start may be positional*"),
         ("0, start=1", "*only start may be positional*"),
@@ -103,7 +106,7 @@ def test_marker_on_a_worker(run: Run) -> None:
     assert "it ran" not in output
 
 
-@pytest.mark.parametrize("argument", ["rate=-1", "start='soon'", "speed=1"])
+@pytest.mark.parametrize("argument", ["rate=-1", "start='soon'", "files='maybe'", "speed=1"])
 def test_factory(run: Run, argument: str) -> None:
     source = f"""
 def test_raises(frozen_clock_factory):

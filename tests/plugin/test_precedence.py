@@ -169,3 +169,41 @@ def test_patterns_of_marker_and_ini(run: Run, pytester: pytest.Pytester) -> None
         assert (by_date(), by_perl()) == (HERE, 2003)
     """
     run("import time\n" + cleandoc(source)).assert_outcomes(passed=3)
+
+
+STAMPS = """
+def is_on_clock():
+    subprocess.run(["touch", "f"], check=True)
+    modified = int(subprocess.check_output(["stat", "-c", "%Y", "f"]))
+    return time.gmtime(modified).tm_year == year() == 2003
+
+def test_ini():
+    assert is_on_clock() == {follow}
+
+@pytest.mark.frozen_time("2003-06-01", files="follow")
+def test_follow():
+    assert is_on_clock()
+
+@pytest.mark.frozen_time("2003-06-01", files="real")
+class TestReal:
+    def test_class(self):
+        assert not is_on_clock()
+
+    @pytest.mark.frozen_time(files="follow")
+    def test_closer(self):
+        assert is_on_clock()
+
+def test_factory(frozen_clock_factory):
+    with frozen_clock_factory("2003-06-01").patch_subprocess():
+        assert is_on_clock() == {follow}
+    with frozen_clock_factory("2003-06-01", files="real").patch_subprocess():
+        assert not is_on_clock()
+"""
+
+
+@pytest.mark.parametrize("ini", ["", "vdso_files = real", "vdso_files = follow"])
+def test_whether_files_follow(run: Run, pytester: pytest.Pytester, ini: str) -> None:
+    """The marker that says so, else the ini file; there is no option of pytest for it."""
+    pytester.makeini(f"[pytest]\n{ini}")
+    source = "import time\n" + STAMPS.format(follow="follow" in ini)
+    run(source, "--vdso-time=2003-06-01").assert_outcomes(passed=5)
