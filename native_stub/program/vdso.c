@@ -309,7 +309,7 @@ __attribute__((visibility("hidden"))) void tell_stamps(long result, unsigned cha
     if (result)
         return;
     if (!stamps) { /* in a private copy of the page */
-        syscall2(STAMPS_LEFT, record, is_statx);
+        syscall4(NR_pread64, STAMPS_LEFT, record, is_statx, 0);
         return;
     }
     do {
@@ -349,7 +349,7 @@ __attribute__((visibility("hidden"))) void tell_opened(long fd, const char *path
             name = at + 1;
     if (is_same(name, "stat") || is_same(name, "uptime") || is_same(name, "utmp")
         || syscall4(NR_readlinkat, directory, path, &first, 1) > 0)
-        syscall1(OPENED_FILE, fd);
+        syscall4(NR_pread64, OPENED_FILE, fd, 0, 0);
 }
 
 #endif

@@ -264,10 +264,10 @@ static int tells_itself(const struct fastpath *fastpath, uint64_t tid)
 /* What the program could not see to itself (vdso.c). */
 static int tells_left(const struct fastpath *fastpath, uint64_t tid, const struct syscall_info *info)
 {
-    if (info->nr == OPENED_FILE)
-        return !opens_time(tid, info->args[0]) && end_call(tid, 0) >= 0;
-    unsigned row = stamp_row(&fastpath->stamp_table, AUDIT_ARCH, info->args[1] ? NR_statx : NR_fstat);
-    return tells_stamps((const struct stamps *)fastpath->stamps, tid, &fastpath->stamp_table.layouts[row], info->args[0])
+    if ((int32_t)info->args[0] == OPENED_FILE)
+        return !opens_time(tid, info->args[1]) && end_call(tid, 0) >= 0;
+    unsigned row = stamp_row(&fastpath->stamp_table, AUDIT_ARCH, info->args[2] ? NR_statx : NR_fstat);
+    return tells_stamps((const struct stamps *)fastpath->stamps, tid, &fastpath->stamp_table.layouts[row], info->args[1])
         && end_call(tid, 0) >= 0;
 }
 #else
@@ -279,8 +279,9 @@ static int tells_left(const struct fastpath *fastpath, uint64_t tid, const struc
 static int sees_file_call(const struct fastpath *fastpath, uint64_t tid, const struct syscall_info *info)
 {
     unsigned row = stamp_row(&fastpath->stamp_table, info->arch, info->nr);
-    if ((info->nr == STAMPS_LEFT || info->nr == OPENED_FILE) && info->arch == AUDIT_ARCH && fastpath->stamps)
-        return tells_left(fastpath, tid, info);
+    int32_t what = info->args[0];
+    if (info->nr == NR_pread64 && info->arch == AUDIT_ARCH && (what == STAMPS_LEFT || what == OPENED_FILE))
+        return fastpath->stamps && tells_left(fastpath, tid, info);
     if (!row || row == SETS_STAMPS || (row < OPENS_FILE && !fastpath->stamps))
         return 0;
     if (row != OPENS_FILE && *mark_of(fastpath, tid) & MARK_REWINDS)

@@ -20,6 +20,7 @@ from pytest_vdsotime.tracer.calls.machine import MachineFile
 
 _NOW, _OMIT = 0x3FFFFFFF, 0x3FFFFFFE  # UTIME_NOW, UTIME_OMIT (linux/stat.h)
 _NS_PER_US = 1000
+_STAMPS_LEFT, _OPENED_FILE = constant("STAMPS_LEFT"), constant("OPENED_FILE")
 _EMPTY_PATH = constant("AT_EMPTY_PATH")
 #: Which argument has the flags.
 _FLAGS = {"newfstatat": 3, "fstatat64": 3, "statx": 2}
@@ -67,8 +68,8 @@ def _left(request: Request) -> Answer:
     stamps = request.process.world.page.stamps
     if stamps is None:
         return None
-    layout = request.abi.stamps["statx" if request.arguments[1] else "fstat"]
-    _tell(request, stamps, layout, request.arguments[0])
+    layout = request.abi.stamps["statx" if request.arguments[2] else "fstat"]
+    _tell(request, stamps, layout, request.arguments[1])
     return 0
 
 
@@ -131,7 +132,7 @@ def _opened(request: Request) -> Answer:
         return None
 
     def ended(_result: int) -> int:
-        request.process.opened = request.number(0)
+        request.process.opened = request.number(1)
         return 0
 
     return ended
@@ -145,6 +146,11 @@ def _rewind(request: Request) -> Answer:
     return None
 
 
+def _pread(request: Request) -> Answer:
+    left = {_STAMPS_LEFT: _left, _OPENED_FILE: _opened}.get(request.number(0), _rewind)
+    return left(request)
+
+
 _STATS = {
     *("stat", "lstat", "fstat", "newfstatat", "statx", "oldstat", "oldlstat", "oldfstat"),
     *("stat64", "lstat64", "fstat64", "fstatat64"),
@@ -153,7 +159,8 @@ _OPENING = tuple(CallRow(name, _open) for name in ("open", "openat", "openat2"))
 _REWINDING = (
     CallRow("lseek", _rewind, Match(1, (0,))),
     CallRow("_llseek", _rewind, Match(2, (0,))),
-    *(CallRow(name, _rewind, Match(3, (0,))) for name in ("pread64", "preadv", "preadv2")),
+    CallRow("pread64", _pread, Match(3, (0,))),
+    *(CallRow(name, _rewind, Match(3, (0,))) for name in ("preadv", "preadv2")),
 )
 _SETTING = (
     CallRow("utimensat", partial(_set_stamps, 2, 1), pointer=2),
@@ -173,12 +180,6 @@ FILE_CALLS = (
 RETURNS = {
     **{"stat": 1, "lstat": 1, "fstat": 1, "newfstatat": 2, "statx": 3},
     **{"open": 4, "openat": 5, "openat2": 5},
-}
-#: Calls by their numbers that there are none of, by which a program asks for what it cannot see to
-#: itself there (native_stub/program/vdso.c).
-LEFT = {
-    constant("STAMPS_LEFT"): CallRow("what is left of a stat", _left),
-    constant("OPENED_FILE"): CallRow("what is left of an open", _opened),
 }
 #: By name, what the fast path knows them as.
 KINDS = {

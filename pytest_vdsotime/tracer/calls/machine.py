@@ -1,8 +1,8 @@
 """Files that tell the machine's time: /proc/uptime, /proc/stat, /proc/PID/stat, utmp(5).
 
-A program that opens one for reading gets a memfd of the same text on its clock (`ServedFiles` of
-tracer/takeover/served.py), which is written anew when the program goes back to its beginning, as
-the kernel makes the text of such a file when its first byte is read (seq_file).
+A program that opens one for reading gets a memfd of the same text on its clock
+(`Takeover.serve_opened`), which is written anew when the program goes back to its beginning, as the
+kernel makes the text of such a file when its first byte is read (seq_file).
 """
 
 from __future__ import annotations
