@@ -44,13 +44,18 @@ __vdso_sgx_enter_enclave:
     .cfi_adjust_cfa_offset 8
     pushq %r10
     .cfi_adjust_cfa_offset 8
-    cld
+    pushq %r11
+    .cfi_adjust_cfa_offset 8
+    pushq $2 /* no direction, no check of alignment */
+    popfq
     testq %rax, %rax
     jnz 1f
     movq \record, %rdi
     movl $\is_statx, %esi
     call tell_stamps
-1:  popq %r10
+1:  popq %r11
+    .cfi_adjust_cfa_offset -8
+    popq %r10
     .cfi_adjust_cfa_offset -8
     popq %r9
     .cfi_adjust_cfa_offset -8

@@ -347,7 +347,7 @@ __attribute__((visibility("hidden"))) void tell_stamps(unsigned char *record, lo
         read_barrier();
     } while (page->seq != seq);
     if (is_left) {
-        syscall2(STAMPS_LEFT, record, is_statx);
+        syscall4(NR_pread64, STAMPS_LEFT, record, is_statx, 0);
         return;
     }
     for (int i = 0; i < MOST_STAMPS; i++) {

@@ -230,29 +230,31 @@ static uint64_t *mapped_of(const struct fastpath *fastpath, uint64_t tid)
 }
 
 #ifdef HAVE_STAMP_RETURNS
-/* Whether a program, which may have moved or covered it, still has there what it was given. */
-static int has_code(uint64_t tid, uint64_t address, const uint64_t *code)
+/* Whether a program, which may have moved, covered or unmapped it, still has there what it was given: the code, and the very
+ * page. */
+static int has_code(uint64_t tid, uint64_t address, const uint64_t *code, uint64_t page, const struct stamps *stamps)
 {
-    uint64_t found[2];
-    struct span here = {found, sizeof found}, there = {(void *)address, sizeof found};
-    return syscall6(NR_process_vm_readv, tid, (long)&here, 1, (long)&there, 1, 0) == sizeof found && found[0] == code[0]
-        && found[1] == code[1];
+    uint64_t found[3];
+    struct span here = {found, sizeof found}, there[] = {{(void *)address, 2 * sizeof *found}, {(void *)(page + VDSO_STAMPS_OFFSET), sizeof *found}};
+    return syscall6(NR_process_vm_readv, tid, (long)&here, 1, (long)there, 2, 0) == sizeof found && found[0] == code[0]
+        && found[1] == code[1] && (int64_t)found[2] == stamps->pieces[0].from_ns;
 }
 
 /* Has a stat return to where the program itself finds what its clock has for the stamps: what the filter says of it is where
- * (RETURNS of tracer/calls/files.py). */
+ * (RETURNS of tracer/calls/files.py). Not under a filter of the program's own, which may refuse what that takes, or have stops of
+ * its own. */
 static int tells_itself(const struct fastpath *fastpath, uint64_t tid)
 {
     uint64_t mapped = *mapped_of(fastpath, tid), place = 0;
     const struct stamps *stamps = (const struct stamps *)fastpath->stamps;
     struct timespec now;
-    if (*mark_of(fastpath, tid) & MARK_REWINDS || !mapped || !stamps || !fastpath->host_clock
+    if (*mark_of(fastpath, tid) & (MARK_REWINDS | MARK_EXECS) || !mapped || !stamps || !fastpath->host_clock
         || syscall4(NR_ptrace, PTRACE_GETEVENTMSG, tid, 0, &place) < 0)
         return 0;
     if (!place || place > STAT_RETURNS)
         return 0;
     uint64_t to = mapped + fastpath->returns[place - 1];
-    if (!has_code(tid, to, fastpath->return_code) || return_to(tid, to) < 0)
+    if (!has_code(tid, to, fastpath->return_code, mapped, stamps) || return_to(tid, to) < 0)
         return 0;
     ((clock_fn *)fastpath->host_clock)(CLOCK_REALTIME, &now);
     limit_stamps(stamps, (now.sec + LATER_S) * NSEC_PER_SEC);
@@ -263,8 +265,8 @@ static int tells_itself(const struct fastpath *fastpath, uint64_t tid)
 /* What the program could not find itself (vdso.c). */
 static int tells_left(const struct fastpath *fastpath, uint64_t tid, const struct syscall_info *info)
 {
-    unsigned row = stamp_row(&fastpath->stamp_table, AUDIT_ARCH, info->args[1] ? NR_statx : NR_fstat);
-    return tells_stamps((const struct stamps *)fastpath->stamps, tid, &fastpath->stamp_table.layouts[row], info->args[0])
+    unsigned row = stamp_row(&fastpath->stamp_table, AUDIT_ARCH, info->args[2] ? NR_statx : NR_fstat);
+    return tells_stamps((const struct stamps *)fastpath->stamps, tid, &fastpath->stamp_table.layouts[row], info->args[1])
         && end_call(tid, 0) >= 0;
 }
 #else
@@ -276,8 +278,8 @@ static int tells_left(const struct fastpath *fastpath, uint64_t tid, const struc
 static int sees_file_call(const struct fastpath *fastpath, uint64_t tid, const struct syscall_info *info)
 {
     unsigned row = stamp_row(&fastpath->stamp_table, info->arch, info->nr);
-    if (info->nr == STAMPS_LEFT && info->arch == AUDIT_ARCH && fastpath->stamps)
-        return tells_left(fastpath, tid, info);
+    if (info->nr == NR_pread64 && info->arch == AUDIT_ARCH && (int32_t)info->args[0] == STAMPS_LEFT)
+        return fastpath->stamps && tells_left(fastpath, tid, info);
     if (!row || row == SETS_STAMPS || (row < OPENS_FILE && !fastpath->stamps))
         return 0;
     if (row != OPENS_FILE && *mark_of(fastpath, tid) & MARK_REWINDS)

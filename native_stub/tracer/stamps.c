@@ -17,6 +17,7 @@
 #define CLOCK_MONOTONIC_COARSE 6
 #define STATX_CTIME 0x80 /* linux/stat.h */
 #define STATX_INO 0x100
+#define AT_STATX_DONT_SYNC 0x4000 /* linux/fcntl.h: a program that waits for its tracer may be who would answer (FUSE) */
 #define AT_EMPTY_PATH 0x1000
 #define OWN_MODE 0600
 #define LOOK_NS 100000 /* a tick is 1 to 10 ms */
@@ -323,6 +324,6 @@ int opens_time(const struct stamp_table *table, uint64_t tid, uint64_t fd)
     long size = syscall4(NR_readlinkat, AT_FDCWD, path, name, sizeof name);
     if (size == sizeof name || ends_with(name, size, "/stat") || ends_with(name, size, "/uptime") || ends_with(name, size, "/utmp"))
         return 1;
-    return syscall5(NR_statx, AT_FDCWD, path, 0, STATX_INO, &found) >= 0 && !found.dev_major
+    return syscall5(NR_statx, AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_INO, &found) >= 0 && !found.dev_major
         && (found.ino == table->inodes[0] || found.ino == table->inodes[1]);
 }

@@ -33,7 +33,7 @@ from pytest_vdsotime.tracer.call import (
 )
 from pytest_vdsotime.tracer.calls import signals, waits
 from pytest_vdsotime.tracer.calls.clocks import ADJUSTING_CALLS, CLOCK_CALLS
-from pytest_vdsotime.tracer.calls.files import FILE_CALLS, LEFT, RETURNS, STAMPS_LEFT
+from pytest_vdsotime.tracer.calls.files import FILE_CALLS, RETURNS
 from pytest_vdsotime.tracer.calls.peers import is_asking
 from pytest_vdsotime.tracer.calls.process import PROCESS_CALLS
 from pytest_vdsotime.tracer.calls.restart import put_back, rewind_interrupted
@@ -74,7 +74,7 @@ OTHER_CALLS = (
 #: By name, those that are answered for programs in real time too: by them a child would leave its
 #: tracer, another kind of program comes next, or a tracee sees more signals than it would alone.
 OF_SKIPPED = {row.name for row in (*PROCESS_CALLS, *SIGNAL_CALLS, *_SIGNAL_WAITS)}
-_OF_FILES = {row.name for row in (*FILE_CALLS, LEFT)}
+_OF_FILES = {row.name for row in FILE_CALLS}
 CALLS = (*OTHER_CALLS, *WAIT_CALLS, *DATAGRAM_CALLS)
 _MINUS_ONE = 2**64 - 1
 _Result = TypeVar("_Result")
@@ -127,7 +127,6 @@ class Calls:
             abi.audit_arch: (abi, _by_number(abi, (*self._following, *FILE_CALLS)))
             for abi in arch.abis
         }
-        self._rows[arch.abis[0].audit_arch][1][STAMPS_LEFT] = LEFT
         self._filters: dict[tuple[bool, bool], bytes] = {}
         self.own_rows: Mapping[int, CallRow] = _by_number(arch.abis[0], self._following)
         """For the host's own system calls, by number, but those about files."""
@@ -147,12 +146,11 @@ class Calls:
         if which not in self._filters:
             leaving_waits = followed((*OTHER_CALLS, *POINT_CALLS), self._arch)
             rows = *(self._following if waits_follow else leaving_waits), *FILE_CALLS * files_follow
-            own = [Rule(LOADER_FAILED), *[Rule(STAMPS_LEFT)] * files_follow]
             self._filters[which] = assemble(
                 (
                     abi.audit_arch,
                     abi.refused_bit,
-                    [*own, *_rules(abi, rows, is_own=abi is self._arch.abis[0])],
+                    [Rule(LOADER_FAILED), *_rules(abi, rows, is_own=abi is self._arch.abis[0])],
                 )
                 for abi in self._arch.abis
             )

@@ -21,6 +21,7 @@ from pytest_vdsotime.tracer.calls.machine import MachineFile
 _NOW, _OMIT = 0x3FFFFFFF, 0x3FFFFFFE  # UTIME_NOW, UTIME_OMIT (linux/stat.h)
 _NS_PER_US = 1000
 _EMPTY_PATH = constant("AT_EMPTY_PATH")
+_STAMPS_LEFT = constant("STAMPS_LEFT")
 #: Which argument has the flags.
 _FLAGS = {"newfstatat": 3, "fstatat64": 3, "statx": 2}
 #: For a call by descriptor that by path.
@@ -67,8 +68,8 @@ def _left(request: Request) -> Answer:
     stamps = request.process.world.page.stamps
     if stamps is None:
         return None
-    layout = request.abi.stamps["statx" if request.arguments[1] else "fstat"]
-    _tell(request, stamps, layout, request.arguments[0])
+    layout = request.abi.stamps["statx" if request.arguments[2] else "fstat"]
+    _tell(request, stamps, layout, request.arguments[1])
     return 0
 
 
@@ -128,6 +129,8 @@ def _open(request: Request) -> Answer:
 
 def _rewind(request: Request) -> Answer:
     """Renew a file that tells the clock's time, which is about to be read again."""
+    if request.number(0) == _STAMPS_LEFT:
+        return _left(request)
     if request.process.world.page.stamps is not None and request.process.rewinds:
         with suppress(OSError):  # no file of its, or one that it cannot have written
             machine.renew(request.process, request.stopped.tid, request.number(0))
@@ -160,8 +163,6 @@ FILE_CALLS = (
 #: By name, the number of the place in a program where it may return to (VdsoImage.stat_returns),
 #: from 1.
 RETURNS = {"stat": 1, "lstat": 1, "fstat": 1, "newfstatat": 2, "statx": 3}
-STAMPS_LEFT = constant("STAMPS_LEFT")
-LEFT = CallRow("what is left of a stat", _left)
 #: By name, what the fast path knows them as.
 KINDS = {
     row.name: constant(kind)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -31,6 +32,15 @@ _PROC_STAT = re.compile(rb"\d+ \(.*\) [A-Za-z](?: -?\d+){40,}\n", re.DOTALL)
 
 
 _OF_MACHINE = "uptime", "stat"
+#: File systems that have such files: lxcfs has its own over those of /proc.
+_OF_PROC = "proc", "fuse.lxcfs"
+
+
+def _is_regular(tid: int, fd: int) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(f"/proc/{tid}/fd/{fd}").st_mode)
+    except OSError:
+        return False
 
 
 @cache
@@ -57,6 +67,12 @@ class MachineFile(NamedTuple):
         except OSError:
             return None
         found = _NAME.search(path)
+        system = procfs.file_system_of(tid, fd)
+        if found is not None and found[3] == "utmp":
+            if not system or system.startswith("fuse") or not _is_regular(tid, fd):
+                return None
+        elif system not in _OF_PROC:
+            return None
         if found is None:
             return cls._of_inode(tid, fd)  # mounted elsewhere
         if found[1] and found[3] != "stat":
