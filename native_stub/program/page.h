@@ -67,13 +67,14 @@ struct stamp_piece {
 };
 
 #define VDSO_PIECES 64
+#define FORESEEN_NS (100 * 86400 * 1000000000LL) /* a clock that lives longer may take a stamp that was set for a real one */
 #define VDSO_STAMPS_OFFSET 1024 /* on the clock page, likewise under its sequence lock */
 
 /* The last pieces. */
 struct vdso_stamps {
     int64_t since_ns;  /* when the clock's life began: what is older is as it is. 0: nothing is known here */
     uint64_t count;    /* of pieces that there have been: number n stands at n % VDSO_PIECES */
-    int64_t limit_ns;  /* what is newer was set by a program to an instant to come */
+    int64_t limit_ns;  /* of what is newer the tracer knows whether it was set by a program */
     uint64_t has_kept; /* programs have set some stamps, which are as they were set */
     struct stamp_piece pieces[VDSO_PIECES];
 };

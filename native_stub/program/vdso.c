@@ -309,8 +309,10 @@ static int find_stamp(struct stamp *stamp)
     int64_t stamp_ns = stamp->sec * (int64_t)NSEC_PER_SEC + stamp->nsec;
     if (!stamps->since_ns)
         return -1; /* a private copy of the page */
-    if (stamp_ns < stamps->since_ns || stamp_ns > stamps->limit_ns)
+    if (stamp_ns < stamps->since_ns || stamp_ns - stamps->limit_ns > FORESEEN_NS)
         return 0;
+    if (stamp_ns > stamps->limit_ns)
+        return -1; /* set to an instant to come, or of a call that took long */
     uint64_t number = stamps->count, last = number > VDSO_PIECES ? number - VDSO_PIECES : 0;
     if (stamps->has_kept)
         return -1;

@@ -21,7 +21,6 @@
 #define AT_EMPTY_PATH 0x1000
 #define OWN_MODE 0600
 #define LOOK_NS 100000 /* a tick is 1 to 10 ms */
-#define FORESEEN_NS (100 * 86400 * NSEC_PER_SEC) /* a clock that lives longer may take a stamp that was set for a real one */
 #define LARGEST_RECORD 256 /* struct statx */
 
 static int64_t read_ns(int clock)
@@ -130,7 +129,7 @@ static void show_piece(const struct stamps *stamps, const struct stamp_piece *pi
     shown->pieces[shown->count++ % VDSO_PIECES] = *piece;
 }
 
-/* What programs find that is newer than this was set. */
+/* What programs find that is newer than this was set, or is of a call that has taken long. */
 void limit_stamps(const struct stamps *stamps, int64_t limit_ns)
 {
     if (stamps->page)
