@@ -10,6 +10,7 @@
 #define KEPT_STAMPS 131072
 #define STAMPS_IN_SET 16
 #define STAMP_SECOND 1000000000LL
+#define FORESEEN_NS (100 * 86400 * STAMP_SECOND) /* a clock that lives longer may take a stamp that was set for a real one */
 
 /* The wall line from one stamp of the host on: it reads sec and nsec where the host's CLOCK_REALTIME reads start_ns, and goes
  * as in struct vdso_line. */
@@ -24,7 +25,7 @@ struct stamps {
     int64_t file;     /* a descriptor of a file of the tracer's own, whose stamp says when the line has moved */
     uint64_t is_fine; /* which is later than all stamps from before, and no later than those from behind; else the kernel's
                        * next tick is waited for */
-    int64_t limit_ns; /* what programs find that is newer was set to an instant to come */
+    int64_t limit_ns; /* of what programs find that is newer the tracer knows whether it was set to an instant to come */
     uint64_t count;
     struct stamp_piece pieces[STAMP_PIECES];
     uint64_t kept_count;

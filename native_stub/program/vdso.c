@@ -305,23 +305,26 @@ __attribute__((visibility("hidden"))) void tell_stamps(long result, unsigned cha
     const volatile struct vdso_page *page = &vdso_clock_page;
     const volatile struct stamps *stamps = (const volatile struct stamps *)vdso_process_page.stamps;
     struct stamp found[MOST_STAMPS];
+    int is_left = !stamps; /* in a private copy of the page */
     uint32_t seq;
     if (result)
         return;
-    if (!stamps) { /* in a private copy of the page */
-        syscall4(NR_pread64, STAMPS_LEFT, record, is_statx, 0);
-        return;
-    }
     do {
         while ((seq = load_acquire(&page->seq)) & 1)
             cpu_relax();
-        for (int i = 0; i < MOST_STAMPS; i++) {
+        for (int i = 0; i < MOST_STAMPS && !is_left; i++) {
             const unsigned char *at = record + places[is_statx][i];
             found[i] = (struct stamp){*(const int64_t *)at, *(const uint32_t *)(at + 8)};
+            int64_t late_ns = stamp_ns_of(found[i].sec, found[i].nsec) - stamps->limit_ns;
+            is_left = late_ns > 0 && late_ns < FORESEEN_NS; /* or the call has taken long */
             find_stamp(stamps, stamps->limit_ns, &found[i].sec, &found[i].nsec);
         }
         read_barrier();
     } while (page->seq != seq);
+    if (is_left) {
+        syscall4(NR_pread64, STAMPS_LEFT, record, is_statx, 0);
+        return;
+    }
     for (int i = 0; i < MOST_STAMPS; i++) {
         unsigned char *at = record + places[is_statx][i];
         *(int64_t *)at = found[i].sec;

@@ -230,13 +230,16 @@ static uint64_t *mapped_of(const struct fastpath *fastpath, uint64_t tid)
 }
 
 #ifdef HAVE_STAMP_RETURNS
-/* Whether a program, which may have moved or covered it, still has there what it was given. */
-static int has_code(uint64_t tid, uint64_t address, const uint64_t *code)
+/* Whether a program, which may have moved, covered or unmapped it, still has what it was given: the code at `to`, and the very
+ * pages. */
+static int has_returns(const struct fastpath *fastpath, uint64_t tid, uint64_t mapped, uint64_t to)
 {
-    uint64_t found[2];
-    struct span here = {found, sizeof found}, there = {(void *)address, sizeof found};
-    return syscall6(NR_process_vm_readv, tid, (long)&here, 1, (long)&there, 1, 0) == sizeof found && found[0] == code[0]
-        && found[1] == code[1];
+    const uint64_t *page = (const uint64_t *)fastpath->page, *code = fastpath->return_code, *mark = fastpath->page_mark;
+    uint64_t found[5], own = mapped + VDSO_PAGE_SIZE + offsetof(struct vdso_process, mark);
+    struct span here = {found, sizeof found};
+    struct span there[] = {{(void *)to, 2 * sizeof *found}, {(void *)own, 2 * sizeof *found}, {(void *)mapped, sizeof *found}};
+    return syscall6(NR_process_vm_readv, tid, (long)&here, 1, (long)there, 3, 0) == sizeof found && found[0] == code[0]
+        && found[1] == code[1] && found[2] == mark[0] && found[3] == mark[1] && found[4] == *page;
 }
 
 /* Has a call return to where the program itself finds what its clock has for the stamps, or whether a file that it has opened
@@ -253,7 +256,7 @@ static int tells_itself(const struct fastpath *fastpath, uint64_t tid)
     if (!place || place > CALL_RETURNS)
         return 0;
     uint64_t to = mapped + fastpath->returns[place - 1];
-    if (!has_code(tid, to, fastpath->return_code) || return_to(tid, to) < 0)
+    if (!has_returns(fastpath, tid, mapped, to) || return_to(tid, to) < 0)
         return 0;
     ((clock_fn *)fastpath->host_clock)(CLOCK_REALTIME, &now);
     stamps->limit_ns = (now.sec + LATER_S) * NSEC_PER_SEC;

@@ -63,6 +63,8 @@ struct fastpath {
     struct fastpath_program programs[FASTPATH_PROGRAMS];
     uint64_t sees_files;     /* some program has the stamps of files as its clock has them, */
     uint64_t stamps;         /* all by this struct stamps; 0: the tracer tells them */
+    uint64_t page;           /* and this clock page, */
+    uint64_t page_mark[2];   /* behind which this stands */
     struct stamp_table stamp_table;
     uint64_t returns[CALL_RETURNS]; /* where behind its clock page a program has what calls may return to (arch/) */
     uint64_t return_code[2]; /* how each of these begins */

@@ -18,7 +18,6 @@
 #define AT_EMPTY_PATH 0x1000
 #define OWN_MODE 0600
 #define LOOK_NS 100000 /* a tick is 1 to 10 ms */
-#define FORESEEN_NS (100 * 86400 * NSEC_PER_SEC) /* a clock that lives longer may take a stamp that was set for a real one */
 #define LARGEST_RECORD 256 /* struct statx */
 
 static int64_t read_ns(int clock)

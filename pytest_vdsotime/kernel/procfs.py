@@ -275,6 +275,20 @@ def is_read_only(tid: int, fd: int) -> tuple[bool, bool]:
     return not flags & os.O_ACCMODE, bool(flags & os.O_CLOEXEC)
 
 
+def file_system_of(tid: int, fd: int) -> str:
+    """Return the type of the file system of a descriptor of a task; "" where it is not mounted.
+
+    That asks no file system, which may be a program's (FUSE) that waits for its tracer.
+    """
+    found = re.search(r"^mnt_id:\s*(\d+)$", read_text(f"/proc/{tid}/fdinfo/{fd}"), re.MULTILINE)
+    for whose in (tid, "self") if found else ():  # a task that has changed its root sees fewer
+        for line in read_text(f"/proc/{whose}/mountinfo").splitlines():
+            mount, _, source = line.partition(" - ")
+            if found and mount.partition(" ")[0] == found[1]:
+                return source.partition(" ")[0]
+    return ""
+
+
 def dumps_core(pid: int) -> bool:
     """Whether a process is on its way to a core dump's end."""
     return _status_fields(pid).get("CoreDumping", "0") != "0"

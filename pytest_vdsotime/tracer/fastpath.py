@@ -23,7 +23,7 @@ from pytest_vdsotime.kernel.ptrace import OPTIONS
 from pytest_vdsotime.kernel.spawn import PendingSpawns
 from pytest_vdsotime.kernel.takeover import Block
 from pytest_vdsotime.kernel.wait import Stop, StopKind, decode, has_left_status, take_end
-from pytest_vdsotime.page import HEADER_SIZE, ClockPage
+from pytest_vdsotime.page import COOKIE_SIZE, HEADER_SIZE, ClockPage
 
 #: How many kinds of programs a kernel may run, as far as the fast path is concerned.
 KINDS = constant("FASTPATH_KINDS")
@@ -340,9 +340,11 @@ class FastPath:
         """Whether programs of these pages have files follow the clock."""
         following = [page for page in worlds if page.stamps is not None]
         self.structure.sees_files = bool(following)
-        self.structure.stamps = (
-            following[0].stamps_address if len(worlds) == len(following) == 1 else 0
-        )
+        is_one = len(worlds) == len(following) == 1
+        self.structure.stamps = following[0].stamps_address if is_one else 0
+        if is_one:
+            self.structure.page = following[0].address
+            ctypes.memmove(self.structure.page_mark, following[0].cookie, COOKIE_SIZE)
 
     def record_of(self, tid: int) -> Record | None:
         """Return the wait that a task began last, if it was not the tracer's."""

@@ -157,7 +157,7 @@ static inline void check_times(const char *path, int fd, int64_t atime, int64_t 
  * however it has. */
 static inline void enter_directory(void)
 {
-    static const char *const names[] = {"f", "g", "h", "l", "p", "d/f", "d"};
+    static const char *const names[] = {"f", "g", "h", "l", "p", "stat", "d/f", "d"};
     const char *above = getenv("TMPDIR");
     char path[PATH_MAX];
     int status;

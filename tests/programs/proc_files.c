@@ -75,6 +75,21 @@ static void check_identity(const char *name)
     CHECK(close(fd) == 0);
 }
 
+/* Of a file that is none of these, but for its name, nothing is read. */
+static void check_pipe(void)
+{
+    CHECK(mkfifo("stat", 0600) == 0);
+    int fd = open("stat", O_RDONLY | O_NONBLOCK | O_CLOEXEC), other = open("stat", O_WRONLY | O_CLOEXEC);
+    CHECK(fd >= 0 && other >= 0 && write(other, "btime 1\n", 8) == 8);
+    int again = open("stat", O_RDONLY | O_CLOEXEC);
+    CHECK(again >= 0 && read(again, text, sizeof text) == 8 && memcmp(text, "btime 1\n", 8) == 0);
+    CHECK(close(fd) == 0 && close(again) == 0 && close(other) == 0 && unlink("stat") == 0);
+    CHECK((fd = open("stat", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644)) >= 0 && write(fd, "btime 1\n", 8) == 8);
+    CHECK((again = open("stat", O_RDONLY | O_CLOEXEC)) >= 0);
+    CHECK(read(again, text, sizeof text) == 8 && memcmp(text, "btime 1\n", 8) == 0);
+    CHECK(close(fd) == 0 && close(again) == 0 && unlink("stat") == 0);
+}
+
 static void check_ended(void)
 {
     char path[64];
@@ -97,6 +112,7 @@ int main(int argc, char **argv)
         check_opening(names[i]);
         check_reading(names[i]);
     }
+    check_pipe();
     check_ended();
     for (int i = 0; i < NAMES; i++)
         check_identity(names[i]);

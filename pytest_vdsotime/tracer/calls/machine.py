@@ -11,6 +11,7 @@ import os
 import re
 import time
 from contextlib import suppress
+from stat import S_ISREG
 from typing import NamedTuple
 
 from pytest_vdsotime.arch import host_arch
@@ -26,6 +27,17 @@ _START = 20  # which word behind the name of a /proc/PID/stat (proc(5))
 _NAME = re.compile(r"(?:^|/)(?:(\d+)/(?:task/(\d+)/)?)?(uptime|stat|utmp)$")
 _BOOT_TIME = 2  # utmp(5)
 _PROC_STAT = re.compile(rb"\d+ \(.*\) [A-Za-z](?: -?\d+){40,}\n", re.DOTALL)
+
+
+#: File systems that have such files: lxcfs has its own over those of /proc.
+_OF_PROC = "proc", "fuse.lxcfs"
+
+
+def _is_regular(tid: int, fd: int) -> bool:
+    try:
+        return S_ISREG(os.stat(f"/proc/{tid}/fd/{fd}").st_mode)
+    except OSError:
+        return False
 
 
 class MachineFile(NamedTuple):
@@ -47,6 +59,10 @@ class MachineFile(NamedTuple):
             return None
         found = _NAME.search(path)
         if found is None or (found[1] and found[3] != "stat"):
+            return None
+        system = procfs.file_system_of(tid, fd)
+        is_utmp = found[3] == "utmp" and system and not system.startswith("fuse")
+        if not (is_utmp and _is_regular(tid, fd)) and system not in _OF_PROC:
             return None
         return cls(found[3], int(found[1] or 0), int(found[2] or 0))
 
