@@ -166,7 +166,7 @@ def examples() -> Callable[..., Callable[[Check], None]]:
             database=None,
             deadline=None,
             derandomize=not FUZZ_S,
-            max_examples=10 * count if FUZZ_S else count,
+            max_examples=count,
             suppress_health_check=[*HealthCheck],
         )
 
