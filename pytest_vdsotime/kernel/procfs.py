@@ -275,12 +275,14 @@ def is_read_only(tid: int, fd: int) -> tuple[bool, bool]:
     return not flags & os.O_ACCMODE, bool(flags & os.O_CLOEXEC)
 
 
-def file_system_of(tid: int, fd: int) -> str:
-    """Return the type of the file system of a descriptor of a task; "" where it is not mounted.
+def file_system_of(tid: int, fd: int, of: int | str | None = None) -> str:
+    """Return the type of the file system of a descriptor of `of`, by default the task itself.
 
-    That asks no file system, which may be a program's (FUSE) that waits for its tracer.
+    "" where it is not mounted where the task or this process are. That asks no file system, which
+    may be a program's (FUSE) that waits for its tracer.
     """
-    found = re.search(r"^mnt_id:\s*(\d+)$", read_text(f"/proc/{tid}/fdinfo/{fd}"), re.MULTILINE)
+    info = read_text(f"/proc/{tid if of is None else of}/fdinfo/{fd}")
+    found = re.search(r"^mnt_id:\s*(\d+)$", info, re.MULTILINE)
     for whose in (tid, "self") if found else ():  # a task that has changed its root sees fewer
         for line in read_text(f"/proc/{whose}/mountinfo").splitlines():
             mount, _, source = line.partition(" - ")

@@ -7,10 +7,13 @@ kernel makes the text of such a file when its first byte is read (seq_file).
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import FileIO
 from stat import S_ISREG
 from typing import NamedTuple
 
@@ -24,6 +27,7 @@ _TICK_NS = NS_PER_S // 100  # USER_HZ (times(2))
 _UPTIME = re.compile(rb"(\d+)\.(\d\d) (\d+\.\d\d\n)")
 _BTIME = re.compile(rb"^btime \d+$", re.MULTILINE)
 _START = 20  # which word behind the name of a /proc/PID/stat (proc(5))
+_SERVED_NAME = re.compile(rf"/memfd:{SERVED}(uptime|stat|utmp)(?:-(\d+))?(?:-(\d+))? \(deleted\)")
 _NAME = re.compile(r"(?:^|/)(?:(\d+)/(?:task/(\d+)/)?)?(uptime|stat|utmp)$")
 _BOOT_TIME = 2  # utmp(5)
 _PROC_STAT = re.compile(rb"\d+ \(.*\) [A-Za-z](?: -?\d+){40,}\n", re.DOTALL)
@@ -31,6 +35,14 @@ _PROC_STAT = re.compile(rb"\d+ \(.*\) [A-Za-z](?: -?\d+){40,}\n", re.DOTALL)
 
 #: File systems that have such files: lxcfs has its own over those of /proc.
 _OF_PROC = "proc", "fuse.lxcfs"
+
+
+@contextmanager
+def _opened(path: str, flags: int) -> Iterator[FileIO]:
+    """Open a file of a program's, which it may have put another in the place of: none waits."""
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with open(fd, "r+b" if flags & os.O_RDWR else "rb", buffering=0) as file:
+        yield file
 
 
 def _is_regular(tid: int, fd: int) -> bool:
@@ -73,9 +85,8 @@ class MachineFile(NamedTuple):
             name = os.readlink(f"/proc/{tid}/fd/{fd}")
         except OSError:
             return None
-        _, is_served, kind = name.removesuffix(" (deleted)").partition(f"/memfd:{SERVED}")
-        kind, *numbers = kind.split("-")
-        return cls(kind, *map(int, numbers)) if is_served else None
+        found = _SERVED_NAME.fullmatch(name)
+        return found and cls(found[1], int(found[2] or 0), int(found[3] or 0))
 
     @property
     def name(self) -> str:
@@ -98,7 +109,10 @@ class MachineFile(NamedTuple):
         None where that is no such file, or tells nothing that is the clock's.
         """
         try:
-            with open(path, "rb") as file:
+            with _opened(path, os.O_RDONLY) as file:
+                system = procfs.file_system_of(tid, file.fileno(), "self")
+                if self.kind != "utmp" and system not in _OF_PROC:
+                    return None
                 was = file.read()
         except OSError:
             return None
@@ -173,9 +187,11 @@ def _host_tid(number: int, process: Process, tid: int) -> int:
 
 
 def renew(process: Process, tid: int, fd: int) -> None:
-    """Write a memfd in place of such a file anew, if that is what a program reads again."""
+    """Write a memfd in place of a file of /proc anew, if that is what a program reads again."""
     file = MachineFile.served(tid, fd)
-    text = None if file is None else file.text(process, tid, f"/proc/{tid}/root{file.own_path}")
+    if file is None or file.kind == "utmp":
+        return
+    text = file.text(process, tid, f"/proc/{tid}/root{file.own_path}")
     if text is not None:
         write(tid, fd, text)
 
@@ -183,8 +199,10 @@ def renew(process: Process, tid: int, fd: int) -> None:
 def write(tid: int, fd: int, text: bytes) -> None:
     """Have a memfd of a task hold this; where it reads that stays as it is.
 
-    Raises OSError when the task has ended.
+    Raises OSError when the task has ended, or has another file there meanwhile.
     """
-    with open(f"/proc/{tid}/fd/{fd}", "r+b", buffering=0) as file:
+    with _opened(f"/proc/{tid}/fd/{fd}", os.O_RDWR) as file:
+        if not _SERVED_NAME.fullmatch(os.readlink(f"/proc/self/fd/{file.fileno()}")):
+            raise OSError(errno.EBADF, f"descriptor {fd} of {tid} is another file")
         file.write(text)
         file.truncate()
