@@ -46,7 +46,7 @@ int main(int argc, char **argv)
     enter_directory();
     shared = 77;
     CHECK(pthread_create(&threads[0], NULL, come_and_go, NULL) == 0);
-    for (int round = 0; round < 100 * ROUNDS && (round < ROUNDS || !seen || !missed); round++) {
+    for (int round = 0; round < 20000 * ROUNDS && (round < ROUNDS || !seen || !missed); round++) {
         for (const struct form *form = forms; form < forms + FORMS; form++) {
             long result = ask(form, "f", shared);
             if (result == 0) {

@@ -27,6 +27,8 @@ def shell(real_program: Callable[[str], str], tmp_path: Path) -> Shell:
     bash = real_program("bash")
     environment = {**os.environ, "TZ": "UTC", "LC_ALL": "C"}
     environment["PATH"] += ":/usr/sbin:/sbin"  # an ordinary user's may lack what is there
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # of the make that runs the tests
+        environment.pop(name, None)
 
     def run(clock: FrozenClock | None, script: str, *arguments: str) -> list[str]:
         program = (clock.popen if clock else subprocess.Popen)(
