@@ -28,8 +28,9 @@ from pytest_vdsotime.tracer.stops import Shortcuts
 from pytest_vdsotime.waits import NEVER_NS, Timer, Wait
 
 _MOMENT_NS = constant("MOMENT_NS")
-#: Timers of the kernel and of the tracer are never compared more closely.
-_TOLERANCE_NS = 200_000
+#: How much later than it should a wait may end by the kernel's own timer for that to be left to it;
+#: and how much sooner, which no program can see: two readings of a line at other rates differ so.
+_TOLERANCE_NS, _SOONER_NS = 200_000, 1000
 #: For how long others may be busy for sleeps that are due to end in their order; on a busy machine
 #: for as long as they work, and within this.
 _MAX_ORDER_NS, _LONGEST_ORDER_NS = 50 * 10**6, 10**9
@@ -262,7 +263,7 @@ class Movement:
             due_ns = wait.due_ns(lines, host_ns)
             if is_brief(wait, world):
                 due_ns = host_ns + max(wait.left_ns(lines, host_ns), 0)
-            is_later = due_ns > wait.host_due_ns + _TOLERANCE_NS
+            is_later = due_ns > wait.host_due_ns + _SOONER_NS
             is_sooner = due_ns < wait.host_due_ns - _TOLERANCE_NS
             with task.process.answers_for("revising a wait of"):
                 if task.held is not None:  # when it goes on is for those who hold it

@@ -40,7 +40,7 @@ from pytest_vdsotime.tracer.loop import Loop
 from pytest_vdsotime.tracer.movement import Pending
 from pytest_vdsotime.tracer.quiescence import worked_ns
 from pytest_vdsotime.tracer.state import Busy, ClockState, TaskState
-from pytest_vdsotime.waits import Timer
+from pytest_vdsotime.waits import NEVER_NS, Timer
 
 T = TypeVar("T")
 
@@ -69,6 +69,8 @@ _NUDGE_NS = 1000
 #: The kernel does not end a wait within this while the lines stand.
 _RENEWED_NS = constant("RENEWED_NS")
 _STILL = Rate.of(0)
+#: How soon the kernel may end a wait for that to be waited for, and how many of these.
+_SOON_NS, _MOST_SOON = 500_000, 10
 #: While programs are busy time passes for them in steps: so long a step is at least, and to see to
 #: it takes a part of the time.
 _LEAST_STEP_NS, _WORKING_PART = 100_000, 4
@@ -170,10 +172,35 @@ class Operations:
     def _stand(self, world: ClockState, timeout_s: float) -> Mapping[int, TaskSample]:
         """Let the programs settle, and have both lines stand still, until `_go_on`."""
         samples = self.settle(world, timeout_s, nap_ns=1)
+        is_flowing = any(rate.mult for rate in world.rates)
+        if is_flowing:
+            samples = self._let_end(world, timeout_s, samples)
         self._timers.suspend(world)  # nobody is in a call about a timer now
         world.own_rates = world.rates
-        if any(rate.mult for rate in world.rates):
+        if is_flowing:
             self.movement.at_rates(world, (_STILL, _STILL))
+            if self._renew(world, self.movement.pending(world, samples)):
+                samples = self.settle(world, timeout_s, nap_ns=1)
+        return samples
+
+    def _let_end(
+        self, world: ClockState, timeout_s: float, samples: Mapping[int, TaskSample]
+    ) -> Mapping[int, TaskSample]:
+        """Let waits end that the kernel would end before they could be timed by lines that stand.
+
+        So none ends sooner than its clock says. Not for long: there may always be some.
+        """
+        for _ in range(_MOST_SOON):
+            dues_ns = [
+                wait.host_due_ns
+                for _, task, wait in self.movement.waits(world, samples)
+                if task.held is None
+            ]
+            left_ns = min(dues_ns, default=NEVER_NS) - now_ns()
+            if left_ns > _SOON_NS:
+                break
+            time.sleep((max(left_ns, 0) + _SOON_NS // 10) / NS_PER_S)
+            samples = self.settle(world, timeout_s, nap_ns=1)
         return samples
 
     def _go_on(self, world: ClockState) -> None:
@@ -285,20 +312,22 @@ class Operations:
         since_ns = {**dict.fromkeys(unsent, host_ns), **former}.values()
         return any(one > host_ns - _MAX_NETWORK_NS for one in since_ns)
 
-    def _renew(self, world: ClockState, pending: Sequence[Pending]) -> None:
+    def _renew(self, world: ClockState, pending: Sequence[Pending]) -> bool:
         """Have waits that began before the lines stood be timed by them.
 
-        If the kernel would end them soon.
+        If the kernel would end them soon. Return whether there were some.
         """
-        soon_ns = now_ns() + 2 * _RENEWED_NS
+        soon_ns, are_some = now_ns() + 2 * _RENEWED_NS, False
         for one in pending:
             if isinstance(one.what, Timer):
                 continue
             task, wait = one.what
             is_timed = wait.host_due_ns < soon_ns and not wait.row.is_of_socket
             if is_timed and task.held is None and not (wait.is_expiring or wait.is_anew):
+                are_some = True
                 with task.process.answers_for("revising a wait of"):
                     self._quiescence.timed_waits.call_anew(task, wait)
+        return are_some
 
     def set(
         self,
