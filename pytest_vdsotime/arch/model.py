@@ -148,6 +148,9 @@ class Arch(NamedTuple):
     rewinds_early: bool = False
     """A system call that was interrupted is made ready to be made again before the tracer sees that
     stop: how it had ended shows at its exit alone."""
+    keeps_registers: str = ""
+    """The flag of processors on which a system call leaves all registers: none has where it is to
+    return to (`VdsoImage.call_returns`)."""
     vsyscall_time: int = 0
     """Where the legacy vsyscall page has `time`; 0 where there never was one."""
 

@@ -243,6 +243,15 @@ def reads_clocks_in_user_space() -> bool:
     return read_text(_CLOCKSOURCE).strip() in _VDSO_CLOCKSOURCES
 
 
+@cache
+def processor_flags() -> frozenset[str]:
+    """Return what the processors can, as the kernel names it."""
+    lines = (line.partition(":") for line in _lines("/proc/cpuinfo"))
+    return next(
+        (frozenset(of.split()) for name, _, of in lines if name.strip() == "flags"), frozenset()
+    )
+
+
 def _status_fields(tid: int | str) -> dict[str, str]:
     lines = _lines(f"/proc/{tid}/status")
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}

@@ -324,8 +324,9 @@ def tell_of_calls(fastpath: FastPath, native: NativeObjects) -> None:
         {nr: _ALL if row.pointer is None else _NOT_NULL + row.pointer for nr, row in rows.items()}
     )
     fastpath.know_file_calls(native.arch.abis, KINDS_OF_CALLS)
-    host_clock = procfs.own_vdso() + native.own.host.entry_offsets[0]
-    fastpath.know_returns(native.own.fake, host_clock)
+    if native.arch.keeps_registers not in procfs.processor_flags():
+        host_clock = procfs.own_vdso() + native.own.host.entry_offsets[0]
+        fastpath.know_returns(native.own.fake, host_clock)
 
 
 @dataclass(slots=True)
