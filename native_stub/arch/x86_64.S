@@ -10,9 +10,9 @@ __vdso_sgx_enter_enclave:
     .cfi_endproc
     .size __vdso_sgx_enter_enclave, . - __vdso_sgx_enter_enclave
 
-/* Where the tracer has a stat, or what opens a file, return to, when it stops at its entry (tracer/fastpath.c): rcx has where the program goes on, as
- * behind any system call (Intel SDM vol. 2, SYSCALL). What stands before each is for a call that the kernel makes
- * again, as if its instruction stood there (handle_signal, arch/x86/kernel/signal.c). Flags and registers stay as they are
+/* Where the tracer has a stat, or what opens a file, return to, when it stops at its entry (tracer/fastpath.c): rcx has
+ * where the program goes on, as behind any system call (Intel SDM vol. 2, SYSCALL). What stands before each is for a call
+ * that the kernel makes again, as if its instruction stood there (handle_signal, arch/x86/kernel/signal.c). Flags and registers stay as they are
  * behind a system call, and so does what lies below the stack pointer (System V ABI x86-64, 3.2.2). */
     .hidden tell_stamps
     .hidden tell_opened

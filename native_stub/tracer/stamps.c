@@ -169,21 +169,6 @@ unsigned stamp_row(const struct stamp_table *table, uint64_t arch, uint64_t nr)
     return 0;
 }
 
-static uint64_t get_field(const unsigned char *at, unsigned size)
-{
-    uint64_t value = 0;
-    for (unsigned i = 0; i < size; i++)
-        value |= (uint64_t)at[i] << 8 * i;
-    return value;
-}
-
-/* Seconds that do not fit are cut, as by the kernel (cp_new_stat, fs/stat.c). */
-static void put_field(unsigned char *at, unsigned size, uint64_t value)
-{
-    for (unsigned i = 0; i < size; i++)
-        at[i] = value >> 8 * i;
-}
-
 /* At the exit of a call that has left stamps at `address` in a program: they become the clock's. Returns whether that could be
  * done. */
 int tells_stamps(const struct stamps *stamps, uint64_t tid, const struct stamp_layout *layout, uint64_t address)
@@ -200,12 +185,12 @@ int tells_stamps(const struct stamps *stamps, uint64_t tid, const struct stamp_l
     int has_changed = 0;
     for (unsigned i = 0; i < layout->count; i++) {
         unsigned char *at = record + layout->places[i] - first;
-        int64_t sec = get_field(at, layout->second_size);
-        uint32_t nsec = get_field(at + layout->second_size, layout->nanosecond_size);
+        int64_t sec = word_at(at, layout->second_size);
+        uint32_t nsec = word_at(at + layout->second_size, layout->nanosecond_size);
         if (!read_stamp(stamps, &sec, &nsec))
             continue;
-        put_field(at, layout->second_size, sec);
-        put_field(at + layout->second_size, layout->nanosecond_size, nsec);
+        put_word(at, sec, layout->second_size); /* cut, as by the kernel (cp_new_stat, fs/stat.c) */
+        put_word(at + layout->second_size, nsec, layout->nanosecond_size);
         has_changed = 1;
     }
     return !has_changed || syscall6(NR_process_vm_writev, tid, (long)&here, 1, (long)&there, 1, 0) == (long)here.size;

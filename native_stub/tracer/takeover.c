@@ -19,20 +19,6 @@
 #define AT_SYSINFO_EHDR 33
 #define EIO 5
 
-static uint64_t word_at(const unsigned char *bytes, uint64_t size)
-{
-    uint64_t word = 0;
-    for (uint64_t i = 0; i < size; i++)
-        word |= (uint64_t)bytes[i] << 8 * i;
-    return word;
-}
-
-static void put_word(unsigned char *bytes, uint64_t word, uint64_t size)
-{
-    for (uint64_t i = 0; i < size; i++)
-        bytes[i] = word >> 8 * i;
-}
-
 /* A program's stack, read piece by piece: its vectors may be megabytes. */
 struct stack {
     long memory;

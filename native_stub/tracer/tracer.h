@@ -39,6 +39,21 @@ static inline void process_path(char *path, uint64_t pid, const char *end)
     *put_text(path, end) = 0;
 }
 
+/* A number as a program has it in memory. What does not fit is cut. */
+static inline uint64_t word_at(const unsigned char *bytes, uint64_t size)
+{
+    uint64_t word = 0;
+    for (uint64_t i = 0; i < size; i++)
+        word |= (uint64_t)bytes[i] << 8 * i;
+    return word;
+}
+
+static inline void put_word(unsigned char *bytes, uint64_t word, uint64_t size)
+{
+    for (uint64_t i = 0; i < size; i++)
+        bytes[i] = word >> 8 * i;
+}
+
 /* struct ptrace_syscall_info (linux/ptrace.h) */
 struct syscall_info {
     uint8_t op, pad[3];
