@@ -157,8 +157,10 @@ class PrivateCopy:
                 if memory.read(mark, len(self._mark)) == self._mark:
                     yield memory
                     return
-        except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+        except OSError:
+            if procfs.is_mapped(self.pid, self.address):  # else it has just executed another
                 raise
         raise ProcessLookupError(errno.ESRCH, f"process {self.pid} has no copy of the clock")
 

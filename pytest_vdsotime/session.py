@@ -428,7 +428,12 @@ class ClockSession:
                     network=Network(options.patience_ns, control=Control(self.addresses, set())),
                     selection=Selection(options.only, options.skip),
                 )
-                tracer.call(lambda loop: loop.clocks.add(world))
+                try:
+                    tracer.call(lambda loop: loop.clocks.add(world))
+                except BaseException:  # the tracer has just failed, or is closed
+                    page.follow(None)
+                    page.close()
+                    raise
                 self._tracer, self._world = tracer, world
             return tracer, self._world
 

@@ -78,10 +78,11 @@ void move_lines(struct vdso_page *page, struct stamps *stamps, uint64_t by_ns)
     __atomic_store_n(&page->seq, page->seq + 1, __ATOMIC_RELEASE);
 }
 
-/* Nothing of a program that has ended, or has executed another. */
-static void write_copy(const struct engine_copy *copy, uint64_t offset, uint64_t size)
+/* Nothing of a program that has ended, or has executed another. Where it cannot be written Python has to hear of it. */
+static void write_copy(struct engine *engine, const struct engine_copy *copy, uint64_t offset, uint64_t size)
 {
-    syscall4(NR_pwrite64, copy->memory, (const char *)&copy->page + offset, size, copy->address + offset);
+    const char *bytes = (const char *)&copy->page + offset;
+    engine->has_stale_copies |= syscall4(NR_pwrite64, copy->memory, bytes, size, copy->address + offset) < 0;
 }
 
 /* Likewise of the private copies, whose sequence numbers are those of the page. */
@@ -90,11 +91,11 @@ static void move_copies(struct engine *engine, uint64_t by_ns)
     struct engine_copy *copies = (struct engine_copy *)engine->copies, *end = copies + engine->copy_count;
     for (struct engine_copy *copy = copies; copy < end; copy++) {
         copy->page.seq++;
-        write_copy(copy, 0, sizeof copy->page.seq);
+        write_copy(engine, copy, 0, sizeof copy->page.seq);
         shift_clocks(&copy->page, by_ns);
-        write_copy(copy, offsetof(struct vdso_page, lines), sizeof copy->page - offsetof(struct vdso_page, lines));
+        write_copy(engine, copy, offsetof(struct vdso_page, lines), sizeof copy->page - offsetof(struct vdso_page, lines));
         copy->page.seq++;
-        write_copy(copy, 0, sizeof copy->page.seq);
+        write_copy(engine, copy, 0, sizeof copy->page.seq);
     }
 }
 
@@ -382,13 +383,15 @@ static long make_step(struct engine *engine, struct wait_table *table, const str
     due->sample->ends_polls |= wait->length_ns >= CARRY_NS;
     due->sample->has_waited = 1;
     due->sample->is_known = 0;
-    wait->is_expiring = 1;
     if (wait->keeper != KEPT_AT_ENTRY) {
-        syscall4(NR_ptrace, PTRACE_INTERRUPT, wait->tid, 0, 0);
+        if (syscall4(NR_ptrace, PTRACE_INTERRUPT, wait->tid, 0, 0) < 0)
+            return ENGINE_PYTHON;
+        wait->is_expiring = 1;
     } else {
+        if (end_call(ended.tid, table->expired[ended.nr]) < 0)
+            return ENGINE_PYTHON;
         due->sample->is_held = 0;
         drop_record(table, ended.tid);
-        end_call(ended.tid, table->expired[ended.nr]);
     }
     /* While the task wakes up. */
     note(engine, ended.tid, ended.nr, ended.clock, ended.due_ns);
@@ -480,11 +483,13 @@ int keeps_wait(struct fastpath *fastpath, uint64_t tid, const struct syscall_inf
         return 1;
     sample->is_held = 0;
     find_record(table, tid)->keeper = KEPT_ENDLESS;
-    if (get_registers(tid, &registers) < 0)
-        return 1; /* it was killed */
+    long error = get_registers(tid, &registers);
     *argument_of(&registers, kind & WAIT_ARGUMENT) = kind & WAIT_BY_VALUE ? UINT64_MAX : 0;
-    set_registers(tid, &registers);
-    syscall4(NR_ptrace, PTRACE_SYSCALL, tid, 0, 0);
+    if (error < 0 || set_registers(tid, &registers) < 0) {
+        drop_record(table, tid);
+        return 0;
+    }
+    go_to_exit(fastpath, tid);
     return 1;
 }
 
@@ -523,7 +528,7 @@ long pass_deadlines(struct fastpath *fastpath, struct engine *engine)
     uint64_t since_ns = host_ns(), busy_since_ns = since_ns, busy_looks = 0, events = 0;
     long result = ENGINE_STOP;
     begin_news(fastpath);
-    engine->passed_ns = engine->event_count = 0;
+    engine->passed_ns = engine->event_count = engine->has_stale_copies = 0;
     fastpath->engine = (uint64_t)engine;
     fastpath->patience_ns = 1;
     while (result == ENGINE_STOP) {
@@ -531,7 +536,7 @@ long pass_deadlines(struct fastpath *fastpath, struct engine *engine)
         uint64_t now_ns = host_ns();
         if (found < 0)
             result = found;
-        if (found != NOTHING || fastpath->entry_count || now_ns - since_ns > LONG_NS)
+        if (found != NOTHING || fastpath->entry_count || fastpath->failure_count || engine->has_stale_copies || now_ns - since_ns > LONG_NS)
             break;
         if (engine->event_count == events)
             result = look_around(fastpath, engine, now_ns - busy_since_ns, busy_looks++);

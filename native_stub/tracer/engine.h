@@ -73,6 +73,7 @@ struct engine {
     uint64_t copies, copy_count; /* of struct engine_copy */
     /* Told by the engine. */
     uint64_t passed_ns; /* how far the lines have gone */
+    uint64_t has_stale_copies; /* a private copy could not be written */
     int64_t result;         /* why it has ended (enum engine_result, or a negative errno) */
     uint64_t changed_count; /* the numbers of how many tasks stand in `changed`: they are no longer as they were, or Python's again */
     uint64_t event_count; /* of which the last ones are known */

@@ -27,6 +27,7 @@
 #define FAULTS (1UL << 4 | 1UL << SIGTRAP | 1UL << 7 | 1UL << 8 | 1UL << 31) /* and SIGILL, SIGBUS, SIGFPE, SIGSYS */
 #define SIGSTOP 19 /* and SIGTSTP, SIGTTIN, */
 #define SIGTTOU 22
+#define ENOENT 2
 #define EINTR 4
 #define EFAULT 14
 #define SI_TIMER -2 /* asm-generic/siginfo.h */
@@ -97,20 +98,32 @@ static uint8_t *mark_of(const struct fastpath *fastpath, uint64_t tid)
     return (uint8_t *)fastpath->marks + tid % MARKED_TASKS;
 }
 
-/* To the exit of the system call that it is in, and there, where that alone shows how the call has ended. */
-static void go_through(uint64_t tid)
+/* A task that was killed meanwhile tells so by its next report. Of any other that did not go on Python has to hear. */
+static void resume(struct fastpath *fastpath, long request, uint64_t tid, uint64_t signal)
 {
-#ifdef REWINDS_EARLY
-    syscall4(NR_ptrace, PTRACE_SYSCALL, tid, 0, 0);
-#else
-    syscall4(NR_ptrace, PTRACE_CONT, tid, 0, 0);
-#endif
+    long error = syscall4(NR_ptrace, request, tid, 0, signal);
+    if (error < 0 && fastpath->failure_count < FASTPATH_LIST)
+        fastpath->failures[fastpath->failure_count++] = (struct fastpath_failure){tid, -error};
 }
 
-/* A task that was killed meanwhile tells so by its next report. */
-static void go_on(uint64_t tid, uint64_t signal)
+static void go_on(struct fastpath *fastpath, uint64_t tid, uint64_t signal)
 {
-    syscall4(NR_ptrace, PTRACE_CONT, tid, 0, signal);
+    resume(fastpath, PTRACE_CONT, tid, signal);
+}
+
+void go_to_exit(struct fastpath *fastpath, uint64_t tid)
+{
+    resume(fastpath, PTRACE_SYSCALL, tid, 0);
+}
+
+/* To the exit of the system call that it is in, and there, where that alone shows how the call has ended. */
+static void go_through(struct fastpath *fastpath, uint64_t tid)
+{
+#ifdef REWINDS_EARLY
+    go_to_exit(fastpath, tid);
+#else
+    go_on(fastpath, tid, 0);
+#endif
 }
 
 /* Some calls end with EINTR when they are woken up for anything, such as a signal that is ignored and that only a tracer
@@ -119,7 +132,9 @@ static void go_on(uint64_t tid, uint64_t signal)
 static int hides_interrupt(const struct fastpath *fastpath, uint64_t tid)
 {
     struct registers registers;
-    if (get_registers(tid, &registers) < 0 || (int64_t)registers.INTERRUPTED_SYSCALL < 0)
+    if (get_registers(tid, &registers) < 0)
+        return 0;
+    if ((int64_t)registers.INTERRUPTED_SYSCALL < 0)
         return 1;
     const struct wait_record *wait = find_record(&fastpath->waits, tid);
     int is_timed = wait && wait->nr == registers.INTERRUPTED_SYSCALL;
@@ -134,7 +149,7 @@ static int hides_interrupt(const struct fastpath *fastpath, uint64_t tid)
         if (is_timed)
             return 0;
         registers.SYSCALL_RESULT = -ERESTARTNOHAND;
-        set_registers(tid, &registers);
+        return set_registers(tid, &registers) >= 0;
     }
     return 1;
 }
@@ -162,7 +177,7 @@ static int answers(struct fastpath *fastpath, uint64_t tid, const struct syscall
         return 0;
     if (!is_among(fastpath->readers, fastpath->reader_count, tid))
         fastpath->readers[fastpath->reader_count++] = tid;
-    go_on(tid, 0);
+    go_on(fastpath, tid, 0);
     return 1;
 }
 
@@ -205,7 +220,7 @@ static int is_plain_clone3(uint64_t tid, const struct syscall_info *info)
 }
 
 /* A call of a program that is in real time, which is the kernel's unless it is about the tracer itself. */
-static int lets_skipped_call(const struct fastpath *fastpath, uint64_t tid)
+static int lets_skipped_call(struct fastpath *fastpath, uint64_t tid)
 {
     struct syscall_info info;
     if (syscall4(NR_ptrace, PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) < 0)
@@ -216,11 +231,11 @@ static int lets_skipped_call(const struct fastpath *fastpath, uint64_t tid)
         return 0;
 #ifdef REWINDS_EARLY
     if (is_own && (fastpath->waits.kinds[info.nr] || is_endless(info.nr, info.args))) {
-        go_through(tid); /* any wake-up may end it */
+        go_through(fastpath, tid); /* any wake-up may end it */
         return 1;
     }
 #endif
-    go_on(tid, 0);
+    go_on(fastpath, tid, 0);
     return 1;
 }
 
@@ -245,7 +260,7 @@ static int has_returns(const struct fastpath *fastpath, uint64_t tid, uint64_t m
 /* Has a call return to where the program itself finds what its clock has for the stamps, or whether a file that it has opened
  * is one of /proc: what the filter says of the call is where (RETURNS of tracer/calls/files.py). A filter of the program's own
  * may forbid what is called there. */
-static int tells_itself(const struct fastpath *fastpath, uint64_t tid)
+static int tells_itself(struct fastpath *fastpath, uint64_t tid)
 {
     uint64_t mapped = *mapped_of(fastpath, tid), place = 0;
     struct stamps *stamps = (struct stamps *)fastpath->stamps;
@@ -260,7 +275,7 @@ static int tells_itself(const struct fastpath *fastpath, uint64_t tid)
         return 0;
     ((clock_fn *)fastpath->host_clock)(CLOCK_REALTIME, &now);
     stamps->limit_ns = (now.sec + LATER_S) * NSEC_PER_SEC;
-    go_on(tid, 0);
+    go_on(fastpath, tid, 0);
     return 1;
 }
 
@@ -279,7 +294,7 @@ static int tells_left(const struct fastpath *fastpath, uint64_t tid, const struc
 #endif
 
 /* Of a file call (stamps.h) the exit is what counts. */
-static int sees_file_call(const struct fastpath *fastpath, uint64_t tid, const struct syscall_info *info)
+static int sees_file_call(struct fastpath *fastpath, uint64_t tid, const struct syscall_info *info)
 {
     unsigned row = stamp_row(&fastpath->stamp_table, info->arch, info->nr);
     int32_t what = info->args[0];
@@ -290,14 +305,14 @@ static int sees_file_call(const struct fastpath *fastpath, uint64_t tid, const s
     if (row != OPENS_FILE && *mark_of(fastpath, tid) & MARK_REWINDS)
         return 0;
     if (row == REWINDS_FILE)
-        go_on(tid, 0);
+        go_on(fastpath, tid, 0);
     else
-        syscall4(NR_ptrace, PTRACE_SYSCALL, tid, 0, 0);
+        go_to_exit(fastpath, tid);
     return 1;
 }
 
 /* At the exit of one. What is not done here is the tracer's. */
-static int ends_file_call(const struct fastpath *fastpath, uint64_t tid)
+static int ends_file_call(struct fastpath *fastpath, uint64_t tid)
 {
     struct syscall_info info;
     struct registers registers;
@@ -317,7 +332,7 @@ static int ends_file_call(const struct fastpath *fastpath, uint64_t tid)
         if (!tells_stamps((const struct stamps *)fastpath->stamps, tid, layout, address))
             return 0;
     }
-    go_on(tid, 0);
+    go_on(fastpath, tid, 0);
     return 1;
 }
 
@@ -327,7 +342,7 @@ static int sees_call(struct fastpath *fastpath, uint64_t tid)
     if (syscall4(NR_ptrace, PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) < 0)
         return 0;
     if (is_plain_clone3(tid, &info)) {
-        go_on(tid, 0);
+        go_on(fastpath, tid, 0);
         return 1;
     }
     if (info.nr < CALL_NUMBERS && fastpath->of_marked[info.nr] & *mark_of(fastpath, tid))
@@ -339,7 +354,7 @@ static int sees_call(struct fastpath *fastpath, uint64_t tid)
     if (fastpath->engine && keeps_wait(fastpath, tid, &info))
         return 1;
     if (begins_endless(fastpath, &info) || begins_wait(&fastpath->waits, tid, &info)) {
-        go_through(tid);
+        go_through(fastpath, tid);
         return 1;
     }
     return answers(fastpath, tid, &info);
@@ -378,7 +393,7 @@ static int lets_wait_end(struct fastpath *fastpath, uint64_t tid)
 {
 #ifdef REWINDS_EARLY
     if (*mark_of(fastpath, tid) & MARK_SKIPPED && !is_interrupted(fastpath, tid)) {
-        go_on(tid, 0);
+        go_on(fastpath, tid, 0);
         return 1;
     }
 #endif
@@ -387,7 +402,7 @@ static int lets_wait_end(struct fastpath *fastpath, uint64_t tid)
         if (fastpath->hands_over_all || !lets_kept_end(&fastpath->waits, tid, wait))
             return 0;
         drop_record(&fastpath->waits, tid);
-        go_on(tid, 0);
+        go_on(fastpath, tid, 0);
         return 1;
     }
 #ifdef REWINDS_EARLY
@@ -399,7 +414,7 @@ static int lets_wait_end(struct fastpath *fastpath, uint64_t tid)
             || info.op == SYSCALL_INFO_ENTRY))
         return 0;
     drop_record(&fastpath->waits, tid); /* another call's exit is not to be taken for its own */
-    go_on(tid, 0);
+    go_on(fastpath, tid, 0);
     return 1;
 #else
     (void)fastpath, (void)tid;
@@ -417,19 +432,21 @@ static int lets_call_go(struct fastpath *fastpath, uint64_t tid)
         return 0;
     if (info.op != SYSCALL_INFO_ENTRY && is_interrupted(fastpath, tid))
         return 0;
-    syscall4(NR_ptrace, PTRACE_SYSCALL, tid, 0, 0);
+    go_to_exit(fastpath, tid);
     return 1;
 }
 
 /* A signal that stops the process ends such calls too, and SIGCONT must not begin them anew. */
-static void ends_interrupted(uint64_t tid)
+static int ends_interrupted(uint64_t tid)
 {
     struct registers registers;
-    if (get_registers(tid, &registers) >= 0 && (int64_t)registers.INTERRUPTED_SYSCALL >= 0
-        && ((int64_t)registers.SYSCALL_RESULT == -EINTR || (int64_t)registers.SYSCALL_RESULT == -EFAULT)) {
-        registers.INTERRUPTED_SYSCALL = -1;
-        set_registers(tid, &registers);
-    }
+    if (get_registers(tid, &registers) < 0)
+        return 0;
+    if ((int64_t)registers.INTERRUPTED_SYSCALL < 0
+        || ((int64_t)registers.SYSCALL_RESULT != -EINTR && (int64_t)registers.SYSCALL_RESULT != -EFAULT))
+        return 1;
+    registers.INTERRUPTED_SYSCALL = -1;
+    return set_registers(tid, &registers) >= 0;
 }
 
 static int is_full(const struct fastpath *fastpath)
@@ -447,13 +464,14 @@ static void record(struct fastpath *fastpath, uint64_t event, uint64_t tid, uint
     entry->at_ns = now_ns();
 }
 
-/* Whether a task is a thread of the process that another belongs to. */
-static int is_thread_beside(uint64_t tid, uint64_t other)
+/* Whether a task is a thread of the process that another belongs to; negative: it cannot be told. */
+static long is_thread_beside(uint64_t tid, uint64_t other)
 {
     char path[2 * PROCESS_PATH], file[256]; /* struct statx */
     char *end = put_text(put_number(put_text(path, "/proc/"), other), "/task/");
     *put_number(end, tid) = 0;
-    return syscall5(NR_statx, AT_FDCWD, path, 0, 0, file) == 0;
+    long error = syscall5(NR_statx, AT_FDCWD, path, 0, 0, file);
+    return error == -ENOENT ? 0 : error < 0 ? error : 1;
 }
 
 static int sees_birth(struct fastpath *fastpath, uint64_t parent, uint64_t event)
@@ -463,13 +481,16 @@ static int sees_birth(struct fastpath *fastpath, uint64_t parent, uint64_t event
         return 0;
     if (is_among(fastpath->early, FASTPATH_LIST, child))
         return 0; /* the tracer has its stop, and waits to hear whose it is */
+    /* Now: when the tracer asks it may have ended. */
+    long is_thread = event == EVENT_CLONE ? is_thread_beside(child, parent) : 0;
+    if (is_thread < 0)
+        return 0;
     *mark_of(fastpath, child) = *mark_of(fastpath, parent);
     *mapped_of(fastpath, child) = *mapped_of(fastpath, parent);
-    /* Now: when the tracer asks it may have ended. */
-    record(fastpath, event, parent, child, event == EVENT_CLONE && is_thread_beside(child, parent));
+    record(fastpath, event, parent, child, is_thread);
     if (fastpath->expected_count < FASTPATH_LIST)
         fastpath->expected[fastpath->expected_count++] = child;
-    go_on(parent, 0);
+    go_on(fastpath, parent, 0);
     return 1;
 }
 
@@ -541,7 +562,7 @@ static int sees_exec(struct fastpath *fastpath, uint64_t tid)
     }
     record(fastpath, EVENT_EXEC, tid, former, base);
     fastpath->entries[fastpath->entry_count - 1].kind = kind;
-    go_on(tid, 0);
+    go_on(fastpath, tid, 0);
     return 1;
 }
 
@@ -562,7 +583,7 @@ static int needs_thought(uint64_t tid, int signal)
 {
     struct { int32_t signo, error, code, rest[29]; } info;
     if (syscall4(NR_ptrace, PTRACE_GETSIGINFO, tid, 0, &info) < 0)
-        return 0;
+        return 1;
     return info.code == SI_TIMER || (info.code > 0 && FAULTS >> signal & 1);
 }
 
@@ -603,7 +624,8 @@ static int take_children(struct fastpath *fastpath)
         record(fastpath, EVENT_CHILD, pid, 0, 0);
         if (!release_spawn(spawn)) {
             fastpath->expected[fastpath->expected_count++] = pid;
-            syscall4(NR_ptrace, PTRACE_INTERRUPT, pid, 0, 0);
+            if (syscall4(NR_ptrace, PTRACE_INTERRUPT, pid, 0, 0) < 0)
+                spawn->is_asleep = 1;
         }
     }
     return left;
@@ -631,7 +653,7 @@ static int handles(struct fastpath *fastpath, uint64_t tid, int status, int is_f
 {
     int event = status >> 16, signal = status >> 8 & 0xff;
     if (tid == fastpath->waker && status >> 8 == CHILD_COMES && !fastpath->hands_over_all && awaits_children(fastpath)) {
-        go_on(tid, 0);
+        go_on(fastpath, tid, 0);
         return 1;
     }
     if (is_among(fastpath->special, fastpath->special_count, tid))
@@ -652,11 +674,9 @@ static int handles(struct fastpath *fastpath, uint64_t tid, int status, int is_f
     case 0:
         if (signal == SIGSEGV || needs_thought(tid, signal))
             return 0;
-        if (signal >= SIGSTOP && signal <= SIGTTOU)
-            ends_interrupted(tid);
-        else if (!hides_interrupt(fastpath, tid))
+        if (!(signal >= SIGSTOP && signal <= SIGTTOU ? ends_interrupted(tid) : hides_interrupt(fastpath, tid)))
             return 0;
-        go_on(tid, signal);
+        go_on(fastpath, tid, signal);
         return 1;
     case EVENT_FORK:
     case EVENT_VFORK:
@@ -667,7 +687,7 @@ static int handles(struct fastpath *fastpath, uint64_t tid, int status, int is_f
     case EVENT_STOP:
         if (signal != SIGTRAP || !is_first)
             return 0;
-        go_on(tid, 0);
+        go_on(fastpath, tid, 0);
         return 1;
     case EVENT_SECCOMP:
         return tells_itself(fastpath, tid) || sees_call(fastpath, tid);
@@ -814,7 +834,7 @@ static long take_reports(struct fastpath *fastpath, int spins)
 
 void begin_news(struct fastpath *fastpath)
 {
-    fastpath->entry_count = fastpath->reader_count = 0;
+    fastpath->entry_count = fastpath->reader_count = fastpath->failure_count = 0;
 }
 
 /* While the engine moves the lines it ends as soon as there is nothing to be done, or something has been. */
@@ -847,7 +867,7 @@ long wait_for_news(struct fastpath *fastpath)
         }
         if (fastpath->report_count)
             return STOP;
-        if (has_news)
+        if (has_news || fastpath->failure_count)
             return NEWS;
         if (fastpath->engine)
             return NOTHING;

@@ -49,6 +49,9 @@ struct fastpath_program {
 /* What waitpid gave. */
 struct fastpath_report { int64_t tid, status; };
 
+/* A task that was to go on, and by what errno did not. */
+struct fastpath_failure { uint64_t tid, error; };
+
 struct fastpath {
     /* Told by the tracer. */
     uint64_t hands_over_all; /* every stop is the tracer's */
@@ -86,6 +89,8 @@ struct fastpath {
     struct fastpath_entry entries[FASTPATH_ENTRIES];
     uint64_t reader_count;
     uint64_t readers[FASTPATH_LIST]; /* tasks that it has answered */
+    uint64_t failure_count;
+    struct fastpath_failure failures[FASTPATH_LIST];
     uint64_t is_not_taken;   /* the last report, of an end */
     /* The fast path's own. */
     uint64_t engine; /* the struct engine that moves the lines now, or 0 */
@@ -103,5 +108,6 @@ struct fastpath {
 void begin_news(struct fastpath *fastpath);
 long wait_for_news(struct fastpath *fastpath);
 long end_call(uint64_t tid, long result);
+void go_to_exit(struct fastpath *fastpath, uint64_t tid);
 
 #endif

@@ -23,7 +23,8 @@ struct spawn {
     volatile uint64_t patience, state; /* whether the child is to wait, and enum state */
     volatile int64_t pid; /* 0: not born yet */
     volatile uint64_t rings; /* by this signal at its birth, as the tracer does not look for it; 0: it does */
-    uint64_t is_taken; /* the tracer has seized it, and released it */
+    uint64_t is_taken; /* the tracer has seized it, and released it, */
+    uint64_t is_asleep; /* and is yet to wake it up by a stop */
     uint64_t mark; /* what the child is until its exec (enum task_mark, fastpath.h) */
     volatile uint64_t failed_in;
     uint64_t waker, parent; /* process ids */

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from pytest_vdsotime.abi import constant, structure
-from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.kernel.ptrace import Stopped, check_killed
 
 _libc = ctypes.PyDLL(None, use_errno=True)
 _open = _libc.open
@@ -55,6 +55,8 @@ def _transfer(function: Any, tid: int, address: int, buffer: Any, size: int) -> 
         return None
     if number == errno.EFAULT:
         return 0
+    if number == errno.ESRCH:
+        check_killed(tid, f"memory of task {tid}")
     raise OSError(number, f"memory of task {tid}: {os.strerror(number)}")
 
 
@@ -140,9 +142,13 @@ def map_stub(fd: int, size: int, process_page: bytes, page_size: int) -> int:
     start = _mmap(None, size, executable, mmap.MAP_PRIVATE, fd, 0)
     if start == _MAP_FAILED:
         return 0
-    _mmap(start, page_size, readable, mmap.MAP_SHARED | _MAP_FIXED, fd, 0)
     second = start + page_size
-    _mmap(second, page_size, readable | mmap.PROT_WRITE, anonymous, -1, 0)
+    if _MAP_FAILED in (
+        _mmap(start, page_size, readable, mmap.MAP_SHARED | _MAP_FIXED, fd, 0),
+        _mmap(second, page_size, readable | mmap.PROT_WRITE, anonymous, -1, 0),
+    ):
+        unmap(start, size)
+        return 0
     ctypes.memmove(second, process_page, len(process_page))
     return int(start)
 

@@ -1,6 +1,7 @@
 """What /proc says about processes (proc(5)).
 
-Every function copes with a process that has just ended.
+Every function copes with a process that has just ended. Where nothing can be found out it raises
+OSError (EMFILE, ENFILE, ENOMEM), but for `argv`, `name` and `command`, which are for messages.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import signal
 import stat
 import struct
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import cache
 from typing import NamedTuple
 
@@ -22,6 +22,15 @@ from pytest_vdsotime.timeline import NO_OFFSETS, NS_PER_S, TimeOffsets
 _PAGEMAP_PRESENT = 1 << 63
 _PAGEMAP_ENTRY = struct.Struct("=Q")
 _PAGE_SIZE = 4096
+#: Errors that say that this process, or the machine, is short of something, and nothing of a
+#: process that was asked about.
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
+def _check_short(error: OSError) -> None:
+    """Raise an error again that says nothing of what was asked about."""
+    if error.errno in _SHORTAGES:
+        raise error
 
 
 def argv(pid: int) -> list[str]:
@@ -52,7 +61,8 @@ def read_text(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             return file.read()
-    except OSError:
+    except OSError as error:
+        _check_short(error)
         return ""
 
 
@@ -77,14 +87,18 @@ def is_in_other_root(pid: int) -> bool:
     """Whether a process has another root directory than this one has, as in a container."""
     try:
         root, own = os.stat(f"/proc/{pid}/root"), os.stat("/")
-    except OSError:  # it has ended
+    except OSError as error:  # it has ended
+        _check_short(error)
         return False
     return (root.st_dev, root.st_ino) != (own.st_dev, own.st_ino)
 
 
 def command(tid: int) -> str:
     """Return the name of a process or thread, as ps(1) has it: what cannot be shown is escaped."""
-    return readable(read_text(f"/proc/{tid}/comm").removesuffix("\n")) or "?"
+    try:
+        return readable(read_text(f"/proc/{tid}/comm").removesuffix("\n")) or "?"
+    except OSError:
+        return "?"
 
 
 def stat_fields(pid: int) -> tuple[str, int] | None:
@@ -93,7 +107,8 @@ def stat_fields(pid: int) -> tuple[str, int] | None:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # The command name stands in parentheses and may itself hold anything.
             state, ppid = file.read().rpartition(b")")[2].split()[:2]
-    except OSError:
+    except OSError as error:
+        _check_short(error)
         return None
     return state.decode(), int(ppid)
 
@@ -129,7 +144,8 @@ def has_capability(tid: int, capability: int) -> bool:
     try:
         if os.readlink(f"/proc/{tid}/ns/user") != os.readlink("/proc/self/ns/user"):
             return False
-    except OSError:
+    except OSError as error:
+        _check_short(error)
         return False
     return bool(int(_status_fields(tid).get("CapEff", "0"), 16) >> capability & 1)
 
@@ -145,7 +161,8 @@ def starts_elsewhere() -> bool:
     try:
         own = _own_time_namespace(os.getpid())
         return os.readlink("/proc/thread-self/ns/time_for_children") != own
-    except OSError:
+    except OSError as error:
+        _check_short(error)
         return False
 
 
@@ -157,7 +174,8 @@ def has_time_namespace(pid: int | str, of: int | str = "self") -> bool:
     try:
         own = os.readlink(f"/proc/{of}/ns/time")
         return {os.readlink(f"/proc/{pid}/ns/{name}") for name in _TIME_NAMESPACES} != {own}
-    except OSError:
+    except OSError as error:
+        _check_short(error)
         return False
 
 
@@ -215,6 +233,15 @@ def memfd_mappings(pid: int, permissions: str) -> dict[int, int]:
     return found
 
 
+def is_mapped(pid: int, address: int) -> bool:
+    """Whether a process has memory at an address."""
+    for line in _lines(f"/proc/{pid}/maps"):
+        first, _, end = line.partition(" ")[0].partition("-")
+        if end and int(first, 16) <= address < int(end, 16):
+            return True
+    return False
+
+
 def vdso_areas(pid: int | str) -> dict[str, range]:
     """Where the kernel's vDSO lies now, by "[vdso]", and its data, by names such as "[vvar]"."""
     areas = {}
@@ -228,8 +255,14 @@ def vdso_areas(pid: int | str) -> dict[str, range]:
 
 @cache
 def own_vdso() -> int:
-    """Where the vDSO of this process lies, for as long as it runs."""
-    return vdso_areas("self")["[vdso]"].start
+    """Where the vDSO of this process lies, for as long as it runs.
+
+    Raises OSError where /proc does not tell, or the kernel gives none (vdso=0).
+    """
+    area = vdso_areas("self").get("[vdso]")
+    if area is None:
+        raise FileNotFoundError(errno.ENOENT, "no vDSO of this process is told", "/proc/self/maps")
+    return area.start
 
 
 #: What the kernel's vDSO can read (Documentation/timers/timekeeping.rst).
@@ -386,7 +419,8 @@ def signalfd_masks(pid: int) -> list[int]:
     """Of all descriptors of a process that are such ones."""
     try:
         names = os.listdir(f"/proc/{pid}/fd")
-    except OSError:
+    except OSError as error:
+        _check_short(error)
         return []
     masks = (signalfd_mask(pid, int(name)) for name in names)
     return [mask for mask in masks if mask is not None]
@@ -412,25 +446,29 @@ def timerfds(pid: int) -> list[int]:
         for name in os.listdir(f"/proc/{pid}/fd"):
             if os.readlink(f"/proc/{pid}/fd/{name}") == "anon_inode:[timerfd]":
                 found.append(int(name))
-    except OSError:
-        pass  # it, or one of them, is gone
+    except OSError as error:
+        _check_short(error)  # it, or one of them, is gone
     return found
 
 
 def sockets(pid: int) -> Iterator[tuple[int, int]]:
     """Yield the descriptors of a process that are sockets, each with its number (inode)."""
-    with suppress(OSError):  # it, or one of them, is gone
+    try:
         for name in os.listdir(f"/proc/{pid}/fd"):
             inode = socket_inode(pid, int(name))
             if inode is not None:
                 yield int(name), inode
+    except OSError as error:  # it, or one of them, is gone
+        _check_short(error)
 
 
 def descriptors(pid: int) -> Iterator[tuple[int, os.stat_result]]:
     """Yield the descriptors of a process, each with the status of its file."""
-    with suppress(OSError):  # it, or one of them, is gone
+    try:
         for name in os.listdir(f"/proc/{pid}/fd"):
             yield int(name), os.stat(f"/proc/{pid}/fd/{name}")
+    except OSError as error:  # it, or one of them, is gone
+        _check_short(error)
 
 
 def ephemeral_ports() -> tuple[int, int]:
@@ -443,7 +481,8 @@ def socket_inode(tid: int, descriptor: int) -> int | None:
     """Return the number of a socket; None if the descriptor is none."""
     try:
         found = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(f"/proc/{tid}/fd/{descriptor}"))
-    except OSError:
+    except OSError as error:
+        _check_short(error)
         return None
     return int(found[1]) if found else None
 
@@ -473,7 +512,8 @@ def is_page_present(pid: int, address: int) -> bool:
         with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as file:
             file.seek(address // _PAGE_SIZE * _PAGEMAP_ENTRY.size)
             entry = file.read(_PAGEMAP_ENTRY.size)
-    except OSError:
+    except OSError as error:
+        _check_short(error)
         return False
     return len(entry) == _PAGEMAP_ENTRY.size and bool(
         _PAGEMAP_ENTRY.unpack(entry)[0] & _PAGEMAP_PRESENT
@@ -490,7 +530,8 @@ def ignored_privilege(path: str) -> str | None:
         return None
     try:
         status = os.stat(path)
-    except OSError:
+    except OSError as error:
+        _check_short(error)
         return None
     if status.st_mode & stat.S_ISUID and status.st_uid != os.geteuid():
         return f"set-user-ID {status.st_uid}"
@@ -509,7 +550,8 @@ def _file_capabilities(path: str) -> int:
     """Return the set that a file permits its programs (struct vfs_cap_data, linux/capability.h)."""
     try:
         data = os.getxattr(path, "security.capability")
-    except OSError:  # none, or a file system without
+    except OSError as error:  # none, or a file system without
+        _check_short(error)
         return 0
     words = struct.unpack(f"<{len(data) // 4}I", data[: len(data) // 4 * 4])
     return sum(word << 32 * place for place, word in enumerate(words[1:4:2]))

@@ -12,7 +12,9 @@ import ctypes
 import ctypes.util
 import errno
 import os
+import signal
 import struct
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from typing import Any, NamedTuple
 
 from pytest_vdsotime.abi import constant, structure
 from pytest_vdsotime.arch import own_registers
+from pytest_vdsotime.kernel import procfs
 
 
 @contextmanager
@@ -60,6 +63,8 @@ _PTRACE_O_SUSPEND_SECCOMP = constant("PTRACE_O_SUSPEND_SECCOMP")
 _SYSCALL_INFO_ENTRY = constant("PTRACE_SYSCALL_INFO_ENTRY")
 # struct ptrace_syscall_info: op, arch, instruction_pointer, stack_pointer, nr, args
 _SYSCALL_INFO = struct.Struct("=B3xI2QQ6Q")
+#: What si_code is at the stop for an exec (ptrace_event, include/linux/ptrace.h).
+_EXEC_STOP = signal.SIGTRAP | _binding.PTRACE_EVENT_EXEC << 8
 _SIGSET_SIZE = 8
 _WORD_SIZE = ctypes.sizeof(ctypes.c_long)
 _OWN_REGISTERS = own_registers()
@@ -116,8 +121,22 @@ def _request(request: int, tid: int, address: int = 0, data: Any = 0) -> int:
     if result == -1:
         number = ctypes.get_errno()
         name = _NAMES.get(request, str(request)).lstrip("_")
+        if number == errno.ESRCH and request != _binding.PTRACE_GETSIGINFO:
+            check_killed(tid, f"{name} of {tid}")
         raise OSError(number, f"{name} of {tid}: {os.strerror(number)}")
     return result
+
+
+def check_killed(tid: int, operation: str) -> None:
+    """Raise OSError for a stopped task of which ESRCH says that it was killed.
+
+    Nobody would resume it. One that was killed is in no stop any more, but for a leader whose place
+    a thread has taken by an exec.
+    """
+    info = _SignalInfo()
+    is_stopped = _ptrace(_binding.PTRACE_GETSIGINFO, tid, 0, ctypes.addressof(info)) == 0
+    if is_stopped and info.si_code != _EXEC_STOP:
+        raise OSError(errno.EIO, f"{operation}: {os.strerror(errno.ESRCH)}, though it is stopped")
 
 
 _Span = structure("iovec")
@@ -144,8 +163,13 @@ def seize(tid: int) -> None:
 
 
 def interrupt(tid: int) -> None:
-    """Make a running task stop."""
-    _request(_PTRACE_INTERRUPT, tid)
+    """Make a running task stop. Raises OSError; ProcessLookupError when it is no tracee."""
+    try:
+        _request(_PTRACE_INTERRUPT, tid)
+    except ProcessLookupError as error:
+        if procfs.tracer_of(tid) == threading.get_native_id():
+            raise OSError(errno.EIO, f"{error.strerror}, though it is traced") from None
+        raise
 
 
 def signal_info(tid: int) -> tuple[int, int] | None:
@@ -188,30 +212,31 @@ class Stopped:
         self.tid = tid
         self._spent = False
 
-    def _spend(self) -> None:
+    def _spend(self, request: int, data: int = 0) -> None:
         if self._spent:
             raise RuntimeError(f"task {self.tid} was resumed already")
+        try:
+            _request(request, self.tid, 0, data)
+        except ProcessLookupError:
+            self._spent = True
+            raise
         self._spent = True
 
     def resume(self, signal: int = 0) -> None:
         """Lets it run on, delivering `signal` if it is in a signal-delivery stop."""
-        self._spend()
-        _request(_binding.PTRACE_CONT, self.tid, 0, signal)
+        self._spend(_binding.PTRACE_CONT, signal)
 
     def resume_to_syscall(self, signal: int = 0) -> None:
         """As `resume`, to its next system call's entry or exit."""
-        self._spend()
-        _request(_binding.PTRACE_SYSCALL, self.tid, 0, signal)
+        self._spend(_binding.PTRACE_SYSCALL, signal)
 
     def step(self) -> None:
         """Lets it run one instruction; it then stops for a SIGTRAP."""
-        self._spend()
-        _request(_binding.PTRACE_SINGLESTEP, self.tid)
+        self._spend(_binding.PTRACE_SINGLESTEP)
 
     def detach(self, signal: int = 0) -> None:
         """End the tracing, and let it run on as `resume` does."""
-        self._spend()
-        _request(_binding.PTRACE_DETACH, self.tid, 0, signal)
+        self._spend(_binding.PTRACE_DETACH, signal)
 
     def signal(self) -> _SignalInfo:
         """Everything about the signal that is to be delivered."""
@@ -225,8 +250,7 @@ class Stopped:
 
     def listen(self) -> None:
         """Leaves it in its group stop, as it would be alone; SIGCONT is reported as a new stop."""
-        self._spend()
-        _request(_PTRACE_LISTEN, self.tid)
+        self._spend(_PTRACE_LISTEN)
 
     def registers(self) -> Any:
         """Return a new `user_regs_struct`, or one of `own_registers`."""
@@ -267,7 +291,7 @@ class Stopped:
         _request(_binding.PTRACE_POKEDATA, self.tid, address, word)
 
     def peek(self, address: int, size: int) -> bytes:
-        """Read its memory, word by word. Raises MemoryError where there is none."""
+        """Read its memory, word by word. Raises MemoryError where there is none, OSError."""
         start = address // _WORD_SIZE * _WORD_SIZE
         words = range(start, address + size, _WORD_SIZE)
         data = b"".join(self._peek_word(word) for word in words)
@@ -288,9 +312,11 @@ class Stopped:
         word: int = _ptrace(_binding.PTRACE_PEEKDATA, self.tid, address, 0)
         number = ctypes.get_errno()
         if number == errno.ESRCH:
-            raise ProcessLookupError(
-                number, f"PTRACE_PEEKDATA of {self.tid}: {os.strerror(number)}"
-            )
+            operation = f"PTRACE_PEEKDATA of {self.tid}"
+            check_killed(self.tid, operation)
+            raise ProcessLookupError(number, f"{operation}: {os.strerror(number)}")
+        if number and number not in (errno.EIO, errno.EFAULT):
+            raise OSError(number, f"PTRACE_PEEKDATA of {self.tid}: {os.strerror(number)}")
         if number:
             raise MemoryError(f"{_WORD_SIZE} bytes at {address:#x}")
         return word.to_bytes(_WORD_SIZE, "little", signed=True)

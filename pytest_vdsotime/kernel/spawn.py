@@ -235,6 +235,11 @@ class Spawn:
         return bool(self.structure.is_taken)
 
     @property
+    def is_asleep(self) -> bool:
+        """A child that was taken waits for a stop yet, to which it could not be interrupted."""
+        return bool(self.structure.is_asleep)
+
+    @property
     def failed_in(self) -> int:
         """Where it failed before its exec; 0: it did not."""
         stage: int = self.structure.failed_in
@@ -257,7 +262,7 @@ class Gate:
     of all.
     """
 
-    is_taken = False
+    is_taken = is_asleep = False
     """The fast path takes none of them."""
 
     def __init__(self, spawner: Spawner, code: bytes) -> None:

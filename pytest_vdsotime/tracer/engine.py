@@ -284,6 +284,8 @@ class Engine:
         if engine.passed_ns:
             world.page.was_advanced(engine.passed_ns)
             world.passed_ns += engine.passed_ns
+        if engine.has_stale_copies:
+            world.page.change(lambda _host_ns: world.page.lines)
         for timer, record in zip(timers, records, strict=True):
             if record.expirations:
                 timer.has_expired(record.expirations, record.set_ns)

@@ -376,16 +376,14 @@ class FastPath:
         """Return the next stops, in the order of their reports.
 
         Empty: there are none but news, or none within `patience_ns` (0: it waits until there are),
-        or a signal to this thread ended the waiting (`was_interrupted`).
-
-        Raises ChildProcessError when there is no tracee.
+        or a signal to this thread ended the waiting, or there is no tracee (`was_interrupted`).
         """
         self.structure.patience_ns = min(patience_ns, _MAX_NS)
         self._prepare()
         return self._stops(self._function(self.structure))
 
     def pass_deadlines(self, engine: ctypes.Structure) -> Sequence[Stop]:
-        """Have time pass (tracer/engine.py); return the next stops. Raises as `wait`."""
+        """Have time pass (tracer/engine.py); return the next stops, as `wait`."""
         self._prepare()
         return self._stops(min(self._pass(self.structure, engine), _STOP))
 
@@ -397,7 +395,8 @@ class FastPath:
 
     def _stops(self, result: int) -> Sequence[Stop]:
         structure = self.structure
-        self.was_interrupted = result == -errno.EINTR
+        # Without any tracee the waker was taken away, or has ended unseen.
+        self.was_interrupted = result in (-errno.EINTR, -errno.ECHILD)
         if self.was_interrupted or result in (_NEWS, _NOTHING):
             return ()
         if result < 0:
@@ -459,6 +458,12 @@ class FastPath:
             words = bytes(argv.bytes)[: argv.size] if entry.event == StopKind.EXEC else b""
             numbers = entry.event, entry.tid, entry.what, entry.base, entry.kind, entry.at_ns
             yield Entry(*numbers, words)
+
+    @property
+    def failures(self) -> Iterator[tuple[int, int]]:
+        """Yield the tasks that were to go on and did not, each with its errno."""
+        for failure in self.structure.failures[: self.structure.failure_count]:
+            yield failure.tid, failure.error
 
     @property
     def readers(self) -> Iterator[int]:

@@ -67,11 +67,6 @@ _BIRTHS = StopKind.FORK, StopKind.VFORK, StopKind.CLONE
 _IN_CALLS = StopKind.SYSCALL, StopKind.TRAP, StopKind.GROUP_STOP, StopKind.SIGNAL
 
 
-def _was_interrupted(task: Task) -> bool:
-    was_interrupted, task.after.is_interrupted = task.after.is_interrupted, False
-    return was_interrupted
-
-
 def _kill(tid: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(tid, signal.SIGKILL)
@@ -143,9 +138,8 @@ class Loop:
         self.clocks = Clocks(tables, self._fastpath, self._attaching, self.shortcuts, self.later)
         self.is_done = False
         self._happened_ns = 0  # when what is handled has, if that was a while ago
-        births = StopKind.FORK, StopKind.VFORK, StopKind.CLONE
         self._handlers: Mapping[int, Callable[[Task, Stop], None]] = {
-            **dict.fromkeys(map(int, births), self._on_new_task),
+            **dict.fromkeys(map(int, _BIRTHS), self._on_new_task),
             int(StopKind.EXEC): self._on_exec,
             int(StopKind.TRAP): self._on_trap,
             int(StopKind.GROUP_STOP): self._on_group_stop,
@@ -173,8 +167,10 @@ class Loop:
             if faults.armed:
                 faults.reach(f"stop {StopKind(stop.kind).name}", stop.tid)
             self._dispatch(stop)
-        except ProcessLookupError:
-            pass  # killed while it was stopped: its exit is reported next
+        except ProcessLookupError as error:
+            # Killed while it was stopped: its exit is reported next. Or an error says so wrongly.
+            if stop.tid in self.tasks and self.stops.is_stopped(stop.tid):
+                self._blame(stop, error)
         except Exception as error:
             if stop.kind in _BIRTHS:
                 with suppress(ProcessLookupError):
@@ -258,6 +254,9 @@ class Loop:
                 if entry.event in _BIRTHS:
                     self._kill_unplaced(entry.what)
         self._happened_ns = 0
+        for tid, failure in self.stops.failures():
+            if tid in self.tasks:
+                self.tasks[tid].process.kill_unsupported(failure, "resuming")
         for tid in self._fastpath.readers:
             if tid in self.tasks:
                 self.tasks[tid].process.has_read_clock = True
@@ -387,7 +386,7 @@ class Loop:
     def _on_trap(self, task: Task, _stop: Stop) -> None:
         stopped = Stopped(task.tid)
         task.process.group_stop = None
-        is_interrupted = _was_interrupted(task)
+        is_interrupted, task.after.is_interrupted = task.after.is_interrupted, False
         self._timed_waits.at_stop(task, stopped, goes_on=True, is_interrupted=is_interrupted)
         self._cancellation.at_stop(task, stopped)
         self.shortcuts.resume(task, self._takeover.follow_time_namespace(stopped, task.process))
@@ -467,7 +466,7 @@ class Loop:
             self._fastpath.to_native(task.tid)
         at_exit, task.at_exit, task.rewound = task.at_exit, None, None
         # An exit takes the place of a trap (ptrace_stop, kernel/signal.c).
-        is_interrupted = _was_interrupted(task)
+        is_interrupted, task.after.is_interrupted = task.after.is_interrupted, False
         if at_exit is None and not self._rewinds_early:
             self._timed_waits.at_stop(task, stopped, is_interrupted=is_interrupted)
         elif is_interrupted and task.wait is not None and not task.wait.is_expiring:

@@ -18,7 +18,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -56,7 +56,7 @@ class Stops:
         `news` is called when the fast path may have births and readers to tell of, `rung` when the
         waker was.
         """
-        self._postponed = tables.postponed
+        self._tables, self._postponed = tables, tables.postponed
         self._fastpath = fastpath
         self._news = news
         fastpath.hear(waker.pid)
@@ -116,6 +116,20 @@ class Stops:
             if stop.tid == tid:
                 raise ProcessLookupError(errno.ESRCH, f"task {tid} died")
 
+    def is_stopped(self, tid: int) -> bool:
+        """Whether a task is in the stop that is being handled still; one that was killed is not."""
+        return (
+            ptrace.signal_info(tid) is not None
+            and not any(one.tid == tid for one in self._postponed)
+            and not wait.has_report(tid)
+        )
+
+    def failures(self) -> Iterator[tuple[int, OSError]]:
+        """Yield the tasks that the fast path was to resume and could not, each with the error."""
+        for tid, number in self._fastpath.failures:
+            if self.is_stopped(tid):
+                yield tid, OSError(number, os.strerror(number))
+
     def kill_all(self, worlds: Sequence[ClockState]) -> None:
         """Kills every process of these clocks, and reaps it.
 
@@ -125,8 +139,14 @@ class Stops:
         left = {pid: one for world in worlds for pid, one in world.everyone.items()}
         for process in left.values():
             process.kill()
+        has_tracees = True
         while left:
-            stop = self._fastpath.wait_any()
+            try:
+                stop = self._fastpath.wait_any()
+            except ChildProcessError:
+                if not has_tracees:
+                    break
+                stop, has_tracees = None, False
             if stop is None:
                 left = self._without_ended(left)
             elif stop.kind == StopKind.EXITED:
@@ -137,6 +157,8 @@ class Stops:
             else:
                 with suppress(ProcessLookupError):
                     os.kill(stop.tid, signal.SIGKILL)
+        for task in self._tables.tasks.values():
+            task.sample.close()
 
     def _without_ended(self, processes: dict[int, Process]) -> dict[int, Process]:
         """Of killed ones. Their ends may only show task by task."""
@@ -160,7 +182,7 @@ class Stops:
             self._fastpath.hear(self._waker.pid)
             self._look_around()
         elif stop.kind == StopKind.GROUP_STOP:
-            Stopped(stop.tid).listen()
+            self._waker.listen()
         else:
             self._waker.go_on()
             if stop.kind == StopKind.SIGNAL and stop.value == LOOK_AROUND:
@@ -182,7 +204,10 @@ def _has_executed_since(stop: Stop, later: Iterable[Stop]) -> bool:
     """
     if stop.kind in (StopKind.EXEC, StopKind.EXITED):
         return False
-    info = ptrace.signal_info(stop.tid)
+    try:
+        info = ptrace.signal_info(stop.tid)
+    except OSError:
+        return False  # who handles it finds out
     if info is None or wait.from_signal_info(stop.tid, *info).kind != StopKind.EXEC:
         return False
     return (
@@ -274,8 +299,12 @@ class Recovery:
 
 
 def is_thread_of(pid: int, tid: int) -> bool:
-    """Whether a task is one of a process."""
-    return os.path.exists(f"/proc/{pid}/task/{tid}")
+    """Whether a task is one of a process. Raises OSError where that cannot be told."""
+    try:
+        os.stat(f"/proc/{pid}/task/{tid}")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return True
 
 
 # --- what the native code answers alone ----------------------------------------------------------

@@ -7,6 +7,7 @@ lost: what is asked stands in the inbox before the bell is rung.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -274,6 +275,8 @@ class Tracer:
             kept.add(signal.SIGCHLD)
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - kept)
         try:
+            if faults.armed:
+                faults.reach("start", 0)
             waker = self._waker = Waker(native.waker)
         except BaseException as error:
             ready.fail(error)
@@ -284,7 +287,12 @@ class Tracer:
             name="vdsotime-watch",
             daemon=True,
         )
-        watcher.start()
+        try:
+            watcher.start()
+        except RuntimeError as error:  # "can't start new thread"
+            waker.close()
+            ready.fail(OSError(errno.EAGAIN, f"starting the tracer's second thread: {error}"))
+            return
         try:
             loop = Loop(
                 *(native, waker, self._pending_spawns, self._is_native),
@@ -304,7 +312,10 @@ class Tracer:
         except BaseException as error:
             self._failure = error
         # When this thread ends, every tracee is killed (PTRACE_O_EXITKILL), but not reaped.
-        loop.stops.kill_all(loop.worlds)
+        try:
+            loop.stops.kill_all(loop.worlds)
+        except Exception as error:
+            self._failure = self._failure or error
         self._ended.set()
         waker.close()
         self._fail_unanswered()

@@ -19,8 +19,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from pytest_vdsotime.abi import constant
 from pytest_vdsotime.availability import explain
@@ -93,7 +93,25 @@ class Waker:
         self.ring()
 
     def go_on(self) -> None:
-        """End its stop. What the alarm was is read anew then (native_stub/program/waker.c)."""
+        """End its stop. Where that cannot be it ends, and is replaced (`repair`)."""
+        with self._replaced_on_failure():
+            self._go_on()
+
+    def listen(self) -> None:
+        """Leave it in its group stop. Where that cannot be it ends, and is replaced."""
+        with self._replaced_on_failure():
+            Stopped(self.pid).listen()
+
+    @contextmanager
+    def _replaced_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            with suppress(ProcessLookupError):  # it was killed: its end is reported next
+                os.kill(self.pid, signal.SIGKILL)
+
+    def _go_on(self) -> None:
+        # What the alarm was is read anew at the end of the stop (native_stub/program/waker.c).
         address = self._program.alarm_time
         seconds, nanoseconds = divmod(self._alarm_ns, NS_PER_S)
         if self._alarm_ns <= now_ns():
@@ -121,8 +139,8 @@ class Waker:
             return
         try:
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return  # gone already
+        except OSError:
+            return  # gone already, or it ends with its tracer
         wait.reap(pid)
 
 
@@ -135,7 +153,7 @@ def _try_system_call(pid: int) -> None:
     stopped = Stopped(pid)
     until_ns = now_ns() + NS_PER_S
     while now_ns() < until_ns:
-        with suppress(ProcessLookupError):  # not stopped yet
+        if ptrace.signal_info(pid) is not None:  # else it is not stopped yet
             stopped.system_call()
             break
         os.sched_yield()

@@ -301,8 +301,10 @@ class Calls:
                 data += more
             try:
                 request.stopped.poke_bytes(room, bytes(data))
-            except MemoryError:
-                raise Refused(errno.EFAULT) from None
+            except MemoryError as error:
+                raise OSError(
+                    errno.EFAULT, f"its stack has no room for a timeout: {error}"
+                ) from None
         registers = request.stopped.registers()
         if substitute.instead is not None:
             name, more_arguments = substitute.instead

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -84,20 +85,39 @@ class Attaching:
                 _know_time_namespace(process, stops)
                 if process.moved is None and not process.mapped:
                     self.moving.move_in(process, stops)
-        except BaseException:
-            self._detach(process, stops)
+                for tid, stop in stops.items():
+                    with suppress(ProcessLookupError):
+                        self._prepare(Stopped(tid), stop, self.tables.tasks[tid])
+        except BaseException as error:
+            has_ended = isinstance(error, ProcessLookupError)
+            is_left = has_ended or self._takes_back(process, stops)
+            if is_left:
+                is_left = not self._detach(process, stops) or has_ended
             self._release_others(process, lambda one: one.attempt is process)
+            if not is_left:
+                text = f"{error}; what was begun could not be undone, and it was killed"
+                raise UnsupportedProgram(text) from error
             raise
         process.traces_calls = True
-        for tid, stop in stops.items():
-            with suppress(ProcessLookupError):
-                self._prepare(Stopped(tid), stop, self.tables.tasks[tid])
+        for stop in stops.values():
             self.handle(stop)
         process.attempt = None
         # What was forked while the threads were being stopped was forked before.
         self._release_others(process, lambda one: one.attempt is process and not one.mapped)
         for one in world.everyone.values():
             one.attempt = None
+
+    def _takes_back(self, process: Process, stops: dict[int, Stop]) -> bool:
+        """Undo what an attempt that has failed has done; a process is killed where that fails."""
+        if process.moved is not None:
+            try:
+                self.moving.move_out(process, stops)
+            except ProcessLookupError:
+                pass  # it has ended
+            except (OSError, UnsupportedProgram):
+                process.kill()
+                return False
+        return True
 
     def attach_children(self, process: Process) -> None:
         """Give what a process has started before it was attached to the clock as well.
@@ -178,7 +198,10 @@ class Attaching:
         except UnsupportedProgram:
             process.kill()
             raise
-        self._detach(process, stops)
+        if error := self._detach(process, stops):
+            raise UnsupportedProgram(
+                f"releasing {process.describe()} failed: {error}; it was killed"
+            )
 
     # --- stopping and going on -------------------------------------------------------------------
 
@@ -288,7 +311,9 @@ class Attaching:
         self._stop_all(process, stops)
         return False
 
-    def _detach(self, process: Process, stops: Mapping[int, Stop]) -> None:
+    def _detach(self, process: Process, stops: Mapping[int, Stop]) -> OSError | None:
+        """Return why some thread, and with it the process, had to be killed."""
+        failure = None
         for tid in tuple(process.threads):
             task = self.tables.tasks.pop(tid, None)
             if task is not None:
@@ -298,7 +323,7 @@ class Attaching:
             if stop is None:
                 self.tables.leaving.add(tid)
             else:
-                self._let_go(stop)
+                failure = self._let_go(stop) or failure
         if process.pid not in process.threads | self.tables.leaving:  # its first thread ended alone
             self.fastpath.spared.discard(process.pid)
         process.threads.clear()
@@ -306,16 +331,26 @@ class Attaching:
         for known in (process.world.processes, process.world.skipped):
             if known.get(process.pid) is process:
                 del known[process.pid]
+        return failure
 
-    def _let_go(self, stop: Stop) -> None:
-        with suppress(OSError):
-            stopped = Stopped(stop.tid)
+    def _let_go(self, stop: Stop) -> OSError | None:
+        """Detach from a thread; kill it where that cannot be, as nobody would resume it."""
+        stopped = Stopped(stop.tid)
+        number = stop.value if stop.kind == StopKind.SIGNAL else 0
+        try:
             self._recall_one(stopped, stop, None)
-            number = stop.value if stop.kind == StopKind.SIGNAL else 0
             if stop.kind != StopKind.GROUP_STOP:
                 hide_interrupt(stopped, arch_of(stopped.registers(), self.native), number)
             stopped.detach(number)
+        except ProcessLookupError:
+            pass  # it was killed
+        except OSError as error:
+            with suppress(ProcessLookupError):
+                os.kill(stop.tid, signal.SIGKILL)
+            return error
+        else:
             self.fastpath.spared.discard(stop.tid)
+        return None
 
     def depart(self, stop: Stop) -> None:
         """At the stop of a task in `leaving`."""

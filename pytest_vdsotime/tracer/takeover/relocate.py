@@ -92,9 +92,8 @@ class Moving:
                 if obstacle:
                     raise UnsupportedProgram(obstacle)
                 with self._calling(stops, tid, base + host.syscall_offset, arch) as remote:
-                    process.moved = self._swap(remote, memory, process, kind, areas)
-        moved = process.moved
-        process.host, process.vdso = host, base + moved.way
+                    moved = process.moved = self._swap(remote, memory, process, kind, areas)
+                    process.host, process.vdso = host, base + moved.way
         _shift(stops, arch, range(base, base + host.size), moved.way)
 
     def _swap(

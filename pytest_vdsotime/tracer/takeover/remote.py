@@ -51,10 +51,12 @@ class RemoteSyscalls:
     ) -> None:
         if isinstance(error, ProcessLookupError):
             return
-        self._stopped.set_registers(self._saved)
-        self._stopped.set_signal_mask(self._mask)
-        for number in self._stop_signals:
-            os.kill(self._stopped.tid, number)
+        try:
+            self._stopped.set_registers(self._saved)
+        finally:
+            self._stopped.set_signal_mask(self._mask)
+            for number in self._stop_signals:
+                os.kill(self._stopped.tid, number)
 
     def finish_with(self, registers: Any) -> None:
         """Set the registers that the task will have after this scope."""

@@ -33,14 +33,16 @@ class Launching:
             if spawn.is_taken:
                 self._enter(process)
                 self._check(process)
+                if spawn.is_asleep:
+                    ptrace.interrupt(process.pid)
                 return
             self._seize(process)
+            if not spawn.release():
+                self.fastpath.expect(process.pid)
+                ptrace.interrupt(process.pid)
         except BaseException:
             process.kill()
             raise
-        if not spawn.release():
-            self.fastpath.expect(process.pid)
-            ptrace.interrupt(process.pid)
 
     def _seize(self, process: Process) -> None:
         self._check(process)
