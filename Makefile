@@ -9,6 +9,7 @@
 # make sound   memory errors and undefined behaviour in the C: analyzers, and tests with objects that watch themselves
 # make pythons make test with each of PYTHONS, by default python3.12 and python3.13
 # make lowest  the tests that need no other plugin, with the oldest releases that pyproject.toml allows
+# make faults  calls of the tracer fail, one in each of 10,000 runs: the table of tests/faults; COUNT=20 of each scenario
 # make fuzz    the tests of examples go on with others, for two minutes each; EACH_S=20 less
 # make docs    the pages of pytest_vdsotime/docs as HTML; any warning fails
 # make lint    ruff and mypy alone
@@ -22,7 +23,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: demo test set-up real-programs test-arm64 bench transparency stress sound pythons lowest fuzz docs lint clean
+.PHONY: demo test set-up real-programs test-arm64 bench transparency stress sound pythons lowest faults fuzz docs lint clean
 
 PYTHON ?= python3
 version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2] * (sys.version_info >= (3, 11)))')
@@ -128,6 +129,12 @@ lowest: $(wheel) $(checkout)/made $(programs)/made
 	@$(lowest)/bin/pip install -qq --no-deps $(WORK)/dist/*.whl
 	@cd $(checkout) && VDSOTIME_PROGRAMS=$(programs) PATH="$(lowest)/bin:$$PATH" pytest -n 4 --dist worksteal -q \
 	    $(or $(PYTEST_ARGS),$(lowest_tests))
+
+# What becomes of each failure stands in tests/faults/README.md, behind its last line.
+faults: $(installed) $(checkout)/made
+	@cd $(checkout) && $(bin) python tests/faults/inject.py all $(or $(COUNT),600) $(WORK)/faults.md
+	@echo "$(WORK)/faults.md"
+
 # Other examples in each run. The first that fails is made small, and told with the failure.
 fuzz: $(installed) $(checkout)/made
 	@cd $(checkout) && VDSOTIME_FUZZ_S=$(or $(EACH_S),120) $(bin) pytest tests/fuzz tests/unit tests/real/test_engines.py \

@@ -477,7 +477,11 @@ class ClockSession:
                 tracer.call_later(lambda loop: loop.clocks.release(process))
                 self.raise_news()
 
-        return attached(process, release)
+        try:
+            return attached(process, release)
+        except BaseException:
+            release()
+            raise
 
     # --- what the test hears ---------------------------------------------------------------------
 

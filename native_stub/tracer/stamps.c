@@ -52,10 +52,10 @@ static int64_t new_stamp_ns(const struct stamps *stamps)
 {
     const struct timespec nap = {0, LOOK_NS};
     if (stamps->is_fine) { /* the first one may still be a coarse one, which files from before have too */
-        syscall2(NR_fchmod, stamps->file, OWN_MODE);
-        change_time_ns(stamps->file);
-        syscall2(NR_fchmod, stamps->file, OWN_MODE);
-        return change_time_ns(stamps->file);
+        int64_t first_ns = syscall2(NR_fchmod, stamps->file, OWN_MODE) < 0 ? 0 : change_time_ns(stamps->file);
+        int64_t stamp_ns = syscall2(NR_fchmod, stamps->file, OWN_MODE) < 0 ? 0 : change_time_ns(stamps->file);
+        if (first_ns && stamp_ns)
+            return stamp_ns;
     }
     int64_t former_ns = read_ns(CLOCK_REALTIME_COARSE), now_ns = former_ns;
     while (now_ns == former_ns) {
@@ -218,6 +218,6 @@ int opens_time(uint64_t tid, uint64_t fd)
         end++;
     *put_number(end, fd) = 0;
     long size = syscall4(NR_readlinkat, AT_FDCWD, path, name, sizeof name);
-    return size == sizeof name || ends_with(name, size, "/stat") || ends_with(name, size, "/uptime")
+    return size < 0 || size == sizeof name || ends_with(name, size, "/stat") || ends_with(name, size, "/uptime")
         || ends_with(name, size, "/utmp");
 }

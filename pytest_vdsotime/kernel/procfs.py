@@ -27,8 +27,8 @@ _PAGE_SIZE = 4096
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
-def _check_short(error: OSError) -> None:
-    """Raise an error again that says nothing of what was asked about."""
+def check_shortage(error: OSError) -> None:
+    """Raise an error again that says nothing of what was asked about: EMFILE, ENFILE, ENOMEM."""
     if error.errno in _SHORTAGES:
         raise error
 
@@ -62,7 +62,7 @@ def read_text(path: str) -> str:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             return file.read()
     except OSError as error:
-        _check_short(error)
+        check_shortage(error)
         return ""
 
 
@@ -88,7 +88,7 @@ def is_in_other_root(pid: int) -> bool:
     try:
         root, own = os.stat(f"/proc/{pid}/root"), os.stat("/")
     except OSError as error:  # it has ended
-        _check_short(error)
+        check_shortage(error)
         return False
     return (root.st_dev, root.st_ino) != (own.st_dev, own.st_ino)
 
@@ -108,7 +108,7 @@ def stat_fields(pid: int) -> tuple[str, int] | None:
             # The command name stands in parentheses and may itself hold anything.
             state, ppid = file.read().rpartition(b")")[2].split()[:2]
     except OSError as error:
-        _check_short(error)
+        check_shortage(error)
         return None
     return state.decode(), int(ppid)
 
@@ -145,7 +145,7 @@ def has_capability(tid: int, capability: int) -> bool:
         if os.readlink(f"/proc/{tid}/ns/user") != os.readlink("/proc/self/ns/user"):
             return False
     except OSError as error:
-        _check_short(error)
+        check_shortage(error)
         return False
     return bool(int(_status_fields(tid).get("CapEff", "0"), 16) >> capability & 1)
 
@@ -162,7 +162,7 @@ def starts_elsewhere() -> bool:
         own = _own_time_namespace(os.getpid())
         return os.readlink("/proc/thread-self/ns/time_for_children") != own
     except OSError as error:
-        _check_short(error)
+        check_shortage(error)
         return False
 
 
@@ -175,7 +175,7 @@ def has_time_namespace(pid: int | str, of: int | str = "self") -> bool:
         own = os.readlink(f"/proc/{of}/ns/time")
         return {os.readlink(f"/proc/{pid}/ns/{name}") for name in _TIME_NAMESPACES} != {own}
     except OSError as error:
-        _check_short(error)
+        check_shortage(error)
         return False
 
 
@@ -420,7 +420,7 @@ def signalfd_masks(pid: int) -> list[int]:
     try:
         names = os.listdir(f"/proc/{pid}/fd")
     except OSError as error:
-        _check_short(error)
+        check_shortage(error)
         return []
     masks = (signalfd_mask(pid, int(name)) for name in names)
     return [mask for mask in masks if mask is not None]
@@ -447,7 +447,7 @@ def timerfds(pid: int) -> list[int]:
             if os.readlink(f"/proc/{pid}/fd/{name}") == "anon_inode:[timerfd]":
                 found.append(int(name))
     except OSError as error:
-        _check_short(error)  # it, or one of them, is gone
+        check_shortage(error)  # it, or one of them, is gone
     return found
 
 
@@ -459,7 +459,7 @@ def sockets(pid: int) -> Iterator[tuple[int, int]]:
             if inode is not None:
                 yield int(name), inode
     except OSError as error:  # it, or one of them, is gone
-        _check_short(error)
+        check_shortage(error)
 
 
 def descriptors(pid: int) -> Iterator[tuple[int, os.stat_result]]:
@@ -468,7 +468,7 @@ def descriptors(pid: int) -> Iterator[tuple[int, os.stat_result]]:
         for name in os.listdir(f"/proc/{pid}/fd"):
             yield int(name), os.stat(f"/proc/{pid}/fd/{name}")
     except OSError as error:  # it, or one of them, is gone
-        _check_short(error)
+        check_shortage(error)
 
 
 def ephemeral_ports() -> tuple[int, int]:
@@ -482,7 +482,7 @@ def socket_inode(tid: int, descriptor: int) -> int | None:
     try:
         found = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(f"/proc/{tid}/fd/{descriptor}"))
     except OSError as error:
-        _check_short(error)
+        check_shortage(error)
         return None
     return int(found[1]) if found else None
 
@@ -513,7 +513,7 @@ def is_page_present(pid: int, address: int) -> bool:
             file.seek(address // _PAGE_SIZE * _PAGEMAP_ENTRY.size)
             entry = file.read(_PAGEMAP_ENTRY.size)
     except OSError as error:
-        _check_short(error)
+        check_shortage(error)
         return False
     return len(entry) == _PAGEMAP_ENTRY.size and bool(
         _PAGEMAP_ENTRY.unpack(entry)[0] & _PAGEMAP_PRESENT
@@ -531,7 +531,7 @@ def ignored_privilege(path: str) -> str | None:
     try:
         status = os.stat(path)
     except OSError as error:
-        _check_short(error)
+        check_shortage(error)
         return None
     if status.st_mode & stat.S_ISUID and status.st_uid != os.geteuid():
         return f"set-user-ID {status.st_uid}"
@@ -551,7 +551,7 @@ def _file_capabilities(path: str) -> int:
     try:
         data = os.getxattr(path, "security.capability")
     except OSError as error:  # none, or a file system without
-        _check_short(error)
+        check_shortage(error)
         return 0
     words = struct.unpack(f"<{len(data) // 4}I", data[: len(data) // 4 * 4])
     return sum(word << 32 * place for place, word in enumerate(words[1:4:2]))

@@ -157,9 +157,15 @@ def _transfer_sets(request: int, tid: int, registers: Any) -> list[int]:
 def seize(tid: int) -> None:
     """Becomes the tracer of a running task, without stopping it.
 
-    Raises PermissionError, ProcessLookupError.
+    Raises OSError: PermissionError, ProcessLookupError when it has ended.
     """
-    _request(_PTRACE_SEIZE, tid, 0, OPTIONS)
+    try:
+        _request(_PTRACE_SEIZE, tid, 0, OPTIONS)
+    except ProcessLookupError as error:
+        fields = procfs.stat_fields(tid)
+        if fields is not None and fields[0] not in "ZX":
+            raise OSError(errno.EIO, f"{error.strerror}, though it is there") from None
+        raise
 
 
 def interrupt(tid: int) -> None:

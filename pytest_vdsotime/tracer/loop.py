@@ -598,18 +598,19 @@ class Clocks:
         self.shortcuts.choose()
 
     def attach(self, process: Process, *, children: bool) -> None:
-        """Take over a running process; see Attaching.attach. For `later`.
-
-        With what it has started before, or a warning that counts that.
-        """
+        """Take over a running process, with its children or a warning of them. For `later`."""
         self.fastpath.hands_over_all, self.fastpath.lets_calls_go = True, False
         try:
             self.attaching.attach(process)
             process.world.record(EventKind.ATTACHED, process.pid, procfs.argv(process.pid))
-            if children:
-                self.attaching.attach_children(process)
-            elif left := self.attaching.children_apart(process):
-                process.world.warn(process.pid, words_of(process, left))
+            try:
+                if children:
+                    self.attaching.attach_children(process)
+                elif left := self.attaching.children_apart(process):
+                    process.world.warn(process.pid, words_of(process, left))
+            except BaseException:
+                process.world.errors.extend(self.attaching.release(process))
+                raise
         finally:
             self.end_if_empty(process.world)
             self.shortcuts.choose()

@@ -6,11 +6,11 @@ clock's (stamps.py). "Now" is written as the host's stamp, which reads as the cl
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import partial
 
 from pytest_vdsotime.abi import constant
 from pytest_vdsotime.arch.model import StampLayout
+from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.seccomp import Match
 from pytest_vdsotime.stamps import Stamps
@@ -141,8 +141,10 @@ def _opened(request: Request) -> Answer:
 def _rewind(request: Request) -> Answer:
     """Renew a file that tells the clock's time, which is about to be read again."""
     if request.process.world.page.stamps is not None and request.process.rewinds:
-        with suppress(OSError):  # no file of its, or one that it cannot have written
+        try:
             machine.renew(request.process, request.stopped.tid, request.number(0))
+        except OSError as error:  # no file of its, or one that it cannot have written
+            procfs.check_shortage(error)
     return None
 
 

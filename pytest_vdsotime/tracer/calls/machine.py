@@ -48,7 +48,8 @@ def _opened(path: str, flags: int) -> Iterator[FileIO]:
 def _is_regular(tid: int, fd: int) -> bool:
     try:
         return S_ISREG(os.stat(f"/proc/{tid}/fd/{fd}").st_mode)
-    except OSError:
+    except OSError as error:
+        procfs.check_shortage(error)
         return False
 
 
@@ -67,7 +68,8 @@ class MachineFile(NamedTuple):
         """Return what a descriptor of a task is; None for any other file."""
         try:
             path = os.readlink(f"/proc/{tid}/fd/{fd}")
-        except OSError:
+        except OSError as error:
+            procfs.check_shortage(error)
             return None
         found = _NAME.search(path)
         if found is None or (found[1] and found[3] != "stat"):
@@ -83,7 +85,8 @@ class MachineFile(NamedTuple):
         """Return what a descriptor of a task is, where it is a memfd in place of one."""
         try:
             name = os.readlink(f"/proc/{tid}/fd/{fd}")
-        except OSError:
+        except OSError as error:
+            procfs.check_shortage(error)
             return None
         found = _SERVED_NAME.fullmatch(name)
         return found and cls(found[1], int(found[2] or 0), int(found[3] or 0))
@@ -114,7 +117,8 @@ class MachineFile(NamedTuple):
                 if self.kind != "utmp" and system not in _OF_PROC:
                     return None
                 was = file.read()
-        except OSError:
+        except OSError as error:
+            procfs.check_shortage(error)
             return None
         now = self._on_clock(was, process, tid)
         return None if now == was else now
@@ -174,15 +178,17 @@ def _utmp(was: bytes, process: Process) -> bytes:
 
 def _host_tid(number: int, process: Process, tid: int) -> int:
     """Return the task that a number means to a program."""
-    with suppress(OSError):
+    try:
         space = os.readlink(f"/proc/{tid}/ns/pid")
         if space == os.readlink("/proc/self/ns/pid"):
             return number
         for other in process.world.births:
             if procfs.number_within(other) == number:
-                with suppress(OSError):
+                with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
                     if os.readlink(f"/proc/{other}/ns/pid") == space:
                         return other
+    except OSError as error:
+        procfs.check_shortage(error)
     return 0
 
 

@@ -335,7 +335,7 @@ class Takeover:
         try:
             is_read_only, is_closed_by_exec = procfs.is_read_only(tid, fd)
             text = file.text(process, tid, f"/proc/{tid}/fd/{fd}") if is_read_only else None
-        except OSError:
+        except FileNotFoundError:
             return stopped  # another thread has closed it
         if text is None:
             return stopped

@@ -1,0 +1,279 @@
+"""What the tracer does while one of its calls fails. Without a failure each ends within seconds."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from subprocess import DEVNULL, PIPE
+from typing import Any, TypeVar
+
+from pytest_vdsotime import FrozenClock, RealTimeWarning, VdsoTimeError
+from pytest_vdsotime.clock import clock_on
+from pytest_vdsotime.tracer.thread import Tracer
+
+T = TypeVar("T")
+CEILING_S, BRIEF_S = 15, 1
+NOBODY = 65534
+
+
+class Told:
+    """What a test would have seen."""
+
+    def __init__(self, caught: Sequence[warnings.WarningMessage]) -> None:
+        self._caught = caught
+        self.errors: list[str] = []
+        self.unnamed: list[str] = []
+        """Errors that do not say what has failed."""
+        self.wrong: list[str] = []
+        self.stuck: list[str] = []
+
+    @property
+    def real(self) -> list[str]:
+        """Warnings of programs in real time."""
+        return [str(one.message) for one in self._caught if one.category is RealTimeWarning]
+
+    def attempt(self, what: str, action: Callable[..., T], *args: Any, **keywords: Any) -> T | None:
+        try:
+            return action(*args, **keywords)
+        except Exception as error:
+            self.failed(what, error)
+            return None
+
+    def failed(self, what: str, error: Exception) -> None:
+        text = f"{what}: {type(error).__name__}: {error}"
+        is_named = isinstance(error, VdsoTimeError) or (
+            isinstance(error, OSError) and error.errno is not None
+        )
+        self.errors.append(text)
+        if not is_named:
+            self.unnamed.append(text)
+            traceback.print_exception(error, file=sys.stderr)
+
+    def expect(self, what: str, found: Any, wanted: Any) -> None:
+        is_right = re.fullmatch(wanted, found) if isinstance(found, bytes) else found == wanted
+        if not is_right:
+            self.wrong.append(f"{what}: {found!r}, not {wanted!r}")
+
+    @property
+    def has_said(self) -> bool:
+        return bool(self.errors or self.real)
+
+
+def start(
+    told: Told, clock: FrozenClock, *command: str, **keywords: Any
+) -> subprocess.Popen[bytes] | None:
+    popen: Callable[..., subprocess.Popen[bytes]] = clock.popen
+    streams = {"stdin": DEVNULL, "stdout": PIPE, "stderr": DEVNULL}
+    return told.attempt("popen", popen, command, **streams, **keywords)
+
+
+def check_end(
+    told: Told, program: subprocess.Popen[bytes] | None, output: bytes, status: int = 0
+) -> None:
+    """What a failure that was told of has left need not come to its end."""
+    if program is None:
+        return
+    ceiling_s = BRIEF_S if told.has_said else CEILING_S
+    try:
+        said, _ = program.communicate(timeout=ceiling_s)
+    except subprocess.TimeoutExpired:
+        if not told.has_said:
+            told.stuck.append(f"{program.args!r} does not end")
+    except Exception as error:
+        told.failed("communicate", error)
+    else:
+        told.expect("status", program.returncode, status)
+        told.expect("output", said, output)
+
+
+def shell(told: Told, clock: FrozenClock) -> None:
+    program = start(told, clock, "sh", "-c", "date +%F; sleep 60; date +%F; exec sleep 1")
+    told.attempt("advance", clock.advance, 60)
+    told.attempt("settle", clock.settle)
+    told.attempt("advance", clock.advance, 1)
+    check_end(told, program, rb"2000-01-01\n2000-01-01\n")
+
+
+TIMERS = r"""
+$| = 1;
+$SIG{ALRM} = sub { print "alarm\n" };
+alarm 5;
+select(undef, undef, undef, 20);
+print 1900 + (gmtime)[5], "\n";
+sleep 30;
+print time() < 1e9 ? "early" : "late", "\n";
+"""
+
+
+def timers(told: Told, clock: FrozenClock) -> None:
+    ended = start(told, clock, "timeout", "50", "sleep", "100")
+    alarmed = start(told, clock, "perl", "-e", TIMERS)
+    told.attempt("advance", clock.advance, 10)
+    told.attempt("advance", clock.advance, 90)
+    check_end(told, ended, b"", 124)
+    check_end(told, alarmed, rb"alarm\n2000\nearly\n")
+
+
+THREADS = """
+import os, select, signal, subprocess, threading, time
+event = threading.Event()
+def wait():
+    event.wait(30)
+    select.select([], [], [], 5)
+threads = [threading.Thread(target=wait) for _ in range(3)]
+for thread in threads:
+    thread.start()
+queue, pipe = select.epoll(), os.pipe()
+queue.register(pipe[0], select.EPOLLIN)
+queue.poll(40)
+subprocess.run(["true"], check=True)
+for thread in threads:
+    thread.join()
+print(time.gmtime()[0], flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+print(time.gmtime()[0], flush=True)
+"""
+
+
+def threads(told: Told, clock: FrozenClock) -> None:
+    program = start(told, clock, sys.executable, "-S", "-c", THREADS)
+    told.attempt("advance", clock.advance, 60)
+    told.attempt("settle", clock.settle)
+    until_s = time.monotonic() + (BRIEF_S if told.has_said else CEILING_S)
+    while program is not None and program.poll() is None and time.monotonic() < until_s:
+        with open(f"/proc/{program.pid}/stat") as file:
+            if file.read().rpartition(")")[2].split()[0] in "tT":
+                program.send_signal(signal.SIGCONT)
+        time.sleep(0.01)
+    check_end(told, program, rb"2000\n2000\n")
+
+
+def jumping(told: Told, clock: FrozenClock) -> None:
+    program = start(told, clock, "sh", "-c", "sleep 3600; date +%Y; sleep 86400; date +%Y")
+    check_end(told, program, rb"2000\n2000\n")
+
+
+def files(told: Told, clock: FrozenClock) -> None:
+    script = (
+        "touch a; stat -c %y a; sleep 60; touch b; find . -mmin +0.5 -name '[ab]'; "
+        "ps -o etimes= -p $$; cut -c1 /proc/uptime | wc -c"
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        program = start(told, clock, "sh", "-c", script, cwd=directory)
+        told.attempt("advance", clock.advance, 60)
+        check_end(told, program, rb"2000-01-01 .*\n\./a\n *6[0-9]\n2\n")
+        told.attempt("close", clock.close)
+
+
+def of_another_user(told: Told, clock: FrozenClock) -> None:
+    """Who has a private copy of the clock page."""
+    user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+    script = "date +%F; for i in 1 2 3; do sleep 60; done; date +%F"
+    program = start(told, clock, "sh", "-c", script, cwd="/", **user)
+    told.attempt("advance", clock.advance, 60)
+    told.attempt("move_to", clock.move_to, "2001-02-03")
+    told.attempt("advance", clock.advance, 120)
+    check_end(told, program, rb"2000-01-01\n2001-02-03\n")
+
+
+def closed(told: Told, clock: FrozenClock) -> None:
+    """With programs in the midst of what they do."""
+    code = "import threading, time; threading.Timer(9, print).start(); time.sleep(99)"
+    start(told, clock, "sh", "-c", "while :; do true & sleep 0.001; done")
+    start(told, clock, "sleep", "100")
+    start(told, clock, sys.executable, "-S", "-c", code)
+    time.sleep(0.1)
+
+
+ANSWERS = "$| = 1; while (<STDIN>) { print 1900 + (gmtime)[5], chr(10) } sleep 1"
+
+
+def attached(told: Told, clock: FrozenClock) -> None:
+    year = time.strftime("%Y\n", time.gmtime()).encode()
+    program = subprocess.Popen(["perl", "-e", ANSWERS], stdin=PIPE, stdout=PIPE)
+    assert program.stdin and program.stdout
+
+    def ask(when: str, wanted: bytes) -> None:
+        assert program.stdin and program.stdout
+        try:
+            program.stdin.write(b"\n")
+            program.stdin.flush()
+        except BrokenPipeError:
+            told.wrong.append(f"{when}: it has ended")
+            return
+        if select.select([program.stdout], [], [], CEILING_S)[0]:
+            told.expect(when, program.stdout.readline(), wanted)
+        else:
+            told.stuck.append(f"{when}: no answer")
+
+    ask("before", year)
+    found = told.attempt("attach", clock.attach, program.pid)
+    if found is not None:
+        ask("attached", b"2000\n")
+        told.attempt("advance", clock.advance, 1)
+        told.attempt("close", found.close)
+    is_killed = any("was killed" in one for one in told.errors)
+    if not is_killed:
+        ask("let go", year)
+        program.stdin.close()
+        until_s = time.monotonic() + CEILING_S
+        while program.poll() is None and time.monotonic() < until_s:
+            time.sleep(0.005)
+        if program.poll() is None:
+            told.stuck.append("what was attached to does not end")
+        told.expect("status", program.poll(), 0)
+    program.kill()
+    program.wait()
+    program.stdout.close()
+    with suppress(BrokenPipeError):
+        program.stdin.close()
+
+
+SCENARIOS: dict[str, tuple[Callable[[Told, FrozenClock], None], dict[str, Any]]] = {
+    "shell": (shell, {}),
+    "frozen": (shell, {"monotonic": "freeze"}),
+    "timers": (timers, {}),
+    "threads": (threads, {}),
+    "jumping": (jumping, {"autojump": 0.01}),
+    "files": (files, {"files": "follow"}),
+    "copies": (of_another_user, {}),
+    "closed": (closed, {}),
+    "attached": (attached, {}),
+}
+
+
+def _left(descriptors: set[str]) -> list[str]:
+    paths = (Path("/proc/self/fd", name) for name in set(os.listdir("/proc/self/fd")) - descriptors)
+    names = [os.readlink(path) for path in paths if path.is_symlink()]
+    others = [one.name for one in threading.enumerate() if one is not threading.main_thread()]
+    return sorted(one for one in names if "seccomp" not in one) + others
+
+
+def play(name: str, tracer: Tracer) -> dict[str, Any]:
+    """Return what was told, and what is left."""
+    scenario, parameters = SCENARIOS[name]
+    descriptors = set(os.listdir("/proc/self/fd"))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        told = Told(caught)
+        clock = told.attempt("clock", clock_on, tracer, "2000-01-01", **parameters)
+        if clock is not None:
+            told.attempt("scenario", scenario, told, clock)
+            told.attempt("close", clock.close)
+        told.attempt("close the tracer", tracer.close)
+        gc.collect()
+    names = "errors", "unnamed", "wrong", "stuck", "real"
+    return {"left": _left(descriptors), **{name: getattr(told, name) for name in names}}
