@@ -132,7 +132,7 @@ lowest: $(wheel) $(checkout)/made $(programs)/made
 
 # What becomes of each failure stands in tests/faults/README.md, behind its last line.
 faults: $(installed) $(checkout)/made
-	@cd $(checkout) && $(bin) python tests/faults/inject.py all $(or $(COUNT),600) $(WORK)/faults.md
+	@cd $(checkout) && $(bin) python tests/faults/inject.py all $(or $(COUNT),450) $(WORK)/faults.md
 	@echo "$(WORK)/faults.md"
 
 # Other examples in each run. The first that fails is made small, and told with the failure.

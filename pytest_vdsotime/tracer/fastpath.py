@@ -19,7 +19,7 @@ from typing import NamedTuple
 from pytest_vdsotime.abi import constant, fields, structure
 from pytest_vdsotime.arch import Abi
 from pytest_vdsotime.image import VdsoImage
-from pytest_vdsotime.kernel.ptrace import OPTIONS
+from pytest_vdsotime.kernel.ptrace import OPTIONS, check_killed
 from pytest_vdsotime.kernel.spawn import PendingSpawns
 from pytest_vdsotime.kernel.takeover import Block
 from pytest_vdsotime.kernel.wait import Stop, StopKind, decode, has_left_status, take_end
@@ -358,7 +358,10 @@ class FastPath:
         """
         error: int = self._end_call(tid, result)
         if error:
-            raise OSError(-error, f"ending a system call of {tid}: {os.strerror(-error)}")
+            operation = f"ending a system call of {tid}"
+            if error == -errno.ESRCH:
+                check_killed(tid, operation)
+            raise OSError(-error, f"{operation}: {os.strerror(-error)}")
 
     def knows_wait(self, nr: int) -> bool:
         """Whether waits in a system call may be kept natively."""

@@ -16,6 +16,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import Any, TypeVar
@@ -198,6 +199,65 @@ def closed(told: Told, clock: FrozenClock) -> None:
     time.sleep(0.1)
 
 
+def moved(told: Told, clock: FrozenClock) -> None:
+    program = start(told, clock, "sh", "-c", "for i in 1 2 3; do sleep 30; date +%Y; done")
+    told.attempt("rate", setattr, clock, "rate", 2)
+    told.attempt("advance", clock.advance, 30)
+    told.attempt("move_to", clock.move_to, "2001-01-01")
+    told.attempt("jump", clock.jump, 30)
+    told.attempt("settle", clock.settle)
+    told.attempt("advance", clock.advance, 31, stride=10)
+    check_end(told, program, rb"2000\n2001\n2001\n")
+
+
+ADVANCE = """
+curl -sS --fail-with-body --unix-socket $SOCKET http://clock/advance -d '{"seconds": 3600}' &&
+date +%H
+"""
+
+
+def controlled(told: Told, clock: FrozenClock) -> None:
+    """By a program on the clock, over HTTP, which is told of errors then."""
+    server = told.attempt("serve", clock.serve)
+    if server is None:
+        return
+    with server:
+        socket = server.environ["VDSOTIME_CONTROL"].removeprefix("unix:")
+        program = start(told, clock, "sh", "-c", ADVANCE, env={**os.environ, "SOCKET": socket})
+        if program is None:
+            return
+        said, _ = program.communicate(timeout=CEILING_S)
+        if program.returncode and b'"error"' in said:
+            told.errors.append(f"POST /advance: {said!r}")
+        told.attempt("settle", clock.settle)
+        told.expect("status", program.returncode, 0)
+        told.expect("output", said[-3:], rb"01\n")
+
+
+class _Answer(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def asking(told: Told, clock: FrozenClock) -> None:
+    """A server in the test process, each second."""
+    with HTTPServer(("127.0.0.1", 0), _Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        ask = f"curl -sS --max-time 5 -o /dev/null http://127.0.0.1:{server.server_port}/"
+        program = start(
+            told, clock, "sh", "-c", f"for i in 1 2 3; do {ask} || exit 1; sleep 1; done; date +%Y"
+        )
+        told.attempt("advance", clock.advance, 5)
+        check_end(told, program, rb"2000\n")
+        server.shutdown()
+        thread.join()
+
+
 ANSWERS = "$| = 1; while (<STDIN>) { print 1900 + (gmtime)[5], chr(10) } sleep 1"
 
 
@@ -250,6 +310,9 @@ SCENARIOS: dict[str, tuple[Callable[[Told, FrozenClock], None], dict[str, Any]]]
     "jumping": (jumping, {"autojump": 0.01}),
     "files": (files, {"files": "follow"}),
     "copies": (of_another_user, {}),
+    "moved": (moved, {}),
+    "controlled": (controlled, {}),
+    "asking": (asking, {"patience": 5}),
     "closed": (closed, {}),
     "attached": (attached, {}),
 }

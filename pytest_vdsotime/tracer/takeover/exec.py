@@ -104,7 +104,8 @@ def _executed_paths(pid: int) -> list[str]:
         if given:
             directory = "" if given.startswith("/") else os.readlink(f"/proc/{pid}/cwd")
             paths.append(os.path.normpath(os.path.join(directory, given)))
-    except OSError:
+    except OSError as error:
+        procfs.check_shortage(error)
         return []
     return paths
 
