@@ -149,6 +149,13 @@ def starts_elsewhere() -> bool:
         return False
 
 
+def pid_namespace() -> int:
+    """Return what tells the PID namespace of this process from others; 0: nothing does."""
+    with suppress(OSError):
+        return os.stat("/proc/self/ns/pid").st_ino
+    return 0
+
+
 def has_time_namespace(pid: int | str, of: int | str = "self") -> bool:
     """Whether a task, or what it starts, is in another time namespace than `of`.
 

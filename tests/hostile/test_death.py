@@ -113,6 +113,34 @@ def test_the_holder_is_killed_while_it_starts_programs() -> None:
         assert ended_within(pidfds, 5)
 
 
+FORKER = """
+import os, sys, time
+from pytest_vdsotime import FrozenClock
+with FrozenClock() as clock, clock.patch_subprocess():
+    pid = os.fork()
+    if pid == 0:
+        os.write(1, b"%d\\n" % os.getpid())
+        while os.read(0, 1) != b"!":
+            pass
+        os.execvp("sleep", ["sleep", "60"])
+    time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("is_reaped", [True, False])
+def test_the_holder_is_killed_before_its_child_executes_a_program(is_reaped: bool) -> None:
+    """It would be in real time for good, so it ends."""
+    with start_python(FORKER) as holder:
+        assert holder.stdin and holder.stdout
+        with watch([int(holder.stdout.readline())]) as pidfds:
+            holder.kill()
+            if is_reaped:
+                holder.wait()
+            holder.stdin.write("!")
+            holder.stdin.close()
+            assert ended_within(pidfds, 5)
+
+
 def command(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_text()
