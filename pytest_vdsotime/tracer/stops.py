@@ -147,7 +147,7 @@ class Stops:
         return {
             pid: one
             for pid, one in processes.items()
-            if is_thread_of(pid, pid) and pid not in self._fastpath.left
+            if pid not in self._fastpath.left and not _is_others_to_reap(pid)
         }
 
     def _was_waker(self, stop: Stop | None) -> bool:
@@ -173,6 +173,15 @@ class Stops:
         self._recovery.look_around()
         self._waker.look_took_s = time.monotonic() - began
         self._waker.rings_often = bool(self._fastpath.left)
+
+
+def _is_others_to_reap(pid: int) -> bool:
+    """Whether a process has ended for its tracer, and is gone or waits for its parent alone.
+
+    That may be one that never reaps, such as many a first process of a container.
+    """
+    state, parent = procfs.stat_fields(pid) or ("X", 0)
+    return state in "ZX" and parent != os.getpid() and not procfs.tracer_of(pid)
 
 
 def _has_executed_since(stop: Stop, later: Iterable[Stop]) -> bool:

@@ -226,6 +226,43 @@ def test_a_tracer_that_fails_ends_its_programs_and_says_so() -> None:
     program.returncode = -9  # nobody can tell any more
 
 
+REAPS_NOBODY = """
+import ctypes, os, subprocess, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: orphans are its children
+sys.exit(subprocess.call([sys.executable, "-c", sys.argv[1]]))
+"""
+FAILS = """
+import signal, threading, time
+from pytest_vdsotime import FrozenClock, VdsoTimeError, faults
+from pytest_vdsotime.future import Future
+def fail(_tid):
+    raise SystemExit("on purpose")
+signal.alarm(30)
+def wake():
+    while True:
+        tracer.post(lambda loop: None, Future())
+        time.sleep(0.0005)
+clock = FrozenClock()
+tracer, _ = clock.session.start_tracing()
+for _ in range(20):
+    clock.popen(["sh", "-c", "sleep 1000 & while :; do /bin/true; done"])
+threading.Thread(target=wake, daemon=True).start()
+with faults.injected("loop", fail):
+    try:
+        clock.run(["true"])
+        clock.close()
+    except VdsoTimeError as error:
+        print(error)
+"""
+
+
+def test_a_tracer_that_fails_waits_for_no_other_parent() -> None:
+    """Of programs that have lost theirs and are its children now, that it never reaps."""
+    with start_python(REAPS_NOBODY, FAILS) as outer:
+        said, _ = outer.communicate(timeout=CEILING_S)
+    assert "the tracer failed" in said and outer.returncode == 0
+
+
 # It asks for a leap second, of which the clock warns.
 LEAP = """
 import ctypes
