@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -286,3 +287,25 @@ def test_a_warning_that_is_an_error_leaves_no_program(as_root: None) -> None:
             clock.close()
     assert [one.returncode for one in (*programs, leap)] == [-signal.SIGKILL] * 4
     assert all(one.stdout and one.stdout.closed for one in (*programs, leap))
+
+
+SERVER = """
+import sys, time
+from pytest_vdsotime import FrozenClock
+with FrozenClock() as clock, clock.serve() as server:
+    print(server.address, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+def test_no_socket_is_left_of_a_holder_that_is_killed(number: signal.Signals) -> None:
+    with start_python(SERVER) as holder:
+        assert holder.stdout
+        path = Path(holder.stdout.readline().strip().removeprefix("unix:"))
+        assert path.is_socket()
+        holder.send_signal(number)
+    deadline_s = time.monotonic() + 5
+    while path.parent.exists():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.001)
