@@ -6,7 +6,8 @@ else sees, and it ends with the namespace. When its standard input ends, as it d
 process, it removes containers, networks, cgroups and files, and says on its standard output what
 it could not remove.
 
-It is started as a script, by ``python -I -S``, and so imports the standard library alone.
+It is started as a script, by ``python -I -S``, and so imports the standard library alone. Its
+arguments are the directories that the test process is about to make for the engine.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 _CLONE_NEWNS = 0x20000  # linux/sched.h
 _MS_REC, _MS_SLAVE, _MNT_DETACH = 0x4000, 0x80000, 2  # linux/mount.h
 _SIOCSIFFLAGS, _SIOCBRADDBR, _SIOCBRDELBR = 0x8914, 0x89A0, 0x89A1  # linux/sockios.h
+# linux/netlink.h, linux/rtnetlink.h: struct nlmsghdr and struct ifinfomsg
+_RTM_DELLINK, _REQUEST, _DELETE_LINK = 17, 0x5, struct.Struct("=IHHII BxHiII")
 _CGROUPS = "/sys/fs/cgroup"
 _TABLES = ("iptables", "filter"), ("iptables", "nat"), ("ip6tables", "filter"), ("ip6tables", "nat")
 _CHAIN = re.compile(r"\b(?:CNI|NETAVARK)[-_]")
@@ -277,6 +280,8 @@ class Guardian:
             if self.plan["engine"] == "podman" and os.listdir(ports):
                 return  # another's containers are on it
             try:
+                for port in os.listdir(ports):  # of a container that had yet to start
+                    _delete_interface(port)
                 _bridge(_SIOCBRDELBR, name)
             except OSError as error:
                 self.problems.append(f"the bridge {name}: {error.strerror}")
@@ -363,6 +368,17 @@ def _bridge(request: int, name: str) -> None:
         fcntl.ioctl(file, request, struct.pack("16s", word))
 
 
+def _delete_interface(name: str) -> None:
+    """And the other end of it, if it is one of two (veth(4)); nothing where it is gone."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as file:
+        index = socket.if_nametoindex(name)
+        message = _DELETE_LINK.pack(
+            _DELETE_LINK.size, _RTM_DELLINK, _REQUEST, 0, 0, 0, 0, index, 0, 0
+        )
+        file.send(message)
+        file.recv(4096)  # an answer: it is done by then
+
+
 def _forwarding() -> Path:
     return Path("/proc/sys/net/ipv4/ip_forward")
 
@@ -392,12 +408,31 @@ def _remove_chains(command: str, table: str) -> None:
             subprocess.run(words, capture_output=True, timeout=_COMMAND_S)
 
 
+def _has_word(parent: int) -> bool:
+    """Wait for a word of the test process; return whether there may be one."""
+    return sys.stdin in select.select([sys.stdin, parent], [], [])[0]
+
+
+def _say(problems: list[str]) -> NoReturn:
+    """Tell the test process, if there is one still, and end."""
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps(problems), flush=True)
+    os._exit(0)
+
+
 def main() -> None:
     """Say that the engine may start, or why not; wait for the end; clean up; say what is left."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     parent = os.pidfd_open(os.getppid())
-    guardian = Guardian(json.loads(sys.stdin.readline()))
+    plan = None
+    with contextlib.suppress(ValueError):  # it was killed in the midst of it
+        plan = json.loads(sys.stdin.readline() if _has_word(parent) else "")
+    if plan is None:  # there is no engine: the directories are all that can be there
+        for path in sys.argv[1:]:
+            shutil.rmtree(path, ignore_errors=True)
+        _say([])
+    guardian = Guardian(plan)
     problem = guardian.isolate() if guardian.plan["isolates"] else ""
     if not guardian.plan["is_root"]:
         problem = guardian.enter_user_namespace()
@@ -411,11 +446,9 @@ def main() -> None:
     if guardian.plan["engine"] == "podman" and guardian.plan["is_root"]:
         guardian.look_around()
     # Its children may have the pipe open too, so that it does not end with the test process.
-    select.select([sys.stdin, parent], [], [])
+    _has_word(parent)
     guardian.clean_up()
-    with contextlib.suppress(BrokenPipeError):
-        print(json.dumps(guardian.problems), flush=True)
-    os._exit(0)
+    _say(guardian.problems)
 
 
 if __name__ == "__main__":
