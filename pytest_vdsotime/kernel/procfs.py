@@ -335,6 +335,24 @@ def blocked_call(tid: int) -> BlockedCall | None:
     return BlockedCall(nr, tuple(arguments), stack, counter)
 
 
+_CGROUPS = "/sys/fs/cgroup"
+
+
+def is_frozen(tid: int) -> bool:
+    """Whether a task is to stand still by its cgroup, as in a paused container (cgroups(7))."""
+    for line in filter(None, _lines(f"/proc/{tid}/cgroup")):
+        _, controllers, path = line.split(":", 2)
+        if controllers == "freezer":
+            state = read_text(f"{_CGROUPS}/freezer{path}/freezer.state")
+            if state.startswith(("FROZEN", "FREEZING")):
+                return True
+        elif not controllers:  # version 2, beside version 1 or alone
+            places = f"{_CGROUPS}{path}", f"{_CGROUPS}/unified{path}"
+            if any("frozen 1" in read_text(f"{place}/cgroup.events") for place in places):
+                return True
+    return False
+
+
 def catches(tid: int, number: int) -> bool:
     """Whether a thread has a handler for a signal."""
     return bool(int(_status_fields(tid).get("SigCgt", "0"), 16) >> (number - 1) & 1)
