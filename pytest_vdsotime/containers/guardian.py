@@ -30,7 +30,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 _CLONE_NEWNS = 0x20000  # linux/sched.h
 _MS_REC, _MS_SLAVE, _MNT_DETACH = 0x4000, 0x80000, 2  # linux/mount.h
@@ -413,11 +413,10 @@ def _has_word(parent: int) -> bool:
     return sys.stdin in select.select([sys.stdin, parent], [], [])[0]
 
 
-def _say(problems: list[str]) -> NoReturn:
-    """Tell the test process, if there is one still, and end."""
+def _say(what: object) -> None:
+    """Tell the test process, if there is one still."""
     with contextlib.suppress(BrokenPipeError):
-        print(json.dumps(problems), flush=True)
-    os._exit(0)
+        print(json.dumps(what), flush=True)
 
 
 def main() -> None:
@@ -432,6 +431,7 @@ def main() -> None:
         for path in sys.argv[1:]:
             shutil.rmtree(path, ignore_errors=True)
         _say([])
+        os._exit(0)
     guardian = Guardian(plan)
     problem = guardian.isolate() if guardian.plan["isolates"] else ""
     if not guardian.plan["is_root"]:
@@ -440,15 +440,16 @@ def main() -> None:
         try:
             guardian.add_bridge(guardian.plan["bridge"])
         except OSError as error:
-            print(json.dumps({"no_bridge": str(error)}), flush=True)
+            _say({"no_bridge": str(error)})
             guardian.plan["bridge"] = ""
-    print(json.dumps({"problem": problem}), flush=True)
+    _say({"problem": problem})
     if guardian.plan["engine"] == "podman" and guardian.plan["is_root"]:
         guardian.look_around()
     # Its children may have the pipe open too, so that it does not end with the test process.
     _has_word(parent)
     guardian.clean_up()
     _say(guardian.problems)
+    os._exit(0)
 
 
 if __name__ == "__main__":
