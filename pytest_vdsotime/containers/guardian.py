@@ -39,9 +39,13 @@ _SIOCSIFFLAGS, _SIOCBRADDBR, _SIOCBRDELBR = 0x8914, 0x89A0, 0x89A1  # linux/sock
 _RTM_DELLINK, _REQUEST, _DELETE_LINK = 17, 0x5, struct.Struct("=IHHII BxHiII")
 _CGROUPS = "/sys/fs/cgroup"
 _TABLES = ("iptables", "filter"), ("iptables", "nat"), ("ip6tables", "filter"), ("ip6tables", "nat")
+_IFF_UP = 1  # linux/if.h
+_DOCKERS = re.compile("veth[0-9a-f]{7}")
 _CHAIN = re.compile(r"\b(?:CNI|NETAVARK)[-_]")
 _COMMAND_S = 15
 """For one command of the engine's, in real seconds; what takes longer is killed."""
+_LOOSE_S = 2
+"""So long a pair of interfaces is on its way to a container at most."""
 _GRACE_S = 5
 """For processes that were killed to be gone."""
 
@@ -117,6 +121,9 @@ class Guardian:
 
     def look_around(self) -> None:
         """Note what is to be there afterwards too, as the oldest of several engines found it."""
+        if self.plan["engine"] != "podman":
+            self._before = {"others": os.listdir(self._devices)}
+            return
         here = os.path.dirname(self.directory)
         notes = glob.glob(f"{here}/{self.directory.name.rpartition('-')[0]}-*/before.json")
         network = os.stat("/proc/self/ns/net").st_ino
@@ -285,6 +292,8 @@ class Guardian:
                 _bridge(_SIOCBRDELBR, name)
             except OSError as error:
                 self.problems.append(f"the bridge {name}: {error.strerror}")
+        if self.plan["engine"] == "docker":
+            self._remove_loose_pairs()
         if self.plan["engine"] == "podman":
             for one, had_chains in zip(_TABLES, self._before.get("tables", ()), strict=False):
                 if not had_chains:
@@ -294,6 +303,30 @@ class Guardian:
             if self._before.get("forwards") and not others:
                 with contextlib.suppress(OSError):
                     _forwarding().write_text(self._before["forwards"])
+
+    def _remove_loose_pairs(self) -> None:
+        """Remove what dockerd has made for a container and not come to use.
+
+        Another dockerd's are such pairs for a moment alone.
+        """
+        until_s = time.monotonic() + _LOOSE_S
+        left = self._loose_pairs()
+        while left and time.monotonic() < until_s:
+            time.sleep(0.1)
+            left &= self._loose_pairs()
+        for name in left:
+            _delete_interface(name)
+
+    def _loose_pairs(self) -> set[str]:
+        """Return interfaces that came since the start, by twos, on no bridge and down."""
+        found: dict[str, tuple[str, str]] = {}
+        for name in {*os.listdir(self._devices)} - {*self._before.get("others", ())}:
+            place = Path(self._devices, name)
+            with contextlib.suppress(OSError, ValueError):  # it has gone
+                is_up = int((place / "flags").read_text(), 16) & _IFF_UP
+                if _DOCKERS.fullmatch(name) and not (is_up or (place / "master").exists()):
+                    found[name] = (place / "ifindex").read_text(), (place / "iflink").read_text()
+        return {name for name, (own, other) in found.items() if (other, own) in found.values()}
 
 
 def _age(path: str) -> float:
@@ -443,7 +476,7 @@ def main() -> None:
             _say({"no_bridge": str(error)})
             guardian.plan["bridge"] = ""
     _say({"problem": problem})
-    if guardian.plan["engine"] == "podman" and guardian.plan["is_root"]:
+    if guardian.plan["is_root"]:
         guardian.look_around()
     # Its children may have the pipe open too, so that it does not end with the test process.
     _has_word(parent)

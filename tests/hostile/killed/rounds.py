@@ -115,8 +115,10 @@ class Round:
         self.apart_s = 10 ** pick.uniform(-5, -0.5)
         self.has_faulthandler = pick.random() < 0.5
         self.is_user = not has_engine and pick.random() < 0.2
-        self.point, self.error = pick.choice(POINTS), pick.choice(ERRORS)
-        self.count = int(10 ** pick.uniform(0, 1.2))
+        self.error = pick.choice(ERRORS)
+        self.points, self.count = [*POINTS], int(10 ** pick.uniform(0, 2.2))
+        if pick.random() < 0.4:
+            self.points, self.count = [pick.choice(POINTS)], pick.randrange(1, 4)
         options = [["--control", "unix:{0}/control"], ["--control", "127.0.0.1:0"]]
         options += [["--trace", "{1}/trace"], ["--files", "follow"], ["--autojump"]]
         self.options = sum(pick.sample(options, pick.randrange(3)), [])
@@ -128,12 +130,12 @@ class Round:
         if self.way.inside:
             way = self.way.inside
         if self.way.inside == "fault":
-            way += f" ({self.point}, {self.count}, {self.error})"
+            point = self.points[0] if len(self.points) == 1 else "any point"
+            way += f" ({point}, {self.count}, {self.error})"
         when = "start" if self.from_start else f"mark {self.moment}"
         what = f"vdsotime {' '.join(self.options)}" if self.is_command else " ".join(self.scenes)
-        user = " as nobody" if self.is_user and os.geteuid() == 0 else ""
         return (
-            f"seed {self.seed}{' ' + self.engine if self.engine else ''}{user}: {what}: "
+            f"seed {self.seed}{' ' + self.engine if self.engine else ''}: {what}: "
             f"{way}, {self.delay_s:.5f} s after {when}"
             f"{'' if self.has_faulthandler else ', no faulthandler'}"
         )
@@ -206,12 +208,15 @@ def _is_podmans(path: str) -> bool:
 class Machine:
     """Where rounds run: what is shared with others is this process's own, as root."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, files: Iterable[str]) -> None:
+        """`files` are to be where they are."""
         self.directory = directory
+        directory.chmod(0o755)
         libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self.is_own = os.geteuid() == 0
         if self.is_own:
-            self._isolate([str(directory), str(HERE), sys.prefix, sys.base_prefix, *sys.path])
+            needed = [*files, str(HERE), sys.prefix, sys.base_prefix, *sys.path]
+            self._isolate([str(directory), *needed])
         self.temporary = directory / "tmp"
         if self.is_own:
             self.temporary = Path("/tmp/vt")
@@ -412,7 +417,7 @@ class Running:
             "moment": round.moment,
             "delay_s": round.delay_s,
             "inside": "" if round.way.inside == "fault" else round.way.inside,
-            "fault": round.point if round.way.inside == "fault" else "",
+            "fault": round.points if round.way.inside == "fault" else [],
             "count": round.count,
             "error": round.error,
             "witnesses": [one.pid for one in self.witnesses],
@@ -634,6 +639,13 @@ class Running:
                 f"status {status}; marks {self.marks[-5:]}; it says:\n{said[-6000:]}"
             )
 
+    def outcome(self) -> str:
+        """What became of it: most moments are reached, and the others are told by this."""
+        if "fault" in self.marks:
+            return "the fault has happened"
+        status = f"{self.process.returncode}{', as nobody' if self.is_user else ''}"
+        return f"killed, {status}" if self.known_before is not None else f"ended with {status}"
+
     def _clean_up(self) -> None:
         for one in self.witnesses:
             one.end()
@@ -654,14 +666,17 @@ def main() -> int:
     job = json.loads(sys.argv[1])
     for number in (signal.SIGINT, signal.SIGQUIT):  # which a background job of a script ignores
         signal.signal(number, signal.SIG_DFL)
-    machine = Machine(Path(job["directory"]))
+    files = [os.path.dirname(job[name]) for name in ("storm", "witness", "archive")]
+    machine = Machine(Path(job["directory"]), files)
     failed = 0
     for seed in job["seeds"]:
         round = Round(seed, has_engine=bool(job["archive"]))
         begin_s = time.monotonic()
-        problems = Running(round, machine, job).run()
+        running = Running(round, machine, job)
+        problems = running.run()
         failed += bool(problems)
-        print(f"{time.monotonic() - begin_s:.2f} s {round}", flush=True)
+        took_s = time.monotonic() - begin_s
+        print(f"{took_s:.2f} s {round}: {running.outcome()}", flush=True)
         for problem in problems:
             print(f"    {problem}", flush=True)
     return 1 if failed else 0

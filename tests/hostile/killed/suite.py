@@ -83,7 +83,8 @@ def whole_session() -> Iterator[None]:
     mark(0, "session")
     with ExitStack() as armed:
         if ROUND["fault"]:
-            armed.enter_context(faults.injected(ROUND["fault"], fail_once))
+            for point in ROUND["fault"]:
+                armed.enter_context(faults.injected(point, fail_once))
         yield
         mark(len(SCENES), "over")
 

@@ -37,6 +37,7 @@ with FrozenClock("2038-01-19") as clock, clock.containers(engine) as found:
     paused.pause()
     if engine == "docker":  # and what is there while a further one is about to start
         bridge = "vdt" + os.path.dirname(found.url).rpartition("-")[2][:10]
+        os.system("ip link add veth000000a type veth peer name veth000000b")  # on no bridge yet
         os.system("ip link add veth-a type veth peer name veth-b")
         os.system("ip link set veth-a master " + bridge)
     print(found.url, image, sleeps.id, paused.id, flush=True)

@@ -14,7 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from conftest import Builder
 
-ROUNDS = int(os.environ.get("VDSOTIME_KILLED", "20")) // 10
+ROUNDS = int(os.environ.get("VDSOTIME_KILLED", "40")) // 10
 LIMIT_S = 60  # of real time for a round
 PROGRAM = Path(__file__).parents[2] / "hostile" / "killed" / "rounds.py"
 
