@@ -1,10 +1,10 @@
 """Builds what runs inside traced programs, for every architecture, with zig as the only compiler.
 
 ``python native_stub/build.py [DIRECTORY]`` writes ``DIRECTORY/<arch>/{vdso.so,loader.elf}`` and,
-for the kinds that kernels have, ``waker`` and ``tracer.so`` (default: ``pytest_vdsotime/native``).
-``DIRECTORY/abi.json`` has the numbers and layouts that Python shares with C, from the kernel's
-headers and ours (abi.c). The build hook of pyproject.toml calls :func:`build`, so that a wheel
-carries every architecture whatever machine it was built on.
+for the kinds that kernels have, ``waker``, ``sweeper`` and ``tracer.so`` (default:
+``pytest_vdsotime/native``). ``DIRECTORY/abi.json`` has the numbers and layouts that Python shares
+with C, from the kernel's headers and ours (abi.c). The build hook of pyproject.toml calls
+:func:`build`, so that a wheel carries every architecture whatever machine it was built on.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ TRACER_SOURCES = [
     f"tracer/{name}.c"
     for name in ("takeover", "fastpath", "engine", "ready", "waits", "sample", "spawn", "stamps")
 ]
-WAKER = ["-Os", "-static", "-fno-pie", "-fno-asynchronous-unwind-tables"]
+SMALL = ["-Os", "-static", "-fno-pie", "-fno-asynchronous-unwind-tables"]
 
 # System calls that zig's headers, of Linux 6.3, are too old for. Numbers above 402 are the same for
 # every architecture (include/uapi/asm-generic/unistd.h).
@@ -153,7 +153,8 @@ def objects(destination: Path) -> Iterator[tuple[str, list[str], Path, *tuple[st
                 f"arch/{name}_loader.S",
             )
         if row.has_tracer:
-            yield target, [*flags, *WAKER], directory / "waker", "program/waker.c"
+            yield target, [*flags, *SMALL], directory / "waker", "program/waker.c"
+            yield target, [*flags, *SMALL], directory / "sweeper", "program/sweeper.c"
             yield target, [*flags, *TRACER], directory / "tracer.so", *TRACER_SOURCES
 
 

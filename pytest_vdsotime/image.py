@@ -54,6 +54,14 @@ def tracer_path(arch: Arch) -> str:
     return str(_native(arch, "tracer.so"))
 
 
+def sweeper_path(arch: Arch) -> str:
+    """Return the path of the sweeper (native_stub/program/sweeper.c).
+
+    Raises TracingUnavailable if not built.
+    """
+    return str(_native(arch, "sweeper"))
+
+
 def _local_symbols(elf: Elf) -> dict[str, int]:
     return {symbol.name: symbol.value for symbol in elf.symbols(".symtab") if symbol.name}
 

@@ -47,6 +47,8 @@ _BELOW = frozenset(
 )
 #: What a child says of itself in the record of its fork.
 _FORKED, _ENLISTED, _PRIVILEGED, _LEFT = 0, 1, 2, 3
+#: The exit status of a child that does not outlive the test process.
+_NO_TEST_PROCESS = 125
 #: How long a child may take to say its pid.
 _BIRTH_MS = 50
 #: A child that has executed nothing for so long is one that only forks.
@@ -130,6 +132,7 @@ class OtherStarts:
     def __init__(self, session: ClockSession) -> None:
         self._session = session
         self._owner = os.getpid()
+        self._namespace = procfs.pid_namespace()
         self._gate: Gate | None = None
         self._tracer: Tracer | None = None
         self._forks: list[_Fork] = []
@@ -256,7 +259,7 @@ class OtherStarts:
     def enlist(self) -> None:
         """In a child: have the tracer take this process, if there is one still."""
         if self._gate is not None and not procfs.tracer_of(os.getpid()):
-            self._gate.enlist()
+            self._pass(self._gate)
 
     def before_exec(self, path: Any) -> None:
         """In a child: have the tracer take this process, if it can."""
@@ -271,10 +274,24 @@ class OtherStarts:
             state = _PRIVILEGED
         elif procfs.tracer_of(os.getpid()):
             return
-        elif not gate.enlist():
+        elif not self._pass(gate):
             state = _LEFT
         if fork is not None:
             fork.record[1] = state
+
+    def _pass(self, gate: Gate) -> bool:
+        """In a child: whether the tracer has taken this process.
+
+        It ends where the test process has ended before its clock: it would be in real time, and
+        seen by nobody.
+        """
+        if gate.enlist():
+            return True
+        is_known = procfs.pid_namespace() == self._namespace  # else its pid says nothing
+        state = (procfs.stat_fields(self._owner) or "Z")[0]
+        if is_known and state in "ZX" and not gate.is_closed:
+            os._exit(_NO_TEST_PROCESS)
+        return False
 
     def open(self) -> None:
         """Have children come to the clock. Raises ClockClosed, TracingUnavailable."""

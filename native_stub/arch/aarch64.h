@@ -17,6 +17,7 @@
 #define NR_dup3 24
 #define NR_fcntl 25
 #define NR_ioctl 29
+#define NR_unlinkat 35
 #define NR_chdir 49
 #define NR_fchmod 52
 #define NR_openat 56

@@ -60,6 +60,7 @@
 #define NR_mq_timedreceive 243
 #define NR_openat 257
 #define NR_newfstatat 262
+#define NR_unlinkat 263
 #define NR_pselect6 270
 #define NR_ppoll 271
 #define NR_epoll_pwait 281

@@ -30,6 +30,7 @@
 #define F_SETFD 2
 #define ENOENT 2
 #define ESRCH 3
+#define POLLIN 1
 #define EFAULT 14
 #define ENOTDIR 20
 #define EINVAL 22
@@ -291,9 +292,18 @@ void become(struct spawn *s)
     be_program(s, parent_death_signal);
 }
 
+/* A zombie is not. Before Linux 5.3, and where there is no descriptor left, it is. */
 static int is_alive(uint64_t pid)
 {
-    return syscall2(NR_kill, pid, 0) != -ESRCH;
+    const struct timespec none = {0, 0};
+    struct { int32_t fd; int16_t events, found; } ends = {.events = POLLIN};
+    long fd = syscall2(NR_pidfd_open, pid, 0);
+    if (fd < 0)
+        return syscall2(NR_kill, pid, 0) != -ESRCH;
+    ends.fd = (int32_t)fd;
+    long has_ended = syscall5(NR_ppoll, (long)&ends, 1, (long)&none, 0, 0);
+    syscall1(NR_close, fd);
+    return has_ended != 1;
 }
 
 /* One at a time; a holder that was killed holds no longer. */

@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _serve(text: str) -> Served:
+    import pytest_vdsotime.session  # noqa: F401  (takes time, in which nobody would remove the socket)
     from pytest_vdsotime.control.address import Address, Served
 
     try:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import secrets
 import signal
 import socket
 import subprocess
@@ -111,7 +111,7 @@ class _Run:
         self, session: ClockSession, engine: str, program: str, data_root: str | None
     ) -> None:
         self._session = session
-        self._keeps_data = data_root is not None
+        self._name, self._keeps_data = engine, data_root is not None
         self.server = ""
         """What the engine says that it is, once it answers."""
         self._problem: VdsoTimeError | None = None
@@ -119,13 +119,19 @@ class _Run:
         self._guardian: subprocess.Popen[str] | None = None
         self._engine: FrozenPopen[bytes] | None = None
         self._lock = threading.Lock()
-        self._made = [tempfile.mkdtemp(prefix=f"vdsotime-{engine}-", dir=_run_directory())]
+        name = secrets.token_hex(5)
+        self._made = [
+            os.path.join(_run_directory(), f"vdsotime-{engine}-{name}"),
+            os.path.join(tempfile.gettempdir(), f"vdsotime-data-{name}"),
+        ]
+        self._data_root = data_root or f"{self._made[1]}/docker"
+        self._begin_guardian()
         try:
-            self._made.append(tempfile.mkdtemp(prefix="vdsotime-data-"))
-            self._data_root = data_root or f"{self._made[1]}/docker"
+            for path in self._made:
+                os.mkdir(path, 0o700)
             self.plan = engines.plan_of(engine, program, self._made, self._data_root)
         except BaseException:
-            self._remove_directories()
+            self.close()
             raise
 
     def start(self, args: Sequence[str]) -> None:
@@ -133,7 +139,7 @@ class _Run:
         deadline_s = time.monotonic() + _START_S
         if engines.has_own_bridge(args):
             self.plan = replace(self.plan, bridge="")
-        pid = self._start_guardian()
+        pid = self._instruct_guardian()
         self._session.lookouts.append(self)
         command = engines.command_of(self.plan, args, self._data_root)
         if self.plan.isolates:
@@ -159,10 +165,13 @@ class _Run:
         self.server = server
         self._remove_containers()
 
-    def _start_guardian(self) -> int:
-        # It is neither on the clock, where subprocess is patched, nor killed with this process.
-        self._guardian = guardian = _RealPopen(
-            [sys.executable, "-I", "-S", str(_GUARDIAN)],
+    def _begin_guardian(self) -> None:
+        """Start it, so that it removes what this process makes, if that is killed in the midst.
+
+        It is neither on the clock, where subprocess is patched, nor killed with this process.
+        """
+        self._guardian = _RealPopen(
+            [sys.executable, "-I", "-S", str(_GUARDIAN), *self._made],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -170,7 +179,11 @@ class _Run:
             cwd="/",
             start_new_session=True,
         )
-        assert guardian.stdin and guardian.stdout
+
+    def _instruct_guardian(self) -> int:
+        """Give it its plan; return its pid when the engine may start. Raises VdsoTimeError."""
+        guardian = self._guardian
+        assert guardian is not None and guardian.stdin and guardian.stdout
         guardian.stdin.write(f"{self.plan.as_json()}\n")
         guardian.stdin.flush()
         said = json.loads(guardian.stdout.readline() or '{"problem": "it has ended"}')
@@ -214,15 +227,15 @@ class _Run:
         if engine is not None:
             self._stop(engine)
         if guardian is None:
-            return self._remove_directories()
+            return
         try:
-            said, _ = guardian.communicate("end\n", timeout=_CLEAN_UP_S)
+            said, _ = guardian.communicate("null\n", timeout=_CLEAN_UP_S)
         except subprocess.TimeoutExpired:
             guardian.kill()
             guardian.communicate()
             said = json.dumps([f"its guardian took more than {_CLEAN_UP_S:g} s"])
         if problems := json.loads(said or '["its guardian was killed"]'):
-            self._problem = VdsoTimeError(f"{self.plan.engine} has left: {'; '.join(problems)}")
+            self._problem = VdsoTimeError(f"{self._name} has left: {'; '.join(problems)}")
 
     def end(self) -> None:
         """Nothing is left for after the clock's programs have ended."""
@@ -233,10 +246,6 @@ class _Run:
         self.close()
         if self._problem is not None:
             raise self._problem
-
-    def _remove_directories(self) -> None:
-        for path in self._made:
-            shutil.rmtree(path, ignore_errors=True)
 
     def _stop(self, engine: FrozenPopen[bytes]) -> None:
         """Ask the engine to end where that matters, and kill it if it does not."""

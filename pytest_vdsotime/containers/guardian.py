@@ -6,7 +6,8 @@ else sees, and it ends with the namespace. When its standard input ends, as it d
 process, it removes containers, networks, cgroups and files, and says on its standard output what
 it could not remove.
 
-It is started as a script, by ``python -I -S``, and so imports the standard library alone.
+It is started as a script, by ``python -I -S``, and so imports the standard library alone. Its
+arguments are the directories that the test process is about to make for the engine.
 """
 
 from __future__ import annotations
@@ -34,11 +35,17 @@ from typing import Any
 _CLONE_NEWNS = 0x20000  # linux/sched.h
 _MS_REC, _MS_SLAVE, _MNT_DETACH = 0x4000, 0x80000, 2  # linux/mount.h
 _SIOCSIFFLAGS, _SIOCBRADDBR, _SIOCBRDELBR = 0x8914, 0x89A0, 0x89A1  # linux/sockios.h
+# linux/netlink.h, linux/rtnetlink.h: struct nlmsghdr and struct ifinfomsg
+_RTM_DELLINK, _REQUEST, _DELETE_LINK = 17, 0x5, struct.Struct("=IHHII BxHiII")
 _CGROUPS = "/sys/fs/cgroup"
 _TABLES = ("iptables", "filter"), ("iptables", "nat"), ("ip6tables", "filter"), ("ip6tables", "nat")
+_IFF_UP = 1  # linux/if.h
+_DOCKERS = re.compile("veth[0-9a-f]{7}")
 _CHAIN = re.compile(r"\b(?:CNI|NETAVARK)[-_]")
 _COMMAND_S = 15
 """For one command of the engine's, in real seconds; what takes longer is killed."""
+_LOOSE_S = 2
+"""So long a pair of interfaces is on its way to a container at most."""
 _GRACE_S = 5
 """For processes that were killed to be gone."""
 
@@ -114,6 +121,9 @@ class Guardian:
 
     def look_around(self) -> None:
         """Note what is to be there afterwards too, as the oldest of several engines found it."""
+        if self.plan["engine"] != "podman":
+            self._before = {"others": os.listdir(self._devices)}
+            return
         here = os.path.dirname(self.directory)
         notes = glob.glob(f"{here}/{self.directory.name.rpartition('-')[0]}-*/before.json")
         network = os.stat("/proc/self/ns/net").st_ino
@@ -277,9 +287,13 @@ class Guardian:
             if self.plan["engine"] == "podman" and os.listdir(ports):
                 return  # another's containers are on it
             try:
+                for port in os.listdir(ports):  # of a container that had yet to start
+                    _delete_interface(port)
                 _bridge(_SIOCBRDELBR, name)
             except OSError as error:
                 self.problems.append(f"the bridge {name}: {error.strerror}")
+        if self.plan["engine"] == "docker":
+            self._remove_loose_pairs()
         if self.plan["engine"] == "podman":
             for one, had_chains in zip(_TABLES, self._before.get("tables", ()), strict=False):
                 if not had_chains:
@@ -289,6 +303,30 @@ class Guardian:
             if self._before.get("forwards") and not others:
                 with contextlib.suppress(OSError):
                     _forwarding().write_text(self._before["forwards"])
+
+    def _remove_loose_pairs(self) -> None:
+        """Remove what dockerd has made for a container and not come to use.
+
+        Another dockerd's are such pairs for a moment alone.
+        """
+        until_s = time.monotonic() + _LOOSE_S
+        left = self._loose_pairs()
+        while left and time.monotonic() < until_s:
+            time.sleep(0.1)
+            left &= self._loose_pairs()
+        for name in left:
+            _delete_interface(name)
+
+    def _loose_pairs(self) -> set[str]:
+        """Return interfaces that came since the start, by twos, on no bridge and down."""
+        found: dict[str, tuple[str, str]] = {}
+        for name in {*os.listdir(self._devices)} - {*self._before.get("others", ())}:
+            place = Path(self._devices, name)
+            with contextlib.suppress(OSError, ValueError):  # it has gone
+                is_up = int((place / "flags").read_text(), 16) & _IFF_UP
+                if _DOCKERS.fullmatch(name) and not (is_up or (place / "master").exists()):
+                    found[name] = (place / "ifindex").read_text(), (place / "iflink").read_text()
+        return {name for name, (own, other) in found.items() if (other, own) in found.values()}
 
 
 def _age(path: str) -> float:
@@ -363,6 +401,17 @@ def _bridge(request: int, name: str) -> None:
         fcntl.ioctl(file, request, struct.pack("16s", word))
 
 
+def _delete_interface(name: str) -> None:
+    """And the other end of it, if it is one of two (veth(4)); nothing where it is gone."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as file:
+        index = socket.if_nametoindex(name)
+        message = _DELETE_LINK.pack(
+            _DELETE_LINK.size, _RTM_DELLINK, _REQUEST, 0, 0, 0, 0, index, 0, 0
+        )
+        file.send(message)
+        file.recv(4096)  # an answer: it is done by then
+
+
 def _forwarding() -> Path:
     return Path("/proc/sys/net/ipv4/ip_forward")
 
@@ -392,12 +441,31 @@ def _remove_chains(command: str, table: str) -> None:
             subprocess.run(words, capture_output=True, timeout=_COMMAND_S)
 
 
+def _has_word(parent: int) -> bool:
+    """Wait for a word of the test process; return whether there may be one."""
+    return sys.stdin in select.select([sys.stdin, parent], [], [])[0]
+
+
+def _say(what: object) -> None:
+    """Tell the test process, if there is one still."""
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps(what), flush=True)
+
+
 def main() -> None:
     """Say that the engine may start, or why not; wait for the end; clean up; say what is left."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     parent = os.pidfd_open(os.getppid())
-    guardian = Guardian(json.loads(sys.stdin.readline()))
+    plan = None
+    with contextlib.suppress(ValueError):  # it was killed in the midst of it
+        plan = json.loads(sys.stdin.readline() if _has_word(parent) else "")
+    if plan is None:  # there is no engine: the directories are all that can be there
+        for path in sys.argv[1:]:
+            shutil.rmtree(path, ignore_errors=True)
+        _say([])
+        os._exit(0)
+    guardian = Guardian(plan)
     problem = guardian.isolate() if guardian.plan["isolates"] else ""
     if not guardian.plan["is_root"]:
         problem = guardian.enter_user_namespace()
@@ -405,16 +473,15 @@ def main() -> None:
         try:
             guardian.add_bridge(guardian.plan["bridge"])
         except OSError as error:
-            print(json.dumps({"no_bridge": str(error)}), flush=True)
+            _say({"no_bridge": str(error)})
             guardian.plan["bridge"] = ""
-    print(json.dumps({"problem": problem}), flush=True)
-    if guardian.plan["engine"] == "podman" and guardian.plan["is_root"]:
+    _say({"problem": problem})
+    if guardian.plan["is_root"]:
         guardian.look_around()
     # Its children may have the pipe open too, so that it does not end with the test process.
-    select.select([sys.stdin, parent], [], [])
+    _has_word(parent)
     guardian.clean_up()
-    with contextlib.suppress(BrokenPipeError):
-        print(json.dumps(guardian.problems), flush=True)
+    _say(guardian.problems)
     os._exit(0)
 
 

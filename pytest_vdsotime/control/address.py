@@ -6,8 +6,11 @@ import errno
 import os
 import re
 import secrets
+import shutil
+import signal
 import socket
 import stat
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -157,3 +160,44 @@ class Served:
         with suppress(OSError):
             self.listener.shutdown(socket.SHUT_RDWR)  # ends accept(2)
         self.listener.close()
+
+
+class OwnDirectory:
+    """A new directory of this user's alone, for one socket.
+
+    Where this process is killed, a process beside it removes both (native_stub/program/sweeper.c).
+    """
+
+    def __init__(self) -> None:
+        """Raise OSError, TracingUnavailable."""
+        from pytest_vdsotime.arch import host_arch
+        from pytest_vdsotime.image import sweeper_path
+
+        self._path = os.path.join(tempfile.gettempdir(), f"vdsotime-{secrets.token_hex(8)}")
+        self._socket = f"{self._path}/control"
+        arguments = ["vdsotime-sweeper", str(os.getpid()), self._socket, self._path]
+        # Signals for a whole group or session are not for it, and it comes before the directory.
+        every = signal.valid_signals()
+        sweeper = sweeper_path(host_arch())
+        self._sweeper = os.posix_spawn(sweeper, arguments, {}, setsid=True, setsigmask=every)
+        try:
+            os.mkdir(self._path, 0o700)
+        except BaseException:
+            self._end_sweeper()
+            raise
+
+    @property
+    def address(self) -> str:
+        """Of the socket."""
+        return f"unix:{self._socket}"
+
+    def remove(self) -> None:
+        """Remove what is left of it."""
+        shutil.rmtree(self._path, ignore_errors=True)
+        self._end_sweeper()
+
+    def _end_sweeper(self) -> None:
+        with suppress(ChildProcessError):  # a test has waited for any child
+            if os.waitpid(self._sweeper, os.WNOHANG) == (0, 0):
+                os.kill(self._sweeper, signal.SIGKILL)
+                os.waitpid(self._sweeper, 0)

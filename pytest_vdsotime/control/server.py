@@ -12,9 +12,7 @@ import os
 import re
 import resource
 import secrets
-import shutil
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -24,7 +22,7 @@ from http.client import HTTPException, parse_headers
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from pytest_vdsotime.control.address import FORMS, TOKEN_VARIABLE, Address, Served
+from pytest_vdsotime.control.address import FORMS, TOKEN_VARIABLE, Address, OwnDirectory, Served
 from pytest_vdsotime.control.requests import BY_PATH, REQUESTS, BadRequest, Request, members_of
 from pytest_vdsotime.errors import ClockClosed, NotSettled, VdsoTimeError
 from pytest_vdsotime.session import ClockSession
@@ -44,7 +42,9 @@ class ControlServer:
     As a context manager, or until `close` or the clock's end.
     """
 
-    def __init__(self, session: ClockSession, served: Served, directory: str = "") -> None:
+    def __init__(
+        self, session: ClockSession, served: Served, directory: OwnDirectory | None = None
+    ) -> None:
         """Serve where `served` listens; `directory` is one to remove with it."""
         self._session = session
         self._served = served
@@ -66,17 +66,17 @@ class ControlServer:
         Raises TypeError, ValueError, OSError, ClockClosed.
         """
         session.check_open()
-        directory = ""
+        directory = None
         if address is None:
-            directory = tempfile.mkdtemp(prefix="vdsotime-")
-            address = f"unix:{directory}/control"
+            directory = OwnDirectory()
+            address = directory.address
         elif not isinstance(address, str):
             raise TypeError(f"the address is {FORMS}, not {address!r}")
         try:
             server = cls(session, Served.at(Address.parse(address)), directory)
         except BaseException:
-            if directory:
-                os.rmdir(directory)
+            if directory is not None:
+                directory.remove()
             raise
         session.lookouts.append(_AsLookout(server))
         return server
@@ -137,8 +137,8 @@ class ControlServer:
         self._served.remove()
         self._thread.join()
         self._session.addresses.discard(self.address)
-        if self._directory:
-            shutil.rmtree(self._directory, ignore_errors=True)
+        if self._directory is not None:
+            self._directory.remove()
 
     @contextmanager
     def answering(self) -> Iterator[None]:

@@ -166,6 +166,13 @@ def starts_elsewhere() -> bool:
         return False
 
 
+def pid_namespace() -> int:
+    """Return what tells the PID namespace of this process from others; 0: nothing does."""
+    with suppress(OSError):
+        return os.stat("/proc/self/ns/pid").st_ino
+    return 0
+
+
 def has_time_namespace(pid: int | str, of: int | str = "self") -> bool:
     """Whether a task, or what it starts, is in another time namespace than `of`.
 
@@ -359,6 +366,24 @@ def blocked_call(tid: int) -> BlockedCall | None:
         return None
     nr, (*arguments, stack, counter) = int(words[0]), (int(word, 16) for word in words[1:])
     return BlockedCall(nr, tuple(arguments), stack, counter)
+
+
+_CGROUPS = "/sys/fs/cgroup"
+
+
+def is_frozen(tid: int) -> bool:
+    """Whether a task is to stand still by its cgroup, as in a paused container (cgroups(7))."""
+    for line in filter(None, _lines(f"/proc/{tid}/cgroup")):
+        _, controllers, path = line.split(":", 2)
+        if controllers == "freezer":
+            state = read_text(f"{_CGROUPS}/freezer{path}/freezer.state")
+            if state.startswith(("FROZEN", "FREEZING")):
+                return True
+        elif not controllers:  # version 2, beside version 1 or alone
+            places = f"{_CGROUPS}{path}", f"{_CGROUPS}/unified{path}"
+            if any("frozen 1" in read_text(f"{place}/cgroup.events") for place in places):
+                return True
+    return False
 
 
 def catches(tid: int, number: int) -> bool:

@@ -287,6 +287,11 @@ class Gate:
         self.structure.is_closed = 1
 
     @property
+    def is_closed(self) -> bool:
+        """Nobody is let through any more, as the clock has ended before its process."""
+        return bool(self.structure.is_closed)
+
+    @property
     def is_waiting(self) -> bool:
         """Some process waits to be seized."""
         return bool(self.structure.pid) and self.structure.patience == 1

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import math
 import os
 import signal
 import time
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 
 from pytest_vdsotime.abi import constant
 from pytest_vdsotime.arch import Abi
+from pytest_vdsotime.errors import UnsupportedProgram
 from pytest_vdsotime.kernel import procfs, ptrace, wait
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
@@ -37,6 +39,9 @@ from pytest_vdsotime.tracer.takeover.exec import Takeover, set_aside
 from pytest_vdsotime.tracer.takeover.native import NativeObjects, ProgramAbi
 from pytest_vdsotime.tracer.waker import LOOK_AROUND, Waker
 from pytest_vdsotime.waits import CLOCKS_TO_SLEEP_BY, NEVER_NS, WAITS, Unit, WaitRow
+
+#: Real seconds; what freezes tasks for a moment thaws them by then.
+_FROZEN_S = 0.5
 
 
 class Stops:
@@ -56,7 +61,7 @@ class Stops:
         `news` is called when the fast path may have births and readers to tell of, `rung` when the
         waker was.
         """
-        self._tables, self._postponed = tables, tables.postponed
+        self._tasks, self._postponed = tables.tasks, tables.postponed
         self._fastpath = fastpath
         self._news = news
         fastpath.hear(waker.pid)
@@ -98,8 +103,9 @@ class Stops:
 
         Those of others wait, but the waker's: unanswered for long, it is repaired.
 
-        Raises ProcessLookupError when it dies.
+        Raises ProcessLookupError when it dies, or is frozen and so must.
         """
+        frozen_s = math.inf
         while True:
             tids = tid, self._waker.pid
             stop = next((other for other in self._postponed if other.tid in tids), None)
@@ -108,6 +114,9 @@ class Stops:
             else:
                 stop = self._fastpath.wait_any()
             if self._was_waker(stop):
+                frozen_s = min(frozen_s, time.monotonic()) if procfs.is_frozen(tid) else math.inf
+                if time.monotonic() - frozen_s > _FROZEN_S:
+                    self._give_up(tid)
                 continue
             assert stop is not None
             if stop.tid == tid and stop.kind != StopKind.EXITED:
@@ -129,6 +138,18 @@ class Stops:
         for tid, number in self._fastpath.failures:
             if self.is_stopped(tid):
                 yield tid, OSError(number, os.strerror(number))
+
+    def _give_up(self, tid: int) -> None:
+        """Kill a task that is frozen, as what thaws it may be held up by the tracer.
+
+        Raises ProcessLookupError: its end is reported once it was thawed.
+        """
+        task = self._tasks.get(tid)
+        if task is not None:
+            task.process.kill_unsupported(
+                UnsupportedProgram("it was paused (cgroups(7)) in the midst of it")
+            )
+        raise ProcessLookupError(errno.ESRCH, f"task {tid} is frozen")
 
     def kill_all(self, worlds: Sequence[ClockState]) -> None:
         """Kills every process of these clocks, and reaps it.
@@ -157,7 +178,7 @@ class Stops:
             else:
                 with suppress(ProcessLookupError):
                     os.kill(stop.tid, signal.SIGKILL)
-        for task in self._tables.tasks.values():
+        for task in self._tasks.values():
             task.sample.close()
 
     def _without_ended(self, processes: dict[int, Process]) -> dict[int, Process]:
@@ -169,7 +190,7 @@ class Stops:
         return {
             pid: one
             for pid, one in processes.items()
-            if is_thread_of(pid, pid) and pid not in self._fastpath.left
+            if not (pid in self._fastpath.left or _is_others_to_reap(pid) or procfs.is_frozen(pid))
         }
 
     def _was_waker(self, stop: Stop | None) -> bool:
@@ -195,6 +216,15 @@ class Stops:
         self._recovery.look_around()
         self._waker.look_took_s = time.monotonic() - began
         self._waker.rings_often = bool(self._fastpath.left)
+
+
+def _is_others_to_reap(pid: int) -> bool:
+    """Whether a process has ended for its tracer, and is gone or waits for its parent alone.
+
+    That may be one that never reaps, such as many a first process of a container.
+    """
+    state, parent = procfs.stat_fields(pid) or ("X", 0)
+    return state in "ZX" and parent != os.getpid() and not procfs.tracer_of(pid)
 
 
 def _has_executed_since(stop: Stop, later: Iterable[Stop]) -> bool:

@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -113,6 +114,34 @@ def test_the_holder_is_killed_while_it_starts_programs() -> None:
         assert ended_within(pidfds, 5)
 
 
+FORKER = """
+import os, sys, time
+from pytest_vdsotime import FrozenClock
+with FrozenClock() as clock, clock.patch_subprocess():
+    pid = os.fork()
+    if pid == 0:
+        os.write(1, b"%d\\n" % os.getpid())
+        while os.read(0, 1) != b"!":
+            pass
+        os.execvp("sleep", ["sleep", "60"])
+    time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("is_reaped", [True, False])
+def test_the_holder_is_killed_before_its_child_executes_a_program(is_reaped: bool) -> None:
+    """It would be in real time for good, so it ends."""
+    with start_python(FORKER) as holder:
+        assert holder.stdin and holder.stdout
+        with watch([int(holder.stdout.readline())]) as pidfds:
+            holder.kill()
+            if is_reaped:
+                holder.wait()
+            holder.stdin.write("!")
+            holder.stdin.close()
+            assert ended_within(pidfds, 5)
+
+
 def command(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_text()
@@ -198,6 +227,43 @@ def test_a_tracer_that_fails_ends_its_programs_and_says_so() -> None:
     program.returncode = -9  # nobody can tell any more
 
 
+REAPS_NOBODY = """
+import ctypes, os, subprocess, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: orphans are its children
+sys.exit(subprocess.call([sys.executable, "-c", sys.argv[1]]))
+"""
+FAILS = """
+import signal, threading, time
+from pytest_vdsotime import FrozenClock, VdsoTimeError, faults
+from pytest_vdsotime.future import Future
+def fail(_tid):
+    raise SystemExit("on purpose")
+signal.alarm(30)
+def wake():
+    while True:
+        tracer.post(lambda loop: None, Future())
+        time.sleep(0.0005)
+clock = FrozenClock()
+tracer, _ = clock.session.start_tracing()
+for _ in range(20):
+    clock.popen(["sh", "-c", "sleep 1000 & while :; do /bin/true; done"])
+threading.Thread(target=wake, daemon=True).start()
+with faults.injected("loop", fail):
+    try:
+        clock.run(["true"])
+        clock.close()
+    except VdsoTimeError as error:
+        print(error)
+"""
+
+
+def test_a_tracer_that_fails_waits_for_no_other_parent() -> None:
+    """Of programs that have lost theirs and are its children now, that it never reaps."""
+    with start_python(REAPS_NOBODY, FAILS) as outer:
+        said, _ = outer.communicate(timeout=CEILING_S)
+    assert "the tracer failed" in said and outer.returncode == 0
+
+
 # It asks for a leap second, of which the clock warns.
 LEAP = """
 import ctypes
@@ -221,3 +287,25 @@ def test_a_warning_that_is_an_error_leaves_no_program(as_root: None) -> None:
             clock.close()
     assert [one.returncode for one in (*programs, leap)] == [-signal.SIGKILL] * 4
     assert all(one.stdout and one.stdout.closed for one in (*programs, leap))
+
+
+SERVER = """
+import sys, time
+from pytest_vdsotime import FrozenClock
+with FrozenClock() as clock, clock.serve() as server:
+    print(server.address, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+def test_no_socket_is_left_of_a_holder_that_is_killed(number: signal.Signals) -> None:
+    with start_python(SERVER) as holder:
+        assert holder.stdout
+        path = Path(holder.stdout.readline().strip().removeprefix("unix:"))
+        assert path.is_socket()
+        holder.send_signal(number)
+    deadline_s = time.monotonic() + 5
+    while path.parent.exists():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.001)

@@ -35,6 +35,11 @@ with FrozenClock("2038-01-19") as clock, clock.containers(engine) as found:
         volumes=[volume.name + ":/data"], ports={"80/tcp": None})
     paused = run(image, ["sh", "-c", "trap : TERM; sleep 1000000"], detach=True)
     paused.pause()
+    if engine == "docker":  # and what is there while a further one is about to start
+        bridge = "vdt" + os.path.dirname(found.url).rpartition("-")[2][:10]
+        os.system("ip link add veth000000a type veth peer name veth000000b")  # on no bridge yet
+        os.system("ip link add veth-a type veth peer name veth-b")
+        os.system("ip link set veth-a master " + bridge)
     print(found.url, image, sleeps.id, paused.id, flush=True)
     if sys.stdin.readline() == "end\\n":
         client.close()
@@ -90,6 +95,32 @@ def test_nothing_is_left(
         assert not set(containers) & set(listed.stdout.split())
         listed = subprocess.run([*PODMAN, "volume", "ls", "-q"], capture_output=True, text=True)
         assert f"vdsotime-of-{test}" not in listed.stdout
+
+
+# It is killed in the midst of its preparations.
+KILLED_EARLY = """
+import os, signal, sys
+from pytest_vdsotime import FrozenClock
+from pytest_vdsotime.containers import engines
+def plan_of(engine, program, directories, data_root):
+    print(*directories, all(map(os.path.isdir, directories)), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+engines.plan_of = plan_of
+with FrozenClock() as clock, clock.containers(sys.argv[1]):
+    pass
+"""
+
+
+def test_no_directory_is_left_where_no_engine_has_begun(engine_name: str, as_root: None) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_EARLY, engine_name], capture_output=True, text=True
+    )
+    *directories, were_there = done.stdout.split()
+    assert (done.returncode, len(directories), were_there) == (-signal.SIGKILL, 2, "True")
+    deadline_s = time.monotonic() + CEILING_S
+    while any(map(os.path.exists, directories)):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
 
 
 def test_what_podman_had_before_is_there_afterwards(started: Any, box_image: Path) -> None:
