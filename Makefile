@@ -7,7 +7,7 @@
 # make stress  what is to be the same in every run of it, 300 times, RUNS=20 fewer; and storms of short programs
 #              while the clock is moved, of 120 seconds each, STORM_S=20 shorter
 # make sound   memory errors and undefined behaviour in the C: analyzers, and tests with objects that watch themselves
-# make pythons make test with each of PYTHONS, by default python3.12 and python3.13
+# make pythons make test with each of PYTHONS, by default 3.12 and 3.13
 # make lowest  the tests that need no other plugin, with the oldest releases that pyproject.toml allows
 # make fuzz    the tests of examples go on with others, for two minutes each; EACH_S=20 less
 # make docs    the pages of pytest_vdsotime/docs as HTML; any warning fails
@@ -38,7 +38,7 @@ installed := $(WORK)/installed-$(version).stamp
 sphinx := $(WORK)/sphinx-$(version).stamp
 plots := $(WORK)/plots-$(version).stamp
 checkout := $(WORK)/checkout-$(version)
-programs := $(WORK)/programs-$(version)
+programs := $(WORK)/programs
 lowest := $(WORK)/lowest-$(version)
 just := $(venv)/bin/just-i386
 suite := $(venv)/share/sarge
@@ -116,7 +116,9 @@ sound: $(installed) $(checkout)/made $(programs)/made
 	    $(bin) pytest -p not_inherited -n 4 --dist worksteal -q $(or $(PYTEST_ARGS),$(watched_tests)); }
 
 pythons:
-	@for python in $(or $(PYTHONS),python3.12 python3.13); do $(MAKE) test PYTHON=$$python; done
+	@for one in $(or $(PYTHONS),3.12 3.13); do \
+	    python=$$(.ci/python "$$one") || { echo "Python $$one: there is none here" >&2; exit 1; }; \
+	    $(MAKE) test PYTHON="$$python"; done
 
 # The newest releases are those of every other lane.
 lowest: $(wheel) $(checkout)/made $(programs)/made
@@ -128,6 +130,7 @@ lowest: $(wheel) $(checkout)/made $(programs)/made
 	@$(lowest)/bin/pip install -qq --no-deps $(WORK)/dist/*.whl
 	@cd $(checkout) && VDSOTIME_PROGRAMS=$(programs) PATH="$(lowest)/bin:$$PATH" pytest -n 4 --dist worksteal -q \
 	    $(or $(PYTEST_ARGS),$(lowest_tests))
+
 # Other examples in each run. The first that fails is made small, and told with the failure.
 fuzz: $(installed) $(checkout)/made
 	@cd $(checkout) && VDSOTIME_FUZZ_S=$(or $(EACH_S),120) $(bin) pytest tests/fuzz tests/unit tests/real/test_engines.py \
@@ -179,8 +182,9 @@ $(checkout)/made: $(sdist)
 	@tar -xzf $(WORK)/dist/*.tar.gz -C $(@D) --strip-components=1 --exclude='*/pytest_vdsotime'
 	@touch $@
 
-# No test waits for a compiler. What has not changed comes out of the compilers' caches.
-$(programs)/made: $(checkout)/made $(venv)/made
+# No test waits for a compiler. What has not changed comes out of the compilers' caches. The same for
+# every Python.
+$(programs)/made: $(sdist) | $(checkout)/made $(venv)/made
 	@echo "compiling the tests' programs"
 	@rm -rf $(@D) && mkdir $(@D)
 	@cd $(checkout) && $(bin) python conftest.py $(@D)
