@@ -137,7 +137,7 @@ def test_a_program_that_does_not_settle(clock: FrozenClock, ask: Ask) -> None:
         busy.kill()
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.long
 def test_schemathesis(clock: FrozenClock, tmp_path: Path) -> None:
     """The server is what its document says, for requests of every kind that this allows or not.
 
