@@ -8,7 +8,7 @@
 #              while the clock is moved, of 120 seconds each, STORM_S=20 shorter; and 1000 times pytest, vdsotime
 #              or the tracer ended at some moment, KILLED=100 fewer
 # make sound   memory errors and undefined behaviour in the C: analyzers, and tests with objects that watch themselves
-# make pythons make test with each of PYTHONS, by default python3.12 and python3.13
+# make pythons make test with each of PYTHONS, by default 3.12 and 3.13
 # make lowest  the tests that need no other plugin, with the oldest releases that pyproject.toml allows
 # make faults  calls of the tracer fail, one in each of 10,000 runs: the table of tests/faults; COUNT=20 of each scenario
 # make fuzz    the tests of examples go on with others, for two minutes each; EACH_S=20 less
@@ -40,7 +40,7 @@ installed := $(WORK)/installed-$(version).stamp
 sphinx := $(WORK)/sphinx-$(version).stamp
 plots := $(WORK)/plots-$(version).stamp
 checkout := $(WORK)/checkout-$(version)
-programs := $(WORK)/programs-$(version)
+programs := $(WORK)/programs
 lowest := $(WORK)/lowest-$(version)
 just := $(venv)/bin/just-i386
 suite := $(venv)/share/sarge
@@ -120,7 +120,9 @@ sound: $(installed) $(checkout)/made $(programs)/made
 	    $(bin) pytest -p not_inherited -n 4 --dist worksteal -q $(or $(PYTEST_ARGS),$(watched_tests)); }
 
 pythons:
-	@for python in $(or $(PYTHONS),python3.12 python3.13); do $(MAKE) test PYTHON=$$python; done
+	@for one in $(or $(PYTHONS),3.12 3.13); do \
+	    python=$$(.ci/python "$$one") || { echo "Python $$one: there is none here" >&2; exit 1; }; \
+	    $(MAKE) test PYTHON="$$python"; done
 
 # The newest releases are those of every other lane.
 lowest: $(wheel) $(checkout)/made $(programs)/made
@@ -189,8 +191,9 @@ $(checkout)/made: $(sdist)
 	@tar -xzf $(WORK)/dist/*.tar.gz -C $(@D) --strip-components=1 --exclude='*/pytest_vdsotime'
 	@touch $@
 
-# No test waits for a compiler. What has not changed comes out of the compilers' caches.
-$(programs)/made: $(checkout)/made $(venv)/made
+# No test waits for a compiler. What has not changed comes out of the compilers' caches. The same for
+# every Python.
+$(programs)/made: $(sdist) | $(checkout)/made $(venv)/made
 	@echo "compiling the tests' programs"
 	@rm -rf $(@D) && mkdir $(@D)
 	@cd $(checkout) && $(bin) python conftest.py $(@D)

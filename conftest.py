@@ -488,9 +488,12 @@ def pytest_collection_finish() -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Gives the run a temporary directory of its own, so that a file left in it is ours. And as a
-    background job of a script it would ignore these signals, and so would all that it starts."""
+    background job of a script, or by nohup, it would ignore these signals, and so would all that it
+    starts; what has a handler is as by default in what is executed."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
     directory = tempfile.mkdtemp(prefix="vdsotime-tests-", dir="/tmp")
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     os.environ["TMPDIR"] = tempfile.tempdir = directory

@@ -107,7 +107,7 @@ def test_pyright(tmp_path: Path) -> None:
     # Its own node, with the checker in it: the package of the name pyright would fetch both.
     command = [sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable]
     done = subprocess.run(
-        [*command, "--project", project], capture_output=True, text=True, timeout=50
+        [*command, "--project", project], capture_output=True, text=True, timeout=150
     )
     assert done.stdout.endswith("0 errors, 0 warnings, 0 notes\n"), done.stdout + done.stderr
     assert done.returncode == 0

@@ -168,9 +168,11 @@ def starts_elsewhere() -> bool:
 
 def pid_namespace() -> int:
     """Return what tells the PID namespace of this process from others; 0: nothing does."""
-    with suppress(OSError):
+    try:
         return os.stat("/proc/self/ns/pid").st_ino
-    return 0
+    except OSError as error:
+        check_shortage(error)
+        return 0
 
 
 def has_time_namespace(pid: int | str, of: int | str = "self") -> bool:

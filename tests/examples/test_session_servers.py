@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("option", [[], ["--vdso-time=2030-01-01"], ["-n", "2"]])
 def test_suite(
     pytester: pytest.Pytester,
@@ -26,6 +26,6 @@ def test_suite(
             "-W",
             "error",
             *option,
-            timeout=150,
+            timeout=350,
         )
     result.assert_outcomes(passed=5)

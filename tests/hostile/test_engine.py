@@ -168,5 +168,6 @@ def test_programs_that_have_a_private_copy(
             clock.settle()
             clock.advance(400)
         outputs = [one.communicate(timeout=CEILING_S)[0] for one in programs]
-    assert [float(one) for one in outputs] == pytest.approx([400] * 3, abs=1e-4)
+    slack_s = 1 if autojump else 1e-4  # what keeps programs busy for long takes time
+    assert [float(one) for one in outputs] == pytest.approx([400] * 3, abs=slack_s)
     assert len(by_python) < 400  # of 1200

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,11 @@ def child_that_waits() -> int:
     for _ in range(CEILING_S * 100):
         for thread in Path("/proc/self/task").iterdir():
             for pid in (thread / "children").read_text().split():
-                is_same = os.readlink(f"/proc/{pid}/exe") == os.readlink("/proc/self/exe")
-                if is_same and procfs.signal_masks(int(pid)).blocked >> (signal.SIGUSR2 - 1) & 1:
-                    return int(pid)
+                with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                    is_same = os.readlink(f"/proc/{pid}/exe") == os.readlink("/proc/self/exe")
+                    blocked = procfs.signal_masks(int(pid)).blocked
+                    if is_same and blocked >> (signal.SIGUSR2 - 1) & 1:
+                        return int(pid)
         time.sleep(0.01)
     raise AssertionError("there is none")
 

@@ -50,7 +50,7 @@ with FrozenClock("2000-01-01", rate=1) as clock:
     for _ in range(2):
         here = [clock.time(), *read()[1:]]
         there = map(float, clock.check_output(program, text=True).split())
-        print(*(round(a - b, -1) for a, b in zip(there, here)))
+        print(*(round(a - b, -2) for a, b in zip(there, here)))
 """
 
 

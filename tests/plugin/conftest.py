@@ -65,7 +65,7 @@ def run(pytester: pytest.Pytester, alone: Callable[..., list[str]]) -> Run:
     ) -> pytest.RunResult:
         pytester.makepyfile(PRELUDE + source)
         command = [*under, sys.executable, "-m", "pytest", *alone(*plugins)]
-        return pytester.run(*command, f"--basetemp={pytester.path}/basetemp", *args, timeout=50)
+        return pytester.run(*command, f"--basetemp={pytester.path}/basetemp", *args, timeout=150)
 
     return run_pytest
 

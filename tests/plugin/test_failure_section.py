@@ -200,7 +200,7 @@ TIMERFD = {TIMERFD!r}
     real_program("perl")
     pytester.makepyfile(prelude + SOURCE)
     command = [sys.executable, "-m", "pytest", *alone(), "-n", "1", "--tb=short", "-rN"]
-    return str(pytester.run(*command, f"--basetemp={pytester.path}/b", timeout=50).stdout)
+    return str(pytester.run(*command, f"--basetemp={pytester.path}/b", timeout=150).stdout)
 
 
 def test_a_tracer_that_does_not_answer() -> None:

@@ -44,6 +44,9 @@ LINE = (
     r'  each deadline is a step: stride="1h" takes one for an hour, jump\(\) one for it all\n'
 )
 
+# Of programs that start on a busy machine.
+START = r"vdsotime: settle\(\) has taken .+\n  it waits for programs to come to rest.*\n"
+
 
 @pytest.mark.parametrize("capture", ["fd", "sys", "no"])
 def test_a_month(run: Run, pytester: pytest.Pytester, capture: str) -> None:
@@ -131,6 +134,7 @@ def test_month(frozen_clock, number, capfd):
         assert len([one for _, _, one in found if one == test]) >= 2
 
 
+@pytest.mark.long
 def test_what_is_said(run: Run, pytester: pytest.Pytester) -> None:
     """Of strides, of busy programs, of a call that waits its turn, of no blocking call's loop."""
     pytester.makeconftest(SOON)
@@ -139,13 +143,13 @@ from pytest_vdsotime import NotSettled
 
 def test_stride(frozen_clock):
     for _ in programs(frozen_clock):
-        asyncio.run(a_part(frozen_clock, 0.6, stride=1))
+        asyncio.run(a_part(frozen_clock, 2, stride=1))
 
 def test_busy(frozen_clock):
     with frozen_clock.popen(["sh", "-c", "while :; do :; done"]) as busy:
         for call in frozen_clock.settle, lambda timeout: frozen_clock.jump(5, timeout=timeout):
             with pytest.raises(NotSettled):
-                call(timeout=0.6)
+                call(timeout=2)
         busy.kill()
 
 def test_busy_thread(frozen_clock):
@@ -153,7 +157,7 @@ def test_busy_thread(frozen_clock):
     code += "def spin():\\n  while True: pass\\nthreading.Thread(target=spin).start()"
     with frozen_clock.popen([sys.executable, "-Sc", code]) as busy:
         with pytest.raises(NotSettled):
-            frozen_clock.settle(timeout=1)
+            frozen_clock.settle(timeout=2)
         busy.kill()
 
 def test_turn(frozen_clock):
@@ -161,7 +165,7 @@ def test_turn(frozen_clock):
         long = asyncio.create_task(frozen_clock.aio.advance(days=30))
         await asyncio.sleep(0.01)
         short = asyncio.create_task(frozen_clock.aio.move_to(0))
-        await asyncio.wait([short], timeout=0.6)
+        await asyncio.wait([short], timeout=2)
         long.cancel()
         await short
     for _ in programs(frozen_clock):
@@ -178,7 +182,7 @@ def test_blocking(frozen_clock):
             with frozen_clock.popen(command, stdout=subprocess.PIPE) as asks:
                 asks.stdout.readline()
                 with pytest.raises(NotSettled):
-                    frozen_clock.advance(1, timeout=0.6)
+                    frozen_clock.advance(1, timeout=2)
                 asks.kill()
     asyncio.run(main())
 """
@@ -186,13 +190,13 @@ def test_blocking(frozen_clock):
     result.assert_outcomes(passed=5)
     said = str(result.stderr)
     for line in (
-        r"vdsotime: advance\(2592000, stride=1\) has taken 0\.\S+ s of real time: .* have passed",
+        r"vdsotime: advance\(2592000, stride=1\) has taken \S+ s of real time: .* have passed",
         r"  each stride is a step: a longer stride= takes fewer, jump\(\) one for it all",
-        r"vdsotime: settle\(\) has taken 0\.\S+ s of real time",
-        r"vdsotime: jump\(5\) has taken 0\.\S+ s of real time",
+        r"vdsotime: settle\(\) has taken \S+ s of real time",
+        r"vdsotime: jump\(5\) has taken \S+ s of real time",
         r"  it waits for programs to come to rest: sh \(pid \d+\)",
         r"  it waits for programs to come to rest: python\S* \(pid \d+\)",
-        r"vdsotime: move_to\(1970-01-01T00:00:00Z\) has taken 0\.\S+ s of real time: it waits for "
+        r"vdsotime: move_to\(1970-01-01T00:00:00Z\) has taken \S+ s of real time: it waits for "
         r"another call on this tracer to end",
         r"  python\S* \(pid \d+\) has a connection to the event loop of this thread, which stands "
         r"still meanwhile: await clock\.aio\.advance\(\.\.\.\) and the like let it go on",
@@ -202,17 +206,20 @@ def test_blocking(frozen_clock):
 
 def test_what_says_nothing(run: Run, pytester: pytest.Pytester) -> None:
     """A jumping clock, programs that are waited for, questions to the clock, short calls."""
-    pytester.makeconftest("from pytest_vdsotime import progress\nprogress.FIRST_S = 0.2\n")
     source = """
-def test_jumps(frozen_clock_factory):
+from pytest_vdsotime import progress
+
+def test_jumps(frozen_clock_factory, monkeypatch):
     clock = frozen_clock_factory(autojump=True)
     for _ in programs(clock):
+        monkeypatch.setattr(progress, "FIRST_S", 0.2)
         time.sleep(1)
     clock.run(["sleep", "1d"])
 
-def test_short(frozen_clock):
+def test_short(frozen_clock, monkeypatch):
     for _ in programs(frozen_clock):
         frozen_clock.advance(10)
+        monkeypatch.setattr(progress, "FIRST_S", 0.2)
         frozen_clock.run(["sleep", "1"])
         frozen_clock.waits
 """
@@ -239,7 +246,8 @@ with FrozenClock("2030-01-01") as clock:
         asyncio.run(a_part(clock, 1))
 """
     )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=50)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=150)
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(f"(?:{LINE})+over\n", done.stderr), done.stderr
+    assert re.fullmatch(f"(?:{LINE}|{START})+over\n", done.stderr), done.stderr
+    assert re.search(LINE, done.stderr), done.stderr
     assert not done.stdout

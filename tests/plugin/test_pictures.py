@@ -124,7 +124,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory, alone: Callable[..., lis
     files = [f"--vdso-trace={directory}/trace.json", f"--vdso-report={directory}/report.html"]
     options = ["-n", "2", "-p", "no:cacheprovider", *alone(), "--basetemp", str(directory / "base")]
     command = [sys.executable, "-m", "pytest", "-q", *options, *files, "test_it.py"]
-    ran = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=50)
+    ran = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=150)
     assert "1 failed, 2 passed" in ran.stdout, ran.stdout + ran.stderr
     return directory
 
@@ -175,7 +175,7 @@ def test_page(directory: Path, real_program: Find, tmp_path: Path) -> None:
         stderr=subprocess.DEVNULL,
         text=True,
         check=True,
-        timeout=50,
+        timeout=150,
     ).stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
     shown = html.unescape(re.sub(r"(?s)<script.*?</script>", "", dom))
@@ -216,7 +216,7 @@ def test_command(tmp_path: Path) -> None:
     path = tmp_path / "trace.json"
     command = [sys.executable, "-m", "pytest_vdsotime", "--at", "@0", "--autojump", "--trace"]
     script = "sleep 1d; date -u +%F; exec 3>&-; exit 7"
-    ran = subprocess.run([*command, path, "sh", "-c", script], capture_output=True, timeout=50)
+    ran = subprocess.run([*command, path, "sh", "-c", script], capture_output=True, timeout=150)
     assert (ran.returncode, ran.stdout, ran.stderr) == (7, b"1970-01-02\n", b"")
     records = validated(path.read_text())
     (wait,) = slices(records, "clock_nanosleep")
@@ -227,6 +227,6 @@ def test_command(tmp_path: Path) -> None:
 
 def test_command_with_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest_vdsotime", "--trace", str(tmp_path), "echo", "it ran"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=150)
     text = f"vdsotime: --trace {tmp_path}: it cannot be written: Is a directory\n"
     assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", text)

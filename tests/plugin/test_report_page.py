@@ -186,7 +186,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, alone: Callable[..., list[st
     names = [f"--vdso-trace={directory}/trace.json", f"--vdso-report={directory}/report.html"]
     options = ["-p", "no:cacheprovider", *alone(), f"--basetemp={directory}/base"]
     command = [sys.executable, "-m", "pytest", "-q", *options, *names, "test_it.py"]
-    ran = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=50)
+    ran = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=150)
     assert "14 passed" in ran.stdout, ran.stdout + ran.stderr
     return directory
 

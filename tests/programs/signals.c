@@ -72,6 +72,19 @@ static void queued_in_order(void)
     CHECK(sigprocmask(SIG_UNBLOCK, &set, NULL) == 0);
 }
 
+/* For a child: sends `signal` to its parent once that sleeps. */
+static void send_into_sleep(int signal)
+{
+    char path[64], state = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", getppid());
+    while (state != 'S') {
+        FILE *stat = fopen(path, "r");
+        CHECK(stat && fscanf(stat, "%*d (%*[^)]) %c", &state) == 1);
+        fclose(stat);
+    }
+    CHECK(kill(getppid(), signal) == 0);
+}
+
 /* What read(2) returns when `signal` comes while it sleeps. The child that sends it writes a byte for the
  * read to go on with: when the signal has been handled, or at once if nobody will. */
 enum then { AT_ONCE, WHEN_HANDLED, NEVER };
@@ -82,16 +95,9 @@ static ssize_t read_during(int signal, enum then write_byte)
     char byte;
     CHECK(pipe(ends) == 0);
     int before = *handled;
-    pid_t parent = getpid(), pid = fork();
+    pid_t pid = fork();
     if (pid == 0) {
-        char path[64], state = 0;
-        snprintf(path, sizeof path, "/proc/%d/stat", parent);
-        while (state != 'S') { /* until the parent sleeps in read */
-            FILE *stat = fopen(path, "r");
-            CHECK(stat && fscanf(stat, "%*d (%*[^)]) %c", &state) == 1);
-            fclose(stat);
-        }
-        CHECK(kill(parent, signal) == 0);
+        send_into_sleep(signal);
         while (write_byte != AT_ONCE && *handled == before)
             sched_yield();
         CHECK(write_byte == NEVER || write(ends[1], "x", 1) == 1);
@@ -130,15 +136,18 @@ static void sleeps(void)
     CHECK(nanosleep(&whole, &rest) == 0);
     CHECK(clock_ns(CLOCK_MONOTONIC) - before >= in_ns(whole));
     handle(SIGALRM, SA_RESTART);
-    /* Not too soon: on a busy machine it could come before the sleep begins. */
-    soon.it_value.tv_usec = 200000;
-    whole = (struct timespec){2, 0};
-    CHECK(setitimer(ITIMER_REAL, &soon, NULL) == 0);
+    whole = (struct timespec){60, 0};
+    pid_t pid = fork();
+    if (pid == 0) {
+        send_into_sleep(SIGALRM);
+        _exit(0);
+    }
     before = clock_ns(CLOCK_MONOTONIC);
     CHECK(nanosleep(&whole, &rest) == -1 && errno == EINTR && caught == 1);
     /* What is left is no less than what the whole of it would have left. */
     CHECK(in_ns(rest) > 0 && in_ns(rest) < in_ns(whole));
     CHECK(in_ns(rest) >= in_ns(whole) - (clock_ns(CLOCK_MONOTONIC) - before));
+    check_child(pid);
 }
 
 static int status_after(void (*die)(void))

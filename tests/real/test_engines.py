@@ -141,7 +141,7 @@ def fields(log: list[str]) -> dict[tuple[str, str], tuple[str, list[int]]]:
     return {(a, b): (result, [int(one) for one in times]) for a, b, *times, result in lines}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.long
 def test_natively_in_python_and_simulated(build: Builder, examples: Examples) -> None:
     @examples(programs(waits | pokes | polls), count=20)
     def check(program: list[str]) -> None:
@@ -154,7 +154,7 @@ def test_natively_in_python_and_simulated(build: Builder, examples: Examples) ->
         assert simulation.is_race or native == simulation.log
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.long
 def test_in_other_worlds_and_bare(build: Builder, examples: Examples) -> None:
     """What every call returns is the same, and nothing takes less time than on a frozen clock.
 

@@ -253,7 +253,7 @@ def test_a_month_in_a_jump(clock: FrozenClock, check: Callable[[int], None]) -> 
         check(days)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("monotonic", ["flow"])
 def test_a_month_in_strides(clock: FrozenClock, check: Callable[[int], None]) -> None:
     clock.advance(days=DAYS, stride="6h")
@@ -263,7 +263,7 @@ def test_a_month_in_strides(clock: FrozenClock, check: Callable[[int], None]) ->
 # From deadline to deadline.
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("monotonic", ["flow"])
 def test_hours_of_mariadb(clock: FrozenClock, mariadb: MariaDB) -> None:
     """Its threads wait until a point of the wall line, and for what is left of that."""

@@ -99,7 +99,7 @@ class Storm:
         return range(wall_ns - self.clock.monotonic_ns(), wall_ns - first_ns)
 
 
-@pytest.mark.timeout(STORM_S + 2 * CEILING_S)
+@pytest.mark.timeout(STORM_S + 6 * CEILING_S)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_storm(seed: int, build: Builder) -> None:
     command = build.c("helpers/storm")

@@ -35,7 +35,7 @@ from suites import PYTHON, PYTHON_TESTS
 if TYPE_CHECKING:
     from conftest import Builder
 
-CEILING_S = 100
+CEILING_S = 200
 needs_more_time = pytest.mark.timeout(CEILING_S + 20)
 Find = Callable[[str], str]
 

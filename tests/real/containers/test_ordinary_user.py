@@ -59,7 +59,7 @@ def blocked_from_others(path: Path) -> str:
     return ""
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.long
 def test_podman_without_root(
     public_dir: Path, box_image: Path, real_program: Callable[[str], str]
 ) -> None:
