@@ -110,6 +110,15 @@ def _executed_paths(pid: int) -> list[str]:
     return paths
 
 
+def _is_closed(pid: int) -> bool:
+    """Whether the memory of a program is closed to its tracer."""
+    try:
+        ProcessMemory(pid).close()
+    except PermissionError:
+        return True
+    return False
+
+
 def _executed_file(pid: int) -> str:
     with open(f"/proc/{pid}/auxv", "rb") as file:
         raw = file.read()
@@ -210,6 +219,8 @@ class Takeover:
                         return stopped
             ProcessMemory(process.pid).close()
         except PermissionError as error:
+            if not _is_closed(process.pid):
+                raise
             raise RealTime(
                 f"it is closed to its tracer ({error}): its file is execute-only; "
                 "make it readable, or run the tests as root"
