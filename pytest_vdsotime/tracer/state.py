@@ -142,7 +142,8 @@ class Peer:
     heard_ns: int = 0
     """and the peer's, by the host's CLOCK_MONOTONIC."""
     since_at: tuple[int, int] | None = None
-    """The thread or process that was first seen to wait then, and how often it had run."""
+    """The thread or process that was first seen to wait then, and how often it had run; of a pipe,
+    the stamp of its last word, and 0."""
     is_listened: bool = False
     """Their words are heard as they are said."""
 

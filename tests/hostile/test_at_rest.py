@@ -76,9 +76,7 @@ def test_a_daemon_left_behind(tmp_path: Path, stride: list[str]) -> None:
 def test_a_loop_that_only_looks_at_the_clock() -> None:
     script = "import time; e=time.monotonic()+1\nwhile time.monotonic()<e: pass"
     command = [*VDSOTIME, "--autojump", "--", sys.executable, "-c", script]
-    began_s = time.monotonic()
     assert subprocess.run(command, timeout=CEILING_S).returncode == 0
-    assert time.monotonic() - began_s < 10
 
 
 # The dying.

@@ -130,9 +130,7 @@ def test_up_to_one_stride_late_never_early(tick: Tick, way: str, stride: float) 
 def test_a_hundred_thousand_deadlines_in_one_stride(tick: Tick, way: str) -> None:
     with FrozenClock(0, monotonic="freeze") as clock:
         ticker = tick(clock, way, 36)
-        began_s = time.monotonic()
         clock.jump(hours=1, timeout=CEILING_S)
-        assert time.monotonic() - began_s < 5
         if way == "timers":
             assert ticker.said() == [(HOUR_S, 100_000)]
         else:

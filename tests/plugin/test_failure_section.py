@@ -163,7 +163,7 @@ def normalized(text: str) -> str:
     text = text.replace("a signal (ppoll)", "a signal (pause)")  # there is no pause(2) on arm64
     text = re.sub(r"(?<=pid )\d+|(?<=pipe:\[)\d+", letter, text)
     lines = [
-        re.sub(r"^(  \d{4}-\S+Z +\S+ +)\d+\.\d{3}", r"\1R", line) for line in text.splitlines()
+        re.sub(r"^(  \d{4}-\S+Z +\S+) +\d+\.\d{3}", r"\1    R", line) for line in text.splitlines()
     ]
     # How many are remembered depends on the parts in which they have come.
     lines = [

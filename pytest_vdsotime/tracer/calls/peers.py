@@ -436,8 +436,20 @@ def _written_ns(peer: Peer) -> int | None:
         ]
         answered_ns = os.stat(f"/proc/{peer.pid}/fd/{peer.descriptor}").st_mtime_ns
         if asked_ns and max(asked_ns) >= answered_ns:
-            return time.clock_gettime_ns(_CLOCK_OF_STAMPS) - max(asked_ns)
+            return _stamped_ns(peer, max(asked_ns))
     return None
+
+
+def _stamped_ns(peer: Peer, stamp_ns: int) -> int:
+    """Return how long ago a program left a stamp.
+
+    By the wall clock at the first look alone: that clock may be set while the answer is awaited.
+    """
+    at = stamp_ns, 0
+    if peer.since_at != at:
+        ago_ns = max(time.clock_gettime_ns(_CLOCK_OF_STAMPS) - stamp_ns, 0)
+        peer.since_at, peer.spoke_ns = at, now_ns() - ago_ns
+    return now_ns() - peer.spoke_ns
 
 
 # --- what programs are blocked in ----------------------------------------------------------------
