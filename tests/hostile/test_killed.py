@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 ROUNDS = int(os.environ.get("VDSOTIME_KILLED", "32"))
 PARTS = 4
-#: Those that have failed: a child lost its test process before its exec; a tracer that failed waited
-#: for a program of another parent's.
+#: Those that have failed: a child lost its test process before its exec; a tracer that failed had
+#: waited for a program of another parent's.
 SEEDS = (98, 13705)
 #: Of real time for a round: on a busy machine some take several seconds.
 LIMIT_S = 15
