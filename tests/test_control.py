@@ -316,6 +316,16 @@ def test_a_body_in_chunks(ask: Ask) -> None:
 # Who may ask.
 
 
+def test_a_served_clock_has_no_child_for_the_test() -> None:
+    """What removes its socket is neither waited for nor told as one in real time."""
+    with FrozenClock() as clock, clock.serve(), clock.patch_subprocess():
+        assert "no clock" not in clock.describe()
+        pid = os.posix_spawn("/bin/true", ["true"], os.environ)
+        assert os.wait() == (pid, 0)
+        with pytest.raises(ChildProcessError):
+            os.wait()
+
+
 def test_the_socket_is_its_owners(server: ControlServer) -> None:
     assert server.token == "" and server.environ == {"VDSOTIME_CONTROL": server.address}
     path = Path(server.address.removeprefix("unix:"))

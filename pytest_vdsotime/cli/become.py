@@ -159,10 +159,12 @@ def _rehearse(command: Sequence[str], environment: Mapping[bytes, bytes]) -> Non
     A traced process stops there (ptrace(2)). If the exec fails vdsotime ends, with the status of
     env(1): from then on there is no way back.
     """
-    libc = _libc()
+    libc, parent = _libc(), os.getpid()
 
     def stop_at_exec() -> None:
         libc.prctl(constant("PR_SET_PDEATHSIG"), signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # which has been killed before
+            os._exit(EXIT_OWN_ERROR)
         if libc.ptrace(constant("PTRACE_TRACEME"), 0, 0, 0) == -1:
             raise OSError(ctypes.get_errno(), "PTRACE_TRACEME")
 

@@ -45,7 +45,7 @@ _CHAIN = re.compile(r"\b(?:CNI|NETAVARK)[-_]")
 _COMMAND_S = 15
 """For one command of the engine's, in real seconds; what takes longer is killed."""
 _LOOSE_S = 2
-"""So long a pair of interfaces is on its way to a container at most."""
+"""So long a pair of interfaces is on its way to a container at most, or takes to go."""
 _GRACE_S = 5
 """For processes that were killed to be gone."""
 
@@ -63,6 +63,8 @@ class Guardian:
         self._made: list[str] = []
         """Directories to mount on that were not there."""
         self._before: dict[str, Any] = {}
+        self._released_s = 0
+        """How long the interfaces of what was released may take to go."""
         self._own_pause = 0
         """The process that keeps a user namespace for this engine alone; 0: none."""
 
@@ -150,6 +152,7 @@ class Guardian:
         steps = [
             self._thaw,
             self._end_processes,
+            self._release_namespaces,
             self._remove_network,
             self._unmount,
             self._remove_cgroups,
@@ -269,6 +272,13 @@ class Guardian:
             if any(f"{point}/".startswith(f"{path}/") for path in self.plan["mounts"]):
                 self._libc.umount2(os.fsencode(point), _MNT_DETACH)
 
+    def _release_namespaces(self) -> None:
+        """End network namespaces of containers that had yet to start, and their interfaces."""
+        for point in reversed(_mount_points()):
+            if "/run/netns" in self.plan["hidden"] and point.startswith("/run/netns/"):
+                self._libc.umount2(os.fsencode(point), _MNT_DETACH)
+                self._released_s = _LOOSE_S
+
     def _remove_network(self) -> None:
         if not self.plan["is_root"]:
             return  # an ordinary user's ends with its namespace
@@ -284,8 +294,11 @@ class Guardian:
             ports = f"{self._devices}/{name}/brif"
             if name in known or not os.path.isdir(ports):
                 continue
-            if self.plan["engine"] == "podman" and os.listdir(ports):
-                return  # another's containers are on it
+            until_s = time.monotonic() + self._released_s
+            while self.plan["engine"] == "podman" and os.listdir(ports):
+                if time.monotonic() > until_s:
+                    return  # another's containers are on it
+                time.sleep(0.01)
             try:
                 for port in os.listdir(ports):  # of a container that had yet to start
                     _delete_interface(port)

@@ -48,18 +48,12 @@ def apart() -> Iterator[str]:
         yield "Start them while the clock is patched in, or attach(pid, children=True) to them."
 
 
-#: Python's own child, and ours.
-_READ_NO_CLOCK = (
-    *("multiprocessing.resource_tracker", "vdsotime-sweeper"),
-    "pytest_vdsotime/containers/guardian.py",
-)
-
-
 def _is_apart(pid: int) -> bool:
     tracer, stat = procfs.tracer_of(pid), procfs.stat_fields(pid)
     if stat is None or stat[0] in "ZX" or (tracer and procfs.thread_group(tracer) == os.getpid()):
         return False
-    return not any(name in one for one in procfs.argv(pid) for name in _READ_NO_CLOCK)
+    # Python's own, which reads no clock.
+    return not any("multiprocessing.resource_tracker" in one for one in procfs.argv(pid))
 
 
 def last_resort(have: Callable[[], str]) -> str:

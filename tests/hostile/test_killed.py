@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +21,18 @@ if TYPE_CHECKING:
 
 ROUNDS = int(os.environ.get("VDSOTIME_KILLED", "32"))
 PARTS = 4
-#: Those that have failed.
-SEEDS = (109, 312)
+#: Those that have failed: a child lost its test process before its exec; a tracer that failed had
+#: waited for a program of another parent's.
+SEEDS = (98, 13705)
 #: Of real time for a round: on a busy machine some take several seconds.
 LIMIT_S = 15
 PROGRAM = Path(__file__).with_name("killed") / "rounds.py"
+
+
+@pytest.fixture(autouse=True)
+def has_a_server(real_program: Callable[[str], str]) -> None:
+    """Which is one of the programs."""
+    real_program("redis-server")
 
 
 def run(seeds: list[int], directory: Path, build: Builder) -> None:

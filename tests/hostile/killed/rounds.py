@@ -41,13 +41,15 @@ AS_NOBODY: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []
 #: Real seconds: for a whole round, for pytest to end by itself, for what is left to go.
 ROUND_S, ENDING_S, GONE_S, ENGINE_GONE_S = 60, 40, 5, 60
 SHARED = "/tmp", "/run", "/dev/shm"
-START_YEAR, REAL_YEAR = 2000, 2020
+START, REAL_YEAR = "2000-01-01", 2020
 
+_RULES = re.compile("CNI|NETAVARK|DOCKER")
 libc = ctypes.CDLL(None, use_errno=True)
 
 SCENES = (
     *("shells", "daemons", "threads", "server", "storm", "starts", "advance", "autojump"),
     *("files", "control", "terminal", "other_starts", "attached", "aio", "clocks", "session"),
+    "processes",
 )
 #: How many marks a scene has, about.
 MARKS = 14
@@ -97,14 +99,18 @@ class Round:
     def __init__(self, seed: int, *, has_engine: bool = False) -> None:
         pick = random.Random(f"{seed} {has_engine}")
         self.seed, self.engine = seed, ""
-        self.is_command = not has_engine and pick.random() < 0.2
+        self.is_command = pick.random() < 0.2
         self.way = pick.choice(COMMAND_WAYS if self.is_command else WAYS)
         self.scenes = pick.sample(SCENES, pick.choice([1, 1, 2, 3]))
-        if has_engine:
+        if has_engine and self.is_command:
+            self.engine = "podman"
+        elif has_engine:
             self.engine = pick.choice(["podman", "docker"])
             self.scenes.insert(pick.randrange(len(self.scenes) + 1), "containers")
             self.scenes = [one for one in self.scenes if one != "files"]
-        number = self.scenes.index("containers") if has_engine else pick.randrange(len(self.scenes))
+        number = pick.randrange(len(self.scenes))
+        if "containers" in self.scenes:
+            number = self.scenes.index("containers")
         self.moment = [number, 1 + pick.randrange(MARKS)]
         self.delay_s = pick.choice([0.0, *(10 ** pick.uniform(-5, -0.7) for _ in range(5))])
         if has_engine:
@@ -124,6 +130,8 @@ class Round:
         self.options = sum(pick.sample(options, pick.randrange(3)), [])
         if self.options.count("--control") == 2:
             del self.options[:2]
+        if has_engine:
+            self.options.append("--containers")
 
     def __str__(self) -> str:
         way = f"{'+'.join(signal.Signals(one).name for one in self.way.signals)} to {self.way.to}"
@@ -199,8 +207,11 @@ def cgroups(name: str) -> list[str]:
     return glob.glob(f"/sys/fs/cgroup/**/{name}*", recursive=True)
 
 
-def _is_podmans(path: str) -> bool:
-    """It is of the user's own Podman, which lasts, and of none of its containers."""
+def _is_anothers(path: str) -> bool:
+    """Of the user's own Podman, which lasts, and of none of its containers; or multiprocessing's,
+    for its fork server, which removes it at the end of an orderly process alone."""
+    if "/pymp-" in path:
+        return True
     is_own = path.startswith(("/run/containers", "/run/libpod", "/dev/shm/libpod"))
     return is_own and not re.search("[0-9a-f]{64}", path)
 
@@ -284,12 +295,15 @@ class Machine:
 
     def left(self) -> list[str]:
         """What the round has left, but processes."""
-        left = [f"file {path}" for path in {*self._files()} - self._had if not _is_podmans(path)]
+        left = [f"file {path}" for path in {*self._files()} - self._had if not _is_anothers(path)]
         if self.is_own:
             mounts = Path("/proc/self/mountinfo").read_text().splitlines()
             left += [f"mount {one}" for one in mounts if one not in self._mounts.splitlines()]
             interfaces = {name for _, name in socket.if_nameindex()}
             left += [f"interface {name}" for name in interfaces - self._interfaces]
+            if self._engines:
+                saved = subprocess.run(["iptables-save"], capture_output=True, text=True).stdout
+                left += [f"rule {one}" for one in saved.splitlines() if _RULES.search(one)]
             left += [f"cgroup {path}" for name in self._engines for path in cgroups(name)]
         return left
 
@@ -383,6 +397,10 @@ sleep 0.2
 """
 
 
+def _texts(marks: list[str]) -> set[str]:
+    return {text.split(maxsplit=2)[2] for text in marks if text[0].isdigit()}
+
+
 class Running:
     """One round under way."""
 
@@ -412,12 +430,32 @@ class Running:
             for words in ([witness], [witness, "child"], [witness]):
                 self.witnesses.append(Witness(words, **identity))
         machine.begin(NOBODY if self.is_user else os.geteuid())
+
+        def follow() -> None:
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+        self.began_s = time.monotonic()
+        with open(self.output, "wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, *self._command(job)],
+                stdin=DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self.place,
+                env=self._environment(job),
+                process_group=0,
+                preexec_fn=follow,
+                **identity,
+            )
+
+    def _environment(self, job: dict[str, Any]) -> dict[str, str]:
+        round, is_fault = self.round, self.round.way.inside == "fault"
         plan = {
             "scenes": round.scenes,
             "moment": round.moment,
             "delay_s": round.delay_s,
-            "inside": "" if round.way.inside == "fault" else round.way.inside,
-            "fault": round.points if round.way.inside == "fault" else [],
+            "inside": "" if is_fault else round.way.inside,
+            "fault": round.points if is_fault else [],
             "count": round.count,
             "error": round.error,
             "witnesses": [one.pid for one in self.witnesses],
@@ -425,9 +463,9 @@ class Running:
             "engine": round.engine,
             "archive": job["archive"],
         }
-        environment = {
+        return {
             **os.environ,
-            "TMPDIR": str(machine.temporary),
+            "TMPDIR": str(self.machine.temporary),
             "HOME": str(self.place),
             "VDSOTIME_ROUND": json.dumps(plan),
             "VDSOTIME_MARKS": str(self.place / "marks"),
@@ -436,42 +474,24 @@ class Running:
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        if round.is_command:
-            options = [one.format(machine.temporary, self.place) for one in round.options]
-            command = ["-m", "pytest_vdsotime", "--at=2000-01-01", *options, "--"]
-            command += ["sh", "-c", COMMAND, job["storm"]]
-        else:
-            suite = HERE / "suite.py"
-            command = [
-                "-m",
-                "pytest",
-                "-p",
-                "vdsotime",
-                "-q",
-                "--assert=plain",
-                f"--rootdir={HERE}",
-            ]
-            command += ["-p", "no:cacheprovider", f"--confcutdir={HERE}", "-c", os.devnull]
-            command += ["-o", "vdso_time=2000-01-01", "--import-mode=importlib"]
-            command += [] if round.has_faulthandler else ["-p", "no:faulthandler"]
-            command += [f"{suite}::test_{name}" for name in round.scenes]
 
-        def follow() -> None:
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-        self.began_s = time.monotonic()
-        with open(self.output, "wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, *command],
-                stdin=DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=self.place,
-                env=environment,
-                process_group=0,
-                preexec_fn=follow,
-                **identity,
-            )
+    def _command(self, job: dict[str, Any]) -> list[str]:
+        """The arguments of Python."""
+        if self.round.is_command:
+            options = [one.format(self.machine.temporary, self.place) for one in self.round.options]
+            command = ["-m", "pytest_vdsotime", f"--at={START}", *options, "--"]
+            return [*command, "sh", "-c", COMMAND, job["storm"]]
+        options = [] if self.round.has_faulthandler else ["-pno:faulthandler"]
+        options += [
+            "-q",
+            "-pvdsotime",
+            "-pno:cacheprovider",
+            "--assert=plain",
+            f"-ovdso_time={START}",
+        ]
+        options += [f"--rootdir={HERE}", f"--confcutdir={HERE}", "-c", os.devnull]
+        tests = [f"{HERE}/suite.py::test_{name}" for name in self.round.scenes]
+        return ["-m", "pytest", "--import-mode=importlib", *options, *tests]
 
     # --- its way ---------------------------------------------------------------------------------
 
@@ -577,37 +597,32 @@ class Running:
     def _end_what_goes_on(self) -> None:
         """What COMMAND leaves behind stays on the clock while its tracer lives; it ends with that,
         and the tracer with the last of them."""
-        until_s = time.monotonic() + ENDING_S
-        tracers: set[int] = set()
-        while time.monotonic() < until_s:
-            left = {pid: tracer_of(pid) for pid in descendants()}
-            tracers |= {*left.values()} - {0}
-            programs = [pid for pid, tracer in left.items() if tracer]
-            programs = [pid for pid in programs if "vdsotime-waker" not in describe(pid)]
-            if not programs:
-                return
-            if self.target == "tracer":
-                return  # they are ending
-            for pid in programs:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        until_s = time.monotonic() + GONE_S
+        while self.target != "tracer" and time.monotonic() < until_s and (left := descendants()):
+            for pid in left:
+                if tracer_of(pid) and "vdsotime-waker" not in describe(pid):
+                    until_s = time.monotonic() + GONE_S
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
             time.sleep(0.005)
 
     def _check_witnesses(self) -> None:
         """What was attached to dies with a pytest that is killed; else it is let go."""
+        before = _texts(self.marks if self.known_before is None else self.known_before)
+        at_last = _texts(self.marks)
         is_killed = self.known_before is not None and self.process.returncode < 0
+        is_alone = self.known_before is None and not self.round.way.inside
         for one in self.witnesses:
-            marks = self.marks if self.known_before is None else self.known_before
-            reached = {text.split(maxsplit=2)[2] for text in marks if text[0].isdigit()}
+            begun, held, going, free = (
+                f"{what} {one.pid}" for what in ("attach", "attached", "let go", "free")
+            )
             must_live: bool | None = None
-            if f"free {one.pid}" in reached or f"attach {one.pid}" not in reached:
-                must_live = (
-                    True if self.round.way.inside == "" or f"free {one.pid}" in reached else None
-                )
-            elif is_killed and INT not in self.round.way.signals:
-                is_held = f"attached {one.pid}" in reached
-                if is_held and not reached & {f"let go {one.pid}", "let go the rest"}:
-                    must_live = False
+            if begun not in at_last or free in before:
+                must_live = True
+            elif is_killed and held in before and not at_last & {going, "let go the rest"}:
+                must_live = False
+            elif is_alone and "let go the rest" in at_last:
+                must_live = True
             if problem := one.problem(must_live):
                 self.problems.append(problem)
 
@@ -616,6 +631,7 @@ class Running:
         years = {int(year) for year in self.report.read_text().split() if year.isdigit()}
         if any(year >= REAL_YEAR for year in years):
             self.problems.append(f"programs have read {sorted(years)}")
+        self.problems += [f"pytest lives, and so do {one}" for one in self.marks if "left [" in one]
         said, status = self.output.read_text(errors="replace"), self.process.returncode
         bad = re.search(
             "INTERNALERROR|could not acquire lock|Exception ignored in:? .*vdsotime", said
@@ -664,7 +680,7 @@ class Running:
 
 def main() -> int:
     job = json.loads(sys.argv[1])
-    for number in (signal.SIGINT, signal.SIGQUIT):  # which a background job of a script ignores
+    for number in (HUP, INT, signal.SIGQUIT):  # which a background job of a script may ignore
         signal.signal(number, signal.SIG_DFL)
     files = [os.path.dirname(job[name]) for name in ("storm", "witness", "archive")]
     machine = Machine(Path(job["directory"]), files)

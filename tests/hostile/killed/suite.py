@@ -10,6 +10,7 @@ import asyncio
 import ctypes
 import errno
 import json
+import multiprocessing
 import os
 import pty
 import signal
@@ -20,6 +21,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import Any
 
@@ -87,6 +89,28 @@ def whole_session() -> Iterator[None]:
                 armed.enter_context(faults.injected(point, fail_once))
         yield
         mark(len(SCENES), "over")
+        if ROUND["fault"] and ROUND["error"] == "SystemExit" and ROUND["count"] <= 0:
+            check_none_lives()
+
+
+def check_none_lives() -> None:
+    """The tracer has failed as a whole: this process lives on, and no program."""
+    until = time.monotonic() + 5
+    while left := [pid for pid in filter(str.isdigit, os.listdir("/proc")) if is_of_round(pid)]:
+        if time.monotonic() > until:
+            os.write(marks, f"left {left}\n".encode())
+            return
+        time.sleep(0.005)
+
+
+def is_of_round(pid: str) -> bool:
+    with suppress(OSError):
+        is_own = int(pid) == os.getpid()
+        return (
+            not is_own
+            and os.environb[b"VDSOTIME_MARKS"] in Path("/proc", pid, "environ").read_bytes()
+        )
+    return False
 
 
 def fail_once(_pid: int) -> None:
@@ -400,6 +424,21 @@ def test_session(
         with suppress(NotSettled):
             frozen_session_clock.jump(hours=1, timeout=0.1)
         pause()
+
+
+@pytest.mark.frozen_time(START)
+@pytest.mark.filterwarnings("ignore")
+def test_processes(reach: Any) -> None:
+    """Those of multiprocessing, which a child in C or a server starts."""
+    for kind in ("spawn", "forkserver"):
+        context: Any = multiprocessing.get_context(kind)
+        reach("start")
+        process = context.Process(target=time.sleep, args=(0.02,))
+        process.start()
+        reach("started")
+        process.join(CEILING_S)
+        reach("joined")
+        process.close()
 
 
 def test_containers(frozen_clock: FrozenClock, reach: Any) -> None:
