@@ -18,6 +18,7 @@ import errno
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -112,7 +113,7 @@ class Stops:
             if stop is not None:
                 self._postponed.remove(stop)
             else:
-                stop = self._fastpath.wait_any()
+                stop = self._wait_any_beside(tid)
             if self._was_waker(stop):
                 frozen_s = min(frozen_s, time.monotonic()) if procfs.is_frozen(tid) else math.inf
                 if time.monotonic() - frozen_s > _FROZEN_S:
@@ -124,6 +125,15 @@ class Stops:
             self._postponed.append(stop)
             if stop.tid == tid:
                 raise ProcessLookupError(errno.ESRCH, f"task {tid} died")
+
+    def _wait_any_beside(self, tid: int) -> Stop | None:
+        """Wait for the next stop, where a task is awaited that is still a tracee."""
+        try:
+            return self._fastpath.wait_any()
+        except ChildProcessError:
+            if procfs.tracer_of(tid) != threading.get_native_id():
+                raise
+            return None
 
     def is_stopped(self, tid: int) -> bool:
         """Whether a task is in the stop that is being handled still; one that was killed is not."""

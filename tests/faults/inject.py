@@ -91,7 +91,9 @@ _REQUESTS = {
     0x420E: "GET_SYSCALL_INFO",
 }
 #: What may come of a failure, in the table's order.
-RIGHT, NAMED, WARNED, NOT_REACHED = "right", "named", "warned", "not reached"
+OUTCOMES = RIGHT, NAMED, WARNED, NOT_REACHED, WRONG = (
+    *("right", "named", "warned", "not reached", "wrong"),
+)
 
 
 class Fault(NamedTuple):
@@ -116,6 +118,8 @@ class Run(NamedTuple):
 
     @property
     def outcome(self) -> str:
+        if self.wrong:
+            return WRONG
         if not self.has_failed:
             return NOT_REACHED
         if self.told["real"]:
@@ -196,7 +200,8 @@ def _verdict(told: dict[str, Any], stderr: str) -> str:
         if told[name]:
             return f"{name}: {told[name]} {stderr}"
     year = time.strftime("%Y")
-    if any(f"b'{year}" in one for one in told["wrong"]) and not told["real"]:
+    found = [one.partition(", not ")[0] for one in told["wrong"]]
+    if any(f"b'{year}" in one for one in found) and not told["real"]:
         return f"real time in silence: {told['wrong']}"
     if told["wrong"] and not (told["errors"] or told["real"]):
         return f"wrong in silence: {told['wrong']}"
@@ -265,10 +270,9 @@ def inject(scenario: str, is_native: bool, count: int) -> Iterator[dict[str, Any
     yield {"points": [[label(call), number] for call, number in base.counts.items()]}
     for fault in chosen(base.counts, Random(SEED))[:count]:
         one = run(scenario, is_native, fault)
-        outcome = "wrong" if one.wrong else one.outcome
         yield {
             **{"fault": str(fault), "call": label(fault.call)},
-            **{"outcome": outcome, "wrong": one.wrong, "told": one.told},
+            **{"outcome": one.outcome, "wrong": one.wrong, "told": one.told},
         }
 
 
@@ -281,16 +285,15 @@ def table(results: list[dict[str, Any]]) -> str:
             points[name] += number
         if one.get("call"):
             rows.setdefault(one["call"], Counter())[one["outcome"]] += 1
-    heads = RIGHT, NAMED, WARNED, NOT_REACHED, "wrong"
     lines = [
-        f"| call | made | failed | {' | '.join(heads)} |",
-        "| --- |" + " ---: |" * (len(heads) + 2),
+        f"| call | made | failed | {' | '.join(OUTCOMES)} |",
+        "| --- |" + " ---: |" * (len(OUTCOMES) + 2),
     ]
     for name, row in sorted(rows.items()):
-        numbers = [str(row[head]) for head in heads]
+        numbers = [str(row[head]) for head in OUTCOMES]
         lines.append(f"| {name} | {points[name]} | {row.total()} | {' | '.join(numbers)} |")
     whole = sum(rows.values(), Counter())
-    totals = [str(whole[head]) for head in heads]
+    totals = [str(whole[head]) for head in OUTCOMES]
     lines.append(
         f"| all | {sum(points[one] for one in rows)} | {whole.total()} | {' | '.join(totals)} |"
     )
@@ -327,7 +330,7 @@ def main(arguments: list[str]) -> int:
         one = run(
             scenario, engine == "native", Fault(call, int(certain[1]), getattr(errno, certain[2]))
         )
-        print(json.dumps(one.told, indent=1), one.wrong, sep="\n")
+        print(json.dumps({"outcome": one.outcome, "wrong": one.wrong, "told": one.told}, indent=1))
         return int(bool(one.wrong))
     is_wrong = False
     for result in inject(scenario, engine == "native", int(count)):

@@ -40,6 +40,7 @@ class Told:
         """Errors that do not say what has failed."""
         self.wrong: list[str] = []
         self.stuck: list[str] = []
+        """What is wrong whatever was said."""
 
     @property
     def real(self) -> list[str]:
@@ -266,35 +267,33 @@ def attached(told: Told, clock: FrozenClock) -> None:
     program = subprocess.Popen(["perl", "-e", ANSWERS], stdin=PIPE, stdout=PIPE)
     assert program.stdin and program.stdout
 
-    def ask(when: str, wanted: bytes) -> None:
+    def said() -> bytes:
         assert program.stdin and program.stdout
         try:
             program.stdin.write(b"\n")
             program.stdin.flush()
         except BrokenPipeError:
-            told.wrong.append(f"{when}: it has ended")
-            return
-        if select.select([program.stdout], [], [], CEILING_S)[0]:
-            told.expect(when, program.stdout.readline(), wanted)
-        else:
-            told.stuck.append(f"{when}: no answer")
+            return b"it has ended"
+        is_there = select.select([program.stdout], [], [], CEILING_S)[0]
+        return program.stdout.readline() if is_there else b"no answer"
 
-    ask("before", year)
+    told.expect("before", said(), year)
     found = told.attempt("attach", clock.attach, program.pid)
     if found is not None:
-        ask("attached", b"2000\n")
+        told.expect("attached", said(), b"2000\n")
         told.attempt("advance", clock.advance, 1)
         told.attempt("close", found.close)
     is_killed = any("was killed" in one for one in told.errors)
-    if not is_killed:
-        ask("let go", year)
-        program.stdin.close()
+    if not is_killed:  # then it is as it was, whatever was said
+        if (answer := said()) != year:
+            told.stuck.append(f"let go: {answer!r}")
+        with suppress(BrokenPipeError):
+            program.stdin.close()
         until_s = time.monotonic() + CEILING_S
         while program.poll() is None and time.monotonic() < until_s:
             time.sleep(0.005)
-        if program.poll() is None:
-            told.stuck.append("what was attached to does not end")
-        told.expect("status", program.poll(), 0)
+        if program.poll() != 0:
+            told.stuck.append(f"what was attached to ends with {program.poll()}")
     program.kill()
     program.wait()
     program.stdout.close()

@@ -58,7 +58,8 @@ class Attaching:
     def attach(self, process: Process) -> None:
         """Give a running process, all its threads and what they will start the clock.
 
-        Leaves: it running, on the clock; or after an error as it was, untraced.
+        Leaves: it running, on the clock; or after an error as it was, untraced, or killed where
+        that cannot be, as the error says.
 
         Raises ValueError when it is on a clock already; OSError when it cannot be traced,
         UnsupportedProgram when it cannot be given the clock; ClockClosed.
@@ -89,10 +90,7 @@ class Attaching:
                     with suppress(ProcessLookupError):
                         self._prepare(Stopped(tid), stop, self.tables.tasks[tid])
         except BaseException as error:
-            has_ended = isinstance(error, ProcessLookupError)
-            is_left = has_ended or self._takes_back(process, stops)
-            if is_left:
-                is_left = not self._detach(process, stops) or has_ended
+            is_left = self._takes_back(process, stops) and self._detach(process, stops) is None
             self._release_others(process, lambda one: one.attempt is process)
             if not is_left:
                 text = f"{error}; what was begun could not be undone, and it was killed"
@@ -111,10 +109,11 @@ class Attaching:
         """Undo what an attempt that has failed has done; a process is killed where that fails."""
         if process.moved is not None:
             try:
-                self.moving.move_out(process, stops)
+                with _named("giving its own clock back to", process, stops):
+                    self.moving.move_out(process, stops)
             except ProcessLookupError:
                 pass  # it has ended
-            except (OSError, UnsupportedProgram):
+            except UnsupportedProgram:
                 process.kill()
                 return False
         return True
@@ -195,12 +194,12 @@ class Attaching:
         except ProcessLookupError:
             if not stops:
                 return  # it ended
-        except UnsupportedProgram:
+        except UnsupportedProgram as error:
             process.kill()
-            raise
-        if error := self._detach(process, stops):
+            raise UnsupportedProgram(f"{error}; it was killed") from error
+        if failure := self._detach(process, stops):
             raise UnsupportedProgram(
-                f"releasing {process.describe()} failed: {error}; it was killed"
+                f"releasing {process.describe()} failed: {failure}; it was killed"
             )
 
     # --- stopping and going on -------------------------------------------------------------------
@@ -440,12 +439,16 @@ def _has_ended(tid: int) -> bool:
 
 @contextmanager
 def _named(operation: str, process: Process, stops: Mapping[int, Stop]) -> Iterator[None]:
-    """Whatever fails fails for its end, where a thread is not stopped any more (SIGKILL)."""
+    """Whatever fails fails for its end, where a thread is not stopped any more (SIGKILL).
+
+    An error that says so where all are is as any other.
+    """
     try:
         yield
-    except ProcessLookupError:
-        raise
     except (OSError, UnsupportedProgram) as error:
-        if any(ptrace.signal_info(tid) is None for tid in stops):
+        is_killed = any(ptrace.signal_info(tid) is None for tid in stops)
+        if isinstance(error, ProcessLookupError) and (is_killed or not stops):
+            raise
+        if is_killed:
             raise ProcessLookupError(errno.ESRCH, f"process {process.pid} was killed") from error
         raise UnsupportedProgram(f"{operation} {process.describe()} failed: {error}") from error

@@ -107,7 +107,6 @@ class Moving:
         host, arch, base = kind.host, kind.arch, areas["[vdso]"].start
         size = process.world.page.parts[arch.name].size
         new: list[range] = []
-        moved: list[range] = []
         way = 0
 
         def map_new(length: int, protection: int) -> int:
@@ -135,15 +134,16 @@ class Moving:
             remote.instruction = fake_address + fake_call
             for area in areas.values():
                 _move_area(remote, area, way)
-                moved.append(area)
                 # Nobody else's memory comes to where it will be again.
                 reserved = _ANONYMOUS | _MAP_FIXED
                 remote.call("mmap", area.start, len(area), _PROT_NONE, reserved, -1, 0)
             _move_area(remote, range(copy, copy + host.size), base - copy)
         except (OSError, UnsupportedProgram) as error:
             if not isinstance(error, ProcessLookupError):
-                for area in moved:
-                    _move_area(remote, range(area.start + way, area.stop + way), -way)
+                now = procfs.vdso_areas(remote.stopped.tid)
+                for name, area in areas.items():
+                    if now[name] != area:
+                        _move_area(remote, now[name], -way)
                 remote.instruction = base + host.syscall_offset
                 for one in new:
                     remote.call("munmap", one.start, len(one))
@@ -232,13 +232,23 @@ class Moving:
     ) -> Iterator[RemoteSyscalls]:
         """Make system calls by a stopped thread.
 
-        Afterwards it is stopped again where the kernel decides how its own call goes on.
+        Afterwards, and after an error, it is stopped again where the kernel decides how its own
+        call goes on.
         """
-        with RemoteSyscalls(Stopped(tid), instruction, arch, self.next_stop) as remote:
-            yield remote
-        ptrace.interrupt(tid)
-        remote.stopped.resume()
-        stops[tid] = self.next_stop(tid)
+        remote = RemoteSyscalls(Stopped(tid), instruction, arch, self.next_stop)
+        try:
+            with remote:
+                yield remote
+        except BaseException:
+            if ptrace.signal_info(tid) is not None:  # else it was killed
+                self._stop_again(stops, remote.stopped)
+            raise
+        self._stop_again(stops, remote.stopped)
+
+    def _stop_again(self, stops: Stops, stopped: Stopped) -> None:
+        ptrace.interrupt(stopped.tid)
+        stopped.resume()
+        stops[stopped.tid] = self.next_stop(stopped.tid)
 
     # --- threads inside --------------------------------------------------------------------------
 
@@ -289,20 +299,22 @@ class Moving:
         delayed = Stopped(tid).signal() if stops[tid].kind == StopKind.SIGNAL else None
         is_to_stop = False
         Stopped(tid).set_signal_mask(_MASK_OF_STEPS)
-        for _ in range(_MAX_STEPS):
-            Stopped(tid).step()
-            stop = self.next_stop(tid)
-            if stop.kind == StopKind.SIGNAL and stop.value == signal.SIGSTOP:
-                is_to_stop = True  # which cannot be blocked, and is sent again
-                continue
-            if stop.kind == StopKind.SIGNAL and stop.value != signal.SIGTRAP:
-                stops[tid] = stop  # a fault of the program's
-                delayed = None
-                break
-            counter = getattr(Stopped(tid).registers(), arch.program_counter)
-            if not any(counter in piece for piece in code):
-                break
-        Stopped(tid).set_signal_mask(mask)
+        try:
+            for _ in range(_MAX_STEPS):
+                Stopped(tid).step()
+                stop = self.next_stop(tid)
+                if stop.kind == StopKind.SIGNAL and stop.value == signal.SIGSTOP:
+                    is_to_stop = True  # which cannot be blocked, and is sent again
+                    continue
+                if stop.kind == StopKind.SIGNAL and stop.value != signal.SIGTRAP:
+                    stops[tid] = stop  # a fault of the program's
+                    delayed = None
+                    break
+                counter = getattr(Stopped(tid).registers(), arch.program_counter)
+                if not any(counter in piece for piece in code):
+                    break
+        finally:
+            Stopped(tid).set_signal_mask(mask)
         if delayed is not None:
             Stopped(tid).set_signal(delayed)
         if is_to_stop:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import errno
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +18,8 @@ from pytest_vdsotime.kernel.wait import Stop, StopKind
 _ALL_SIGNALS = 2**64 - 1
 _MAX_ERRNO = 4095
 _WORD = 2**64
+#: Blocking them keeps none away (force_sig_info_to_task, kernel/signal.c).
+_FAULTS = signal.SIGSEGV, signal.SIGBUS, signal.SIGILL
 
 
 class RemoteSyscalls:
@@ -49,12 +53,18 @@ class RemoteSyscalls:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if isinstance(error, ProcessLookupError):
-            return
-        try:
-            self._stopped.set_registers(self._saved)
-        finally:
-            self._stopped.set_signal_mask(self._mask)
+        # Whatever the error says of it: one that was not killed would go on with what it was lent.
+        with suppress(ProcessLookupError):
+            for restore, value in (
+                (self._stopped.set_registers, self._saved),
+                (self._stopped.set_signal_mask, self._mask),
+            ):
+                try:
+                    restore(value)
+                except ProcessLookupError:
+                    raise
+                except OSError:
+                    restore(value)  # which is known here alone
             for number in self._stop_signals:
                 os.kill(self._stopped.tid, number)
 
@@ -105,5 +115,7 @@ class RemoteSyscalls:
             self._stopped = Stopped(stop.tid)
             if stop.kind == StopKind.SYSCALL:
                 return
+            if stop.kind == StopKind.SIGNAL and stop.value in _FAULTS:
+                raise OSError(errno.EFAULT, "the instruction of a system call is not there")
             if stop.kind == StopKind.SIGNAL and stop.value == signal.SIGSTOP:
                 self._stop_signals.add(stop.value)
