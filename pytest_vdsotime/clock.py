@@ -313,7 +313,8 @@ class FrozenClock:
             TypeError, ValueError: not the pid of another process that is on no clock yet.
             ProcessLookupError: there is no such process.
             TracingUnavailable: it may not be traced, or another process traces it.
-            UnsupportedProgram: it cannot be given the clock; it runs on as it was.
+            UnsupportedProgram: it cannot be given the clock; it runs on as it was, or was killed
+                where the text says so.
         """
         return self.session.attach(pid, children=children)
 

@@ -76,7 +76,8 @@ class ClockClosed(VdsoTimeError):
 class UnsupportedProgram(VdsoTimeError):
     """A program cannot be given the clock, and must not run on in real time.
 
-    One that was started is killed, one to attach to stays as it was.
+    One that was started is killed, one to attach to stays as it was, or is killed, as the
+    text then says, where what was begun cannot be undone.
     """
 
 
