@@ -4,9 +4,9 @@
 # make transparency  others' test suites, bare and on a clock: the table of docs/transparency.md;
 #              SUITES="cpython go" some of them
 # make test-arm64  the tests on an emulated 64-bit Arm machine; PYTEST_ARGS=--short some of them, or as there
-# make stress  what is to be the same in every run of it, 300 times, RUNS=20 fewer; and storms of short programs
-#              while the clock is moved, of 120 seconds each, STORM_S=20 shorter; and 1000 times pytest, vdsotime
-#              or the tracer ended at some moment, KILLED=100 fewer
+# make stress  what is to be the same in every run of it, 300 times, RUNS=20 fewer; and storms of short programs and
+#              of containers while the clock is moved, of 30 seconds each, STORM_S=5 shorter, SEEDS=2,3 others;
+#              and 1000 times pytest, vdsotime or the tracer ended at some moment, KILLED=100 fewer
 # make sound   memory errors and undefined behaviour in the C: analyzers, and tests with objects that watch themselves
 # make pythons make test with each of PYTHONS, by default 3.12 and 3.13
 # make lowest  the tests that need no other plugin, with the oldest releases that pyproject.toml allows
@@ -102,9 +102,9 @@ transparency: $(installed) $(checkout)/made
 
 # Other programs may run meanwhile: the more there are, the more it shows.
 stress: $(installed) $(checkout)/made
-	@cd $(checkout) && VDSOTIME_STRESS=$(or $(RUNS),300) VDSOTIME_STORM_S=$(or $(STORM_S),120) \
-	    VDSOTIME_KILLED=$(or $(KILLED),1000) $(bin) pytest \
-	    tests/real/test_order_of_deadlines.py tests/real/test_storm.py \
+	@cd $(checkout) && VDSOTIME_STRESS=$(or $(RUNS),300) VDSOTIME_STORM_S=$(or $(STORM_S),30) \
+	    VDSOTIME_STORM_SEEDS=$(or $(SEEDS),1) VDSOTIME_KILLED=$(or $(KILLED),1000) $(bin) pytest \
+	    tests/real/test_order_of_deadlines.py tests/real/test_storm.py tests/real/containers/test_storm.py \
 	    tests/hostile/test_killed.py tests/real/containers/test_killed.py \
 	    -p no:randomly -q $(PYTEST_ARGS)
 

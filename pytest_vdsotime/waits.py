@@ -394,6 +394,8 @@ class Wait(Deadlines):
     """What stood where a signal leaves the rest."""
     block: tuple[int, ...] = ()
     """Its arguments, if they stand in memory."""
+    has_other_set: bool = False
+    """The kernel has another set of signals than the program's own (tracer/calls/signals.py)."""
 
     @property
     def words(self) -> tuple[int, ...]:

@@ -137,7 +137,29 @@ static void see_call(struct sample *sample)
     number(text, &sample->counter);
 }
 
-static int is_blocked(const struct sample *sample)
+static int begins_with(const char *text, const char *beginning)
+{
+    while (*beginning && *text == *beginning)
+        text++, beginning++;
+    return !*beginning;
+}
+
+/* Whether a task waits for a child of vfork(2). The number of the call says so, or, of one by which programs of another kind
+ * make it, the function of the kernel that the task is in, where that is told. */
+static int is_in_vfork(struct sample *sample)
+{
+    static const char names[2][20] = {"kernel_clone", "wait_for_vfork_done"};
+    char buffer[BUFFER];
+#ifdef NR_vfork
+    if (sample->nr == NR_vfork)
+        return 1;
+#endif
+    if ((sample->nr == NR_clone && sample->arguments[0] & CLONE_VFORK) || sample->nr == NR_clone3)
+        return 1;
+    return read_file(sample, FILE_WCHAN, buffer) > 0 && (begins_with(buffer, names[0]) || begins_with(buffer, names[1]));
+}
+
+static int is_blocked(struct sample *sample)
 {
     switch (sample->state) {
     case 'S':
@@ -145,12 +167,8 @@ static int is_blocked(const struct sample *sample)
     case 'Z':
     case 'X':
         return 1;
-    case 'D': /* waits for a disk, or for a child of vfork(2) */
-#ifdef NR_vfork
-        if (sample->nr == NR_vfork)
-            return 1;
-#endif
-        return (sample->nr == NR_clone && sample->arguments[0] & CLONE_VFORK) || sample->nr == NR_clone3;
+    case 'D': /* waits for a disk, or for such a child */
+        return is_in_vfork(sample);
     }
     return 0;
 }

@@ -189,20 +189,47 @@ def _set_ticks(copy: int, count: int) -> None:
         raise OSError(number, f"TFD_IOC_SET_TICKS: {os.strerror(number)}") from None
 
 
-def arm_timerfd(copy: int, value_ns: int, interval_ns: int) -> None:
-    """Has a timerfd expire in `value_ns`, and keeps what is unread, which setting one forgets."""
+def has_ticks(copy: int) -> bool:
+    """Whether a timerfd has expired since it was read."""
+    return _unread_ticks(copy) > 0
+
+
+def arm_timerfd(copy: int, value_ns: int, interval_ns: int, *, is_absolute: bool = False) -> None:
+    """Have a timerfd expire in `value_ns`, or then; it forgets what is unread."""
     spec = _ITIMERSPEC.pack(*divmod(interval_ns, NS_PER_S), *divmod(value_ns, NS_PER_S))
-    unread = _unread_ticks(copy)
-    if _libc.timerfd_settime(copy, 0, spec, None) < 0:
+    if _libc.timerfd_settime(copy, int(is_absolute), spec, None) < 0:
         raise OSError(ctypes.get_errno(), "timerfd_settime")
+
+
+def disarm_timerfd(copy: int, interval_ns: int) -> int:
+    """Return how long until its next expiration, 0 if there was to be none; keep what is unread.
+
+    Requires: nobody reads it meanwhile; it may expire.
+    """
+    left_ns, seen_ns, unread = _left_ns(copy), time.monotonic_ns(), _unread_ticks(copy)
+    while (again_ns := _left_ns(copy)) > left_ns or (left_ns and not again_ns):
+        left_ns, seen_ns, unread = again_ns, time.monotonic_ns(), _unread_ticks(copy)
+    before = ctypes.create_string_buffer(_ITIMERSPEC.size)
+    passed_ns = time.monotonic_ns() - seen_ns  # at least
+    if _libc.timerfd_settime(copy, 0, bytes(_ITIMERSPEC.size), before) < 0:
+        raise OSError(ctypes.get_errno(), "timerfd_settime")
+    rest_ns = _value_ns(before.raw)
+    if interval_ns:
+        unread += max(round((passed_ns + rest_ns - left_ns) / interval_ns), 0)
+    elif left_ns and not rest_ns:
+        unread += 1
     if unread:
         _set_ticks(copy, unread)
+    return rest_ns
 
 
-def timerfd_left_ns(copy: int) -> int:
-    """Until its next expiration; 0 if there will be none."""
+def _left_ns(copy: int) -> int:
     spec = ctypes.create_string_buffer(_ITIMERSPEC.size)
     if _libc.timerfd_gettime(copy, spec) < 0:
         raise OSError(ctypes.get_errno(), "timerfd_gettime")
-    _, _, seconds, nanoseconds = _ITIMERSPEC.unpack(spec.raw)
+    return _value_ns(spec.raw)
+
+
+def _value_ns(spec: bytes) -> int:
+    _, _, seconds, nanoseconds = _ITIMERSPEC.unpack(spec)
     return int(seconds * NS_PER_S + nanoseconds)

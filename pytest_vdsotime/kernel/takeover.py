@@ -6,11 +6,13 @@ One call in place of a dozen. It keeps the interpreter lock, for the reason told
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from collections.abc import Sequence
 from enum import IntEnum
 
 from pytest_vdsotime.abi import constant, fields
+from pytest_vdsotime.kernel import ptrace
 from pytest_vdsotime.kernel.ptrace import Stopped
 
 #: In bytes, of what `TakeOver` can write (native_stub/tracer/takeover.h).
@@ -86,6 +88,8 @@ class TakeOver:
         Raises OSError: PermissionError for a program closed to its tracer, ProcessLookupError.
         """
         result: int = self._function(stopped.tid, pid, block.structure, self._base, None)
+        if result == -errno.EIO and ptrace.signal_info(stopped.tid) is None:
+            result = -errno.ESRCH  # what has been killed has no memory (mem_rw, fs/proc/base.c)
         if result < 0:
             raise OSError(-result, f"taking over process {pid}: {os.strerror(-result)}")
         return result, self._base.value

@@ -224,6 +224,7 @@ class Engine:
             or wait.is_expiring
             or wait.is_anew
             or wait.is_continued
+            or wait.has_other_set
             or wait.length_ns <= 0
             or len(wait.rest_was) not in (0, REST_SIZE)
         ):

@@ -54,6 +54,11 @@ class Pending(NamedTuple):
         """Whether a task waits for a moment."""
         return not isinstance(self.what, Timer) and self.what[1].length_ns <= _MOMENT_NS
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether it is a timerfd, which counts."""
+        return isinstance(self.what, Timer) and self.what.copy >= 0
+
     def describe(self) -> str:
         """Return whose it is, in words."""
         pid = self.what.key[1] if isinstance(self.what, Timer) else self.what[0].process.pid
@@ -184,7 +189,8 @@ class Movement:
         """Move the lines on, and have what is due then expire, soon."""
         self.move_on(world, step_ns)
         self.let_in(world, {one.what[0].tid for one in due if not isinstance(one.what, Timer)})
-        for one in due:
+        # First those of which a program that goes on by the others may read how often they expired.
+        for one in sorted(due, key=lambda one: not one.is_counted):
             if isinstance(one.what, Timer):
                 self._timers.expire(world, one.what)
                 continue

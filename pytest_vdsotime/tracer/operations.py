@@ -40,7 +40,7 @@ from pytest_vdsotime.tracer.loop import Loop
 from pytest_vdsotime.tracer.movement import Pending
 from pytest_vdsotime.tracer.quiescence import worked_ns
 from pytest_vdsotime.tracer.state import Busy, ClockState, TaskState
-from pytest_vdsotime.waits import NEVER_NS, Timer
+from pytest_vdsotime.waits import Timer, Wait
 
 T = TypeVar("T")
 
@@ -69,8 +69,8 @@ _NUDGE_NS = 1000
 #: The kernel does not end a wait within this while the lines stand.
 _RENEWED_NS = constant("RENEWED_NS")
 _STILL = Rate.of(0)
-#: How soon the kernel may end a wait for that to be waited for, and how many of these.
-_SOON_NS, _MOST_SOON = 500_000, 10
+#: How long to wait for tasks to stop that were interrupted.
+_MAX_STOP_NS = 10**9
 #: While programs are busy time passes for them in steps: so long a step is at least, and to see to
 #: it takes a part of the time.
 _LEAST_STEP_NS, _WORKING_PART = 100_000, 4
@@ -172,36 +172,36 @@ class Operations:
     def _stand(self, world: ClockState, timeout_s: float) -> Mapping[int, TaskSample]:
         """Let the programs settle, and have both lines stand still, until `_go_on`."""
         samples = self.settle(world, timeout_s, nap_ns=1)
-        is_flowing = any(rate.mult for rate in world.rates)
-        if is_flowing:
-            samples = self._let_end(world, timeout_s, samples)
-        self._timers.suspend(world)  # nobody is in a call about a timer now
-        world.own_rates = world.rates
-        if is_flowing:
+        if not any(rate.mult for rate in world.rates):
+            self._timers.suspend(world)
+            world.own_rates = world.rates
+            return samples
+        soon_ns = now_ns() + 2 * _RENEWED_NS
+        with self._stopped(world, lambda wait: wait.host_due_ns < soon_ns):
+            self._timers.suspend(world)  # nobody is in a call about a timer now
+            world.own_rates = world.rates
             self.movement.at_rates(world, (_STILL, _STILL))
-            if self._renew(world, self.movement.pending(world, samples)):
-                samples = self.settle(world, timeout_s, nap_ns=1)
-        return samples
+        return self.settle(world, timeout_s, nap_ns=1)  # some may have ended just before
 
-    def _let_end(
-        self, world: ClockState, timeout_s: float, samples: Mapping[int, TaskSample]
-    ) -> Mapping[int, TaskSample]:
-        """Let waits end that the kernel would end before they could be timed by lines that stand.
+    @contextmanager
+    def _stopped(self, world: ClockState, is_later: Callable[[Wait], bool]) -> Iterator[None]:
+        """Stop the tasks in waits that the lines are about to end later than the kernel would.
 
-        So none ends sooner than its clock says. Not for long: there may always be some.
+        So none ends before its time. They go on with the next stops.
         """
-        for _ in range(_MOST_SOON):
-            dues_ns = [
-                wait.host_due_ns
-                for _, task, wait in self.movement.waits(world, samples)
-                if task.held is None
-            ]
-            left_ns = min(dues_ns, default=NEVER_NS) - now_ns()
-            if left_ns > _SOON_NS:
-                break
-            time.sleep((max(left_ns, 0) + _SOON_NS // 10) / NS_PER_S)
-            samples = self.settle(world, timeout_s, nap_ns=1)
-        return samples
+        self._shortcuts.fastpath.let_waits_begin(None)
+        tids = set()
+        for _, task, wait in self.movement.waits(world):
+            is_timed = not (task.held or wait.row.is_of_socket or wait.is_expiring or wait.is_anew)
+            if is_timed and is_later(wait):
+                tids.add(task.tid)
+                with task.process.answers_for("revising a wait of"):
+                    self._quiescence.timed_waits.call_anew(task, wait)
+        try:
+            self._loop.stops.await_all(tids, _MAX_STOP_NS)
+            yield
+        finally:
+            self._shortcuts.lines_moved()
 
     def _go_on(self, world: ClockState) -> None:
         """Have both lines go on at their own rates."""
@@ -312,22 +312,20 @@ class Operations:
         since_ns = {**dict.fromkeys(unsent, host_ns), **former}.values()
         return any(one > host_ns - _MAX_NETWORK_NS for one in since_ns)
 
-    def _renew(self, world: ClockState, pending: Sequence[Pending]) -> bool:
+    def _renew(self, world: ClockState, pending: Sequence[Pending]) -> None:
         """Have waits that began before the lines stood be timed by them.
 
-        If the kernel would end them soon. Return whether there were some.
+        If the kernel would end them soon.
         """
-        soon_ns, are_some = now_ns() + 2 * _RENEWED_NS, False
+        soon_ns = now_ns() + 2 * _RENEWED_NS
         for one in pending:
             if isinstance(one.what, Timer):
                 continue
             task, wait = one.what
             is_timed = wait.host_due_ns < soon_ns and not wait.row.is_of_socket
             if is_timed and task.held is None and not (wait.is_expiring or wait.is_anew):
-                are_some = True
                 with task.process.answers_for("revising a wait of"):
                     self._quiescence.timed_waits.call_anew(task, wait)
-        return are_some
 
     def set(
         self,
@@ -338,7 +336,13 @@ class Operations:
         is_set: bool,
     ) -> None:
         """Set the clock, then settle; or its rate. Raises NotSettled, ClockClosed."""
-        self.movement.move(world, to, is_set=is_set)
+        host_ns = now_ns()
+        soon_ns, lines = host_ns + _RENEWED_NS, to(world.page.lines, host_ns)
+        with self._stopped(
+            world,
+            lambda wait: wait.host_due_ns < min(soon_ns, wait.due_ns(lines, host_ns)),
+        ):
+            self.movement.move(world, to, is_set=is_set)
         if is_set:
             world.discipline.wall_was_set(by_program=False)
             self.rest(world, timeout_s)

@@ -51,7 +51,7 @@ MOVES: tuple[tuple[TaskState, ...], ...] = (
     (TaskState.STOPPED, TaskState.GONE),
     (TaskState.STOPPED, TaskState.GONE),
     (TaskState.RUNNING, TaskState.LISTENING, TaskState.STOPPED, TaskState.GONE),
-    (TaskState.STOPPED, TaskState.GONE),
+    (TaskState.STOPPED, TaskState.RUNNING, TaskState.GONE),  # by another thread's exec
     (),
 )
 

@@ -31,6 +31,7 @@ from pytest_vdsotime.kernel import procfs, ptrace, wait
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.selection import Selection
+from pytest_vdsotime.timeline import NS_PER_S, now_ns
 from pytest_vdsotime.tracer.calls import OF_SKIPPED
 from pytest_vdsotime.tracer.calls.files import KINDS as KINDS_OF_CALLS
 from pytest_vdsotime.tracer.calls.peers import ASKING
@@ -43,6 +44,8 @@ from pytest_vdsotime.waits import CLOCKS_TO_SLEEP_BY, NEVER_NS, WAITS, Unit, Wai
 
 #: Real seconds; what freezes tasks for a moment thaws them by then.
 _FROZEN_S = 0.5
+#: Between two looks for stops of several tasks.
+_NAP_NS = 20_000
 
 
 class Stops:
@@ -134,6 +137,25 @@ class Stops:
             if procfs.tracer_of(tid) != threading.get_native_id():
                 raise
             return None
+
+    def await_all(self, tids: Iterable[int], timeout_ns: int) -> None:
+        """Return when all of these tasks have stopped or ended; none goes on before `next`.
+
+        Or after `timeout_ns`: of a task that has ended by another's exec there is no report, and
+        one that is frozen by its cgroup does not stop. No other stop is taken meanwhile: natively
+        a task could execute a program that is in the way of a stop that is kept.
+        """
+        until_ns = now_ns() + timeout_ns
+        left = {*tids} - {stop.tid for stop in self._postponed}
+        while left:
+            stops = [stop for tid in left if (stop := self._fastpath.poll(tid)) is not None]
+            self._postponed.extend(stops)
+            left -= {stop.tid for stop in stops}
+            left = {tid for tid in left if os.path.exists(f"/proc/{tid}")}
+            if left and now_ns() > until_ns:
+                break
+            if left:
+                time.sleep(_NAP_NS / NS_PER_S)
 
     def is_stopped(self, tid: int) -> bool:
         """Whether a task is in the stop that is being handled still; one that was killed is not."""

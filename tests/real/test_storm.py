@@ -1,114 +1,174 @@
 """Storms: thousands of short programs from several threads of the test, while the clock is moved.
 
-`make stress` has them last long: VDSOTIME_STORM_S says how many seconds each.
-A seed that fails is to become a row of SEEDS.
+`make stress` has them last long: VDSOTIME_STORM_S says how many seconds each, and
+VDSOTIME_STORM_SEEDS which seeds. A seed that fails is to become a row of SEEDS, or what it has
+found a test of its own, as those at the end.
 """
 
 from __future__ import annotations
 
 import os
-import threading
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, closing
+from functools import partial
 from random import Random
 from subprocess import PIPE
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
 
 from pytest_vdsotime import FrozenClock, NotSettled
+from pytest_vdsotime.clock import clock_on
+from pytest_vdsotime.tracer.thread import Tracer
 
-if TYPE_CHECKING:
-    from conftest import Builder
-
-STORM_S = float(os.environ.get("VDSOTIME_STORM_S", "5"))
+STORM_S = float(os.environ.get("VDSOTIME_STORM_S", "3"))
 CEILING_S = 30
-STARTERS, DEPTH = 3, 2
-SEEDS = (1, 2, 3)
-YEAR_2040_NS = 2208988800 * 10**9
+LIMIT_S = STORM_S + 6 * CEILING_S
+StartStorm = Callable[..., Any]
+
+#: Each kind of clock, and what is true of it: see `Storm`.
+WORLDS: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "flows": ({"rate": 1}, {"together"}),
+    "rates": ({"rate": 1, "monotonic": "rate"}, {"together", "alike"}),
+    "stands": ({"monotonic": "freeze", "grace": 0}, {"together", "alike", "stands"}),
+    "jumps": ({"autojump": True}, {"jumps"}),
+    "strides": ({"rate": 1, "stride": 0.5}, {"together"}),
+    "files": ({"rate": 1, "files": "follow"}, {"together"}),
+    "skips": ({"rate": 1, "skip": ["*_off_clock"]}, {"together", "skips"}),
+    "default": ({}, set()),
+}
+#: By each of them, and whether the tracer is native; the seeds of the first rows are for all.
+SEEDS = [int(one) for one in os.environ.get("VDSOTIME_STORM_SEEDS", "1").split(",")]
+ROWS = [(world, seed, True) for world in WORLDS for seed in SEEDS] + [
+    (world, seed, False) for world in ("flows", "jumps") for seed in SEEDS
+]
 
 
-class Storm:
-    """One clock and those that use it."""
-
-    def __init__(self, clock: FrozenClock, command: str, seed: int) -> None:
-        self.clock, self.command, self.seed = clock, command, seed
-        self.until_s = time.monotonic() + STORM_S
-        self.faults: list[BaseException] = []
-        self.started = 0
-
-    def run(self) -> None:
-        jobs: list[Callable[[], None]] = [self.move]
-        jobs += [lambda number=number: self.start(number) for number in range(STARTERS)]  # type: ignore[misc]
-        threads = [threading.Thread(target=self.guarded, args=(job,)) for job in jobs]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if self.faults:
-            raise self.faults[0]
-
-    def guarded(self, job: Callable[[], None]) -> None:
-        try:
-            job()
-        except BaseException as error:
-            self.faults.append(error)
-            self.until_s = 0
-
-    def start(self, number: int) -> None:
-        random = Random(1000 * self.seed + number)
-        while time.monotonic() < self.until_s:
-            seeds = [random.randrange(1, 10**6) for _ in range(random.randrange(1, 8))]
-            programs = [
-                self.clock.popen([self.command, str(seed), str(DEPTH)], stderr=PIPE, text=True)
-                for seed in seeds
-            ]
-            for seed, program in zip(seeds, programs, strict=True):
-                _, said = program.communicate(timeout=CEILING_S)
-                assert (program.returncode, said) == ((7 * seed + 3) % 120, ""), seed
-            self.started += len(programs)
-
-    def move(self) -> None:
-        random, clock = Random(self.seed), self.clock
-        while time.monotonic() < self.until_s:
-            before = self.apart_ns()
-            kind = random.randrange(5)
-            try:
-                if kind == 0:
-                    clock.advance(random.choice([0.001, 1, 3600]), timeout=0.2)
-                elif kind == 1:
-                    clock.jump(random.choice([0.001, 60, 86400]), timeout=0.2)
-                elif kind == 2:
-                    clock.rate = random.choice([0.5, 1, 2])
-                    clock.rate = 1
-                    continue
-                elif kind == 3:
-                    clock.move_to(random.randrange(YEAR_2040_NS) / 1e9)
-                    continue
-                else:
-                    time.sleep(random.random() / 50)
-            except NotSettled:
-                pass  # there is always some program that runs
-            after = self.apart_ns()
-            assert before.start <= after.stop and after.start <= before.stop
-
-    def apart_ns(self) -> range:
-        """Between which two values the difference of the lines is, which both tick."""
-        first_ns = self.clock.monotonic_ns()
-        wall_ns = self.clock.time_ns()
-        return range(wall_ns - self.clock.monotonic_ns(), wall_ns - first_ns)
+@pytest.mark.long
+@pytest.mark.timeout(LIMIT_S)
+@pytest.mark.parametrize(("world", "seed", "is_native"), ROWS)
+def test_a_storm(world: str, seed: int, is_native: bool, storm: StartStorm) -> None:
+    parameters, traits = WORLDS[world]
+    with (
+        closing(Tracer(is_native=is_native)) as tracer,
+        clock_on(tracer, "2030-01-01", **parameters) as clock,
+    ):
+        one = storm(clock, seed, traits)
+        one.run()
+    print(f"{one.started / STORM_S:.0f} programs a second; {one.calls}")
 
 
-@pytest.mark.timeout(STORM_S + 6 * CEILING_S)
+@pytest.mark.long
+@pytest.mark.timeout(LIMIT_S)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_storm(seed: int, build: Builder) -> None:
-    command = build.c("helpers/storm")
+def test_storms_of_several_clocks(seed: int, storm: StartStorm) -> None:
+    """Two have a tracer in common, one has its own."""
+    with closing(Tracer()) as tracer, ExitStack() as clocks:
+        names = ["flows", "rates", "default"]
+        storms = []
+        for number, name in enumerate(names):
+            parameters, traits = WORLDS[name]
+            made = clock_on(tracer, 0, **parameters) if number else FrozenClock(0, **parameters)
+            storms.append(storm(clocks.enter_context(made), seed + number, {*traits, "is one"}))
+        first, *others = storms
+        first.also(*(other.run for other in others))
+        first.run()
+        print(f"{sum(one.started for one in storms) / STORM_S:.0f} programs a second")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(LIMIT_S)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_programs_that_come_and_go(seed: int, storm: StartStorm) -> None:
+    """They run already, alone, and are attached to in the midst of whatever they do."""
     with FrozenClock("2030-01-01", rate=1) as clock:
-        storm = Storm(clock, command, seed)
-        storm.run()
-        for _ in range(100 * CEILING_S):  # who has lost its parent is about to end
-            if not clock.processes:
-                break
-            time.sleep(0.01)
-        assert clock.processes == []
-    print(f"{storm.started / STORM_S:.0f} programs a second, and those that they start")
+        one = storm(clock, seed, {"together", "is one"})
+        visits = [0, 0]
+        one.also(*(partial(visit, one, 1000 * seed + number, visits) for number in (800, 801)))
+        one.run()
+    print(f"{visits[0]} programs attached to, {visits[1]} let go before they ended")
+    assert all(visits)
+
+
+def visit(storm: Any, seed: int, visits: list[int]) -> None:
+    random = Random(seed)
+    while storm.lasts:
+        own = random.randrange(1, 10**6)
+        environment = {**storm.environment, "STORM_VISITED": "yes"}
+        command = [storm.command, str(own), "2"]
+        with subprocess.Popen(
+            command, env=environment, stdout=PIPE, stderr=PIPE, text=True
+        ) as program:
+            time.sleep(random.random() / 100)
+            try:
+                attached = storm.clock.attach(program.pid)
+            except ProcessLookupError:
+                attached = None
+            if attached is not None:
+                visits[0] += 1
+                time.sleep(random.random() / 50)
+                attached.close()
+            visits[1] += attached is not None and program.poll() is None
+            storm.ended(program, own)
+
+
+# --- what storms have found ----------------------------------------------------------------------
+
+#: It counts how often a periodic timerfd has expired. As soon as it is told to, and has been busy
+#: for so long, it says how often that was, and how often it can have been.
+COUNTS = """
+import ctypes, os, struct, sys, time
+libc, period_ns = ctypes.CDLL(None), 10**7
+timer = libc.timerfd_create(time.CLOCK_MONOTONIC, 0)
+begin_ns = time.monotonic_ns()
+libc.timerfd_settime(timer, 0, struct.pack("4q", 0, period_ns, 0, period_ns), None)
+begun_ns = time.monotonic_ns()
+print("up", flush=True)
+busy_ns = time.monotonic_ns() + int(sys.argv[1])
+while time.monotonic_ns() < busy_ns:
+    pass
+sys.stdin.readline()
+count = 0
+for _ in range(50):
+    count += struct.unpack("Q", os.read(timer, 8))[0]
+    now_ns = time.monotonic_ns()
+    least, most = (now_ns - begun_ns) // period_ns, (now_ns - begin_ns) // period_ns
+    if count >= least:
+        break
+print(count, least, most, flush=True)
+"""
+
+
+def check_count(busy_s: float, meanwhile: Callable[[FrozenClock], None]) -> None:
+    with FrozenClock(0, rate=1) as clock:
+        command = [sys.executable, "-c", COUNTS, str(round(busy_s * 1e9))]
+        program = clock.popen(command, stdin=PIPE, stdout=PIPE, text=True)
+        assert program.stdout and program.stdout.readline() == "up\n"
+        meanwhile(clock)
+        told, _ = program.communicate("\n", timeout=CEILING_S)
+        count, least, most = map(int, told.split())
+        assert least <= count <= most
+
+
+def test_a_timer_beside_a_program_that_does_not_rest() -> None:
+    """It expired twice for each time, once by the kernel and once by the clock."""
+
+    def meanwhile(clock: FrozenClock) -> None:
+        with pytest.raises(NotSettled):
+            clock.advance(3600, timeout=0.1)
+
+    check_count(0.5, meanwhile)
+
+
+def test_a_timer_whose_clock_changes_its_rate() -> None:
+    """Each change made it later by the time that the change took."""
+
+    def meanwhile(clock: FrozenClock) -> None:
+        for _ in range(200):
+            clock.rate = 2
+            clock.rate = 1
+
+    check_count(0, meanwhile)

@@ -24,7 +24,7 @@ from typing import Any
 from pytest_vdsotime import faults
 from pytest_vdsotime.abi import constant
 from pytest_vdsotime.kernel import descriptors, procfs, ptrace, signals
-from pytest_vdsotime.timeline import NS_PER_S, now_ns
+from pytest_vdsotime.timeline import now_ns
 from pytest_vdsotime.tracer.calls.later import is_brief, spend_grace
 from pytest_vdsotime.tracer.calls.waits import deadline_of, owner_of, tell_fired
 from pytest_vdsotime.tracer.fastpath import FastPath
@@ -32,7 +32,6 @@ from pytest_vdsotime.tracer.state import ClockState, Process, Task
 from pytest_vdsotime.tracer.waker import Alarms
 from pytest_vdsotime.waits import MAX_OVERRUN, NEVER_NS, Timer
 
-_MOMENT_NS, _MAX_TRIES = 200_000, 5
 _SIGRTMIN = constant("SIGRTMIN")  # the kernel's: libc keeps some for itself
 #: What the signals of setitimer(2) say, in place of a number, until they are delivered.
 _OF_ITIMER = -1
@@ -138,28 +137,42 @@ class Timers:
                 self._revise(world, timer, host_ns)
 
     def _revise(self, world: ClockState, timer: Timer, host_ns: int) -> None:
-        if (
-            timer.deadlines
-            and not timer.is_running
-            and timer.left_ns(world.page.lines, host_ns) <= 0
-        ):
-            self.expire(world, timer)
-        due_ns = timer.due_ns(world.page.lines, host_ns) if timer.deadlines else NEVER_NS
         if timer.is_running:
             return
+        if timer.deadlines and timer.left_ns(world.page.lines, host_ns) <= 0:
+            self.expire(world, timer)
+        due_ns = timer.due_ns(world.page.lines, host_ns) if timer.deadlines else NEVER_NS
         if is_brief(timer, world):
             due_ns = host_ns + max(timer.left_ns(world.page.lines, host_ns), 0)
         if due_ns >= NEVER_NS:
             self.alarms.cancel(timer)
-        elif timer.copy >= 0 and kernel_may_run(world):
+        elif self._may_run(world, timer):
             self.alarms.cancel(timer)
-            timer.is_running = True
-            descriptors.arm_timerfd(timer.copy, max(due_ns - host_ns, 1), timer.interval_ns)
+            self._run(timer, due_ns, host_ns)
         else:
             self.alarms.set(timer, due_ns, partial(self._rings, world, timer))
 
+    def _may_run(self, world: ClockState, timer: Timer) -> bool:
+        """Whether the kernel may have it expire.
+
+        Not while there are expirations to be read, which it would forget, or a program read
+        meanwhile: those come from the tracer.
+        """
+        is_free = timer.copy >= 0 and kernel_may_run(world)
+        return is_free and not descriptors.has_ticks(timer.copy)
+
+    def _run(self, timer: Timer, due_ns: int, host_ns: int) -> None:
+        timer.is_running = True
+        if timer.clock_id == time.CLOCK_MONOTONIC:  # no delay adds up
+            descriptors.arm_timerfd(timer.copy, due_ns, timer.interval_ns, is_absolute=True)
+        else:
+            descriptors.arm_timerfd(timer.copy, max(due_ns - host_ns, 1), timer.interval_ns)
+
     def suspend(self, world: ClockState) -> None:
-        """Before the lines move: the timers that the kernel runs are the clock's again."""
+        """Before the lines move: the timers that the kernel runs are the clock's again.
+
+        Requires: no program reads one meanwhile.
+        """
         for timer in tuple(world.timers.values()):
             if timer.is_running and timer.copy >= 0:
                 timer.is_running = False
@@ -178,19 +191,14 @@ class Timers:
             yield
 
     def _suspend(self, world: ClockState, timer: Timer) -> None:
-        left_ns = descriptors.timerfd_left_ns(timer.copy)
-        for _ in range(_MAX_TRIES):
-            if not 0 < left_ns < _MOMENT_NS:
-                break
-            time.sleep(left_ns / NS_PER_S)  # not to miss it
-            left_ns = descriptors.timerfd_left_ns(timer.copy)
-        descriptors.arm_timerfd(timer.copy, 0, 0)
-        if not left_ns:
+        left_ns = descriptors.disarm_timerfd(timer.copy, timer.interval_ns)
+        if not left_ns or not timer.deadlines:  # or it is just being set
             timer.deadlines = ()
         elif timer.is_absolute:
             timer.pass_by(world.page.lines, now_ns())  # of which the kernel has told
-        else:
+        elif timer.interval_ns:
             way_ns = left_ns - timer.left_ns(world.page.lines, now_ns())
+            way_ns = round(way_ns / timer.interval_ns) * timer.interval_ns
             timer.deadlines = tuple([(name, end + way_ns) for name, end in timer.deadlines])
 
     def _rings(self, world: ClockState, timer: Timer) -> None:
@@ -200,11 +208,17 @@ class Timers:
             spend_grace(world, timer)
             left_ns = max(timer.left_ns(world.page.lines, now_ns()), 0)
             timer.deadlines = tuple([(name, end - left_ns) for name, end in timer.deadlines])
+        elif timer.clock_id == time.CLOCK_MONOTONIC and self._may_run(world, timer):
+            host_ns = now_ns()
+            self._run(timer, host_ns + timer.left_ns(world.page.lines, host_ns), host_ns)
+            return
         self.expire(world, timer)
         self._set_alarms(world, (timer,))
 
     def expire(self, world: ClockState, timer: Timer) -> None:
-        """Have what is due by now expire."""
+        """Have what is due by now expire, unless the kernel does."""
+        if timer.is_running:
+            return
         deadline = deadline_of(world, timer)
         count = timer.pass_by(world.page.lines, now_ns())
         if not count:

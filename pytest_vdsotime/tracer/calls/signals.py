@@ -57,10 +57,13 @@ def _sigtimedwait(row: WaitRow, request: Request) -> Answer:
     unwanted = wanted & (_discarded(request.process, masks) | _fatal(request.process, masks))
     if not unwanted:
         return answer
-    data = (wanted & ~unwanted).to_bytes(_SET_SIZE, "little")
+    data, wait = (wanted & ~unwanted).to_bytes(_SET_SIZE, "little"), request.task.wait
+    if wait is not None:
+        wait.has_other_set = True
     if isinstance(answer, Substitute):
         return answer._replace(beside=(0, data))
-    return Substitute(0, data)
+    on_exit = None if wait is None else partial(waits.end_of, request, wait)
+    return Substitute(0, data, on_exit=on_exit)
 
 
 def _sigpending(request: Request) -> Answer:

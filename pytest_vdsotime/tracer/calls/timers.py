@@ -181,6 +181,7 @@ def _timerfd_settime(request: Request) -> Answer:
         is_absolute and _is_before_host(request, timer.clock_id, spec[0])
     )
     left = None if timer.is_running else _left(timer, request)
+    lines = world.page.lines
     # Setting it forgets what it has counted (timerfd_create(2)): nothing may be added after that.
     before, timer.deadlines = timer.deadlines, ()
 
@@ -194,8 +195,8 @@ def _timerfd_settime(request: Request) -> Answer:
             timer.is_canceled = False
             timer.is_canceled_when_set = flags & 3 == 3 and timer.clock_id in (0, 8)
             _arm(request, timer, *spec, is_absolute=is_absolute)
-            timer.is_running = runs and kernel_may_run(world)
-            if runs and not timer.is_running:  # an advance has begun meanwhile
+            timer.is_running = runs and kernel_may_run(world) and world.page.lines is lines
+            if runs and not timer.is_running:  # the lines have moved meanwhile
                 descriptors.arm_timerfd(timer.copy, 0, 0)
             if left is not None and result == 0:
                 _tell_former(request, request.arguments[3], left)

@@ -156,7 +156,7 @@ def _substitute(request: Request, wait: Wait, host_ns: int) -> Substitute:
     row = wait.row
     left_ns = max(wait.host_due_ns - host_ns, 0)
     is_endless = wait.host_due_ns >= NEVER_NS
-    on_exit = partial(_at_exit, request, wait)
+    on_exit = partial(end_of, request, wait)
     if row.unit is Unit.MILLISECONDS:
         value = -1 if is_endless else min(-(-left_ns // Unit.MILLISECONDS), _MAX_MS)
         return Substitute(row.argument, value=value & request.abi.mask, on_exit=on_exit)
@@ -179,7 +179,8 @@ def _substitute(request: Request, wait: Wait, host_ns: int) -> Substitute:
 # --- it ends -------------------------------------------------------------------------------------
 
 
-def _at_exit(request: Request, wait: Wait, stopped: Stopped, result: int) -> int:
+def end_of(request: Request, wait: Wait, stopped: Stopped, result: int) -> int:
+    """As `finish`, at the exit of a call that was made with another argument."""
     task = request.task
     if task.wait is not wait:  # its clock leaves waits to the kernel
         return result

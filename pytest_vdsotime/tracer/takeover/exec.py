@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 from pytest_vdsotime import image, page
 from pytest_vdsotime.abi import constant
 from pytest_vdsotime.errors import UnsupportedProgram
-from pytest_vdsotime.kernel import procfs
+from pytest_vdsotime.kernel import procfs, ptrace
 from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.ptrace import Stopped, SystemCall
 from pytest_vdsotime.kernel.takeover import Block, Result, TakeOver
@@ -229,7 +229,13 @@ class Takeover:
         # program of its kind
         registers = stopped.registers()
         kind = self._native.kind_of(registers, process.pid)
-        return self._from_outside(stopped, process, kind, registers)
+        try:
+            return self._from_outside(stopped, process, kind, registers)
+        except (RealTime, UnsupportedProgram) as error:
+            if ptrace.signal_info(stopped.tid) is not None:
+                raise
+            # What has been killed has no memory, where nothing was found.
+            raise ProcessLookupError(errno.ESRCH, f"task {stopped.tid} was killed") from error
 
     def _with_loader(self, stopped: Stopped, process: Process, kind: ProgramAbi) -> bool:
         """Whether the program is of this kind, and begins with the loader now."""

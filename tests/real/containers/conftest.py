@@ -191,12 +191,22 @@ def started(real_program: Callable[[str], str], as_root: None) -> Started:
 def left_of(directory: Path) -> list[str]:
     """What can be found of an engine by the name of its directory: files, cgroups, mounts,
     interfaces and processes."""
-    name = directory.name
-    suffix = name.rpartition("-")[2]
+    suffix = directory.name.rpartition("-")[2]
     left = [str(directory)] if directory.exists() else []
-    left += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{name}*")]
-    left += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if name in line]
     left += [one for one in os.listdir("/sys/class/net") if suffix in one]
+    return left + called(directory.name)
+
+
+def below(directory: str) -> Iterator[str]:
+    """All directories and files; others may come and go meanwhile."""
+    for place, directories, files in os.walk(directory):
+        yield from (os.path.join(place, one) for one in (*directories, *files))
+
+
+def called(name: str) -> list[str]:
+    """The cgroups, mounts and processes that have this in their names."""
+    left = [found for found in below("/sys/fs/cgroup") if name in os.path.basename(found)]
+    left += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if name in line]
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError):
             if name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
@@ -207,6 +217,18 @@ def left_of(directory: Path) -> list[str]:
 @pytest.fixture
 def what_is_left(as_root: None) -> Callable[[Path], list[str]]:
     return left_of
+
+
+@pytest.fixture
+def what_is_left_of(as_root: None) -> Callable[[str], list[str]]:
+    """Of a container, by its id; files of its too, where engines have theirs."""
+
+    def left(identity: str) -> list[str]:
+        places = "/run", "/var/lib/containers", "/dev/shm"
+        files = (found for place in places for found in below(place))
+        return called(identity) + [one for one in files if identity in os.path.basename(one)]
+
+    return left
 
 
 @pytest.fixture(params=["podman", "docker"])
