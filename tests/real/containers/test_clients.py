@@ -162,8 +162,10 @@ def test_the_fixture(pytester: pytest.Pytester, box_image: Path, as_root: None) 
             client = docker.from_env()
             said = client.api.import_image({str(box_image)!r})
             image = {json.__name__}.loads(said.splitlines()[-1])["status"]
-            run = client.containers.run(image, ["date", "+%Y"], remove=True, network_mode="none")
-            assert run == b"2038\\n"
+            run = client.containers.run(image, ["date", "+%Y"], detach=True, network_mode="none")
+            assert run.wait()["StatusCode"] == 0
+            assert run.logs() == b"2038\\n"
+            run.remove()
             client.images.remove(image)
             client.close()
         """.replace("import pytest\n", "import json\n        import pytest\n", 1)

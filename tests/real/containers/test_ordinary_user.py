@@ -39,7 +39,9 @@ with FrozenClock("2038-01-19T06:00", monotonic="freeze") as clock, clock.contain
     client = docker.from_env()
     image = json.loads(client.api.import_image(sys.argv[1]).splitlines()[-1])["status"]
     run = client.containers.run
-    print(found.name, run(image, ["date", "+%Y"], remove=True).decode().strip())
+    date = run(image, ["date", "+%Y"], detach=True)
+    date.wait()
+    print(found.name, date.logs().decode().strip())
     script = "sleep 3600; date +%H:%M; httpd -f -h /www"
     web = run(image, ["sh", "-c", script], detach=True, ports={"80/tcp": None})
     clock.settle()
