@@ -202,7 +202,10 @@ def arm_timerfd(copy: int, value_ns: int, interval_ns: int, *, is_absolute: bool
 
 
 def disarm_timerfd(copy: int, interval_ns: int) -> int:
-    """Return how long until its next expiration, 0 if there was to be none; keep what is unread.
+    """Return how long until its next expiration; keep what is unread.
+
+    0 if there was to be none, or if it has come and did not count, as the kernel's interrupt was
+    about to do that (do_timerfd_settime, fs/timerfd.c).
 
     Requires: nobody reads it meanwhile; it may expire.
     """

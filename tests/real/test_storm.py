@@ -172,3 +172,30 @@ def test_a_timer_whose_clock_changes_its_rate() -> None:
             clock.rate = 1
 
     check_count(0, meanwhile)
+
+
+#: It says whether its timer of 0.15 ms goes on.
+GOES_ON = """
+import ctypes, os, select, struct, sys, time
+timer = ctypes.CDLL(None).timerfd_create(time.CLOCK_MONOTONIC, 0)
+ctypes.CDLL(None).timerfd_settime(timer, 0, struct.pack("4q", 0, 150000, 0, 150000), None)
+print("up", flush=True)
+sys.stdin.readline()
+for _ in range(20):
+    if not select.select([timer], [], [], 1)[0]:
+        sys.exit("it does not expire any more")
+    os.read(timer, 8)
+"""
+
+
+def test_a_timer_that_is_due_as_the_lines_stop() -> None:
+    """The kernel's interrupt was still to come, and it never expired again."""
+    with FrozenClock(0, rate=1) as clock:
+        for _ in range(30):
+            command = [sys.executable, "-c", GOES_ON]
+            program = clock.popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True)
+            assert program.stdout and program.stdout.readline() == "up\n"
+            for _ in range(100):
+                clock.advance(0.0001)
+            _, said = program.communicate("\n", timeout=CEILING_S)
+            assert (program.returncode, said) == (0, "")
