@@ -101,6 +101,10 @@ def command(tid: int) -> str:
         return "?"
 
 
+#: In vain, as /proc may be mounted with hidepid (proc(5)).
+_MAX_LOOKS = 20
+
+
 def stat_fields(pid: int) -> tuple[str, int] | None:
     """(state letter, parent's pid), or None for a process that is gone."""
     try:
@@ -235,8 +239,52 @@ def _offsets_ns(pid: int | str) -> list[int]:
 
 def thread_group(tid: int) -> int | None:
     """Return the pid of the process that a thread belongs to, or None for one that is gone."""
-    number = _status_fields(tid).get("Tgid")
-    return None if number is None else int(number)
+    for _ in _looks_at(tid):
+        number = int(_status_fields(tid).get("Tgid", "0"))
+        if number:
+            return number
+    return None
+
+
+def threads(pid: int) -> set[int]:
+    """Return the threads of a process, ended ones too; none of one that is gone."""
+    for _ in _looks_at(pid):
+        try:
+            return {int(tid) for tid in os.listdir(f"/proc/{pid}/task")}
+        except OSError as error:
+            check_shortage(error)
+    return set()
+
+
+def is_over(pid: int) -> bool:
+    """Whether all threads of a process have ended, reaped or not."""
+    # The first one last: another may get its number meanwhile.
+    return all(has_ended(tid) for tid in (*(threads(pid) - {pid}), pid))
+
+
+def has_ended(tid: int) -> bool:
+    """Whether a thread has ended, reaped or not."""
+    for _ in _looks_at(tid):
+        fields = stat_fields(tid)
+        if fields is not None:
+            return fields[0] in "ZX"
+    return True
+
+
+def _looks_at(tid: int) -> Iterator[None]:
+    """Yield while a thread may be there.
+
+    While another takes its number, by an exec, the files in /proc may miss both (exchange_tids,
+    kernel/pid.c); kill(2) does not.
+    """
+    for _ in range(_MAX_LOOKS):
+        yield
+        try:
+            os.kill(tid, 0)
+        except (ProcessLookupError, OverflowError):
+            return
+        except PermissionError:
+            pass
 
 
 def memfd_mappings(pid: int, permissions: str) -> dict[int, int]:
@@ -538,7 +586,11 @@ def posix_timer_clock(tid: int, number: int) -> int | None:
 
 def tracer_of(tid: int) -> int:
     """Return the thread that traces a thread; 0 if none does."""
-    return int(_status_fields(tid).get("TracerPid", "0"))
+    for _ in _looks_at(tid):
+        number = _status_fields(tid).get("TracerPid")
+        if number is not None:
+            return int(number)
+    return 0
 
 
 def is_page_present(pid: int, address: int) -> bool:

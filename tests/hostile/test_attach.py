@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from random import Random
 from subprocess import PIPE
 from typing import TYPE_CHECKING, Any
 
@@ -273,6 +274,23 @@ def test_it_ends_or_executes_while_attached(how: str, build: Builder) -> None:
         attached.close()
         if how == "exec":
             assert abs(int(tell(program, "")) - time.time()) < 60
+
+
+@pytest.mark.parametrize("target", ["static", "i386"])
+def test_other_threads_than_the_first_execute(target: str, build: Builder) -> None:
+    """While it is attached to: the first thread ends each time, and another has its place."""
+    path = build.c("helpers/exec_by_threads", target)
+    random = Random(1)
+    with FrozenClock(1000) as clock:
+        for _ in range(100):
+            with subprocess.Popen([path, "40"], stdin=PIPE, stdout=PIPE, text=True) as program:
+                time.sleep(random.random() / 100)
+                attached = clock.attach(program.pid)
+                assert tell(program, "") == "1000\n"
+                attached.close()
+                assert abs(int(tell(program, "")) - time.time()) < CEILING_S
+                program.communicate(timeout=CEILING_S)
+            assert program.returncode == 0
 
 
 def test_killed_at_any_moment(build: Builder) -> None:

@@ -33,8 +33,13 @@ _KEPT = StopKind.TRAP, StopKind.GROUP_STOP, StopKind.SIGNAL
 _NEW_TASKS = StopKind.FORK, StopKind.VFORK, StopKind.CLONE
 _TIMEOUT_S = 5.0
 _MAX_NAMED = 5
+_MAX_SEIZES, _MAX_ATTEMPTS = 100, 200
 #: The first one passes where there is a processor for a handler, the later ones on a busy machine.
 _MOMENTS_S = (*(0.001,) * 50, *(0.01,) * 20, *(0.1,) * 5)
+
+
+class _Executed(ProcessLookupError):
+    """A thread that was no tracee yet has executed, by which those that were have ended."""
 
 
 @dataclass(slots=True)
@@ -64,6 +69,21 @@ class Attaching:
         Raises ValueError when it is on a clock already; OSError when it cannot be traced,
         UnsupportedProgram when it cannot be given the clock; ClockClosed.
         """
+        for _ in range(_MAX_ATTEMPTS):
+            try:
+                self._attach(process)
+            except _Executed:
+                self._await_departure(process)
+            except ProcessLookupError:
+                if procfs.is_over(process.pid):
+                    raise
+            else:
+                return
+        raise UnsupportedProgram(
+            f"attaching to {process.describe()} failed: one thread after the other executes"
+        )
+
+    def _attach(self, process: Process) -> None:
         world = process.world
         if world.closed is not None:
             raise ClockClosed("the clock is closed")
@@ -210,28 +230,41 @@ class Attaching:
         Those that seized ones start are traced from their start, which is reported later; but not
         one that was being started when its parent was seized.
         """
-        tasks, seen = self.tables.tasks, set(process.threads)
+        seen = set(process.threads)
         known = len(seen)
-        while True:
-            found = {int(tid) for tid in os.listdir(f"/proc/{process.pid}/task")}
-            if found <= seen:
-                break
+        while (found := procfs.threads(process.pid)) - seen:
             for tid in found - seen:
                 seen.add(tid)
                 self._sampler(tid)
-                try:
-                    ptrace.seize(tid)
-                except ProcessLookupError:
-                    continue  # it has just ended
-                except PermissionError:
-                    if procfs.tracer_of(tid) == threading.get_native_id() or _has_ended(tid):
-                        continue
-                    raise
-                process.threads.add(tid)
-                tasks[tid] = Task(tid, process, TaskState.RUNNING)
-        if not process.threads:
-            raise ProcessLookupError(errno.ESRCH, f"process {process.pid} has ended")
+                if _seize(tid):
+                    self._begin(process, tid)
+        self._forget_lost(process)
         return len(process.threads) > known
+
+    def _begin(self, process: Process, tid: int) -> None:
+        process.threads.add(tid)
+        self.tables.tasks[tid] = Task(tid, process, TaskState.RUNNING)
+
+    def _forget_lost(self, process: Process) -> None:
+        """Forget threads that are no tracees any more, of which nothing may be reported.
+
+        The exec of another, which was no tracee, has ended them (de_thread, fs/exec.c). A thread
+        that is seized as it executes is one with the process's number when that is done.
+
+        Raises ProcessLookupError when the process has ended, _Executed when none is left.
+        """
+        tracer, found = threading.get_native_id(), procfs.threads(process.pid)
+        for tid in tuple(process.threads):
+            if tid not in found or procfs.tracer_of(tid) != tracer:
+                self.tables.tasks.pop(tid).sample.close()
+                self.fastpath.forget(tid)
+                process.threads.discard(tid)
+        if process.pid not in process.threads and procfs.tracer_of(process.pid) == tracer:
+            self._begin(process, process.pid)
+        if not process.threads:
+            if procfs.is_over(process.pid):
+                raise ProcessLookupError(errno.ESRCH, f"process {process.pid} has ended")
+            raise _Executed(errno.ESRCH, f"a thread of {process.pid} executed")
 
     def _stop_all(self, process: Process, stops: dict[int, Stop]) -> None:
         """Fill in the stop of each thread, yet to be handled.
@@ -251,8 +284,10 @@ class Attaching:
             stop = self.next_stop()
             if stop is None:
                 # Soon: the waker rings now and then.
+                self._forget_lost(process)
+                asked = set(stops)
                 if time.monotonic() > deadline_s:
-                    busy = min(process.threads - stops.keys())
+                    busy = min(self._yet_to_stop(process, stops), default=process.pid)
                     raise TimeoutError(errno.ETIMEDOUT, f"thread {busy} does not stop")
             elif stop.tid not in process.threads:
                 self.handle(stop)
@@ -269,6 +304,7 @@ class Attaching:
                 if stop.kind == StopKind.EXEC:
                     for tid in stops.keys() - process.threads:
                         del stops[tid]
+            asked &= process.threads  # one may have got the number of another by its exec
         for tid in stops.keys() - process.threads:
             del stops[tid]
         if not stops:
@@ -287,7 +323,7 @@ class Attaching:
         Its end is reported after those of the others (ptrace(2)).
         """
         left = process.threads - stops.keys()
-        if process.pid in left and len(process.threads) > 1 and _has_ended(process.pid):
+        if process.pid in left and len(process.threads) > 1 and procfs.has_ended(process.pid):
             left.remove(process.pid)
         return left
 
@@ -321,6 +357,8 @@ class Attaching:
             stop = stops.get(tid)
             if stop is None:
                 self.tables.leaving.add(tid)
+                with suppress(ProcessLookupError):
+                    ptrace.interrupt(tid)
             else:
                 failure = self._let_go(stop) or failure
         if process.pid not in process.threads | self.tables.leaving:  # its first thread ended alone
@@ -364,6 +402,16 @@ class Attaching:
                 if new in tables.newborn:
                     self.depart(tables.newborn.pop(new))
         self._let_go(stop)
+
+    def _await_departure(self, process: Process) -> None:
+        """Return when no thread of a process is in `leaving`. Raises TimeoutError."""
+        deadline_s = time.monotonic() + _TIMEOUT_S
+        while left := self.tables.leaving & procfs.threads(process.pid):
+            stop = self.next_stop()
+            if stop is not None:
+                self.handle(stop)
+            elif time.monotonic() > deadline_s:
+                raise TimeoutError(errno.ETIMEDOUT, f"thread {min(left)} does not stop")
 
     def _sampler(self, tid: int) -> None:
         """Sample a thread before it is stopped.
@@ -432,9 +480,24 @@ def _is_traced_here(pid: int) -> bool:
     return tracer != 0 and procfs.thread_group(tracer) == os.getpid()
 
 
-def _has_ended(tid: int) -> bool:
-    fields = procfs.stat_fields(tid)
-    return fields is None or fields[0] in "ZX"
+def _seize(tid: int) -> bool:
+    """Return whether a thread is a tracee from now on: not one that has ended, or was one before.
+
+    A first thread that has ended is refused, and when one looks another that executes may have its
+    place (de_thread, fs/exec.c). Raises OSError.
+    """
+    for _ in range(_MAX_SEIZES - 1):
+        try:
+            ptrace.seize(tid)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            if procfs.tracer_of(tid) == threading.get_native_id() or procfs.has_ended(tid):
+                return False
+        else:
+            return True
+    ptrace.seize(tid)
+    return True
 
 
 @contextmanager
@@ -447,6 +510,8 @@ def _named(operation: str, process: Process, stops: Mapping[int, Stop]) -> Itera
         yield
     except (OSError, UnsupportedProgram) as error:
         is_killed = any(ptrace.signal_info(tid) is None for tid in stops)
+        if isinstance(error, _Executed):
+            raise
         if isinstance(error, ProcessLookupError) and (is_killed or not stops):
             raise
         if is_killed:
