@@ -234,9 +234,6 @@ static void filter(void)
     CHECK(syscall(SYS_acct, "/") == -1 && errno == EXDEV);
 }
 
-/* Those without children. */
-static const int kinds_alone[] = {6, 12, 13, 14, 17, 18, 20, 21};
-
 int main(int argc, char **argv)
 {
     CHECK(argc == 3);
@@ -250,7 +247,7 @@ int main(int argc, char **argv)
     if (depth < 0)
         park(pick(PARKINGS), 1 + pick(3600) * (int64_t)NSEC_PER_SEC);
     int kind = depth > 0 ? (int)pick(21) : 19 + (int)pick(3);
-    switch (is_visited ? kinds_alone[kind % (sizeof kinds_alone / sizeof *kinds_alone)] : kind) {
+    switch (kind) {
     case 0:
         start_children(seed, depth, 0);
         break;
