@@ -240,8 +240,7 @@ def _offsets_ns(pid: int | str) -> list[int]:
 def thread_group(tid: int) -> int | None:
     """Return the pid of the process that a thread belongs to, or None for one that is gone."""
     for _ in _looks_at(tid):
-        number = int(_status_fields(tid).get("Tgid", "0"))
-        if number:
+        if number := int(_status_fields(tid).get("Tgid", "0")):
             return number
     return None
 
@@ -274,8 +273,7 @@ def has_ended(tid: int) -> bool:
 def _looks_at(tid: int) -> Iterator[None]:
     """Yield while a thread may be there.
 
-    While another takes its number, by an exec, the files in /proc may miss both (exchange_tids,
-    kernel/pid.c); kill(2) does not.
+    As another takes its number, /proc may miss both (exchange_tids, kernel/pid.c); kill(2) no.
     """
     for _ in range(_MAX_LOOKS):
         yield
@@ -283,8 +281,8 @@ def _looks_at(tid: int) -> Iterator[None]:
             os.kill(tid, 0)
         except (ProcessLookupError, OverflowError):
             return
-        except PermissionError:
-            pass
+        except PermissionError:  # it is another user's
+            continue
 
 
 def memfd_mappings(pid: int, permissions: str) -> dict[int, int]:

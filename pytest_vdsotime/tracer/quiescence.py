@@ -10,6 +10,7 @@ from contextlib import suppress
 from pytest_vdsotime.errors import NotSettled
 from pytest_vdsotime.kernel import procfs, ptrace
 from pytest_vdsotime.kernel.sample import Sampler, TaskSample
+from pytest_vdsotime.timeline import now_ns
 from pytest_vdsotime.tracer.calls.sockets import SocketWaits
 from pytest_vdsotime.tracer.calls.waits import TimedWaits
 from pytest_vdsotime.tracer.fastpath import FastPath
@@ -52,6 +53,8 @@ class Quiescence:
         self._sockets = SocketWaits(fastpath)
         self.last_busy = 0
         """The id of the task that was found running: it is looked at first the next time."""
+        self.looked_ns = 0
+        """When the last look ended that found them blocked."""
 
     def tasks(self, world: ClockState) -> Sequence[Task]:
         """Of all its processes."""
@@ -100,6 +103,7 @@ class Quiescence:
             return None
         if any(one.is_engine and _enters_container(one) for one in world.skipped.values()):
             return None
+        self.looked_ns = now_ns()
         return {task.tid: task.sample for task in to_see}
 
     def _polls(self, task: Task) -> bool:

@@ -67,7 +67,7 @@ def test_a_daemon_left_behind(tmp_path: Path, stride: list[str]) -> None:
         time.sleep(1)
         assert cpu_s(pid) + cpu_s(tracer) - before_s < 0.05
         assert output.read_text() == printed
-        assert printed.count("\n") <= 4  # until COMMAND's end it may have jumped
+        assert printed.count("\n") < 100  # until COMMAND's end is seen it may have jumped
     finally:
         for child in [*children_of(pid), pid]:
             os.kill(child, signal.SIGKILL)
