@@ -101,20 +101,15 @@ def command(tid: int) -> str:
         return "?"
 
 
-#: In vain, as /proc may be mounted with hidepid (proc(5)).
-_MAX_LOOKS = 20
-
-
 def stat_fields(pid: int) -> tuple[str, int] | None:
     """(state letter, parent's pid), or None for a process that is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # The command name stands in parentheses and may itself hold anything.
-            state, ppid = file.read().rpartition(b")")[2].split()[:2]
-    except OSError as error:
-        check_shortage(error)
-        return None
-    return state.decode(), int(ppid)
+    fields = _stat(pid)
+    return (fields[0], int(fields[1])) if fields else None
+
+
+def _stat(pid: int) -> list[str]:
+    # The command name stands in parentheses before them and may itself hold anything.
+    return read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
 
 
 def descendants(pid: int) -> Iterator[int]:
@@ -257,8 +252,12 @@ def threads(pid: int) -> set[int]:
 
 def is_over(pid: int) -> bool:
     """Whether all threads of a process have ended, reaped or not."""
-    # The first one last: another may get its number meanwhile.
-    return all(has_ended(tid) for tid in (*(threads(pid) - {pid}), pid))
+    for _ in _looks_at(pid):
+        fields = _stat(pid)
+        # None and X: of a first thread whose number another has by now.
+        if len(fields) > 17 and fields[0] != "X" and fields[17] != "0":
+            return (fields[0], fields[17]) == ("Z", "1")
+    return True
 
 
 def has_ended(tid: int) -> bool:
@@ -273,9 +272,9 @@ def has_ended(tid: int) -> bool:
 def _looks_at(tid: int) -> Iterator[None]:
     """Yield while a thread may be there.
 
-    As another takes its number, /proc may miss both (exchange_tids, kernel/pid.c); kill(2) no.
+    As another takes its number /proc may miss both (exchange_tids, kernel/pid.c).
     """
-    for _ in range(_MAX_LOOKS):
+    for _ in range(20):  # in vain, where /proc is mounted with hidepid (proc(5))
         yield
         try:
             os.kill(tid, 0)
@@ -584,11 +583,12 @@ def posix_timer_clock(tid: int, number: int) -> int | None:
 
 def tracer_of(tid: int) -> int:
     """Return the thread that traces a thread; 0 if none does."""
+    seen = []  # the first may be of one that has just lost its number to another
     for _ in _looks_at(tid):
-        number = _status_fields(tid).get("TracerPid")
-        if number is not None:
-            return int(number)
-    return 0
+        seen.append(int(_status_fields(tid).get("TracerPid", "0")))
+        if any(seen) or len(seen) > 1:
+            break
+    return seen[-1]
 
 
 def is_page_present(pid: int, address: int) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from pytest_vdsotime.errors import ClockClosed, UnsupportedProgram
 from pytest_vdsotime.events import EventKind
-from pytest_vdsotime.kernel import procfs, ptrace
+from pytest_vdsotime.kernel import procfs, ptrace, wait
 from pytest_vdsotime.kernel.descriptors import share_memory
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
@@ -69,19 +69,18 @@ class Attaching:
         Raises ValueError when it is on a clock already; OSError when it cannot be traced,
         UnsupportedProgram when it cannot be given the clock; ClockClosed.
         """
+        failure: ProcessLookupError | None = None
         for _ in range(_MAX_ATTEMPTS):
             try:
                 self._attach(process)
-            except _Executed:
-                self._await_departure(process)
-            except ProcessLookupError:
+            except ProcessLookupError as error:
                 if procfs.is_over(process.pid):
                     raise
+                failure = error
+                self._await_departure(process)
             else:
                 return
-        raise UnsupportedProgram(
-            f"attaching to {process.describe()} failed: one thread after the other executes"
-        )
+        raise UnsupportedProgram(f"attaching to {process.describe()} failed again: {failure}")
 
     def _attach(self, process: Process) -> None:
         world = process.world
@@ -96,10 +95,10 @@ class Attaching:
             self.fastpath.spared.add(process.pid)
         stops: dict[int, Stop] = {}
         try:
-            self._seize_all(process)
-            with _named("attaching to", process, stops):
+            self._seize_all(process, stops)
+            with self._named("attaching to", process, stops):
                 self._stop_at_rest(process, stops)
-                while self._seize_all(process):
+                while self._seize_all(process, stops):
                     self._stop_at_rest(process, stops)
                 process.has_own_filter = any(procfs.has_filter(tid) for tid in stops)
                 self._recall(process, stops)
@@ -129,7 +128,7 @@ class Attaching:
         """Undo what an attempt that has failed has done; a process is killed where that fails."""
         if process.moved is not None:
             try:
-                with _named("giving its own clock back to", process, stops):
+                with self._named("giving its own clock back to", process, stops):
                     self.moving.move_out(process, stops)
             except ProcessLookupError:
                 pass  # it has ended
@@ -208,7 +207,7 @@ class Attaching:
     def _release_one(self, process: Process) -> None:
         stops: dict[int, Stop] = {}
         try:
-            with _named("releasing", process, stops):
+            with self._named("releasing", process, stops):
                 is_at_rest = self._stop_at_rest(process, stops)
                 self.moving.move_out(process, stops, in_use=not is_at_rest)
         except ProcessLookupError:
@@ -222,30 +221,51 @@ class Attaching:
                 f"releasing {process.describe()} failed: {failure}; it was killed"
             )
 
+    @contextmanager
+    def _named(self, operation: str, process: Process, stops: Mapping[int, Stop]) -> Iterator[None]:
+        """Whatever fails fails for its end, where a thread is not stopped any more (SIGKILL).
+
+        Nor is one that another has replaced by its exec. An error that says so where all are
+        stopped is as any other.
+        """
+        try:
+            yield
+        except _Executed:
+            raise
+        except (OSError, UnsupportedProgram) as error:
+            is_killed = not all(map(self._is_stopped, stops))
+            if isinstance(error, ProcessLookupError) and (is_killed or not stops):
+                raise
+            if is_killed:
+                raise ProcessLookupError(
+                    errno.ESRCH, f"process {process.pid} was killed"
+                ) from error
+            raise UnsupportedProgram(f"{operation} {process.describe()} failed: {error}") from error
+
     # --- stopping and going on -------------------------------------------------------------------
 
-    def _seize_all(self, process: Process) -> bool:
-        """Until a look finds no new thread; returns whether one did.
+    def _seize_all(self, process: Process, stops: dict[int, Stop]) -> bool:
+        """Until a look finds no new thread; returns whether one did, or some have to be stopped.
 
         Those that seized ones start are traced from their start, which is reported later; but not
         one that was being started when its parent was seized.
         """
-        seen = set(process.threads)
-        known = len(seen)
+        seen, has_new = set(process.threads), False
         while (found := procfs.threads(process.pid)) - seen:
             for tid in found - seen:
                 seen.add(tid)
                 self._sampler(tid)
                 if _seize(tid):
                     self._begin(process, tid)
-        self._forget_lost(process)
-        return len(process.threads) > known
+                    has_new = True
+        self._forget_lost(process, stops)
+        return has_new or bool(self._yet_to_stop(process, stops))
 
     def _begin(self, process: Process, tid: int) -> None:
         process.threads.add(tid)
         self.tables.tasks[tid] = Task(tid, process, TaskState.RUNNING)
 
-    def _forget_lost(self, process: Process) -> None:
+    def _forget_lost(self, process: Process, stops: dict[int, Stop]) -> None:
         """Forget threads that are no tracees any more, of which nothing may be reported.
 
         The exec of another, which was no tracee, has ended them (de_thread, fs/exec.c). A thread
@@ -254,17 +274,31 @@ class Attaching:
         Raises ProcessLookupError when the process has ended, _Executed when none is left.
         """
         tracer, found = threading.get_native_id(), procfs.threads(process.pid)
-        for tid in tuple(process.threads):
-            if tid not in found or procfs.tracer_of(tid) != tracer:
-                self.tables.tasks.pop(tid).sample.close()
-                self.fastpath.forget(tid)
-                process.threads.discard(tid)
+        lost = {
+            tid for tid in process.threads if tid not in found or procfs.tracer_of(tid) != tracer
+        }
+        for tid in lost:
+            self.tables.tasks.pop(tid).sample.close()
+            self.fastpath.forget(tid)
+            stops.pop(tid, None)
+        process.threads -= lost
         if process.pid not in process.threads and procfs.tracer_of(process.pid) == tracer:
             self._begin(process, process.pid)
+        elif lost and process.pid in stops and not self._is_stopped(process.pid):
+            del stops[process.pid]
+            self.tables.tasks[process.pid].move(TaskState.RUNNING)
         if not process.threads:
             if procfs.is_over(process.pid):
                 raise ProcessLookupError(errno.ESRCH, f"process {process.pid} has ended")
             raise _Executed(errno.ESRCH, f"a thread of {process.pid} executed")
+
+    def _is_stopped(self, tid: int) -> bool:
+        """Whether it is in the stop that was reported last."""
+        return (
+            ptrace.signal_info(tid) is not None
+            and not any(one.tid == tid for one in self.tables.postponed)
+            and not wait.has_report(tid)
+        )
 
     def _stop_all(self, process: Process, stops: dict[int, Stop]) -> None:
         """Fill in the stop of each thread, yet to be handled.
@@ -284,7 +318,7 @@ class Attaching:
             stop = self.next_stop()
             if stop is None:
                 # Soon: the waker rings now and then.
-                self._forget_lost(process)
+                self._forget_lost(process, stops)
                 asked = set(stops)
                 if time.monotonic() > deadline_s:
                     busy = min(self._yet_to_stop(process, stops), default=process.pid)
@@ -498,22 +532,3 @@ def _seize(tid: int) -> bool:
             return True
     ptrace.seize(tid)
     return True
-
-
-@contextmanager
-def _named(operation: str, process: Process, stops: Mapping[int, Stop]) -> Iterator[None]:
-    """Whatever fails fails for its end, where a thread is not stopped any more (SIGKILL).
-
-    An error that says so where all are is as any other.
-    """
-    try:
-        yield
-    except (OSError, UnsupportedProgram) as error:
-        is_killed = any(ptrace.signal_info(tid) is None for tid in stops)
-        if isinstance(error, _Executed):
-            raise
-        if isinstance(error, ProcessLookupError) and (is_killed or not stops):
-            raise
-        if is_killed:
-            raise ProcessLookupError(errno.ESRCH, f"process {process.pid} was killed") from error
-        raise UnsupportedProgram(f"{operation} {process.describe()} failed: {error}") from error
