@@ -101,7 +101,7 @@ class Loop:
         self._native, self._child_came = native, child_came
         self._calls = native.calls
         self._rewinds_early = native.arch.rewinds_early
-        tables = Tables()
+        tables = self._tables = Tables()
         self.tasks = tables.tasks
         self._newborn = tables.newborn
         self.worlds = tables.worlds
@@ -132,7 +132,6 @@ class Loop:
         )
         moving = self._moving = Moving(native, self.stops.next_of)
         self._attaching = Attaching(native, tables, fastpath, moving, self.stops.next, self.handle)
-        self._leaving = tables.leaving
         self.later: deque[Callable[[], None]] = deque()
         """Actions for when no stop is being handled."""
         self.clocks = Clocks(tables, self._fastpath, self._attaching, self.shortcuts, self.later)
@@ -169,7 +168,7 @@ class Loop:
             self._dispatch(stop)
         except ProcessLookupError as error:
             # Killed while it was stopped: its exit is reported next. Or an error says so wrongly.
-            if stop.tid in self.tasks and self.stops.is_stopped(stop.tid):
+            if stop.tid in self.tasks and self._tables.is_stopped(stop.tid):
                 self._blame(stop, error)
         except Exception as error:
             if stop.kind in _BIRTHS:
@@ -203,7 +202,7 @@ class Loop:
     def _dispatch(self, stop: Stop) -> None:
         task = self.tasks.get(stop.tid)
         if task is None:
-            if stop.tid in self._leaving:
+            if stop.tid in self._tables.leaving:
                 self._attaching.depart(stop)
                 return
             if stop.kind == StopKind.EXEC:

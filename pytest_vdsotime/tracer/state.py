@@ -19,7 +19,7 @@ from pytest_vdsotime.errors import UnsupportedProgram
 from pytest_vdsotime.events import EventKind, History, new_history
 from pytest_vdsotime.future import Future
 from pytest_vdsotime.image import HostVdso
-from pytest_vdsotime.kernel import memory, procfs, ptrace
+from pytest_vdsotime.kernel import memory, procfs, ptrace, wait
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.sample import TaskSample
 from pytest_vdsotime.kernel.wait import Stop
@@ -628,3 +628,11 @@ class Tables:
     leaving: set[int] = field(default_factory=set)
     """Tasks that are to be let go at their next stop."""
     worlds: list[ClockState] = field(default_factory=list)
+
+    def is_stopped(self, tid: int) -> bool:
+        """Whether a task is in the stop that was reported last; one that was killed is not."""
+        return (
+            ptrace.signal_info(tid) is not None
+            and not any(one.tid == tid for one in self.postponed)
+            and not wait.has_report(tid)
+        )

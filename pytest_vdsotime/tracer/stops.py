@@ -65,6 +65,7 @@ class Stops:
         `news` is called when the fast path may have births and readers to tell of, `rung` when the
         waker was.
         """
+        self._tables = tables
         self._tasks, self._postponed = tables.tasks, tables.postponed
         self._fastpath = fastpath
         self._news = news
@@ -157,18 +158,10 @@ class Stops:
             if left:
                 time.sleep(_NAP_NS / NS_PER_S)
 
-    def is_stopped(self, tid: int) -> bool:
-        """Whether a task is in the stop that is being handled still; one that was killed is not."""
-        return (
-            ptrace.signal_info(tid) is not None
-            and not any(one.tid == tid for one in self._postponed)
-            and not wait.has_report(tid)
-        )
-
     def failures(self) -> Iterator[tuple[int, OSError]]:
         """Yield the tasks that the fast path was to resume and could not, each with the error."""
         for tid, number in self._fastpath.failures:
-            if self.is_stopped(tid):
+            if self._tables.is_stopped(tid):
                 yield tid, OSError(number, os.strerror(number))
 
     def _give_up(self, tid: int) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from pytest_vdsotime.errors import ClockClosed, UnsupportedProgram
 from pytest_vdsotime.events import EventKind
-from pytest_vdsotime.kernel import procfs, ptrace, wait
+from pytest_vdsotime.kernel import procfs, ptrace
 from pytest_vdsotime.kernel.descriptors import share_memory
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
@@ -233,7 +233,7 @@ class Attaching:
         except _Executed:
             raise
         except (OSError, UnsupportedProgram) as error:
-            is_killed = not all(map(self._is_stopped, stops))
+            is_killed = not all(map(self.tables.is_stopped, stops))
             if isinstance(error, ProcessLookupError) and (is_killed or not stops):
                 raise
             if is_killed:
@@ -284,21 +284,13 @@ class Attaching:
         process.threads -= lost
         if process.pid not in process.threads and procfs.tracer_of(process.pid) == tracer:
             self._begin(process, process.pid)
-        elif lost and process.pid in stops and not self._is_stopped(process.pid):
+        elif lost and process.pid in stops and not self.tables.is_stopped(process.pid):
             del stops[process.pid]
             self.tables.tasks[process.pid].move(TaskState.RUNNING)
         if not process.threads:
             if procfs.is_over(process.pid):
                 raise ProcessLookupError(errno.ESRCH, f"process {process.pid} has ended")
             raise _Executed(errno.ESRCH, f"a thread of {process.pid} executed")
-
-    def _is_stopped(self, tid: int) -> bool:
-        """Whether it is in the stop that was reported last."""
-        return (
-            ptrace.signal_info(tid) is not None
-            and not any(one.tid == tid for one in self.tables.postponed)
-            and not wait.has_report(tid)
-        )
 
     def _stop_all(self, process: Process, stops: dict[int, Stop]) -> None:
         """Fill in the stop of each thread, yet to be handled.
