@@ -77,7 +77,7 @@ static int status_of(void (*take)(void), int number, enum sender sender, enum di
         CHECK(signal(number, disposition == CAUGHT ? on_signal : SIG_DFL) != SIG_ERR);
         if (sender == TIMER) {
             struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = number};
-            struct itimerspec setting = {{0, 0}, {0, 20000000}};
+            struct itimerspec setting = {{0, 0}, {0, 100000000}}; /* later than it waits, on a busy machine too */
             timer_t timer;
             CHECK(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
             CHECK(timer_settime(timer, 0, &setting, NULL) == 0);
