@@ -173,7 +173,7 @@ def interrupt(tid: int) -> None:
     try:
         _request(_PTRACE_INTERRUPT, tid)
     except ProcessLookupError as error:
-        if procfs.tracer_of(tid) == threading.get_native_id():
+        if procfs.tracer_of(tid) == threading.get_native_id() and not procfs.has_ended(tid):
             raise OSError(errno.EIO, f"{error.strerror}, though it is traced") from None
         raise
 

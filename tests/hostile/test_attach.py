@@ -282,7 +282,7 @@ def test_other_threads_than_the_first_execute(target: str, build: Builder) -> No
     path = build.c("helpers/exec_by_threads", target)
     random = Random(1)
     with FrozenClock(1000) as clock:
-        for _ in range(100):
+        for _ in range(40):
             with subprocess.Popen([path, "40"], stdin=PIPE, stdout=PIPE, text=True) as program:
                 time.sleep(random.random() / 100)
                 attached = clock.attach(program.pid)

@@ -277,6 +277,8 @@ class Attaching:
         lost = {
             tid for tid in process.threads if tid not in found or procfs.tracer_of(tid) != tracer
         }
+        if procfs.is_over(process.pid):  # its end is reported
+            raise ProcessLookupError(errno.ESRCH, f"process {process.pid} has ended")
         for tid in lost:
             self.tables.tasks.pop(tid).sample.close()
             self.fastpath.forget(tid)
@@ -288,8 +290,6 @@ class Attaching:
             del stops[process.pid]
             self.tables.tasks[process.pid].move(TaskState.RUNNING)
         if not process.threads:
-            if procfs.is_over(process.pid):
-                raise ProcessLookupError(errno.ESRCH, f"process {process.pid} has ended")
             raise _Executed(errno.ESRCH, f"a thread of {process.pid} executed")
 
     def _stop_all(self, process: Process, stops: dict[int, Stop]) -> None:
@@ -383,7 +383,7 @@ class Attaching:
             stop = stops.get(tid)
             if stop is None:
                 self.tables.leaving.add(tid)
-                with suppress(ProcessLookupError):
+                with suppress(OSError):
                     ptrace.interrupt(tid)
             else:
                 failure = self._let_go(stop) or failure
@@ -406,7 +406,9 @@ class Attaching:
                 hide_interrupt(stopped, arch_of(stopped.registers(), self.native), number)
             stopped.detach(number)
         except ProcessLookupError:
-            pass  # it was killed
+            # It was killed, or another has its number: that is told.
+            if procfs.tracer_of(stop.tid) == threading.get_native_id():
+                self.tables.leaving.add(stop.tid)
         except OSError as error:
             with suppress(ProcessLookupError):
                 os.kill(stop.tid, signal.SIGKILL)
