@@ -78,6 +78,9 @@ STARTERS, DEPTH, PARKED = 3, 2, 4
 STATUSES = 120
 YEAR_2040_NS = 2208988800 * 10**9
 HOUR_NS = 3600 * 10**9
+#: By how much a monotonic line that stands goes on, and how often at most, where programs do not
+#: come to rest (Lines.nudged).
+CREEP_NS, CREEPS_EACH_NS = 1000, 10**8
 #: What a call may move the lines by beside its amount and the real time that it takes: the sleeps
 #: that are carried on behind its last deadline.
 CARRIED_NS = 10**9
@@ -127,6 +130,14 @@ class Difference:
         assert self._least - most_ns <= most and least <= self._most + most_ns
         self._changes(since_ns, self._least - most_ns, self._most + most_ns)
         self._changes(since_ns, least, most)
+
+    def creeps(self, since_ns: int, most_ns: int) -> None:
+        """The other line may have gone on alone since then, by so much at most."""
+        least, most = self._read()
+        if least <= self._most and self._least <= most:
+            self._meets(least, most)
+        else:
+            self.drifts(since_ns, most_ns)
 
     def check(self, told: Iterable[tuple[int, int, int]], unit_ns: int = 1) -> None:
         """Every program has read it so, in such units, between two readings of the other line."""
@@ -327,11 +338,15 @@ class Storm:
             kind = random.choice(kinds)
             name = kind.__name__.strip("_")
             with self._moving:
+                since_ns, real_ns = self.clock.monotonic_ns(), time.monotonic_ns()
                 try:
                     kind(random)
                 except NotSettled:  # there is always some program that runs
                     name += " NotSettled"
-                if "together" in self._traits:
+                if "creeps" in self._traits:
+                    creeps = 2 + (time.monotonic_ns() - real_ns) // CREEPS_EACH_NS
+                    self.difference.creeps(since_ns, creeps * CREEP_NS)
+                elif "together" in self._traits:
                     self.difference.is_kept()
             self.calls[name] = self.calls.get(name, 0) + 1
 

@@ -33,7 +33,7 @@ StartStorm = Callable[..., Any]
 WORLDS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "flows": ({"rate": 1}, {"together"}),
     "rates": ({"rate": 1, "monotonic": "rate"}, {"together", "alike"}),
-    "stands": ({"monotonic": "freeze", "grace": 0}, {"together", "alike", "stands"}),
+    "stands": ({"monotonic": "freeze", "grace": 0}, {"together", "alike", "stands", "creeps"}),
     "jumps": ({"autojump": True}, {"jumps"}),
     "strides": ({"rate": 1, "stride": 0.5}, {"together"}),
     "files": ({"rate": 1, "files": "follow"}, {"together"}),
