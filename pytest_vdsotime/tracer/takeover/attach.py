@@ -78,6 +78,8 @@ class Attaching:
                     raise
                 failure = error
                 self._await_departure(process)
+                if procfs.is_over(process.pid):
+                    raise
             else:
                 return
         raise UnsupportedProgram(f"attaching to {process.describe()} failed again: {failure}")
@@ -233,7 +235,8 @@ class Attaching:
         except _Executed:
             raise
         except (OSError, UnsupportedProgram) as error:
-            is_killed = not all(map(self.tables.is_stopped, stops))
+            is_stopped = all(map(self.tables.is_stopped, stops))
+            is_killed = not is_stopped or procfs.is_over(process.pid)
             if isinstance(error, ProcessLookupError) and (is_killed or not stops):
                 raise
             if is_killed:
@@ -387,8 +390,9 @@ class Attaching:
                     ptrace.interrupt(tid)
             else:
                 failure = self._let_go(stop) or failure
-        if process.pid not in process.threads | self.tables.leaving:  # its first thread ended alone
-            self.fastpath.spared.discard(process.pid)
+        is_known = process.pid in process.threads | self.tables.leaving
+        if not is_known and procfs.tracer_of(process.pid) != threading.get_native_id():
+            self.fastpath.spared.discard(process.pid)  # its first thread had ended alone
         process.threads.clear()
         process.drop_copy()
         for known in (process.world.processes, process.world.skipped):
