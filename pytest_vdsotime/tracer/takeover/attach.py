@@ -33,6 +33,7 @@ _KEPT = StopKind.TRAP, StopKind.GROUP_STOP, StopKind.SIGNAL
 _NEW_TASKS = StopKind.FORK, StopKind.VFORK, StopKind.CLONE
 _TIMEOUT_S = 5.0
 _MAX_NAMED = 5
+#: Of a program that executes again and again meanwhile: each exec may have one come to nothing.
 _MAX_SEIZES, _MAX_ATTEMPTS = 100, 200
 #: The first one passes where there is a processor for a handler, the later ones on a busy machine.
 _MOMENTS_S = (*(0.001,) * 50, *(0.01,) * 20, *(0.1,) * 5)
