@@ -26,19 +26,33 @@ CEILING_S = 30
 YEAR = ["date", "-u", "+%Y"]
 
 
+def has_tracer_do(clock: FrozenClock, action: Callable[[], object]) -> Callable[[int], None]:
+    """Return what the tracer of this clock does at a named point, and the others pass by."""
+    tracer, _ = clock.session.start_tracing()
+    ident: Future[int] = Future()
+    tracer.post(lambda loop: ident.give(threading.get_ident()), ident)
+    tracer_ident = ident.result()
+
+    def act(_pid: int) -> None:
+        if threading.get_ident() == tracer_ident:
+            action()
+
+    return act
+
+
 @contextmanager
 def tracer_held(clock: FrozenClock, then: Callable[[], None] = lambda: None) -> Iterator[None]:
     """The tracer does not come, and afterwards does something else first."""
     tracer, _ = clock.session.start_tracing()
     is_held, goes_on = threading.Event(), threading.Event()
 
-    def hold(_pid: int) -> None:
+    def hold() -> None:
         if not is_held.is_set():
             is_held.set()
             goes_on.wait(CEILING_S)
             then()
 
-    with faults.injected("loop", hold):
+    with faults.injected("loop", has_tracer_do(clock, hold)):
         tracer.post(lambda loop: None, Future())
         assert is_held.wait(CEILING_S)
         try:
@@ -91,7 +105,8 @@ def test_its_tracer_has_failed_before() -> None:
     """Between the last look at it and the birth."""
 
     def fail(_pid: int) -> None:
-        with faults.injected("loop", lambda _: 1 / 0), pytest.raises(VdsoTimeError):
+        failing = has_tracer_do(clock, lambda: 1 / 0)
+        with faults.injected("loop", failing), pytest.raises(VdsoTimeError):
             while True:
                 clock.settle()
 
