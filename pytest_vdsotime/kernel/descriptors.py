@@ -31,6 +31,8 @@ _REMEDIES = {
 }
 _ITIMERSPEC = struct.Struct("=qqqq")  # interval, then value
 _MAX_TICKS = 2**64 - 1
+#: An expiration that the kernel may come to while a timerfd is disarmed.
+_NEAR_NS = 50_000
 _TFD_IOC_SET_TICKS = constant("TFD_IOC_SET_TICKS")
 
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -172,7 +174,26 @@ def check_ticks() -> None:
 
 def add_ticks(copy: int, count: int) -> None:
     """Have a timerfd expire that often; what waits for it is woken."""
-    _set_ticks(copy, min(_unread_ticks(copy) + count, _MAX_TICKS))
+    _set_ticks(copy, min(_take_ticks(copy) + count, _MAX_TICKS))
+
+
+def _take_ticks(copy: int, taken: int = 0) -> int:
+    """Return how often a timerfd has expired, which no program is to read any more.
+
+    With what was taken before. Before Linux 6.10, which cannot read a timerfd without waiting
+    unless the program's own reads are not to wait either, a program that reads it just then is
+    told as well.
+    """
+    ticks = bytearray(8)
+    try:
+        os.preadv(copy, [ticks], -1, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return taken
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        return _unread_ticks(copy)
+    return taken + int(struct.unpack("=Q", ticks)[0])
 
 
 def _unread_ticks(copy: int) -> int:
@@ -207,11 +228,19 @@ def disarm_timerfd(copy: int, interval_ns: int) -> int:
     0 if there was to be none, or if it has come and did not count, as the kernel's interrupt was
     about to do that (do_timerfd_settime, fs/timerfd.c).
 
-    Requires: nobody reads it meanwhile; it may expire.
+    It may expire meanwhile, and be read by a program. An expiration that is read in the moment
+    between the last look and the end counts twice; so one that is near is waited for.
     """
-    left_ns, seen_ns, unread = _left_ns(copy), time.monotonic_ns(), _unread_ticks(copy)
-    while (again_ns := _left_ns(copy)) > left_ns or (left_ns and not again_ns):
-        left_ns, seen_ns, unread = again_ns, time.monotonic_ns(), _unread_ticks(copy)
+    unread = 0
+    while True:
+        left_ns, seen_ns = _left_ns(copy), time.monotonic_ns()
+        unread = _take_ticks(copy, unread)
+        again_ns = _left_ns(copy)
+        if again_ns > left_ns or (left_ns and not again_ns):
+            continue
+        if not 0 < again_ns < _NEAR_NS or 0 < interval_ns < 4 * _NEAR_NS:
+            break
+        time.sleep(again_ns / NS_PER_S)
     before = ctypes.create_string_buffer(_ITIMERSPEC.size)
     passed_ns = time.monotonic_ns() - seen_ns  # at least
     if _libc.timerfd_settime(copy, 0, bytes(_ITIMERSPEC.size), before) < 0:

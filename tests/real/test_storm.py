@@ -7,6 +7,8 @@ found a test of its own, as those at the end.
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import subprocess
 import sys
@@ -176,6 +178,52 @@ def test_a_timer_whose_clock_changes_its_rate() -> None:
             clock.rate = 1
 
     check_count(0, meanwhile)
+
+
+#: It reads a periodic timerfd without waiting, until it is told to end: how often it has expired
+#: then, how often it can have, and how often that was at any moment more than it could.
+READS = """
+import ctypes, os, struct, sys, threading, time
+libc, period_ns = ctypes.CDLL(None), 10**6
+timer = libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK)
+begin_ns = time.monotonic_ns()
+libc.timerfd_settime(timer, 0, struct.pack("4q", 0, period_ns, 0, period_ns), None)
+begun_ns = time.monotonic_ns()
+print("up", flush=True)
+ended, count, surplus = threading.Event(), 0, 0
+threading.Thread(target=lambda: (sys.stdin.readline(), ended.set())).start()
+while not ended.is_set() or count < least:
+    try:
+        count += struct.unpack("Q", os.read(timer, 8))[0]
+    except BlockingIOError:
+        pass
+    now_ns = time.monotonic_ns()
+    least, most = (now_ns - begun_ns) // period_ns, (now_ns - begin_ns) // period_ns
+    surplus = max(surplus, count - most)
+print(surplus, flush=True)
+"""
+
+
+def test_a_timer_that_is_read_as_it_expires() -> None:
+    """It told again how often it had expired, and so had a program that is busy hear of more."""
+    with FrozenClock(0, rate=2, monotonic="rate") as clock:
+        program = clock.popen([sys.executable, "-c", READS], stdin=PIPE, stdout=PIPE, text=True)
+        assert program.stdout and program.stdout.readline() == "up\n"
+        time.sleep(2)
+        told, _ = program.communicate("\n", timeout=CEILING_S)
+        assert told == "0\n" or not timers_can_be_emptied()
+
+
+def timers_can_be_emptied() -> bool:
+    """Without waiting: since Linux 6.10."""
+    timer = ctypes.CDLL(None).timerfd_create(time.CLOCK_MONOTONIC, 0)
+    try:
+        os.preadv(timer, [bytearray(8)], -1, os.RWF_NOWAIT)
+    except OSError as error:
+        return error.errno == errno.EAGAIN
+    finally:
+        os.close(timer)
+    return True
 
 
 #: It says whether its timer of 0.15 ms goes on.
