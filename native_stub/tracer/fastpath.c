@@ -696,8 +696,8 @@ static int handles(struct fastpath *fastpath, uint64_t tid, int status, int is_f
 }
 
 /* Whether it is the stop of a leader whose place a thread has taken meanwhile, by an exec that is yet to be
- * reported (ptrace(2), "execve(2) under ptrace"), or was behind it. A process may send itself a SIGTRAP that looks like
- * that (rt_sigqueueinfo(2)). */
+ * reported (ptrace(2), "execve(2) under ptrace"), or was behind it. What is reported alone is handled at once. A process
+ * may send itself a SIGTRAP that looks like that (rt_sigqueueinfo(2)). */
 static int has_passed(const struct fastpath_report *report, const struct fastpath_report *end)
 {
     struct { int32_t signo, error, code, pad, pid, rest[27]; } info;
@@ -852,7 +852,7 @@ long wait_for_news(struct fastpath *fastpath)
         for (long i = 0; i < count; i++) {
             struct fastpath_report report = fastpath->reports[i];
             uint64_t entries = fastpath->entry_count;
-            if (i && has_passed(&fastpath->reports[i], fastpath->reports + count))
+            if (count > 1 && has_passed(&fastpath->reports[i], fastpath->reports + count))
                 continue;
             int is_first = takes_note(fastpath, report.tid, report.status);
             /* Behind one that is the tracer's all are: it may be about them. */

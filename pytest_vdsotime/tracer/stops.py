@@ -87,12 +87,10 @@ class Stops:
                 if self._fastpath.was_interrupted:
                     self._was_waker(None)
                 return None
-            stop = self._postponed.popleft()
-        else:
-            stop = self._postponed.popleft()
-            if _has_executed_since(stop, self._postponed):
-                return None
-        return None if self._was_waker(stop) else stop
+        stop = self._postponed.popleft()
+        if self._was_waker(stop) or _has_executed_since(stop, self._postponed):
+            return None
+        return stop
 
     def pass_deadlines(self, engine: ctypes.Structure, leave: Callable[[], None]) -> None:
         """Have time pass natively; `leave` takes note of what has, before the next stops do."""
