@@ -19,6 +19,8 @@
 #define AT_SYSINFO_EHDR 33
 #define EIO 5
 
+#define MOST_ARGUMENTS (64 << 20) /* more than the kernel lets a program have (MAX_ARG_STRINGS, linux/binfmts.h, and its stack) */
+
 /* A program's stack, read piece by piece: its vectors may be megabytes. */
 struct stack {
     long memory;
@@ -48,8 +50,10 @@ static uint64_t read_word(struct stack *stack, uint64_t address)
  * value of an entry of auxv, 0 if there is none. */
 static uint64_t find_entry(struct stack *stack, uint64_t address, uint64_t wanted)
 {
-    uint64_t size = stack->word_size, key;
-    address += size * (2 + read_word(stack, address));
+    uint64_t size = stack->word_size, count = read_word(stack, address), key;
+    if (count > MOST_ARGUMENTS)
+        return 0;
+    address += size * (2 + count);
     while (read_word(stack, address))
         address += size;
     for (address += size; (key = read_word(stack, address)) != AT_NULL; address += 2 * size)

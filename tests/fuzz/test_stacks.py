@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import subprocess
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -12,13 +13,18 @@ from contextlib import suppress
 import pytest
 from hypothesis import strategies as st
 
+from pytest_vdsotime import abi, image
+from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.errors import UnsupportedProgram
 from pytest_vdsotime.kernel.memory import ProcessMemory
+from pytest_vdsotime.kernel.ptrace import Stopped, seize
+from pytest_vdsotime.kernel.takeover import Block, Result, TakeOver
 from pytest_vdsotime.tracer.takeover.exec import _find_sysinfo_ehdr
 from pytest_vdsotime.tracer.takeover.native import RealTime
 
 Examples = Callable[..., Callable[[Callable[..., None]], None]]
 
+ARCH = host_arch()
 AT_NULL, AT_SYSINFO_EHDR, AT_BASE = 0, 33, 7
 SIZE = 64 * 1024
 
@@ -119,3 +125,55 @@ def test_a_stack_as_the_kernel_makes_it(examples: Examples, stack: Stack) -> Non
             slot, value = _find_sysinfo_ehdr(memory, place, word)
             index = len(head) + 2 * len(before) + 1
             assert (slot, value) == (place + index * array(word).itemsize, base)
+
+
+@pytest.fixture
+def executed() -> Iterator[Stopped]:
+    """A program at its exec event."""
+    with subprocess.Popen(["sh", "-c", "read go; exec true"], stdin=subprocess.PIPE) as program:
+        seize(program.pid)
+        assert program.stdin
+        program.stdin.write(b"\n")
+        program.stdin.flush()
+        os.waitpid(program.pid, 0)
+        yield Stopped(program.pid)
+        program.kill()
+
+
+def test_the_native_code_finds_the_same(examples: Examples, executed: Stopped) -> None:
+    """It fails where it has found a vDSO, as nothing is there that it could write to."""
+    take_over = TakeOver(image.tracer_path(ARCH))
+    registers = executed.registers()
+    with open(f"/proc/{executed.tid}/maps") as maps:
+        end = next(int(line.split("-")[1].split()[0], 16) for line in maps if "[stack]" in line)
+    blocks = {
+        word: Block(
+            mode=ARCH.program_mode[2],
+            word_size=array(word).itemsize,
+            data=bytes(8),
+            parameters=bytes(ctypes.sizeof(abi.structure("loader_parameters"))),
+            reference_base=0,
+            moving_words=[],
+            start=0,
+        )
+        for word in "QI"
+    }
+
+    with ProcessMemory(executed.tid) as memory:
+
+        @examples(words, st.lists(numbers, max_size=300), st.booleans(), count=400)
+        def check(word: str, numbers: list[int], has_end: bool) -> None:
+            data = as_bytes(word, numbers) + bytes(64 * has_end)
+            place = end - len(data)
+            executed.poke_bytes(place, data)
+            setattr(registers, ARCH.stack_pointer, place)
+            executed.set_registers(registers)
+            expected = 0
+            with suppress(RealTime, UnsupportedProgram, OSError):
+                _, expected = _find_sysinfo_ehdr(memory, place, word)
+            try:
+                result, base = take_over(executed, executed.tid, blocks[word])
+            except OSError:
+                assert expected or not has_end
+            else:
+                assert (result, base) == (Result.NO_VDSO_FOUND, expected)
