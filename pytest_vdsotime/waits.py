@@ -408,6 +408,11 @@ class Wait(Deadlines):
         row = self.row
         return row.writes_back or (row.rest is not None and bool(self.arguments[row.rest]))
 
+    def is_mistimed(self, lines: Lines, host_ns: int, tolerance_ns: int) -> bool:
+        """Whether the kernel ends it sooner than the clock does, or by so much later."""
+        late_ns = self.host_due_ns - self.due_ns(lines, host_ns)
+        return late_ns < 0 or late_ns > tolerance_ns
+
     def is_same(self, nr: int, arguments: Sequence[int], place: tuple[int, int]) -> bool:
         """Whether a call is this one."""
         return self.nr == nr and self.place == place and self.arguments == tuple(arguments)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -224,6 +225,44 @@ def timers_can_be_emptied() -> bool:
     finally:
         os.close(timer)
     return True
+
+
+#: It waits for 0.3 s, and says how long that was.
+WAITS = """
+import ctypes, select, struct, sys, threading, time
+libc, rest = ctypes.CDLL(None), struct.pack("qq", 0, 300_000_000)
+waits = {
+    "nanosleep": lambda: libc.nanosleep(rest, None),
+    "sleep": lambda: time.sleep(0.3),
+    "poll": lambda: select.poll().poll(300),
+    "select": lambda: select.select([], [], [], 0.3),
+    "epoll": lambda: select.epoll().poll(0.3),
+    "futex": lambda: threading.Event().wait(0.3),
+}
+print("up", flush=True)
+begin_ns = time.monotonic_ns()
+waits[sys.argv[1]]()
+print(time.monotonic_ns() - begin_ns)
+"""
+
+
+@pytest.mark.parametrize("wait", ["nanosleep", "sleep", "poll", "select", "epoll", "futex"])
+@pytest.mark.parametrize("rate", [0, 0.1])
+def test_a_stopped_program_whose_clock_slows_down(wait: str, rate: float) -> None:
+    """As it went on, the kernel ended its wait when it would have without that."""
+    with FrozenClock(0, rate=1, monotonic="rate") as clock:
+        program = clock.popen([sys.executable, "-c", WAITS, wait], stdout=PIPE, text=True)
+        assert program.stdout and program.stdout.readline() == "up\n"
+        clock.settle()
+        program.send_signal(signal.SIGSTOP)
+        while "is stopped by a signal" not in clock.describe():
+            pass
+        clock.rate = rate
+        time.sleep(0.4)
+        clock.rate = 1
+        program.send_signal(signal.SIGCONT)
+        told, _ = program.communicate(timeout=CEILING_S)
+        assert int(told) >= 300_000_000
 
 
 #: It says whether its timer of 0.15 ms goes on.

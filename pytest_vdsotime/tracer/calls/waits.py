@@ -339,11 +339,12 @@ class TimedWaits:
         if not (wait.is_expiring or wait.is_anew):
             if not goes_on or not self.is_in(wait, registers):
                 return
-            lines, host_ns = task.process.world.page.lines, now_ns()
+            world, lines, host_ns = task.process.world, task.process.world.page.lines, now_ns()
             wait.is_expiring = wait.left_ns(lines, host_ns) <= 0
-            is_sooner = wait.due_ns(lines, host_ns) < wait.host_due_ns - _TOLERANCE_NS
+            is_kernels = not (wait.row.is_of_socket or later.is_brief(wait, world))
             is_failing = error_of(registers, self.arch) == errno.EFAULT
-            wait.is_anew = is_failing or (is_sooner and not wait.row.is_of_socket)
+            is_mistimed = wait.is_mistimed(lines, host_ns, _TOLERANCE_NS)
+            wait.is_anew = is_failing or (is_mistimed and is_kernels)
             if not (wait.is_expiring or wait.is_anew):
                 return
         task.wait = wait
