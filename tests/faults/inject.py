@@ -54,6 +54,7 @@ ERRNOS: dict[str, tuple[int, ...]] = {
     "openat": (*_GONE, *_FULL, E.EINTR),
     **dict.fromkeys(("read", "pread64"), (E.EIO, E.ESRCH, E.EINTR)),
     "pwrite64": (E.EIO, E.ESRCH, E.EFAULT),
+    "preadv2": (E.EIO, E.EINTR, E.ENOSYS, E.EOPNOTSUPP),
     **dict.fromkeys(("readlink", "readlinkat"), _GONE),
     **dict.fromkeys(("newfstatat", "statx"), (E.ENOENT, E.ENOMEM, E.ENOSYS)),
     "getdents64": (E.ENOENT, E.ENOMEM),

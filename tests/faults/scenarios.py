@@ -129,6 +129,25 @@ def timers(told: Told, clock: FrozenClock) -> None:
     check_end(told, alarmed, rb"alarm\n2000\nearly\n")
 
 
+TICKS = """
+import ctypes, os, struct, time
+libc, period_ns, count = ctypes.CDLL(None), 10**7, 0
+timer, begin_ns = libc.timerfd_create(time.CLOCK_MONOTONIC, 0), time.monotonic_ns()
+libc.timerfd_settime(timer, 0, struct.pack("4q", 0, period_ns, 0, period_ns), None)
+while count < 30:
+    count += struct.unpack("Q", os.read(timer, 8))[0]
+print(count <= (time.monotonic_ns() - begin_ns) // period_ns)
+"""
+
+
+def ticks(told: Told, clock: FrozenClock) -> None:
+    program = start(told, clock, sys.executable, "-S", "-c", TICKS)
+    for rate in (1, 2, 1):
+        time.sleep(0.05)
+        told.attempt("rate", setattr, clock, "rate", rate)
+    check_end(told, program, rb"True\n")
+
+
 THREADS = """
 import os, select, signal, subprocess, threading, time
 event = threading.Event()
@@ -305,6 +324,7 @@ SCENARIOS: dict[str, tuple[Callable[[Told, FrozenClock], None], dict[str, Any]]]
     "shell": (shell, {}),
     "frozen": (shell, {"monotonic": "freeze"}),
     "timers": (timers, {}),
+    "ticks": (ticks, {"rate": 2, "monotonic": "rate"}),
     "threads": (threads, {}),
     "jumping": (jumping, {"autojump": 0.01}),
     "files": (files, {"files": "follow"}),
