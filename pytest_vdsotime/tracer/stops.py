@@ -44,8 +44,8 @@ from pytest_vdsotime.waits import CLOCKS_TO_SLEEP_BY, NEVER_NS, WAITS, Unit, Wai
 
 #: Real seconds; what freezes tasks for a moment thaws them by then.
 _FROZEN_S = 0.5
-#: Between two looks for stops of several tasks.
-_NAP_NS = 20_000
+#: Between two looks for stops of several tasks, and after how long to look why there is none.
+_NAP_NS, _LONG_NS = 20_000, 10**7
 
 
 class Stops:
@@ -140,18 +140,22 @@ class Stops:
     def await_all(self, tids: Iterable[int], timeout_ns: int) -> None:
         """Return when all of these tasks have stopped or ended; none goes on before `next`.
 
-        Or after `timeout_ns`: of a task that has ended by another's exec there is no report, and
-        one that is frozen by its cgroup does not stop. No other stop is taken meanwhile: natively
-        a task could execute a program that is in the way of a stop that is kept.
+        Or after `timeout_ns`: of a task that has ended by another's exec there is no report. One
+        that is frozen by its cgroup does not stop: it is not waited for. No other stop is taken
+        meanwhile: natively a task could execute a program that is in the way of a stop that is
+        kept.
         """
-        until_ns = now_ns() + timeout_ns
+        began_ns = now_ns()
         left = {*tids} - {stop.tid for stop in self._postponed}
         while left:
             stops = [stop for tid in left if (stop := self._fastpath.poll(tid)) is not None]
             self._postponed.extend(stops)
             left -= {stop.tid for stop in stops}
             left = {tid for tid in left if os.path.exists(f"/proc/{tid}")}
-            if left and now_ns() > until_ns:
+            passed_ns = now_ns() - began_ns
+            if passed_ns > _LONG_NS:
+                left = {tid for tid in left if not procfs.is_frozen(tid)}
+            if passed_ns > timeout_ns:
                 break
             if left:
                 time.sleep(_NAP_NS / NS_PER_S)
