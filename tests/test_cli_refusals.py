@@ -207,7 +207,6 @@ def test_news_that_nobody_hears(as_root: None, execute_only: str) -> None:
 # --check and --help.
 
 CEILING_S = 30
-CHECK_CEILING_S = 10  # under two on an idle machine
 DOORS = {
     "vDSO reads": "clock_gettime of the fake vDSO reads the clock",
     "the kernel's vDSO": "the image that /proc/self/auxv names reads the clock",
@@ -338,12 +337,6 @@ def test_check_without_a_program() -> None:
     status, stdout, stderr = outcome([sys.executable, "-c", NO_PYTHON])
     assert (status, stderr) == (0, "")
     assert "skip  raw calls: cannot be tested: [Errno 2] " in stdout
-
-
-def test_check_takes_little_time() -> None:
-    started = time.monotonic()
-    run("--check")
-    assert time.monotonic() - started < CHECK_CEILING_S
 
 
 def test_check_where_tracing_is_refused() -> None:

@@ -127,7 +127,7 @@ static int after_exec(char **argv)
     sigset_t set;
     long left[8];
     CHECK_LEFT(itimer_left_ns(), 3 * length_ns, now_ns() - from_ns - (course == FROZEN ? 0 : NSEC_PER_SEC));
-    CHECK(timerfd_left_ns(fd) > 0 && timerfd_left_ns(fd) <= length_ns);
+    CHECK((timerfd_left_ns(fd) > 0 || course == BARE) && timerfd_left_ns(fd) <= length_ns); /* a busy machine may take as long to execute it */
     CHECK(fcntl(closed, F_GETFD) == -1 && errno == EBADF);
     CHECK(syscall(SYS_timer_gettime, 0, left) == -1 && errno == EINVAL);
     CHECK(read(fd, &count, sizeof count) == sizeof count && count == 1);

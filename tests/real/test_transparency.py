@@ -51,7 +51,8 @@ SCRIPTS = {
         state() { until state=$(jobs "$1") && [[ $state ]]; do sleep 0.01; done; echo "$state"; }
         sleep 0.5 & state -r; kill -STOP %1; state -s; kill -CONT %1; state -r; fg; echo $?
         sleep 10 & kill -TERM %+; wait $!; echo $?
-        (sleep 0.1; exit 4) & (sleep 0.6; exit 5) & wait -n; echo $?; wait -n; echo $?
+        mkfifo goes; (exit 4) & (read <goes; exit 5) & wait -n; echo $?
+        echo >goes; wait -n; echo $?; rm goes
     """,
     "traps": """
         trap 'echo alarm' ALRM; trap 'echo the end' EXIT
@@ -165,7 +166,7 @@ class Outcome:
         """Both streams, without the name of its directory and the pids that bash reports."""
         text = (self.directory / "output").read_text(errors="backslashreplace")
         text = text.replace(str(self.directory), "DIRECTORY")
-        return re.sub(r"(?<=bash: line )(\d+: +)\d+ ", r"\1PID ", text)
+        return re.sub(r"(?<=bash: line )(\d+:) +\d+ ", r"\1 PID ", text)
 
 
 @dataclass

@@ -42,9 +42,9 @@ def test_one_that_runs_already(
         script = "while :; do date +%Y; sleep 0.1; done"
         container = engine.run(engine.load(box_image), "sh", "-c", script, detach=True)
 
-        def tells(year: str) -> None:
+        def tells(text: str, lines: int = 1) -> None:
             deadline_s = time.monotonic() + CEILING_S
-            while not container.logs(tail=1).decode().startswith(year):
+            while text not in container.logs(tail=lines).decode():
                 assert time.monotonic() < deadline_s, clock.describe()
                 time.sleep(0.02)
 
@@ -56,7 +56,10 @@ def test_one_that_runs_already(
         tells("2038")
         clock.jump(days=400)
         tells("2039")
-        assert container.exec_run(["date", "+%Y"]).output.decode().strip() == here
+        # Podman 4.3.1 loses the output of an exec that ends at once, now and then.
+        command = ["sh", "-c", "echo exec $(date +%Y) >/proc/1/fd/1"]
+        container.exec_run(command, detach=True)
+        tells(f"exec {here}", 100)
         attached.close()
         tells(here)
         container.kill()
