@@ -33,7 +33,7 @@ mount --make-rshared /
 exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"
 """
 TEST_PROCESS = """
-import json, os, sys, docker
+import io, json, os, sys, tarfile, docker
 from pytest_vdsotime import FrozenClock
 with FrozenClock("2038-01-19T06:00", monotonic="freeze") as clock, clock.containers() as found:
     client = docker.from_env()
@@ -48,7 +48,10 @@ with FrozenClock("2038-01-19T06:00", monotonic="freeze") as clock, clock.contain
     clock.advance(hours=1)
     while not web.logs():
         pass
-    print(web.logs().decode().strip(), web.exec_run(["date", "+%Y"]).output.decode().strip())
+    web.exec_run(["sh", "-c", "date +%Y >/tmp/year"])
+    stream, _ = web.get_archive("/tmp/year")
+    with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
+        print(web.logs().decode().strip(), archive.extractfile("year").read().decode().strip())
     client.close()
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,11 @@ exec crond -f -L /dev/stderr -c /tmp/crontabs
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_month_later(
-    started: Any, redis_image: Path, postgres_image: Path, monkeypatch: pytest.MonkeyPatch
+    started: Any,
+    redis_image: Path,
+    postgres_image: Path,
+    output_of: Callable[..., bytes],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(testcontainers_config, "sleep_time", 0.1)
     with FrozenClock("2038-01-19T06:00:00") as clock, started(clock, "docker") as engine:
@@ -48,8 +53,7 @@ def test_a_month_later(
 
             def ask(query: str) -> str:
                 words = ["psql", "-h", "127.0.0.1", "-U", "test", "test", "-XAtqc", query]
-                answer = db.get_wrapped_container().exec_run(words)
-                return str(answer.output.decode().strip())
+                return output_of(db.get_wrapped_container(), *words).decode().strip()
 
             ask(
                 "create table orders (made timestamptz default now());"
