@@ -316,6 +316,7 @@ class Tracer:
             loop.stops.kill_all(loop.worlds)
         except Exception as error:
             self._failure = self._failure or error
+        loop.timers.close(loop.worlds)
         self._ended.set()
         waker.close()
         self._fail_unanswered()

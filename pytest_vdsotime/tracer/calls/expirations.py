@@ -15,7 +15,7 @@ import ctypes
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -312,6 +312,12 @@ class Timers:
         if not world.everyone:
             for timer in tuple(world.timers.values()):
                 self._forget(world, timer)
+
+    def close(self, worlds: Iterable[ClockState]) -> None:
+        """Forget the timers of programs that have ended with their tracer."""
+        for world in worlds:
+            for timer in tuple(world.timers.values()):
+                forget(world, timer)
 
     def cancel(self, world: ClockState) -> None:
         """Cancel what the setting of the wall clock cancels (TFD_TIMER_CANCEL_ON_SET)."""
