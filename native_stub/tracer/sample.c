@@ -6,6 +6,9 @@
 #define O_CLOEXEC 02000000 /* asm-generic/fcntl.h */
 #define ENOENT 2
 #define ESRCH 3
+#define ENOMEM 12
+#define ENFILE 23
+#define EMFILE 24
 #define BUFFER 512
 #define CLONE_VFORK 0x4000 /* linux/sched.h; that of clone3(2) stands in memory */
 #define CPUCLOCK_SCHED 2   /* linux/posix-timers.h */
@@ -124,9 +127,10 @@ static void see_call(struct sample *sample)
     char buffer[BUFFER];
     const char *text = buffer;
     sample->nr = -1;
-    if (read_file(sample, FILE_SYSCALL, buffer) <= 0)
+    long size = read_file(sample, FILE_SYSCALL, buffer);
+    if (size <= 0 && size != -ENFILE && size != -EMFILE && size != -ENOMEM)
         return; /* closed to an ordinary user, or gone */
-    if (*text == 'r') {
+    if (size <= 0 || *text == 'r') { /* without a descriptor it is not known to be blocked */
         sample->state = 'R';
         return;
     }
