@@ -197,9 +197,11 @@ def _take_ticks(copy: int, taken: int = 0) -> int:
 
 
 def _unread_ticks(copy: int) -> int:
-    text = procfs.read_text(f"/proc/self/fdinfo/{copy}")
-    found = re.search(r"^ticks: (\d+)$", text, re.MULTILINE)
-    return int(found[1]) if found else 0
+    path = f"/proc/self/fdinfo/{copy}"
+    found = re.search(r"^ticks: (\d+)$", procfs.read_text(path), re.MULTILINE)
+    if found is None:
+        raise OSError(errno.ENOENT, f"{path} does not tell a timerfd's expirations")
+    return int(found[1])
 
 
 def _set_ticks(copy: int, count: int) -> None:
