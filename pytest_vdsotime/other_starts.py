@@ -47,7 +47,7 @@ _BELOW = frozenset(
 )
 #: What a child says of itself in the record of its fork.
 _FORKED, _ENLISTED, _PRIVILEGED, _LEFT = 0, 1, 2, 3
-#: The exit status of a child that does not outlive the test process.
+#: The exit status of a child that does not outlive the test process, or its tracer.
 _NO_TEST_PROCESS = 125
 #: How long a child may take to say its pid.
 _BIRTH_MS = 50
@@ -240,7 +240,8 @@ class OtherStarts:
 
     def before_fork(self, caller: str) -> None:
         """Take note of a fork that this thread is about to make in the module `caller`."""
-        self.open()
+        if self._gate is None:
+            self.open()
         place = _place()
         if caller == "multiprocessing.popen_fork":
             self._warn_here(place, _BY_FORK)
@@ -282,11 +283,13 @@ class OtherStarts:
     def _pass(self, gate: Gate) -> bool:
         """In a child: whether the tracer has taken this process.
 
-        It ends where the test process has ended before its clock: it would be in real time, and
-        seen by nobody.
+        It ends where the test process has ended before its clock, or the tracer has failed: it
+        would be in real time, and seen by nobody.
         """
         if gate.enlist():
             return True
+        if gate.has_failed:
+            os._exit(_NO_TEST_PROCESS)
         is_known = procfs.pid_namespace() == self._namespace  # else its pid says nothing
         state = (procfs.stat_fields(self._owner) or "Z")[0]
         if is_known and state in "ZX" and not gate.is_closed:
@@ -294,8 +297,11 @@ class OtherStarts:
         return False
 
     def open(self) -> None:
-        """Have children come to the clock. Raises ClockClosed, TracingUnavailable."""
-        if self._gate is not None or not self.is_here:
+        """Have children come to the clock. Raises VdsoTimeError, as when the tracer has failed."""
+        if not self.is_here:
+            return
+        if self._tracer is not None:
+            self._tracer.check_usable()
             return
         tracer, world = self._session.start_tracing()
         from pytest_vdsotime.future import Future

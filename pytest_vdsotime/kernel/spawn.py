@@ -255,6 +255,10 @@ class Spawn:
         return pid
 
 
+#: Why a gate lets nobody through.
+_CLOSED, _FAILED = 1, 2
+
+
 class Gate:
     """Where descendants of this process wait for its tracer before they execute a program.
 
@@ -284,12 +288,21 @@ class Gate:
 
     def close(self) -> None:
         """Let nobody through any more; those that come go on in real time."""
-        self.structure.is_closed = 1
+        self.structure.is_closed = _CLOSED
+
+    def fail(self) -> None:
+        """Let nobody through any more, as the tracer has failed; those that come are to end."""
+        self.structure.is_closed = _FAILED
 
     @property
     def is_closed(self) -> bool:
         """Nobody is let through any more, as the clock has ended before its process."""
-        return bool(self.structure.is_closed)
+        return bool(self.structure.is_closed == _CLOSED)
+
+    @property
+    def has_failed(self) -> bool:
+        """Nobody is let through any more, as the tracer has failed."""
+        return bool(self.structure.is_closed == _FAILED)
 
     @property
     def is_waiting(self) -> bool:

@@ -317,6 +317,8 @@ class Tracer:
         except Exception as error:
             self._failure = self._failure or error
         loop.timers.close(loop.worlds)
+        for gate in tuple(self._gates):
+            gate.close() if self._failure is None else gate.fail()
         self._ended.set()
         waker.close()
         self._fail_unanswered()
