@@ -12,7 +12,7 @@ import struct
 import subprocess
 import threading
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -145,7 +145,7 @@ class Difference:
         sinces = [piece[0] for piece in pieces]
         for first_ns, wall_ns, last_ns in told:
             there = pieces[
-                max(bisect_right(sinces, first_ns) - 4, 0) : bisect_right(sinces, last_ns)
+                max(bisect_left(sinces, first_ns) - 4, 0) : bisect_right(sinces, last_ns)
             ]
             assert any(
                 wall_ns - min(last_ns, until_ns) <= most
