@@ -240,7 +240,7 @@ class OtherStarts:
 
     def before_fork(self, caller: str) -> None:
         """Take note of a fork that this thread is about to make in the module `caller`."""
-        if self._gate is None:
+        if self._gate is None:  # what executes nothing needs no tracer that works still
             self.open()
         place = _place()
         if caller == "multiprocessing.popen_fork":

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from pytest_vdsotime import FrozenClock
+from pytest_vdsotime.kernel.ptrace import Stopped, seize
 
 NOBODY: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []}
 CEILING_S = 30  # of real time
@@ -152,6 +153,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items[:] = [one for one in items if "examples" in getattr(one, "fixturenames", ())]
         for one in items:
             one.add_marker(pytest.mark.timeout(0), append=False)
+
+
+@pytest.fixture
+def executed() -> Iterator[Stopped]:
+    """A program at its exec event."""
+    with subprocess.Popen(["sh", "-c", "read go; exec true"], stdin=subprocess.PIPE) as program:
+        seize(program.pid)
+        assert program.stdin
+        program.stdin.write(b"\n")
+        program.stdin.flush()
+        os.waitpid(program.pid, 0)
+        yield Stopped(program.pid)
+        program.kill()
 
 
 @pytest.fixture

@@ -312,11 +312,11 @@ class Tracer:
         except BaseException as error:
             self._failure = error
         # When this thread ends, every tracee is killed (PTRACE_O_EXITKILL), but not reaped.
-        try:
-            loop.stops.kill_all(loop.worlds)
-        except Exception as error:
-            self._failure = self._failure or error
-        loop.timers.close(loop.worlds)
+        for end in (loop.stops.kill_all, loop.timers.close):
+            try:
+                end(loop.worlds)
+            except Exception as error:
+                self._failure = self._failure or error
         for gate in tuple(self._gates):
             gate.close() if self._failure is None else gate.fail()
         self._ended.set()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-import subprocess
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,7 +16,7 @@ from pytest_vdsotime import abi, image
 from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.errors import UnsupportedProgram
 from pytest_vdsotime.kernel.memory import ProcessMemory
-from pytest_vdsotime.kernel.ptrace import Stopped, seize
+from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.takeover import Block, Result, TakeOver
 from pytest_vdsotime.tracer.takeover.exec import _find_sysinfo_ehdr
 from pytest_vdsotime.tracer.takeover.native import RealTime
@@ -125,19 +124,6 @@ def test_a_stack_as_the_kernel_makes_it(examples: Examples, stack: Stack) -> Non
             slot, value = _find_sysinfo_ehdr(memory, place, word)
             index = len(head) + 2 * len(before) + 1
             assert (slot, value) == (place + index * array(word).itemsize, base)
-
-
-@pytest.fixture
-def executed() -> Iterator[Stopped]:
-    """A program at its exec event."""
-    with subprocess.Popen(["sh", "-c", "read go; exec true"], stdin=subprocess.PIPE) as program:
-        seize(program.pid)
-        assert program.stdin
-        program.stdin.write(b"\n")
-        program.stdin.flush()
-        os.waitpid(program.pid, 0)
-        yield Stopped(program.pid)
-        program.kill()
 
 
 def test_the_native_code_finds_the_same(examples: Examples, executed: Stopped) -> None:

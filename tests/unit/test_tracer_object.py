@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import struct
-import subprocess
-from collections.abc import Iterator
 
 import pytest
 from elftools.elf.dynamic import DynamicSegment
@@ -13,7 +10,7 @@ from elftools.elf.elffile import ELFFile
 
 from pytest_vdsotime import image
 from pytest_vdsotime.arch import host_arch
-from pytest_vdsotime.kernel.ptrace import Stopped, seize
+from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.takeover import Block, Result, TakeOver
 
 ARCH = host_arch()
@@ -44,19 +41,6 @@ def test_a_task_that_is_not_ours() -> None:
     take_over = TakeOver(image.tracer_path(ARCH))
     with pytest.raises(ProcessLookupError):
         take_over(Stopped(1), 1, block())
-
-
-@pytest.fixture
-def executed() -> Iterator[Stopped]:
-    """A program at its exec event."""
-    with subprocess.Popen(["sh", "-c", "read go; exec true"], stdin=subprocess.PIPE) as program:
-        seize(program.pid)
-        assert program.stdin
-        program.stdin.write(b"\n")
-        program.stdin.flush()
-        os.waitpid(program.pid, 0)
-        yield Stopped(program.pid)
-        program.kill()
 
 
 @pytest.mark.parametrize("below_end", range(1, 8))
