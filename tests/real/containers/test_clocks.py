@@ -53,7 +53,7 @@ def test_the_engine_is_in_real_time(
         assert time.monotonic() - begin < CEILING_S
         assert output_of(container, *DATE) == b"2038-01-29T06:00:00\n"
         log = (engine.directory / "log").read_text()
-        assert "2038" not in log
+        assert "2038-" not in log  # fractions of seconds may have the digits
 
 
 def test_an_image_may_have_programs_that_are_called_as_the_engines(
