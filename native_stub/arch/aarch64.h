@@ -143,6 +143,8 @@ struct registers {
 #define STACK_POINTER sp
 #define INTERRUPTED_SYSCALL syscall
 #define SYSCALL_RESULT x[0]
+#define SYSCALL_LENGTH 4
+#define RESTART_SYSCALL(registers) NR_restart_syscall
 #define AUDIT_ARCH 0xC00000B7 /* linux/audit.h */
 #define REWINDS_EARLY /* as Arch.rewinds_early in pytest_vdsotime/arch */
 #define PTRACE_GETREGSET 0x4204

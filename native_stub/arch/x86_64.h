@@ -144,6 +144,8 @@ struct registers {
 #define STACK_POINTER rsp
 #define INTERRUPTED_SYSCALL orig_rax
 #define SYSCALL_RESULT rax
+#define SYSCALL_LENGTH 2 /* of the instruction; of int $0x80 and of what sysenter returns to as well */
+#define RESTART_SYSCALL(registers) ((registers).cs == 0x33 ? NR_restart_syscall : 0) /* __USER_CS, asm/segment.h; else i386's */
 #define AUDIT_ARCH 0xC000003E /* linux/audit.h */
 #define PTRACE_GETREGS 12
 #define PTRACE_SETREGS 13

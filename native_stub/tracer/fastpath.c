@@ -126,13 +126,66 @@ static void go_through(struct fastpath *fastpath, uint64_t tid)
 #endif
 }
 
+/* When a system call is to be made again, another signal may come before the program gets to that (from
+ * arch_do_signal_or_restart, arch/x86/kernel/signal.c, to the first instruction): a handler would not end the call then, which
+ * no signal that is ignored alone makes so. The program stands before the call, with all else as it was in it; as it will when
+ * it makes such a call another time. */
+static int is_before_call(const struct interrupted_call *call, uint64_t tid, const struct registers *registers)
+{
+    const struct registers *was = (const struct registers *)call->registers;
+    struct registers here = *registers;
+    if (call->tid != tid || registers->PROGRAM_COUNTER != was->PROGRAM_COUNTER - SYSCALL_LENGTH)
+        return 0;
+    int is_behind_kernel = (int64_t)registers->INTERRUPTED_SYSCALL < 0; /* where it says what it was about to do */
+    int is_same = registers->SYSCALL_RESULT == was->INTERRUPTED_SYSCALL || registers->SYSCALL_RESULT == RESTART_SYSCALL(*was);
+    if (is_behind_kernel ? !is_same || now_ns() > call->at_ns + AGAIN_NS : registers->INTERRUPTED_SYSCALL != was->INTERRUPTED_SYSCALL)
+        return 0;
+    here.PROGRAM_COUNTER = was->PROGRAM_COUNTER;
+    here.SYSCALL_RESULT = was->SYSCALL_RESULT;
+    here.INTERRUPTED_SYSCALL = was->INTERRUPTED_SYSCALL;
+    for (uint64_t i = 0; i < sizeof here / 8; i++)
+        if (((uint64_t *)&here)[i] != call->registers[i])
+            return 0;
+    return 1;
+}
+
+static void forget_interrupted(struct fastpath *fastpath, uint64_t tid)
+{
+    struct interrupted_call *call = &fastpath->interrupted[tid % INTERRUPTED_CALLS];
+    if (call->tid == tid)
+        call->tid = 0;
+}
+
+/* Of a task that is about to get a signal: in the system call that this or one before has interrupted. Where calls are
+ * rewound early the registers name none. */
+static int reads_interrupted(struct fastpath *fastpath, uint64_t tid, struct registers *registers)
+{
+    struct interrupted_call *call = &fastpath->interrupted[tid % INTERRUPTED_CALLS];
+    if (get_registers(tid, registers) < 0)
+        return 0;
+    if (is_before_call(call, tid, registers)) {
+        *registers = *(struct registers *)call->registers;
+        call->at_ns = now_ns();
+        return set_registers(tid, registers) >= 0;
+    }
+    forget_interrupted(fastpath, tid);
+    int64_t error = -(int64_t)registers->SYSCALL_RESULT;
+    if ((int64_t)registers->INTERRUPTED_SYSCALL >= 0
+        && (error == EINTR || (error >= ERESTARTSYS && error <= ERESTART_RESTARTBLOCK))) {
+        call->tid = tid;
+        call->at_ns = now_ns();
+        *(struct registers *)call->registers = *registers;
+    }
+    return 1;
+}
+
 /* Some calls end with EINTR when they are woken up for anything, such as a signal that is ignored and that only a tracer
  * hears of (signal(7)): now it takes one with a handler for that, as it would alone. close(2) has given up the
  * descriptor by then. */
-static int hides_interrupt(const struct fastpath *fastpath, uint64_t tid)
+static int hides_interrupt(struct fastpath *fastpath, uint64_t tid)
 {
     struct registers registers;
-    if (get_registers(tid, &registers) < 0)
+    if (!reads_interrupted(fastpath, tid, &registers))
         return 0;
     if ((int64_t)registers.INTERRUPTED_SYSCALL < 0)
         return 1;
@@ -437,14 +490,15 @@ static int lets_call_go(struct fastpath *fastpath, uint64_t tid)
 }
 
 /* A signal that stops the process ends such calls too, and SIGCONT must not begin them anew. */
-static int ends_interrupted(uint64_t tid)
+static int ends_interrupted(struct fastpath *fastpath, uint64_t tid)
 {
     struct registers registers;
-    if (get_registers(tid, &registers) < 0)
+    if (!reads_interrupted(fastpath, tid, &registers))
         return 0;
     if ((int64_t)registers.INTERRUPTED_SYSCALL < 0
         || ((int64_t)registers.SYSCALL_RESULT != -EINTR && (int64_t)registers.SYSCALL_RESULT != -EFAULT))
         return 1;
+    forget_interrupted(fastpath, tid);
     registers.INTERRUPTED_SYSCALL = -1;
     return set_registers(tid, &registers) >= 0;
 }
@@ -674,7 +728,7 @@ static int handles(struct fastpath *fastpath, uint64_t tid, int status, int is_f
     case 0:
         if (signal == SIGSEGV || needs_thought(tid, signal))
             return 0;
-        if (!(signal >= SIGSTOP && signal <= SIGTTOU ? ends_interrupted(tid) : hides_interrupt(fastpath, tid)))
+        if (!(signal >= SIGSTOP && signal <= SIGTTOU ? ends_interrupted(fastpath, tid) : hides_interrupt(fastpath, tid)))
             return 0;
         go_on(fastpath, tid, signal);
         return 1;
@@ -716,8 +770,7 @@ static int has_passed(const struct fastpath_report *report, const struct fastpat
 
 /* What wait4(2) says, of task `id` or, by -1, of any, but for the ends that are not to be taken: so every report is looked
  * at first then. */
-__attribute__((visibility("default")))
-long next_report(struct fastpath *fastpath, long id, int *status, long options)
+static long take_report(struct fastpath *fastpath, long id, int *status, long options)
 {
     struct { int32_t signo, error, code, pad, pid, uid, status, rest[25]; } info;
     options |= WALL | WNOTHREAD;
@@ -743,6 +796,16 @@ long next_report(struct fastpath *fastpath, long id, int *status, long options)
             return tid;
         } /* else it was killed, or another thread has taken it */
     }
+}
+
+/* Likewise. Any stop but those to which a call is interrupted shows that the task has gone on since. */
+__attribute__((visibility("default")))
+long next_report(struct fastpath *fastpath, long id, int *status, long options)
+{
+    long tid = take_report(fastpath, id, status, options);
+    if (tid > 0 && ((*status & 0xff) != 0x7f || *status >> 8 == SYSCALL_TRAP || (*status >> 16 && *status >> 16 != EVENT_STOP)))
+        forget_interrupted(fastpath, tid);
+    return tid;
 }
 
 /* The next report, or 0 if there is none in this time. Nothing ends a wait but a report or a signal: so it is asked for

@@ -15,6 +15,9 @@
 #define FASTPATH_PROGRAMS 64
 #define CALL_NUMBERS 512
 #define CALL_RETURNS 5
+#define INTERRUPTED_CALLS 256
+#define REGISTER_WORDS 36 /* at least, of any machine */
+#define AGAIN_NS 1000000 /* by when a call is made again that was interrupted, even if an interrupt of the processor comes first */
 #define MARKED_TASKS (1 << 22) /* PID_MAX_LIMIT, include/linux/threads.h */
 
 /* By number, for system calls of the tracer's own kind. */
@@ -48,6 +51,10 @@ struct fastpath_program {
 
 /* What waitpid gave. */
 struct fastpath_report { int64_t tid, status; };
+
+/* A system call of task `tid` (0: of none) that was interrupted and is to be made again: the registers (arch/) as it was, and
+ * when it was to go on, by the host's CLOCK_MONOTONIC. */
+struct interrupted_call { uint64_t tid, at_ns, registers[REGISTER_WORDS]; };
 
 /* A task that was to go on, and by what errno did not. */
 struct fastpath_failure { uint64_t tid, error; };
@@ -101,6 +108,7 @@ struct fastpath {
     uint64_t early[FASTPATH_LIST]; /* the last tasks whose stop, perhaps the first, came before any parent's report */
     uint8_t interests[CALL_NUMBERS];
     uint8_t of_marked[CALL_NUMBERS]; /* bits of enum task_mark: what is the tracer's of tasks that have one of them */
+    struct interrupted_call interrupted[INTERRUPTED_CALLS]; /* by task id, the tracer's too */
     uint64_t marks; /* MARKED_TASKS bytes, an enum task_mark by task id */
     struct wait_table waits; /* no records: every timed wait is the tracer's */
 };

@@ -14,7 +14,7 @@ import mmap
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pytest_vdsotime.abi import constant, fields, structure
 from pytest_vdsotime.arch import Abi
@@ -350,6 +350,13 @@ class FastPath:
         """Return the wait that a task began last, if it was not the tracer's."""
         found = self._find_record(self._waits, tid)
         return found[0] if found else None
+
+    def interrupted_of(self, tid: int) -> Any:
+        """Return the place for how a system call of a task was interrupted, by struct fastpath.
+
+        It may hold another's.
+        """
+        return self.structure.interrupted[tid % len(self.structure.interrupted)]
 
     def end_call(self, tid: int, result: int) -> None:
         """Have a task that is stopped at the entry of a system call go on behind it.

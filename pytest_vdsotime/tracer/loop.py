@@ -217,6 +217,7 @@ class Loop:
         self._cancellation.has_stopped(task)
         if stop.kind in _IN_CALLS:
             self._timed_waits.take_kept(task)
+            self.shortcuts.note_interrupted(task, stop)
         if task.process.world.unsent:
             self.timers.send_unsent(task.process)
             if not task.process.world.stops_at_calls:

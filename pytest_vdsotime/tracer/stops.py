@@ -32,7 +32,7 @@ from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.selection import Selection
 from pytest_vdsotime.timeline import NS_PER_S, now_ns
-from pytest_vdsotime.tracer.calls import OF_SKIPPED
+from pytest_vdsotime.tracer.calls import OF_SKIPPED, restart
 from pytest_vdsotime.tracer.calls.files import KINDS as KINDS_OF_CALLS
 from pytest_vdsotime.tracer.calls.peers import ASKING
 from pytest_vdsotime.tracer.fastpath import KINDS, FastPath
@@ -367,6 +367,7 @@ def is_thread_of(pid: int, tid: int) -> bool:
 # --- what the native code answers alone ----------------------------------------------------------
 
 _ALL, _NOT_NULL = constant("INTEREST"), constant("INTEREST_BY_POINTER")
+_INTERRUPTING = StopKind.TRAP, StopKind.SIGNAL
 #: Calls that may wait until a point of a clock, which the fast path can tell.
 _TOLD_APART = (
     *("futex", "futex_wait", "futex_waitv", "clock_nanosleep"),
@@ -431,6 +432,8 @@ class Shortcuts:
     """Of the programs that the fast path takes over, as it names them."""
     selection: Selection | None = None
     """By which it does."""
+    interrupted: tuple[int, int] = 0, 0
+    """The task that is stopped in a call that is to be made again, and by which error; 0: none."""
 
     def was_at_exec(self, process: Process, kind: int, base: int) -> None:
         """Note that the fast path has taken over a program, with its vDSO at `base`.
@@ -507,6 +510,14 @@ class Shortcuts:
         self.fastpath.answer_reads(*reader)
         self.fastpath.let_waits_begin(ahead_ns)
 
+    def note_interrupted(self, task: Task, stop: Stop) -> None:
+        """Note at a stop that it may have interrupted a system call, for `resume`."""
+        ends_call = stop.kind == StopKind.SYSCALL and task.after.is_interrupted
+        if not self.native.arch.rewinds_early and (stop.kind in _INTERRUPTING or ends_call):
+            call = self.fastpath.interrupted_of(task.tid)
+            error = restart.read_interrupted(Stopped(task.tid), self.native.arch, call)
+            self.interrupted = (task.tid, error) if error else (0, 0)
+
     def resume(self, task: Task, stopped: Stopped, number: int = 0) -> None:
         """Let a stopped task go on, with a signal if there is one.
 
@@ -514,6 +525,11 @@ class Shortcuts:
         """
         task.move(TaskState.RUNNING)
         process = task.process
+        tid, error = self.interrupted
+        if tid == task.tid:
+            self.interrupted = 0, 0
+            call = self.fastpath.interrupted_of(tid)
+            restart.keep_interrupted(stopped, self.native.arch, call, error)
         if task.began_alone:
             self.fastpath.to_python(task.tid)
         sees_exit = (

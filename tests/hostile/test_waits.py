@@ -11,12 +11,20 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import closing
 from subprocess import PIPE
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_vdsotime import ClockClosed, FrozenClock, NotSettled
+from pytest_vdsotime.arch import host_arch
+from pytest_vdsotime.clock import clock_on
+from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.timeline import NS_PER_S
+from pytest_vdsotime.tracer.loop import Loop
+from pytest_vdsotime.tracer.thread import Tracer
 
 if TYPE_CHECKING:
     from conftest import Builder
@@ -167,3 +175,79 @@ def test_nobody_is_left(build: Builder) -> None:
         assert program.wait(CEILING_S) == -signal.SIGALRM
         program.stdout.close()
     assert set(os.listdir("/proc/self/fd")) <= before
+
+
+Happening = Callable[[Loop], object]
+Window = Callable[[FrozenClock, "subprocess.Popen[str]", Happening], None]
+
+
+@pytest.fixture(params=[True, False], ids=["in-the-kernel", "behind-it"])
+def before_call(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Window:
+    """Has a program that sleeps in a call get a signal that it ignores, which wakes the call up for
+    the tracer alone; and something happen before it is made again: when the kernel has made that
+    ready, or when the program is before its instruction."""
+    arch, resume = host_arch(), Stopped.resume
+    if arch.rewinds_early:
+        pytest.skip("on this machine no register says there that it was in a call")
+
+    def happen(clock: FrozenClock, program: subprocess.Popen[str], what: Happening) -> None:
+        tracer, _ = clock.session.start_tracing()
+        loop = tracer.call(lambda loop: loop)
+        fastpath = loop.shortcuts.fastpath
+
+        def resume_late(stopped: Stopped, number: int = 0) -> None:
+            if number == signal.SIGHUP:
+                monkeypatch.undo()
+                # However busy the machine is, it is soon.
+                fastpath.interrupted_of(stopped.tid).at_ns += CEILING_S * NS_PER_S
+                what(loop)
+                registers = stopped.registers()
+                nr = getattr(registers, arch.interrupted_syscall)
+                counter = getattr(registers, arch.program_counter) - len(arch.syscall_instruction)
+                setattr(registers, arch.program_counter, counter)
+                setattr(registers, arch.syscall_result, nr)
+                again = nr if request.param else 2**64 - 1
+                setattr(registers, arch.interrupted_syscall, again)
+                stopped.set_registers(registers)
+                fastpath.to_native(stopped.tid)
+            resume(stopped, number)
+
+        tracer.call(lambda _: fastpath.to_python(program.pid))
+        monkeypatch.setattr(Stopped, "resume", resume_late)
+        program.send_signal(signal.SIGHUP)
+
+    return happen
+
+
+@pytest.mark.parametrize("is_native", [True, False], ids=["native", "python"])
+def test_a_handler_before_a_call_is_made_again(is_native: bool, before_call: Window) -> None:
+    script = (
+        "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "signal.signal(signal.SIGUSR1, lambda *args: None)\n"
+        "print('up', flush=True)\nsignal.pause()\nprint('ended')"
+    )
+    with closing(Tracer(is_native=is_native)) as tracer, clock_on(tracer, start=0) as clock:
+        program = clock.popen([sys.executable, "-c", script], stdout=PIPE, text=True)
+        assert program.stdout and program.stdout.readline() == "up\n"
+        clock.settle()
+        before_call(clock, program, lambda _: program.send_signal(signal.SIGUSR1))
+        assert program.communicate(timeout=CEILING_S)[0] == "ended\n"
+
+
+@pytest.mark.parametrize("is_native", [True, False], ids=["native", "python"])
+def test_an_interrupt_before_a_call_is_made_again(is_native: bool, before_call: Window) -> None:
+    script = (
+        "import select, signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "print('up', flush=True)\nselect.poll().poll(3600_000)\nprint('ended')"
+    )
+    with (
+        closing(Tracer(is_native=is_native)) as tracer,
+        clock_on(tracer, start=0, monotonic="freeze") as clock,
+    ):
+        program = clock.popen([sys.executable, "-c", script], stdout=PIPE, text=True)
+        assert program.stdout and program.stdout.readline() == "up\n"
+        clock.advance(1800)
+        before_call(clock, program, lambda loop: loop.tasks[program.pid].interrupt())
+        clock.settle()
+        clock.advance(1800)
+        assert program.communicate(timeout=CEILING_S)[0] == "ended\n"

@@ -13,6 +13,7 @@ remembers it there, and registers at a later stop are read and written as if the
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import re
 import signal
@@ -20,11 +21,13 @@ from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.arch import Arch
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.kernel.procfs import BlockedCall
 from pytest_vdsotime.kernel.ptrace import Stopped
+from pytest_vdsotime.timeline import now_ns
 from pytest_vdsotime.tracer.state import Rewound, Task
 from pytest_vdsotime.waits import WAITS, Wait
 
@@ -37,6 +40,7 @@ GOES_ON = frozenset((*_MADE_AGAIN, _ERESTART_RESTARTBLOCK))
 STOPPING = signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU
 _FAILING = frozenset(row.name for row in WAITS if row.may_fail)
 _WORD = 2**64
+_AGAIN_NS = constant("AGAIN_NS")
 _MAX_ERRNO = 4095
 #: How far up its stack the frame of a signal handler is looked for.
 _HANDLERS_STACK = 256 * 1024
@@ -106,6 +110,59 @@ def find_rewound(stopped: Stopped, arch: Arch, wait: Wait) -> Rewound | None:
     if here == counter and getattr(registers, arch.syscall_result) == -errno.EINTR % _WORD:
         return Rewound(wait.nr, errno.EINTR, counter, wait.arguments[0])
     return None
+
+
+def read_interrupted(stopped: Stopped, arch: Arch, call: Any) -> int:
+    """Return the error by which a call was interrupted that a task is stopped in; 0 if in none.
+
+    Where it stands before a call that it is to make again, it is put back into that, as it was by
+    `call` (struct interrupted_call of native_stub/tracer/fastpath.h): a handler that comes in
+    between would not end the call. Not on machines that rewind early.
+
+    Requires: the task is at a trap, at an exit or about to get a signal.
+    Leaves: it there, with the registers of an interrupted call.
+    """
+    registers = stopped.registers()
+    if call.tid == stopped.tid:
+        was = type(registers).from_buffer(call.registers)
+        if _is_before(was, registers, arch, call.at_ns):
+            registers = was
+            stopped.set_registers(was)
+        else:
+            call.tid = 0
+    error = error_of(registers, arch)
+    return error if error in GOES_ON else 0
+
+
+def _is_before(was: Any, registers: Any, arch: Arch, at_ns: int) -> bool:
+    """Whether all is as it was, but for what the kernel sets to have a call made again.
+
+    As it will be when the program makes such a call another time, which is not at once.
+    """
+    kinds = (arch, *arch.runs_too)
+    numbers = next((one for one in kinds if one.runs_in(registers)), arch).abis[0].syscalls
+    nr, here = (getattr(one, arch.interrupted_syscall) for one in (was, registers))
+    # It has none if it was interrupted behind the kernel's way back.
+    is_again = getattr(registers, arch.syscall_result) in (nr, numbers["restart_syscall"])
+    is_again &= now_ns() <= at_ns + _AGAIN_NS
+    if not (is_again if here >= _WORD // 2 else here == nr):
+        return False
+    before = type(registers).from_buffer_copy(was)
+    counter = getattr(was, arch.program_counter) - len(arch.syscall_instruction)
+    setattr(before, arch.program_counter, counter)
+    for name in (arch.syscall_result, arch.interrupted_syscall):
+        setattr(before, name, getattr(registers, name))
+    return bytes(before) == bytes(registers)
+
+
+def keep_interrupted(stopped: Stopped, arch: Arch, call: Any, error: int) -> None:
+    """Keep in `call` how a call was interrupted, `error` at first, if it is to be made again."""
+    registers = stopped.registers()
+    if is_in_call(registers, arch):
+        if error == errno.EINTR:
+            setattr(registers, arch.syscall_result, -error % _WORD)
+        call.tid, call.at_ns = stopped.tid, now_ns()
+        ctypes.memmove(call.registers, ctypes.addressof(registers), ctypes.sizeof(registers))
 
 
 def call_registers(stopped: Stopped, arch: Arch, rewound: Rewound | None) -> Any:
