@@ -412,6 +412,19 @@ static long make_steps(struct engine *engine, struct wait_table *table, struct d
     return result;
 }
 
+/* Of the tasks that a signal has stopped, whether one goes on, or has ended, and has yet to report it. To be asked last: who
+ * has it go on is no more at rest before. */
+static int goes_on(const struct engine *engine)
+{
+    struct sample **stopped = (struct sample **)engine->stopped;
+    for (uint64_t i = 0; i < engine->stopped_count; i++) {
+        uint64_t state = state_of(stopped[i]);
+        if (state == 'R' || (!stopped[i]->leads_others && (state == 'Z' || state == 'X')) || has_report(stopped[i]->tid))
+            return 1;
+    }
+    return 0;
+}
+
 /* Whether all are at rest; negative: Python has to see to some. */
 static int are_at_rest(const struct engine *engine)
 {
@@ -425,7 +438,7 @@ static int are_at_rest(const struct engine *engine)
         if (!samples[i]->is_known && !samples[i]->is_held && !samples[i]->leads_others)
             return 0;
     }
-    return 1;
+    return !goes_on(engine);
 }
 
 /* Whether the wait that a task is about to begin has the next deadline, and ends at once. */

@@ -66,7 +66,9 @@ struct engine {
     uint64_t rounds_ns;  /* how much further than to a deadline they may for the wall line to read a whole millisecond */
     uint64_t has_streams; /* programs have sockets that may hold data back, */
     uint64_t network_ns;  /* and when that is to be found out next */
-    uint64_t samples;    /* addresses of the struct sample of all tasks, */
+    uint64_t stopped_count;
+    uint64_t stopped;    /* addresses of the struct sample of tasks that a signal has stopped, */
+    uint64_t samples;    /* and of all others, */
     uint64_t count;      /* and how many there are, */
     uint64_t changed;    /* and where there is room for as many numbers */
     uint64_t timers, timer_count;

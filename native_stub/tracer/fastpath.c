@@ -749,6 +749,13 @@ static int handles(struct fastpath *fastpath, uint64_t tid, int status, int is_f
     return 0;
 }
 
+/* Whether a task has a stop that is yet to be reported. */
+int has_report(uint64_t tid)
+{
+    struct { int32_t signo, error, code, pad, pid, rest[27]; } info;
+    return syscall5(NR_waitid, P_PID, tid, &info, WSTOPPED | WNOHANG | WNOWAIT | WALL | WNOTHREAD, 0) >= 0 && info.pid;
+}
+
 /* Whether it is the stop of a leader whose place a thread has taken meanwhile, by an exec that is yet to be
  * reported (ptrace(2), "execve(2) under ptrace"), or was behind it. What is reported alone is handled at once. A process
  * may send itself a SIGTRAP that looks like that (rt_sigqueueinfo(2)). */
@@ -765,7 +772,7 @@ static int has_passed(const struct fastpath_report *report, const struct fastpat
     for (const struct fastpath_report *later = report + 1; later < end; later++)
         if (later->tid == report->tid && later->status >> 16 == EVENT_EXEC)
             return 1;
-    return syscall5(NR_waitid, P_PID, report->tid, &info, WSTOPPED | WNOHANG | WNOWAIT | WALL | WNOTHREAD, 0) >= 0 && info.pid;
+    return has_report(report->tid);
 }
 
 /* What wait4(2) says, of task `id` or, by -1, of any, but for the ends that are not to be taken: so every report is looked

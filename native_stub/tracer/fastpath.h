@@ -116,6 +116,7 @@ struct fastpath {
 void begin_news(struct fastpath *fastpath);
 long wait_for_news(struct fastpath *fastpath);
 long end_call(uint64_t tid, long result);
+int has_report(uint64_t tid);
 void go_to_exit(struct fastpath *fastpath, uint64_t tid);
 
 #endif

@@ -95,7 +95,7 @@ static const char *number(const char *text, uint64_t *value)
 }
 
 /* The letter behind the command name, which stands in parentheses and may itself hold any; 'X' when it is gone. */
-static uint64_t state_of(struct sample *sample)
+uint64_t state_of(struct sample *sample)
 {
     char buffer[BUFFER];
     const char *letter = 0;

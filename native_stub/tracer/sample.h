@@ -27,6 +27,7 @@ struct sample {
     int32_t files[SAMPLE_FILES]; /* kept descriptors and 1; 0: none */
 };
 
+uint64_t state_of(struct sample *sample);
 long look(struct sample **samples, uint64_t count, uint64_t is_brief);
 
 #endif

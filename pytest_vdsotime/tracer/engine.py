@@ -117,6 +117,14 @@ class Engine:
         records = self._timer_records(timers, lines, host_ns)
         engine, count = self._structure, len(tasks)
         samples = array("Q", [task.sample.address for task in tasks])
+        stopped = array(
+            "Q",
+            [
+                task.sample.address
+                for task in self._tables.tasks.values()
+                if task.state is TaskState.LISTENING and task.process.world is world
+            ],
+        )
         changed = array("Q", bytes(8 * count))
         engine.page, engine.monotonic_ns = world.page.address, lines.monotonic.base_ns
         engine.stamps = world.page.stamps_address
@@ -126,6 +134,7 @@ class Engine:
         engine.has_streams = world.network.has_streams
         engine.network_ns = world.network.next_look_ns
         engine.samples, _ = samples.buffer_info()
+        engine.stopped, engine.stopped_count = stopped.buffer_info()
         engine.changed, engine.count = changed.buffer_info()
         engine.timers, engine.timer_count = ctypes.addressof(records), len(timers)
         engine.copies, engine.copy_count = ctypes.addressof(copies), len(copies)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pytest_vdsotime.errors import NotSettled
 from pytest_vdsotime.kernel import procfs, ptrace
 from pytest_vdsotime.kernel.sample import Sampler, TaskSample
+from pytest_vdsotime.kernel.wait import has_report
 from pytest_vdsotime.timeline import now_ns
 from pytest_vdsotime.tracer.calls.sockets import SocketWaits
 from pytest_vdsotime.tracer.calls.waits import TimedWaits
@@ -74,11 +75,13 @@ class Quiescence:
         """Return a look at each task that is not stopped, if every one is blocked; else None."""
         to_see: list[Task] = []
         held: list[Task] = []
+        stopped: list[Task] = []
         for task in self.tasks(world):
             if task.held is not None:
                 held.append(task)
                 continue
             if task.state == TaskState.LISTENING:
+                stopped.append(task)
                 continue
             if task.state != TaskState.RUNNING or task.process.launch is not None:
                 return None
@@ -102,6 +105,8 @@ class Quiescence:
         ) or any(ptrace.has_signals(task.tid) for task in held):  # which their sleeps are to notice
             return None
         if any(one.is_engine and _enters_container(one) for one in world.skipped.values()):
+            return None
+        if any(_goes_on(task) for task in stopped):
             return None
         self.looked_ns = now_ns()
         return {task.tid: task.sample for task in to_see}
@@ -188,6 +193,16 @@ class Quiescence:
         if sample.state == ord("D"):
             doing = "waits for a device, or is frozen by its cgroup, as docker pause does"
         return f"{_name(task)} {doing}"
+
+
+def _goes_on(task: Task) -> bool:
+    """Whether a task that a signal has stopped goes on, or has ended, and has yet to report it.
+
+    To be asked last: who has it go on is no more at rest before.
+    """
+    state, _ = procfs.stat_fields(task.tid) or ("X", 0)
+    has_ended = state in "ZX" and not leads_others(task)
+    return state == "R" or has_ended or has_report(task.tid)
 
 
 def _enters_container(process: Process) -> bool:

@@ -290,3 +290,27 @@ def test_a_timer_that_is_due_as_the_lines_stop() -> None:
                 clock.advance(0.0001)
             _, said = program.communicate("\n", timeout=CEILING_S)
             assert (program.returncode, said) == (0, "")
+
+
+@pytest.mark.parametrize("is_native", [True, False], ids=["native", "python"])
+def test_an_advance_right_behind_a_sigcont(is_native: bool) -> None:
+    """A program that goes on has its say before time passes, however late it gets a processor."""
+    script = (
+        "import os, signal, time\n"
+        "while True:\n"
+        "    os.kill(os.getpid(), signal.SIGSTOP)\n"
+        "    print(time.monotonic_ns(), flush=True)\n"
+    )
+    with (
+        closing(Tracer(is_native=is_native)) as tracer,
+        clock_on(tracer, 0, monotonic="freeze") as clock,
+    ):
+        program = clock.popen([sys.executable, "-c", script], stdout=PIPE, text=True)
+        assert program.stdout
+        for _ in range(200):
+            while "is stopped by a signal" not in clock.describe():
+                pass
+            before_ns = clock.monotonic_ns()
+            program.send_signal(signal.SIGCONT)
+            clock.advance(hours=1)
+            assert int(program.stdout.readline()) == before_ns
