@@ -10,14 +10,20 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
+from typing import TYPE_CHECKING
 
 import pytest
 
 import pytest_vdsotime
 from pytest_vdsotime import FrozenClock, RealTimeWarning, VdsoTimeError, faults
+from pytest_vdsotime.clock import clock_on
+from pytest_vdsotime.tracer.thread import Tracer
+
+if TYPE_CHECKING:
+    from conftest import Builder
 
 CEILING_S = 30
 PACKAGE = str(Path(pytest_vdsotime.__file__).parent.parent)
@@ -191,6 +197,16 @@ def test_a_program_killed_from_outside() -> None:
         program = clock.popen(["/bin/sh", "-c", "sleep 1000 & wait"])
         os.kill(program.pid, signal.SIGKILL)
         assert program.wait(CEILING_S) == -signal.SIGKILL
+        assert clock.run(["true"]).returncode == 0
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="32-bit programs are of x86")
+def test_the_first_program_of_its_kind_is_killed_at_its_exec(build: Builder) -> None:
+    """It has no vDSO any more, which the kernel gives such programs all the same."""
+    command = [build.c("helpers/storm", "i386")]
+    with closing(Tracer()) as tracer, clock_on(tracer, 0) as clock:
+        with faults.injected("vdso", lambda pid: os.kill(pid, signal.SIGKILL)):
+            assert clock.run(command).returncode == -signal.SIGKILL
         assert clock.run(["true"]).returncode == 0
 
 

@@ -228,8 +228,8 @@ class Takeover:
         # Filters of its own, another time namespace, no room in the vDSO, or the first
         # program of its kind
         registers = stopped.registers()
-        kind = self._native.kind_of(registers, process.pid)
         try:
+            kind = self._native.kind_of(registers, process.pid)
             return self._from_outside(stopped, process, kind, registers)
         except (RealTime, UnsupportedProgram) as error:
             if ptrace.signal_info(stopped.tid) is not None:
