@@ -33,6 +33,8 @@ _ITIMERSPEC = struct.Struct("=qqqq")  # interval, then value
 _MAX_TICKS = 2**64 - 1
 #: An expiration that the kernel may come to while a timerfd is disarmed.
 _NEAR_NS = 50_000
+#: How long a look at a timerfd may take for it to be known of when it is.
+_DELAY_NS = 10**6
 _TFD_IOC_SET_TICKS = constant("TFD_IOC_SET_TICKS")
 
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -225,10 +227,10 @@ def arm_timerfd(copy: int, value_ns: int, interval_ns: int, *, is_absolute: bool
 
 
 def disarm_timerfd(copy: int, interval_ns: int) -> int:
-    """Return how long until its next expiration; keep what is unread.
+    """Return when it was to expire next, by the host's CLOCK_MONOTONIC; keep what is unread.
 
-    0 if there was to be none, or if it has come and did not count, as the kernel's interrupt was
-    about to do that (do_timerfd_settime, fs/timerfd.c).
+    0 if it was not to, or if it has come and did not count, as the kernel's interrupt was about to
+    do that (do_timerfd_settime, fs/timerfd.c).
 
     It may expire meanwhile, and be read by a program. An expiration that is read in the moment
     between the last look and the end counts twice; so one that is near is waited for, if another
@@ -236,26 +238,29 @@ def disarm_timerfd(copy: int, interval_ns: int) -> int:
     """
     unread = 0
     while True:
-        left_ns, seen_ns = _left_ns(copy), time.monotonic_ns()
+        seen_ns, left_ns, told_ns = time.monotonic_ns(), _left_ns(copy), time.monotonic_ns()
         unread = _take_ticks(copy, unread)
         again_ns = _left_ns(copy)
         if again_ns > left_ns or (left_ns and not again_ns):
             continue
+        if told_ns - seen_ns > _DELAY_NS and interval_ns >= 4 * _DELAY_NS:
+            continue  # another thread, or process, has run meanwhile
         if not 0 < again_ns < _NEAR_NS or interval_ns < 4 * _NEAR_NS:
             break
         time.sleep(again_ns / NS_PER_S)
     before = ctypes.create_string_buffer(_ITIMERSPEC.size)
-    passed_ns = time.monotonic_ns() - seen_ns  # at least
+    passed_ns = time.monotonic_ns() - seen_ns
     if _libc.timerfd_settime(copy, 0, bytes(_ITIMERSPEC.size), before) < 0:
         raise OSError(ctypes.get_errno(), "timerfd_settime")
     rest_ns = _value_ns(before.raw)
+    meanwhile = 0
     if interval_ns:
-        unread += max(round((passed_ns + rest_ns - left_ns) / interval_ns), 0)
+        meanwhile = max(round((passed_ns + rest_ns - left_ns) / interval_ns), 0)
     elif left_ns and not rest_ns:
-        unread += 1
-    if unread:
-        _set_ticks(copy, unread)
-    return rest_ns
+        meanwhile = 1
+    if unread + meanwhile:
+        _set_ticks(copy, unread + meanwhile)
+    return seen_ns + left_ns + meanwhile * interval_ns if rest_ns else 0
 
 
 def _left_ns(copy: int) -> int:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -12,7 +16,7 @@ from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.errors import TracingUnavailable, VdsoTimeError
 from pytest_vdsotime.future import Future
 from pytest_vdsotime.image import HostVdso, fake_vdso
-from pytest_vdsotime.kernel import ptrace
+from pytest_vdsotime.kernel import descriptors, ptrace
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind, decode, from_signal_info
 from pytest_vdsotime.tracer.state import MOVES, TaskState
@@ -102,3 +106,39 @@ def test_a_loader_failure_is_named() -> None:
     assert image.loader_failure(1 << 16 | 24) == ("openat", 24)
     with pytest.raises(VdsoTimeError, match="none of its failures"):
         image.loader_failure(0)
+
+
+@pytest.mark.parametrize("late", ["before", "after"])
+@pytest.mark.parametrize("look", range(3))
+@pytest.mark.parametrize("by_ms", [5, 13, 18, 45])
+def test_a_timerfd_is_disarmed_while_others_run(
+    late: str, look: int, by_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However late one of its steps is: it has expired as often as it could before it will next."""
+    interval_ns, looks = 20 * 10**6, iter(range(100))
+    fd = ctypes.CDLL(None).timerfd_create(time.CLOCK_MONOTONIC, 0)
+
+    def slowly(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            is_slow = next(looks) == look
+            if is_slow and late == "before":
+                time.sleep(by_ms / 1000)
+            result = function(*arguments)
+            if is_slow and late == "after":
+                time.sleep(by_ms / 1000)
+            return result
+
+        return call
+
+    begin_ns = time.monotonic_ns()
+    descriptors.arm_timerfd(fd, begin_ns + interval_ns, interval_ns, is_absolute=True)
+    time.sleep(0.047)
+    monkeypatch.setattr(descriptors, "_left_ns", slowly(descriptors._left_ns))
+    monkeypatch.setattr(descriptors, "_value_ns", slowly(descriptors._value_ns))
+    try:
+        due_ns = descriptors.disarm_timerfd(fd, interval_ns)
+        ticks = descriptors._unread_ticks(fd)
+    finally:
+        os.close(fd)
+    assert ticks == round((due_ns - begin_ns) / interval_ns) - 1
+    assert abs(begin_ns + (ticks + 1) * interval_ns - due_ns) < interval_ns / 4

@@ -206,12 +206,13 @@ class Timers:
     def _suspend(self, world: ClockState, timer: Timer) -> None:
         if timer.deadlines and not timer.interval_ns:
             _let_kernel_end(timer, world.page.lines)
-        left_ns = descriptors.disarm_timerfd(timer.copy, timer.interval_ns)
+        due_ns = descriptors.disarm_timerfd(timer.copy, timer.interval_ns)
         if timer.interval_ns and timer.deadlines:  # not so while it is just being set
-            way_ns = left_ns - timer.left_ns(world.page.lines, now_ns())
+            host_ns = now_ns()
+            way_ns = due_ns - host_ns - timer.left_ns(world.page.lines, host_ns)
             way_ns = round(way_ns / timer.interval_ns) * timer.interval_ns
             timer.deadlines = tuple([(name, end + way_ns) for name, end in timer.deadlines])
-        elif not left_ns:
+        elif not due_ns:
             timer.deadlines = ()
 
     def _rings(self, world: ClockState, timer: Timer) -> None:
