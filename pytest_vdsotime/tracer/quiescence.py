@@ -106,7 +106,8 @@ class Quiescence:
             return None
         if any(one.is_engine and _enters_container(one) for one in world.skipped.values()):
             return None
-        if any(_goes_on(task) for task in stopped):
+        reported = {stop.tid for stop in self._tables.postponed} if stopped else set()
+        if any(task.tid in reported or _goes_on(task) for task in stopped):
             return None
         self.looked_ns = now_ns()
         return {task.tid: task.sample for task in to_see}
