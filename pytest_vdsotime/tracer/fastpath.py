@@ -457,7 +457,7 @@ class FastPath:
         if tid in self.spared:
             self.spared.remove(tid)
             self.left.add(tid)
-        else:
+        elif tid not in self.left:  # else it is told again
             take_end(tid)
 
     @property

@@ -291,11 +291,12 @@ class Recovery:
     def look_around(self) -> None:
         """Postpone the stops that are found, and place overdue newborn tasks."""
         tables = self._tables
-        known = tables.newborn.keys() | {stop.tid for stop in tables.postponed}
+        reported = {stop.tid for stop in tables.postponed}
+        known = tables.newborn.keys() | reported
         fastpath = self._fastpath
         # Who was waited for before the tracer saw the end.
         fastpath.spared = {pid for pid in fastpath.spared if is_thread_of(pid, pid)}
-        for tid in tables.leaving | tables.newborn.keys() if fastpath.left else ():
+        for tid in (tables.leaving | tables.newborn.keys()) - reported if fastpath.left else ():
             stop = fastpath.poll(tid)
             if stop is not None:
                 tables.postponed.append(stop)

@@ -20,6 +20,8 @@ import pytest
 from pytest_vdsotime import FrozenClock, VdsoTimeError, faults
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.memory import ProcessMemory
+from pytest_vdsotime.kernel.wait import StopKind
+from pytest_vdsotime.tracer.loop import Loop
 
 if TYPE_CHECKING:
     from conftest import Builder
@@ -266,3 +268,21 @@ def test_the_tracer_fails_meanwhile(build: Builder) -> None:
         assert not Path(f"/proc/{sleeper.pid}").exists()
         assert program.wait(CEILING_S) == -signal.SIGKILL
         sleeper.returncode = -signal.SIGKILL  # nobody can tell any more
+
+
+def test_its_end_is_told_again() -> None:
+    """A look around may come before the end is handled that a wait has told of."""
+    with FrozenClock(1000) as clock, subprocess.Popen(["sleep", "1000"]) as program:
+        clock.attach(program.pid)
+        tracer, _ = clock.session.start_tracing()
+
+        def look_twice(loop: Loop) -> None:
+            fastpath = loop.shortcuts.fastpath
+            os.kill(program.pid, signal.SIGKILL)
+            while (stop := fastpath.poll(program.pid)) is None or stop.kind != StopKind.EXITED:
+                pass
+            fastpath.poll(program.pid)
+            loop.handle(stop)
+
+        tracer.call(look_twice)
+        assert program.wait(CEILING_S) == -signal.SIGKILL
