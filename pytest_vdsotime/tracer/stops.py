@@ -296,6 +296,7 @@ class Recovery:
         fastpath = self._fastpath
         # Who was waited for before the tracer saw the end.
         fastpath.spared = {pid for pid in fastpath.spared if is_thread_of(pid, pid)}
+        tables.leaving -= {tid for tid in tables.leaving if not is_thread_of(tid, tid)}
         for tid in (tables.leaving | tables.newborn.keys()) - reported if fastpath.left else ():
             stop = fastpath.poll(tid)
             if stop is not None:

@@ -136,6 +136,8 @@ def test_while_it_is_being_attached_to(way: str | int, build: Builder) -> None:
                     clock.attach(program.pid).close()
                 ending.join()
                 assert program.wait(CEILING_S) == (1 if isinstance(way, str) else -way)
+        tracer, _ = clock.session.start_tracing()
+        wait_for(lambda: not tracer.call(lambda loop: set(loop.shortcuts.tables.leaving)))
 
 
 @pytest.mark.parametrize("moment", ["opened", "read"])
