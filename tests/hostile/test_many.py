@@ -205,9 +205,11 @@ def test_stolen_stops(wait: str) -> None:
 def test_the_tracer_is_long_about_one_program() -> None:
     """As on a slow machine: it is interrupted then, while a ring of the waker that came with
     another stop is yet to be answered."""
-    with FrozenClock() as clock, clock.popen(["sleep", "1000"]) as program:
+    with FrozenClock() as clock:
+        program = clock.popen(["sleep", "1000"])
         tracer, _world = clock.session.start_tracing()
         stopping = threading.Timer(1, program.send_signal, [signal.SIGWINCH])
+        has_begun = threading.Event()
 
         def take_long(loop: Any) -> None:
             doorbell = loop.stops._waker
@@ -216,12 +218,15 @@ def test_the_tracer_is_long_about_one_program() -> None:
             assert ring.tid == doorbell.pid
             loop.stops._postponed.append(ring)
             stopping.start()
+            has_begun.set()
             loop.handle(loop.stops.next_of(program.pid))
 
         tracer.call_later(take_long)
+        assert has_begun.wait(CEILING_S)
         stopping.join()
         assert clock.run(["true"]).returncode == 0
         program.kill()
+        program.wait(CEILING_S)
 
 
 # How a program comes by its clock: the shared page, or a private copy where it may open no file.
