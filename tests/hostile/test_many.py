@@ -207,6 +207,7 @@ def test_the_tracer_is_long_about_one_program() -> None:
     another stop is yet to be answered."""
     with FrozenClock() as clock:
         program = clock.popen(["sleep", "1000"])
+        clock.settle()  # the next stop is the waker's
         tracer, _world = clock.session.start_tracing()
         stopping = threading.Timer(1, program.send_signal, [signal.SIGWINCH])
         has_begun = threading.Event()
