@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+from array import array
 from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
@@ -147,7 +148,7 @@ class VdsoImage(NamedTuple):
 
     @property
     def call_returns(self) -> tuple[int, ...]:
-        """Where a stat, fstatat, statx, open or openat may return to (native_stub/arch).
+        """Where calls about files may return to (`Abi.returns`).
 
         Nothing where the tracer sees to what they leave.
         """
@@ -155,10 +156,9 @@ class VdsoImage(NamedTuple):
         start = self.data.find(mark) + len(mark)
         if start < len(mark):
             return ()
-        return tuple(
-            place + int.from_bytes(self.data[place : place + 4], "little", signed=True)
-            for place in range(start, start + 20, 4)
-        )
+        count, *offsets = array("i", self.data[start : start + 4 * (1 + constant("CALL_RETURNS"))])
+        places = range(start + 4, start + 4 * (1 + count), 4)
+        return tuple(place + offset for place, offset in zip(places, offsets, strict=False))
 
 
 def fake_vdso(arch: Arch) -> VdsoImage:
@@ -216,11 +216,15 @@ class HostVdso(NamedTuple):
         instruction = calls[0] - len(arch.syscall_instruction)
         return cls(image, arch, end - start, instruction, entries, data_size, frozenset(calls))
 
-    def process_entries(self, base: int, mark: bytes) -> bytes:
-        """Struct vdso_process of a program whose vDSO lies at `base`."""
+    def process_entries(self, base: int, mark: bytes, stamps: int = 0) -> bytes:
+        """Struct vdso_process of a program whose vDSO lies at `base`.
+
+        `stamps`: where it has the history of the wall line, if it has.
+        """
         names = (name for name, _ in fields("vdso_process"))
         entries = (offset and base + offset for offset in self.entry_offsets)
-        return pack("vdso_process", mark=mark, **dict(zip(names, entries, strict=False)))
+        of_names = dict(zip(names, entries, strict=False))
+        return pack("vdso_process", mark=mark, stamps=stamps, **of_names)
 
 
 class Detour(NamedTuple):

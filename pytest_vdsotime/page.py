@@ -121,6 +121,16 @@ class Part(NamedTuple):
 
     offset: int
     size: int
+    stamps: int = 0
+    """Where in it the history of the wall line begins; 0: none."""
+
+    def code_at(self, mapped: int) -> range:
+        """Where it runs code of it, mapped there."""
+        return range(mapped, mapped + (self.stamps or self.size))
+
+    def stamps_at(self, mapped: int) -> int:
+        """Where the history is, mapped there; 0: nowhere."""
+        return self.stamps and mapped + self.stamps
 
 
 class PrivateCopy:
@@ -199,6 +209,11 @@ class ClockPage:
             end += self.parts[name].size
         self.history_pages = (end // PAGE_SIZE, HISTORY_SIZE) if has_history else (0, 0)
         """Which page of the memfd the history begins with, and its size in bytes."""
+        if has_history and len(self.parts) > 1:
+            # Programs of the host's own kind, the first, map it apart (loader.c).
+            self.parts[name] = Part(
+                self.parts[name].offset, self.parts[name].size + HISTORY_SIZE, self.parts[name].size
+            )
         end += self.history_pages[1]
         self.fd = self._create()
         self.inode = os.fstat(self.fd).st_ino

@@ -46,7 +46,7 @@ class Stamps:
         self._move.argtypes = ctypes.c_uint64, ctypes.c_uint64
         self._move.restype = None
         self._read.argtypes = (
-            *(ctypes.c_uint64, ctypes.POINTER(ctypes.c_int64)),
+            *(ctypes.c_uint64, ctypes.c_uint32, ctypes.POINTER(ctypes.c_int64)),
             ctypes.POINTER(ctypes.c_uint32),
         )
         self._keep.argtypes = ctypes.c_uint64, ctypes.c_int64, ctypes.c_uint32
@@ -86,10 +86,13 @@ class Stamps:
         self._memory.close()
         self._owns_memory = False
 
-    def reading(self, seconds: int, nanoseconds: int) -> tuple[int, int] | None:
-        """Return what the clock has for a stamp of the host; None: what the host has."""
+    def reading(self, seconds: int, nanoseconds: int, cut_ns: int = 1) -> tuple[int, int] | None:
+        """Return what the clock has for a stamp of the host; None: what the host has.
+
+        `cut_ns`: by less than this it may have been cut (native_stub/program/stamps.h).
+        """
         second, nanosecond = ctypes.c_int64(seconds), ctypes.c_uint32(nanoseconds)
-        if not self._read(self.address, second, nanosecond):
+        if not self._read(self.address, cut_ns, second, nanosecond):
             return None
         return second.value, nanosecond.value
 

@@ -66,4 +66,68 @@ __kernel_rt_sigreturn:
     int $0x80
     .cfi_endproc
     .size __kernel_rt_sigreturn, . - __kernel_rt_sigreturn
+/* Where the tracer has a stat, or what opens a file, return to, as on x86-64 (x86_64.S). A system call leaves no register that
+ * may be changed: where the program goes on stands on its stack. */
+    .hidden tell_stamps
+    .hidden tell_opened
+    .macro returns name, function, argument, another
+    jmp made_again\@
+    .globl \name
+    .hidden \name
+\name:
+    .cfi_startproc
+    pushfl
+    .cfi_adjust_cfa_offset 4
+    pushal
+    .cfi_adjust_cfa_offset 32
+    pushl $2 /* no direction, no check of alignment */
+    popfl
+    pushl \another
+    .cfi_adjust_cfa_offset 4
+    pushl \argument
+    .cfi_adjust_cfa_offset 4
+    pushl %eax
+    .cfi_adjust_cfa_offset 4
+    call \function
+    addl $12, %esp
+    .cfi_adjust_cfa_offset -12
+    popal
+    .cfi_adjust_cfa_offset -32
+    popfl
+    .cfi_adjust_cfa_offset -4
+    ret
+    .cfi_endproc
+made_again\@:
+    .cfi_startproc
+    pushl %eax
+    .cfi_adjust_cfa_offset 4
+    movl 4(%esp), %eax
+    leal -2(%eax), %eax
+    movl %eax, 4(%esp)
+    popl %eax
+    .cfi_adjust_cfa_offset -4
+    ret
+    .cfi_endproc
+    .endm
+
+    returns return_of_stat64, tell_stamps, %ecx, $0
+    returns return_of_fstatat64, tell_stamps, %edx, $0
+    returns return_of_statx, tell_stamps, %edi, $1 /* of STAMP_RECORDS */
+    returns return_of_stat, tell_stamps, %ecx, $2
+    returns return_of_oldstat, tell_stamps, %ecx, $3
+    returns return_of_open, tell_opened, %ebx, $-100 /* AT_FDCWD, linux/fcntl.h */
+    returns return_of_openat, tell_opened, %ecx, %ebx
+
+/* By which they are found, likewise. */
+    .balign 8
+    .ascii "returns of calls"
+    .long 7
+    .long return_of_stat64 - .
+    .long return_of_fstatat64 - .
+    .long return_of_statx - .
+    .long return_of_stat - .
+    .long return_of_oldstat - .
+    .long return_of_open - .
+    .long return_of_openat - .
+
     .section .note.GNU-stack, "", @progbits

@@ -6,18 +6,30 @@
 #define HAVE_GETCPU
 #define HAVE_TIME
 #define HAVE_TIME64
+#define HAVE_STAMP_RETURNS
+
+/* What a stat leaves: struct stat64, statx, stat and __old_kernel_stat (asm/stat.h, linux/stat.h), see vdso.c. */
+#define STAMP_RECORDS                                                                            \
+    {NR_fstat64, {64, 72, 80, 80}, 4, 4}, {NR_statx, {64, 80, 96, 112}, 8, 4},                   \
+        {NR_fstat, {32, 40, 48, 48}, 4, 4}, {NR_oldfstat, {20, 24, 28, 28}, 4, 0}
 
 /* arch/x86/entry/syscalls/syscall_32.tbl */
 #define NR_close 6
+#define NR_oldfstat 28
 #define NR_gettimeofday 78
 #define NR_munmap 91
+#define NR_fstat 108
 #define NR_mprotect 125
+#define NR_pread64 180
 #define NR_mmap 192 /* mmap2 */
 #define MMAP_UNIT 1 /* of its offset: pages */
+#define NR_fstat64 197
 #define NR_clock_gettime 265
 #define NR_clock_getres 266
 #define NR_openat 295
+#define NR_readlinkat 305
 #define NR_getcpu 318
+#define NR_statx 383
 #define NR_clock_gettime64 403
 #define NR_clock_getres_time64 406
 

@@ -85,13 +85,14 @@ made_again\@:
 
     returns return_of_stat, tell_stamps, %rsi
     returns return_of_fstatat, tell_stamps, %rdx
-    returns return_of_statx, tell_stamps, %r8, $1
+    returns return_of_statx, tell_stamps, %r8, $1 /* of STAMP_RECORDS */
     returns return_of_open, tell_opened, %rdi, $-100 /* AT_FDCWD, linux/fcntl.h */
     returns return_of_openat, tell_opened, %rsi, %edi
 
-/* By which they are found (image.py): each relative to its own place here. */
+/* By which they are found (image.py): how many, and each relative to its own place here. */
     .balign 8
     .ascii "returns of calls"
+    .long 5
     .long return_of_stat - .
     .long return_of_fstatat - .
     .long return_of_statx - .

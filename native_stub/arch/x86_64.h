@@ -7,6 +7,10 @@
 #define HAVE_GETRANDOM
 #define HAVE_WEAK_NAMES
 #define HAVE_STAMP_RETURNS
+#define MAPS_STAMPS_APART /* the kernel's vDSO has too little room before it, so near to the stack (map_vdso_randomized, arch/x86/entry/vdso/vma.c) */
+
+/* What a stat leaves: struct stat and struct statx (asm/stat.h, linux/stat.h), see vdso.c. */
+#define STAMP_RECORDS {NR_fstat, {72, 88, 104, 104}, 8, 8}, {NR_statx, {64, 80, 96, 112}, 8, 4}
 
 /* arch/x86/entry/syscalls/syscall_64.tbl */
 #define NR_close 3
@@ -166,9 +170,24 @@ static inline uint64_t argument_in(uint64_t arch, struct registers *registers, i
     return arch == AUDIT_ARCH ? *argument_of(registers, place) : (uint32_t)*all[place];
 }
 
-/* At the entry of a system call: it returns to `to`, which finds where it was to in rcx. */
 #define PTRACE_POKEUSER 6
-#define return_to(tid, to) syscall4(NR_ptrace, PTRACE_POKEUSER, tid, __builtin_offsetof(struct registers, rip), to)
+#define set_register(tid, name, value) syscall4(NR_ptrace, PTRACE_POKEUSER, tid, __builtin_offsetof(struct registers, name), value)
+
+/* At the entry of a system call of its own kind (0) or of i386 (1): it returns to `to`, which finds where it was to in rcx, or
+ * on the stack. */
+static inline long return_to(long tid, uint64_t kind, uint64_t to)
+{
+    struct registers registers;
+    if (kind == 0)
+        return set_register(tid, rip, to);
+    if (get_registers(tid, &registers) < 0 || MODE(registers) != 0x23) /* __USER32_CS, asm/segment.h: no far call from there */
+        return -1;
+    uint32_t back = registers.rip, stack = registers.rsp - sizeof back;
+    struct { void *address; uint64_t size; } here = {&back, sizeof back}, there = {(void *)(uint64_t)stack, sizeof back};
+    if (syscall6(NR_process_vm_writev, tid, (long)&here, 1, (long)&there, 1, 0) != sizeof back || set_register(tid, rsp, stack) < 0)
+        return -1;
+    return set_register(tid, rip, to);
+}
 
 /* The first instructions of a static program: hand the initial stack to a function. */
 #define START_WITH_STACK(function)                   \

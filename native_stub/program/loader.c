@@ -70,7 +70,7 @@ __attribute__((visibility("hidden"))) long load(const struct loader_parameters *
     if (failed(result))
         goto unmap;
 
-#ifdef HAVE_STAMP_RETURNS
+#ifdef MAPS_STAMPS_APART
     /* Where there is no room for it the tracer tells what is in it. */
     long stamps = 0;
     if (p->stamps_length)
@@ -86,7 +86,7 @@ __attribute__((visibility("hidden"))) long load(const struct loader_parameters *
     const uint64_t *from = (const uint64_t *)&p->process;
     for (unsigned i = 0; i < sizeof p->process / sizeof *from; i++)
         to[i] = from[i];
-#ifdef HAVE_STAMP_RETURNS
+#ifdef MAPS_STAMPS_APART
     ((volatile struct vdso_process *)to)->stamps = failed(stamps) ? 0 : stamps;
 #endif
 
@@ -100,7 +100,7 @@ __attribute__((visibility("hidden"))) long load(const struct loader_parameters *
     return 0;
 
 unmap_stamps:
-#ifdef HAVE_STAMP_RETURNS
+#ifdef MAPS_STAMPS_APART
     if (!failed(stamps) && stamps)
         syscall2(NR_munmap, stamps, p->stamps_length);
 #endif

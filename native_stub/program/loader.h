@@ -17,8 +17,8 @@ struct loader_parameters {
     uint64_t address;        /* where to map the memfd: just below the kernel's vDSO */
     uint64_t sysinfo_ehdr;   /* address of the value of AT_SYSINFO_EHDR on the stack */
     uint64_t first_page;     /* of the memfd's part for this kind of program, */
-    uint64_t mapping_length; /* which is header pages and image */
-    uint64_t stamps_page;    /* where the history of the wall line is in it (stamps.h), */
+    uint64_t mapping_length; /* which is header pages, image and, of some kinds, the history of the wall line (stamps.h) */
+    uint64_t stamps_page;    /* where that is, for those that map it apart, */
     uint64_t stamps_length;  /* and how large; 0: there is none */
     uint64_t cookie[2];      /* what that part's second page begins with */
     struct vdso_process process;

@@ -4,6 +4,8 @@
 #ifndef VDSOTIME_PROGRAM_STAMPS_H
 #define VDSOTIME_PROGRAM_STAMPS_H
 
+#include "spans.h"
+
 #include <stdint.h>
 
 #define STAMP_PIECES 65536 /* of the line; a multiple of 4 */
@@ -32,8 +34,6 @@ struct stamps {
     int64_t kept[KEPT_STAMPS]; /* stamps that programs have set to an instant of the clock's life, in sets by their hash */
 };
 
-#ifdef __SIZEOF_INT128__
-
 /* Nanoseconds since the epoch, where they can tell an instant of any clock's life; else 0. */
 static inline int64_t stamp_ns_of(int64_t sec, uint32_t nsec)
 {
@@ -56,29 +56,28 @@ static inline int is_kept_stamp(const volatile struct stamps *stamps, int64_t st
 }
 
 /* What the clock has for a stamp of the host. Returns 0 for one that is none of its life, or newer than `limit_ns`: it is as
- * it is. */
-static inline int find_stamp(const volatile struct stamps *stamps, int64_t limit_ns, int64_t *sec, uint32_t *nsec)
+ * it is. `cut_ns`: by less than this it may have been cut, as where it is told in whole seconds; then it is taken to be from
+ * behind the last move of that time. */
+static inline int find_stamp(const volatile struct stamps *stamps, int64_t limit_ns, uint32_t cut_ns, int64_t *sec, uint32_t *nsec)
 {
-    int64_t stamp_ns = stamp_ns_of(*sec, *nsec);
+    int64_t stamp_ns = stamp_ns_of(*sec, *nsec), latest_ns = stamp_ns + cut_ns - 1;
     uint64_t low = 0, high = stamps->count;
-    if (!high || high > STAMP_PIECES || stamp_ns < stamps->pieces[0].from_ns || stamp_ns > limit_ns
+    if (!high || high > STAMP_PIECES || latest_ns < stamps->pieces[0].from_ns || stamp_ns > limit_ns
         || is_kept_stamp(stamps, stamp_ns))
         return 0;
     while (high - low > 1) {
         uint64_t middle = low + (high - low) / 2;
-        if (stamps->pieces[middle].from_ns <= stamp_ns)
+        if (stamps->pieces[middle].from_ns <= latest_ns)
             low = middle;
         else
             high = middle;
     }
     const volatile struct stamp_piece *piece = &stamps->pieces[low];
-    uint64_t real_ns = stamp_ns > piece->start_ns ? stamp_ns - piece->start_ns : 0;
-    unsigned __int128 way = (unsigned __int128)real_ns * piece->mult >> (piece->shift & 63);
-    uint64_t way_ns = (way > INT64_MAX ? (uint64_t)INT64_MAX : (uint64_t)way) + piece->nsec;
-    *sec = piece->sec + (int64_t)(way_ns / STAMP_SECOND);
-    *nsec = way_ns % STAMP_SECOND;
+    int64_t at_ns = stamp_ns > piece->from_ns ? stamp_ns : piece->from_ns;
+    uint64_t real_ns = at_ns > piece->start_ns ? at_ns - piece->start_ns : 0;
+    uint64_t way_ns = scale_ns(real_ns, piece->mult, piece->shift & 63) + piece->nsec;
+    *sec = piece->sec + (int64_t)split_ns(way_ns, nsec);
     return 1;
 }
 
-#endif
 #endif

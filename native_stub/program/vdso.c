@@ -7,7 +7,6 @@
  */
 #include "loader_failed.h"
 #include "page.h"
-#include "stamps.h"
 
 #if defined(__x86_64__)
 #include "arch/x86_64.h"
@@ -21,9 +20,11 @@
 #error "no fake vDSO for this architecture yet"
 #endif
 
+#include "spans.h"
+#include "stamps.h"
+
 #define HIDDEN extern __attribute__((visibility("hidden")))
 #define LIKELY(x) __builtin_expect(!!(x), 1)
-#define NSEC_PER_SEC 1000000000u
 #define CLOCK_REALTIME 0
 #define CLOCK_MONOTONIC 1
 #define CLOCK_REALTIME_COARSE 5
@@ -58,40 +59,6 @@ typedef long getrandom_fn(void *, size_t, unsigned, void *, size_t);
 
 #define REAL(name, type) ((type *)(uintptr_t)vdso_process_page.name)
 
-#ifdef __SIZEOF_INT128__
-static inline uint64_t scale_ns(uint64_t ns, uint64_t mult, uint32_t shift)
-{
-    unsigned __int128 way = (unsigned __int128)ns * mult >> shift;
-    return way > INT64_MAX ? INT64_MAX : (uint64_t)way;
-}
-
-static inline uint64_t split_ns(uint64_t ns, uint32_t *nsec)
-{
-    *nsec = (uint32_t)(ns % NSEC_PER_SEC);
-    return ns / NSEC_PER_SEC;
-}
-#else
-/* (ns * mult) >> shift, in 128 bits as on paper: four products of 32 bits each. */
-static inline uint64_t scale_ns(uint64_t ns, uint64_t mult, uint32_t shift)
-{
-    uint64_t low = (ns & UINT32_MAX) * (mult & UINT32_MAX);
-    uint64_t middle = (ns >> 32) * (mult & UINT32_MAX) + (low >> 32);
-    uint64_t other = (ns & UINT32_MAX) * (mult >> 32) + (middle & UINT32_MAX);
-    uint64_t high = (ns >> 32) * (mult >> 32) + (middle >> 32) + (other >> 32);
-    low = other << 32 | (low & UINT32_MAX);
-    uint64_t way = shift ? high << (64 - shift) | low >> shift : low;
-    return high >> shift || way > INT64_MAX ? INT64_MAX : way;
-}
-
-/* Seconds, and what is left of them: one division for each half. */
-static inline uint64_t split_ns(uint64_t ns, uint32_t *nsec)
-{
-    uint32_t high = (uint32_t)(ns >> 32);
-    uint32_t low = divide(high % NSEC_PER_SEC, (uint32_t)ns, NSEC_PER_SEC, nsec);
-    return (uint64_t)(high / NSEC_PER_SEC) << 32 | low;
-}
-#endif
-
 /* Nanoseconds that a line has moved by a clock of the host's. Clamped at both ends: the line may have
  * started since the host's last tick, and as in the kernel, whose coarse clocks are exact when its
  * clock has just been set, they are then at its start (do_settimeofday64, kernel/time/timekeeping.c);
@@ -100,7 +67,7 @@ static uint64_t moved_ns(int host_id, uint64_t start_ns, uint64_t mult, uint32_t
 {
     struct timespec host;
     REAL(clock_gettime, clock_fn)(host_id, &host);
-    int64_t elapsed = host.sec * (int64_t)NSEC_PER_SEC + host.nsec - (int64_t)start_ns;
+    int64_t elapsed = host.sec * (int64_t)SECOND_NS + host.nsec - (int64_t)start_ns;
     if (elapsed <= 0)
         return 0;
     return scale_ns((uint64_t)elapsed, mult, shift);
@@ -138,9 +105,9 @@ static __attribute__((noinline)) void read_slowly(unsigned id, struct timespec *
      * seen these lines before it sampled the host. */
     if (LIKELY(read & VDSO_TICKING)) {
         int64_t sum = host.nsec + nsec;
-        int64_t carry = sum >= NSEC_PER_SEC;
+        int64_t carry = sum >= SECOND_NS;
         ts->sec = sec + host.sec + carry;
-        ts->nsec = sum - (carry ? NSEC_PER_SEC : 0);
+        ts->nsec = sum - (carry ? SECOND_NS : 0);
         return;
     }
     ts->sec = sec + (int64_t)split_ns(way + nsec, &nsec);
@@ -294,16 +261,38 @@ WEAK_NAME(time);
 
 #define MOST_STAMPS 4
 
-/* Where struct stat and struct statx have their stamps (asm/stat.h, linux/stat.h). */
-static const unsigned char places[2][MOST_STAMPS] = {{72, 88, 104, 104}, {64, 80, 96, 112}};
-
 struct stamp { int64_t sec; uint32_t nsec; };
 
-/* At the return of a stat that has succeeded: its stamps become the clock's. */
-__attribute__((visibility("hidden"))) void tell_stamps(long result, unsigned char *record, long is_statx)
+/* Where a system call leaves stamps: how wide their seconds are and the nanoseconds behind these, 0 where it tells none. `nr`: of
+ * one that leaves such a record. */
+static const struct record {
+    uint16_t nr;
+    uint8_t places[MOST_STAMPS], second_size, nanosecond_size;
+} records[] = {STAMP_RECORDS};
+
+/* What is cut was so by the kernel (cp_new_stat, fs/stat.c). */
+static struct stamp read_record(const struct record *how, const unsigned char *at)
+{
+    int64_t sec = how->second_size == 8 ? *(const int64_t *)at : *(const uint32_t *)at;
+    return (struct stamp){sec, how->nanosecond_size ? *(const uint32_t *)(at + how->second_size) : 0};
+}
+
+static void write_record(const struct record *how, unsigned char *at, const struct stamp *stamp)
+{
+    if (how->second_size == 8)
+        *(int64_t *)at = stamp->sec;
+    else
+        *(uint32_t *)at = (uint32_t)stamp->sec;
+    if (how->nanosecond_size)
+        *(uint32_t *)(at + how->second_size) = stamp->nsec;
+}
+
+/* At the return of a stat that has succeeded: the stamps that it has left become the clock's. */
+__attribute__((visibility("hidden"))) void tell_stamps(long result, unsigned char *left, long which)
 {
     const volatile struct vdso_page *page = &vdso_clock_page;
-    const volatile struct stamps *stamps = (const volatile struct stamps *)vdso_process_page.stamps;
+    const volatile struct stamps *stamps = (const volatile struct stamps *)(uintptr_t)vdso_process_page.stamps;
+    const struct record *how = &records[which];
     struct stamp found[MOST_STAMPS];
     int is_left = !stamps; /* in a private copy of the page */
     uint32_t seq;
@@ -313,23 +302,19 @@ __attribute__((visibility("hidden"))) void tell_stamps(long result, unsigned cha
         while ((seq = load_acquire(&page->seq)) & 1)
             cpu_relax();
         for (int i = 0; i < MOST_STAMPS && !is_left; i++) {
-            const unsigned char *at = record + places[is_statx][i];
-            found[i] = (struct stamp){*(const int64_t *)at, *(const uint32_t *)(at + 8)};
+            found[i] = read_record(how, left + how->places[i]);
             int64_t late_ns = stamp_ns_of(found[i].sec, found[i].nsec) - stamps->limit_ns;
             is_left = late_ns > 0 && late_ns < FORESEEN_NS; /* or the call has taken long */
-            find_stamp(stamps, stamps->limit_ns, &found[i].sec, &found[i].nsec);
+            find_stamp(stamps, stamps->limit_ns, how->nanosecond_size ? 1 : SECOND_NS, &found[i].sec, &found[i].nsec);
         }
         read_barrier();
     } while (page->seq != seq);
     if (is_left) {
-        syscall4(NR_pread64, STAMPS_LEFT, record, is_statx, 0);
+        syscall4(NR_pread64, STAMPS_LEFT, (long)left, how->nr, 0);
         return;
     }
-    for (int i = 0; i < MOST_STAMPS; i++) {
-        unsigned char *at = record + places[is_statx][i];
-        *(int64_t *)at = found[i].sec;
-        *(uint32_t *)(at + 8) = found[i].nsec;
-    }
+    for (int i = 0; i < MOST_STAMPS; i++)
+        write_record(how, left + how->places[i], &found[i]);
 }
 
 static int is_same(const char *name, const char *other)
@@ -351,7 +336,7 @@ __attribute__((visibility("hidden"))) void tell_opened(long fd, const char *path
         if (*at == '/')
             name = at + 1;
     if (is_same(name, "stat") || is_same(name, "uptime") || is_same(name, "utmp")
-        || syscall4(NR_readlinkat, directory, path, &first, 1) > 0)
+        || syscall4(NR_readlinkat, directory, (long)path, (long)&first, 1) > 0)
         syscall4(NR_pread64, OPENED_FILE, fd, 0, 0);
 }
 

@@ -298,14 +298,13 @@ static uint64_t *mapped_of(const struct fastpath *fastpath, uint64_t tid)
 }
 
 #ifdef HAVE_STAMP_RETURNS
-/* Whether a program, which may have moved, covered or unmapped it, still has what it was given: the code at `to`, and the very
- * pages. */
-static int has_returns(const struct fastpath *fastpath, uint64_t tid, uint64_t mapped, uint64_t to)
+/* Whether a program, which may have moved, covered or unmapped it, still has what it was given: the code, and the very pages. */
+static int has_return(const struct fastpath *fastpath, uint64_t tid, uint64_t mapped, const struct call_return *to)
 {
-    const uint64_t *page = (const uint64_t *)fastpath->page, *code = fastpath->return_code, *mark = fastpath->page_mark;
+    const uint64_t *page = (const uint64_t *)fastpath->page, *code = to->code, *mark = fastpath->page_mark;
     uint64_t found[5], own = mapped + VDSO_PAGE_SIZE + offsetof(struct vdso_process, mark);
     struct span here = {found, sizeof found};
-    struct span there[] = {{(void *)to, 2 * sizeof *found}, {(void *)own, 2 * sizeof *found}, {(void *)mapped, sizeof *found}};
+    struct span there[] = {{(void *)(mapped + to->place), 2 * sizeof *found}, {(void *)own, 2 * sizeof *found}, {(void *)mapped, sizeof *found}};
     return syscall6(NR_process_vm_readv, tid, (long)&here, 1, (long)there, 3, 0) == sizeof found && found[0] == code[0]
         && found[1] == code[1] && found[2] == mark[0] && found[3] == mark[1] && found[4] == *page;
 }
@@ -321,10 +320,10 @@ static int tells_itself(struct fastpath *fastpath, uint64_t tid)
     if (*mark_of(fastpath, tid) & (MARK_REWINDS | MARK_EXECS) || !mapped || !stamps || !fastpath->host_clock
         || syscall4(NR_ptrace, PTRACE_GETEVENTMSG, tid, 0, &place) < 0)
         return 0;
-    if (!place || place > CALL_RETURNS)
+    if (!place-- || place >= FASTPATH_KINDS * CALL_RETURNS)
         return 0;
-    uint64_t to = mapped + fastpath->returns[place - 1];
-    if (!has_returns(fastpath, tid, mapped, to) || return_to(tid, to) < 0)
+    const struct call_return *to = &fastpath->returns[place];
+    if (!to->place || !has_return(fastpath, tid, mapped, to) || return_to(tid, place / CALL_RETURNS, mapped + to->place) < 0)
         return 0;
     ((clock_fn *)fastpath->host_clock)(CLOCK_REALTIME, &now);
     stamps->limit_ns = (now.sec + LATER_S) * NSEC_PER_SEC;
@@ -337,8 +336,9 @@ static int tells_left(const struct fastpath *fastpath, uint64_t tid, const struc
 {
     if ((int32_t)info->args[0] == OPENED_FILE)
         return !opens_time(tid, info->args[1]) && end_call(tid, 0) >= 0;
-    unsigned row = stamp_row(&fastpath->stamp_table, AUDIT_ARCH, info->args[2] ? NR_statx : NR_fstat);
-    return tells_stamps((const struct stamps *)fastpath->stamps, tid, &fastpath->stamp_table.layouts[row], info->args[1])
+    unsigned row = stamp_row(&fastpath->stamp_table, info->arch, info->args[2]);
+    return row && row < STAMP_LAYOUTS
+        && tells_stamps((const struct stamps *)fastpath->stamps, tid, &fastpath->stamp_table.layouts[row], info->args[1])
         && end_call(tid, 0) >= 0;
 }
 #else
@@ -351,13 +351,13 @@ static int sees_file_call(struct fastpath *fastpath, uint64_t tid, const struct 
 {
     unsigned row = stamp_row(&fastpath->stamp_table, info->arch, info->nr);
     int32_t what = info->args[0];
-    if (info->nr == NR_pread64 && info->arch == AUDIT_ARCH && (what == STAMPS_LEFT || what == OPENED_FILE))
+    if (row == ASKS_FOR_MORE && (what == STAMPS_LEFT || what == OPENED_FILE))
         return fastpath->stamps && tells_left(fastpath, tid, info);
     if (!row || row == SETS_STAMPS || (row < OPENS_FILE && !fastpath->stamps))
         return 0;
     if (row != OPENS_FILE && *mark_of(fastpath, tid) & MARK_REWINDS)
         return 0;
-    if (row == REWINDS_FILE)
+    if (row == REWINDS_FILE || row == ASKS_FOR_MORE)
         go_on(fastpath, tid, 0);
     else
         go_to_exit(fastpath, tid);
@@ -610,7 +610,7 @@ static int sees_exec(struct fastpath *fastpath, uint64_t tid)
         return 0;
     *mark_of(fastpath, tid) = kind == FASTPATH_KINDS ? MARK_SKIPPED : 0;
     *mapped_of(fastpath, tid) = 0;
-    if (!kind) {
+    if (kind < FASTPATH_KINDS) {
         const struct takeover_block *block = (const struct takeover_block *)fastpath->blocks[kind];
         *mapped_of(fastpath, tid) = ((const struct loader_parameters *)block->parameters)->address + base - block->reference_base;
     }

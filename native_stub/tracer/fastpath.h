@@ -14,7 +14,7 @@
 #define FASTPATH_BATCH 256
 #define FASTPATH_PROGRAMS 64
 #define CALL_NUMBERS 512
-#define CALL_RETURNS 5
+#define CALL_RETURNS 8 /* at most, of a kind of program */
 #define INTERRUPTED_CALLS 256
 #define REGISTER_WORDS 36 /* at least, of any machine */
 #define AGAIN_NS 1000000 /* by when a call is made again that was interrupted, even if an interrupt of the processor comes first */
@@ -56,6 +56,9 @@ struct fastpath_report { int64_t tid, status; };
  * when it was to go on, by the host's CLOCK_MONOTONIC. */
 struct interrupted_call { uint64_t tid, at_ns, registers[REGISTER_WORDS]; };
 
+/* Where a system call may return to (arch/), from the clock page on, and how the code there begins; 0: nowhere. */
+struct call_return { uint64_t place, code[2]; };
+
 /* A task that was to go on, and by what errno did not. */
 struct fastpath_failure { uint64_t tid, error; };
 
@@ -76,8 +79,7 @@ struct fastpath {
     uint64_t page;           /* and this clock page, */
     uint64_t page_mark[2];   /* behind which this stands */
     struct stamp_table stamp_table;
-    uint64_t returns[CALL_RETURNS]; /* where behind its clock page a program has what calls may return to (arch/) */
-    uint64_t return_code[2]; /* how each of these begins */
+    struct call_return returns[FASTPATH_KINDS * CALL_RETURNS]; /* by the kind of call, as in `stamp_table`: its first, and so on */
     uint64_t host_clock;     /* clock_gettime of the kernel's vDSO in the tracer's process; 0: none does */
     uint64_t mapped;         /* MARKED_TASKS addresses of that page, by task id; 0: it is not to be relied on */
     uint64_t read_clock;     /* clock_gettime for all programs, in the tracer's process; 0: the tracer answers */

@@ -137,11 +137,11 @@ void note_page(struct stamps *stamps, const struct vdso_page *page)
     note_piece(stamps, &piece);
 }
 
-/* Return what the clock has for a stamp of the host, in its place; 0: it is as it is. */
+/* Return what the clock has for a stamp of the host, in its place; 0: it is as it is. `cut_ns` as in find_stamp. */
 __attribute__((visibility("default")))
-int read_stamp(const struct stamps *stamps, int64_t *sec, uint32_t *nsec)
+int read_stamp(const struct stamps *stamps, uint32_t cut_ns, int64_t *sec, uint32_t *nsec)
 {
-    return find_stamp(stamps, read_ns(CLOCK_REALTIME), sec, nsec);
+    return find_stamp(stamps, read_ns(CLOCK_REALTIME), cut_ns, sec, nsec);
 }
 
 /* A program has set a stamp, which is to be read as it was set. Of a set the one that was set first is forgotten. */
@@ -187,7 +187,7 @@ int tells_stamps(const struct stamps *stamps, uint64_t tid, const struct stamp_l
         unsigned char *at = record + layout->places[i] - first;
         int64_t sec = word_at(at, layout->second_size);
         uint32_t nsec = word_at(at + layout->second_size, layout->nanosecond_size);
-        if (!read_stamp(stamps, &sec, &nsec))
+        if (!read_stamp(stamps, layout->nanosecond_size ? 1 : NSEC_PER_SEC, &sec, &nsec))
             continue;
         put_word(at, sec, layout->second_size); /* cut, as by the kernel (cp_new_stat, fs/stat.c) */
         put_word(at + layout->second_size, nsec, layout->nanosecond_size);

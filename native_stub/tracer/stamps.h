@@ -24,8 +24,9 @@ struct stamp_calls {
     uint8_t rows[STAMP_CALLS];     /* by number: 0 for none of these, a layout's number, or enum file_call */
 };
 
-/* Other calls about files (tracer/calls/files.py): one may open a file of /proc that tells the time, or read it again. */
-enum file_call { OPENS_FILE = STAMP_LAYOUTS, REWINDS_FILE, SETS_STAMPS };
+/* Other calls about files (tracer/calls/files.py): one may open a file of /proc that tells the time, or read it again; and that by
+ * which a program asks for more (loader_failed.h). */
+enum file_call { OPENS_FILE = STAMP_LAYOUTS, REWINDS_FILE, ASKS_FOR_MORE, SETS_STAMPS };
 
 /* What the tracer knows of each kind of system call there is. */
 struct stamp_table {
@@ -43,7 +44,7 @@ void move_stamps(struct stamps *to, const struct stamps *from);
 long begin_stamps(struct stamps *stamps, long file);
 void note_piece(struct stamps *stamps, const struct stamp_piece *piece);
 void note_page(struct stamps *stamps, const struct vdso_page *page);
-int read_stamp(const struct stamps *stamps, int64_t *sec, uint32_t *nsec);
+int read_stamp(const struct stamps *stamps, uint32_t cut_ns, int64_t *sec, uint32_t *nsec);
 void keep_stamp(struct stamps *stamps, int64_t sec, uint32_t nsec);
 
 #endif

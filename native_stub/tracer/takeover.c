@@ -78,6 +78,7 @@ static long write_parameters(long memory, const struct takeover_block *block, ui
     parameters.entry = registers->PROGRAM_COUNTER;
     parameters.sysinfo_ehdr = slot;
     parameters.address += way;
+    parameters.process.stamps += parameters.process.stamps ? way : 0;
     for (; functions < end; functions++)
         *functions += *functions ? way : 0;
     return write_all(memory, &parameters, sizeof parameters, registers->STACK_POINTER - PARAMETERS_BELOW_STACK);

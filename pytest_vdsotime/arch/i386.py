@@ -35,6 +35,11 @@ I386_CALLS = Abi(
         "fstatat64": _STAT64._replace(argument=2),
         "statx": STATX,
     },
+    returns={
+        **{"stat64": 0, "lstat64": 0, "fstat64": 0, "fstatat64": 1, "statx": 2},
+        **{"stat": 3, "lstat": 3, "fstat": 3, "oldstat": 4, "oldlstat": 4, "oldfstat": 4},
+        **{"open": 5, "openat": 6, "openat2": 6},
+    },
 )
 
 

@@ -47,6 +47,9 @@ class Abi(NamedTuple):
     """In bytes; its timespec and timeval are pairs of longs."""
     stamps: Mapping[str, StampLayout]
     """The calls that tell stamps of files."""
+    returns: Mapping[str, int] = MappingProxyType({})
+    """By name, the number of the place in a program where a call may return to: what the kernel has
+    left is seen to there (`VdsoImage.call_returns`)."""
     refused_bit: int = 0
     """Numbers with this bit are of another ABI, whose calls are answered as by kernels without
     it."""

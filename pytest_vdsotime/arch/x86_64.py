@@ -60,6 +60,10 @@ X86_64 = Arch(
                 "newfstatat": stat_layout(2),
                 "statx": STATX,
             },
+            returns={
+                **{"stat": 0, "lstat": 0, "fstat": 0, "newfstatat": 1, "statx": 2},
+                **{"open": 3, "openat": 4, "openat2": 4},
+            },
             refused_bit=constant("__X32_SYSCALL_BIT"),
         ),
         I386_CALLS,

@@ -325,15 +325,17 @@ class FastPath:
                 if name in abi.syscalls:
                     calls.rows[abi.syscalls[name]] = kind
 
-    def know_returns(self, image: VdsoImage, host_clock: int) -> None:
-        """Where in a program's fake image calls may return to.
+    def know_returns(self, kind: int, image: VdsoImage, host_clock: int) -> None:
+        """Where in the fake image of a kind of program its own system calls may return to.
 
-        `host_clock`: the address of the kernel's own clock_gettime in this process.
+        `kind`: as in `know_file_calls`. `host_clock`: the address of the kernel's own clock_gettime
+        in this process.
         """
-        for number, place in enumerate(image.call_returns):
-            self.structure.returns[number] = HEADER_SIZE + place
-            code = ctypes.sizeof(self.structure.return_code)
-            ctypes.memmove(self.structure.return_code, image.data[place : place + code], code)
+        for number, place in enumerate(image.call_returns, start=kind * constant("CALL_RETURNS")):
+            there = self.structure.returns[number]
+            there.place = HEADER_SIZE + place
+            size = ctypes.sizeof(there.code)
+            ctypes.memmove(there.code, image.data[place : place + size], size)
             self.structure.host_clock = host_clock
 
     def follow_files(self, worlds: Sequence[ClockPage]) -> None:

@@ -413,9 +413,10 @@ def tell_of_calls(fastpath: FastPath, native: NativeObjects) -> None:
         {nr: _ALL if row.pointer is None else _NOT_NULL + row.pointer for nr, row in rows.items()}
     )
     fastpath.know_file_calls(native.arch.abis, KINDS_OF_CALLS)
-    if native.arch.keeps_registers not in procfs.processor_flags():
-        host_clock = procfs.own_vdso() + native.own.host.entry_offsets[0]
-        fastpath.know_returns(native.own.fake, host_clock)
+    host_clock = procfs.own_vdso() + native.own.host.entry_offsets[0]
+    for kind, arch in enumerate((native.arch, *native.arch.runs_too)):
+        if arch.keeps_registers not in procfs.processor_flags():
+            fastpath.know_returns(kind, native.fakes[arch.name], host_clock)
 
 
 @dataclass(slots=True)
@@ -459,7 +460,7 @@ class Shortcuts:
             sees_exec=process.has_own_filter or process.is_engine,
             asks=process.asks,
             rewinds=process.rewinds,
-            mapped=process.mapped if process.host is self.native.own.host else 0,
+            mapped=process.mapped,
         )
 
     def mark_all(self, process: Process) -> None:

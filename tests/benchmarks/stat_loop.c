@@ -10,12 +10,17 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#ifdef SYS_fstat64
+#define FSTAT SYS_fstat64
+#else
+#define FSTAT SYS_fstat
+#endif
 #define LOOPS 41
 #define CALLS 200
 
 static uint64_t ticks(void)
 {
-#if defined(__x86_64__)
+#if defined(__x86_64__) || defined(__i386__)
     uint32_t low, high;
     __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
     return (uint64_t)high << 32 | low;
@@ -53,7 +58,7 @@ int main(int argc, char **argv)
             else if (!strcmp(way, "lstat"))
                 lstat(path, &found);
             else if (!strcmp(way, "fstat"))
-                syscall(SYS_fstat, fd, &found);
+                syscall(FSTAT, fd, &found);
             else
                 statx(AT_FDCWD, path, 0, STATX_BASIC_STATS | STATX_BTIME, &more);
         }

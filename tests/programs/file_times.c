@@ -120,7 +120,7 @@ int main(int argc, char **argv)
     check_kinds();
 
     ask_for("MOVE\n");
-    now_ns = strtoll(argv[2], NULL, 10);
+    moved_to_ns = now_ns = strtoll(argv[2], NULL, 10);
     check_times("f", fd, first_ns, first_ns, first_ns, first_ns);
     check_times("d", -1, first_ns, first_ns, first_ns, first_ns);
     CHECK(write(fd, "2", 1) == 1);
@@ -129,7 +129,7 @@ int main(int argc, char **argv)
 
     ask_for("MOVE_TO 1000000000\n");
     int64_t moved_ns = now_ns;
-    now_ns = 1000000000 * NSEC_PER_SEC;
+    moved_to_ns = now_ns = 1000000000 * NSEC_PER_SEC;
     check_times("f", fd, first_ns, moved_ns, moved_ns, first_ns);
     CHECK(fchmod(fd, 0600) == 0);
     check_times("f", fd, first_ns, moved_ns, now_ns, first_ns);
@@ -137,6 +137,7 @@ int main(int argc, char **argv)
     check_times("g", other, now_ns, now_ns, now_ns, now_ns);
 
     ask_for("MOVE_TO 4000000000\n");
+    moved_to_ns = 4000000000 * NSEC_PER_SEC;
     check_times("g", other, now_ns, now_ns, now_ns, now_ns);
     check_times("f", fd, first_ns, moved_ns, now_ns, first_ns);
     CHECK(close(fd) == 0 && close(other) == 0);

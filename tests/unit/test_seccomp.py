@@ -14,7 +14,7 @@ from pytest_vdsotime.kernel.seccomp import INSTRUCTION_SIZE, Match, Rule, assemb
 from pytest_vdsotime.timeline import CLOCKS
 from pytest_vdsotime.tracer.call import CallRow
 from pytest_vdsotime.tracer.calls import CALLS, LOADER_FAILED, Calls
-from pytest_vdsotime.tracer.calls.files import FILE_CALLS, RETURNS
+from pytest_vdsotime.tracer.calls.files import FILE_CALLS
 from pytest_vdsotime.tracer.calls.waits import followed
 
 ALLOW, TRACE = constant("SECCOMP_RET_ALLOW"), constant("SECCOMP_RET_TRACE")
@@ -91,7 +91,9 @@ FILTER = Calls(host_arch()).filter(waits_follow=True, files_follow=True)
 
 def place_of(abi: Abi, row: CallRow) -> int:
     """What the filter says beside that a call is to stop: where a stat may return to."""
-    return RETURNS.get(row.name, 0) if abi is ABIS[0] else 0
+    if row.name not in abi.returns:
+        return 0
+    return 1 + ABIS.index(abi) * constant("CALL_RETURNS") + abi.returns[row.name]
 
 
 def holds(match: Match, value: int) -> bool:

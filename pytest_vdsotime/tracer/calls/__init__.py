@@ -33,7 +33,7 @@ from pytest_vdsotime.tracer.call import (
 )
 from pytest_vdsotime.tracer.calls import signals, waits
 from pytest_vdsotime.tracer.calls.clocks import ADJUSTING_CALLS, CLOCK_CALLS
-from pytest_vdsotime.tracer.calls.files import FILE_CALLS, RETURNS
+from pytest_vdsotime.tracer.calls.files import FILE_CALLS
 from pytest_vdsotime.tracer.calls.peers import is_asking
 from pytest_vdsotime.tracer.calls.process import PROCESS_CALLS
 from pytest_vdsotime.tracer.calls.restart import put_back, rewind_interrupted
@@ -99,17 +99,19 @@ def _result_of(on_exit: Callable[[int], _Result], result: int) -> _Result | int:
 
 #: What the loader says when it fails (native_stub/program/loader_failed.h).
 LOADER_FAILED = constant("LOADER_FAILED")
+#: Places for a kind of system call (native_stub/tracer/fastpath.h).
+_CALL_RETURNS = constant("CALL_RETURNS")
 _NO_LOW_PAGE = (
     "{} waits in real time: a system call of 32-bit programs (int 0x80) needs a page below 4 GiB: "
     "{}"
 )
 
 
-def _rules(abi: Abi, rows: Iterable[CallRow], *, is_own: bool) -> Iterator[Rule]:
-    numbers = abi.syscalls
+def _rules(abi: Abi, rows: Iterable[CallRow], kind: int) -> Iterator[Rule]:
+    numbers, first = abi.syscalls, 1 + kind * _CALL_RETURNS
     for row in rows:
         if row.name in numbers:
-            data = RETURNS.get(row.name, 0) if is_own else 0
+            data = first + abi.returns[row.name] if row.name in abi.returns else 0
             yield Rule(numbers[row.name], row.match, row.pointer, data)
 
 
@@ -151,9 +153,9 @@ class Calls:
                 (
                     abi.audit_arch,
                     abi.refused_bit,
-                    [own, *_rules(abi, rows, is_own=abi is self._arch.abis[0])],
+                    [own, *_rules(abi, rows, kind)],
                 )
-                for abi in self._arch.abis
+                for kind, abi in enumerate(self._arch.abis)
             )
         return self._filters[which]
 

@@ -6,6 +6,7 @@ clock's (stamps.py). "Now" is written as the host's stamp, which reads as the cl
 
 from __future__ import annotations
 
+import errno
 from functools import partial
 
 from pytest_vdsotime.abi import constant
@@ -14,7 +15,8 @@ from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.seccomp import Match
 from pytest_vdsotime.stamps import Stamps
-from pytest_vdsotime.tracer.call import Answer, CallRow, Request, Substitute
+from pytest_vdsotime.timeline import NS_PER_S
+from pytest_vdsotime.tracer.call import Answer, CallRow, Refused, Request, Substitute
 from pytest_vdsotime.tracer.calls import machine
 from pytest_vdsotime.tracer.calls.machine import MachineFile
 
@@ -68,21 +70,24 @@ def _left(request: Request) -> Answer:
     stamps = request.process.world.page.stamps
     if stamps is None:
         return None
-    layout = request.abi.stamps["statx" if request.arguments[2] else "fstat"]
-    _tell(request, stamps, layout, request.arguments[1])
-    return 0
+    for name, layout in request.abi.stamps.items():
+        if request.abi.syscalls[name] == request.arguments[2]:
+            _tell(request, stamps, layout, request.arguments[1])
+            return 0
+    raise Refused(errno.EBADF)  # as the kernel has it
 
 
 def _tell(request: Request, stamps: Stamps, layout: StampLayout, address: int) -> None:
     """Have the stamps that a call has left at `address` be the clock's."""
     first, size = min(layout.places), layout.second_size + layout.nanosecond_size
+    cut_ns = 1 if layout.nanosecond_size else NS_PER_S
     was = request.read(address + first, max(layout.places) + size - first)
     data = bytearray(was)
     for place in layout.places:
         at = place - first
         middle, end = at + layout.second_size, at + size
         second = int.from_bytes(data[at:middle], "little", signed=layout.second_size == 8)
-        reading = stamps.reading(second, int.from_bytes(data[middle:end], "little"))
+        reading = stamps.reading(second, int.from_bytes(data[middle:end], "little"), cut_ns)
         if reading is not None:
             # What does not fit is cut, as by the kernel (cp_new_stat, fs/stat.c).
             parts = zip(reading, (layout.second_size, layout.nanosecond_size), strict=True)
@@ -177,18 +182,13 @@ FILE_CALLS = (
     *_REWINDING,
     *_SETTING,
 )
-#: By name, the number of the place in a program where it may return to (VdsoImage.call_returns),
-#: from 1.
-RETURNS = {
-    **{"stat": 1, "lstat": 1, "fstat": 1, "newfstatat": 2, "statx": 3},
-    **{"open": 4, "openat": 5, "openat2": 5},
-}
 #: By name, what the fast path knows them as.
 KINDS = {
     row.name: constant(kind)
     for kind, rows in (
         ("OPENS_FILE", _OPENING),
         ("REWINDS_FILE", _REWINDING),
+        ("ASKS_FOR_MORE", [row for row in _REWINDING if row.name == "pread64"]),
         ("SETS_STAMPS", _SETTING),
     )
     for row in rows

@@ -30,7 +30,13 @@ from pytest_vdsotime.page import ClockPage
 from pytest_vdsotime.tracer.call import is_marked
 from pytest_vdsotime.tracer.calls.machine import MachineFile
 from pytest_vdsotime.tracer.state import Process
-from pytest_vdsotime.tracer.takeover.mapping import map_clock, map_copy, page_path, put_text
+from pytest_vdsotime.tracer.takeover.mapping import (
+    entries_of,
+    map_clock,
+    map_copy,
+    page_path,
+    put_text,
+)
 from pytest_vdsotime.tracer.takeover.native import NativeObjects, ProgramAbi, RealTime
 from pytest_vdsotime.tracer.takeover.relocate import arch_of
 from pytest_vdsotime.tracer.takeover.remote import RemoteSyscalls
@@ -179,7 +185,7 @@ def _block(kind: ProgramAbi, clock: ClockPage) -> Block:
             length=part.size,
             stamps=clock.history_pages if kind.fake.call_returns else (0, 0),
             cookie=clock.cookie,
-            process=host.process_entries(_REFERENCE_BASE, clock.cookie),
+            process=host.process_entries(_REFERENCE_BASE, clock.cookie, part.stamps_at(address)),
             path=page_path(clock),
         ),
         reference_base=_REFERENCE_BASE,
@@ -297,7 +303,7 @@ class Takeover:
         base = procfs.vdso_areas(process.pid).get("[vdso]", range(0)).start
         if base in (0, process.vdso):
             return False
-        entries = host.process_entries(base, process.world.page.cookie)
+        entries = entries_of(process, host, base, process.mapped)
         with ProcessMemory(process.pid) as memory:
             memory.write(process.mapped + page.PROCESS_PAGE * page.PAGE_SIZE, entries)
         setattr(registers, host.arch.program_counter, counter - process.vdso + base)
@@ -402,7 +408,7 @@ class Takeover:
     def _from_outside(
         self, stopped: Stopped, process: Process, kind: ProgramAbi, registers: Any
     ) -> Stopped:
-        arch, host, clock = kind.arch, kind.host, process.world.page
+        arch, host = kind.arch, kind.host
         process.loader_failed_at = 0
         with ProcessMemory(process.pid) as memory:
             slot, base = _find_sysinfo_ehdr(
@@ -415,7 +421,7 @@ class Takeover:
                 if mapped is None:
                     memory.write(base, image.raw_functions(host))
                 else:
-                    entries = host.process_entries(base, clock.cookie)
+                    entries = entries_of(process, host, base, mapped)
                     memory.write(mapped + page.PROCESS_PAGE * page.PAGE_SIZE, entries)
                     image_address = mapped + page.HEADER_SIZE
                     width = array(arch.word).itemsize

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pytest_vdsotime import page
 from pytest_vdsotime.abi import constant
 from pytest_vdsotime.arch import Arch
+from pytest_vdsotime.image import HostVdso
 from pytest_vdsotime.kernel.memory import ProcessMemory
 from pytest_vdsotime.page import ClockPage, PrivateCopy
 from pytest_vdsotime.tracer.calls import machine
@@ -136,6 +137,16 @@ def _begin_copy(memory: ProcessMemory, process: Process, address: int) -> None:
     memory.write(address, clock.private_copy(process.time_offsets))
     process.copy = PrivateCopy(process.pid, address, clock.cookie, process.time_offsets)
     clock.copies.append(process.copy)
+
+
+def entries_of(process: Process, host: HostVdso, base: int, mapped: int) -> bytes:
+    """Return what stands in the process page of a program.
+
+    Its vDSO lies at `base`, the clock at `mapped`.
+    """
+    clock = process.world.page
+    stamps = clock.parts[host.arch.name].stamps_at(mapped) if process.copy is None else 0
+    return host.process_entries(base, clock.cookie, stamps)
 
 
 def map_copy(remote: RemoteSyscalls, memory: ProcessMemory, process: Process) -> None:

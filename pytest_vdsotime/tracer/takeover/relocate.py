@@ -29,7 +29,7 @@ from pytest_vdsotime.kernel.wait import Stop, StopKind
 from pytest_vdsotime.tracer.call import is_marked
 from pytest_vdsotime.tracer.calls.restart import returns_into, returns_to
 from pytest_vdsotime.tracer.state import Moved, Process
-from pytest_vdsotime.tracer.takeover.mapping import map_clock
+from pytest_vdsotime.tracer.takeover.mapping import entries_of, map_clock
 from pytest_vdsotime.tracer.takeover.native import NativeObjects, ProgramAbi, RealTime
 from pytest_vdsotime.tracer.takeover.remote import RemoteSyscalls
 
@@ -105,7 +105,7 @@ class Moving:
         areas: Mapping[str, range],
     ) -> Moved:
         host, arch, base = kind.host, kind.arch, areas["[vdso]"].start
-        size = process.world.page.parts[arch.name].size
+        part = process.world.page.parts[arch.name]
         new: list[range] = []
         way = 0
 
@@ -120,7 +120,7 @@ class Moving:
             mapped = map_clock(remote, memory, process, kind, room)
             if mapped is None:
                 raise UnsupportedProgram("it may not map memory")
-            new.append(range(mapped, mapped + size))
+            new.append(range(mapped, mapped + part.size))
             remote.call("munmap", room, page.PAGE_SIZE)
             del new[0]
             fake_address = mapped + page.HEADER_SIZE
@@ -130,7 +130,7 @@ class Moving:
             memory.write(copy, _with_jumps(kind, fake_address))
             way = map_new(_extent(areas).stop - _extent(areas).start, _PROT_NONE)
             way -= _extent(areas).start
-            memory.write(entries, host.process_entries(base + way, process.world.page.cookie))
+            memory.write(entries, entries_of(process, host, base + way, mapped))
             remote.instruction = fake_address + fake_call
             for area in areas.values():
                 _move_area(remote, area, way)
@@ -198,9 +198,9 @@ class Moving:
                     functions = _functions(host, process.vdso)
                     memory.write(moved.base, _autojump(host.image, functions, arch))
                     return
-                size = process.world.page.parts[arch.name].size
+                part = process.world.page.parts[arch.name]
                 copy = range(moved.base, moved.base + host.size)
-                self._step_out(stops, host, [range(mapped, mapped + size), copy, vdso])
+                self._step_out(stops, host, [part.code_at(mapped), copy, vdso])
                 instruction = mapped + page.HEADER_SIZE + moved.fake_call
                 with self._calling(stops, tid, instruction, arch) as remote:
                     for area in moved.areas:
@@ -210,7 +210,7 @@ class Moving:
                     start = min(area.start for area in moved.areas) + moved.way
                     end = max(area.stop for area in moved.areas) + moved.way
                     remote.call("munmap", start, end - start)
-                    remote.call("munmap", mapped, size)
+                    remote.call("munmap", mapped, part.size)
                     if process.low_page and is_marked(remote.stopped, process, process.low_page):
                         remote.call("munmap", process.low_page, page.PAGE_SIZE)
                 _shift(stops, arch, vdso, -moved.way)
@@ -219,8 +219,8 @@ class Moving:
         """From the fake image to the kernel's own, which stands where the kernel put it."""
         host, mapped = process.host, process.mapped
         assert host is not None
-        size = process.world.page.parts[host.arch.name].size
-        code = range(mapped, mapped + size), range(process.vdso, process.vdso + host.size)
+        part = process.world.page.parts[host.arch.name]
+        code = part.code_at(mapped), range(process.vdso, process.vdso + host.size)
         self._step_out(stops, host, code)  # the loader may be at work in the latter
         fake = self.native.fakes[host.arch.name]
         places = _functions(host, process.vdso)
@@ -257,8 +257,7 @@ class Moving:
         host, mapped, moved = process.host, process.mapped, process.moved
         if not mapped or host is None:
             return [procfs.vdso_areas(tid).get("[vdso]", range(0))]
-        size = process.world.page.parts[host.arch.name].size
-        code = [range(mapped, mapped + size)]
+        code = [process.world.page.parts[host.arch.name].code_at(mapped)]
         if moved is not None:
             code.append(range(process.vdso, process.vdso + host.size))
             code.append(range(moved.base, moved.base + host.size))
