@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple, Protocol
 
 from pytest_vdsotime.abi import constant, offset, packer
+from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.image import HostVdso, VdsoImage
 from pytest_vdsotime.kernel import memory, procfs
 from pytest_vdsotime.kernel.memory import ProcessMemory
@@ -209,8 +210,7 @@ class ClockPage:
             end += self.parts[name].size
         self.history_pages = (end // PAGE_SIZE, HISTORY_SIZE) if has_history else (0, 0)
         """Which page of the memfd the history begins with, and its size in bytes."""
-        if has_history and len(self.parts) > 1:
-            # Programs of the host's own kind, the first, map it apart (loader.c).
+        if has_history and (len(self.parts) > 1 or not host_arch().maps_history_apart):
             self.parts[name] = Part(
                 self.parts[name].offset, self.parts[name].size + HISTORY_SIZE, self.parts[name].size
             )

@@ -3,6 +3,10 @@
 
 #define HAVE_GETTIMEOFDAY
 #define HAVE_GETRANDOM
+#define HAVE_STAMP_RETURNS
+
+/* What a stat leaves: struct stat and struct statx (asm/stat.h, linux/stat.h), see vdso.c. */
+#define STAMP_RECORDS {NR_fstat, {72, 88, 104, 104}, 8, 8}, {NR_statx, {64, 80, 96, 112}, 8, 4}
 
 /* The names in its vDSO (arch/arm64/kernel/vdso/vdso.lds.S). */
 #define __vdso_clock_gettime __kernel_clock_gettime
@@ -26,6 +30,7 @@
 #define NR_pwrite64 68
 #define NR_pselect6 72
 #define NR_ppoll 73
+#define NR_fstat 80
 #define NR_exit_group 94
 #define NR_waitid 95
 #define NR_futex 98
@@ -213,6 +218,50 @@ static inline uint64_t argument_in(uint64_t arch, struct registers *registers, i
 {
     (void)arch;
     return *argument_of(registers, place);
+}
+
+/* A system call leaves no register that may be changed, and only by one does a branch reach everywhere: for each place that
+ * makes such a call there is code of its own, which the tracer writes into the program's image when it is first needed
+ * (aarch64.S). So a program of which that place is too far from the image has none. */
+#define RETURN_WORDS 5
+#define RETURN_ENTRY 4
+#define RETURN_SLOTS 32
+#define WRITES_RETURNS
+
+/* Instructions of the Arm ARM, C6.2; `way` in bytes. */
+#define BRANCH(way) (0x14000000 | ((way) >> 2 & 0x3ffffff))         /* b */
+#define BRANCH_WITH_LINK(way) (0x94000000 | ((way) >> 2 & 0x3ffffff)) /* bl */
+#define BRANCH_REACH (1L << 27)
+#define SAVE_LINK 0xa9bf7bfd    /* stp x29, x30, [sp, #-16]! */
+#define RESTORE_LINK 0xa8c17bfd /* ldp x29, x30, [sp], #16 */
+
+/* Of a table that begins with what to call: where the code for a call begins, which a task is in, or 0. */
+static inline uint64_t make_return(long tid, uint64_t table, uint32_t *code)
+{
+    struct registers registers;
+    if (get_registers(tid, &registers) < 0 || registers.sp % 16) /* which a push would fault by (Arm ARM, D1.8.2) */
+        return 0;
+    uint64_t back = registers.pc, slot = table + 4 + back / SYSCALL_LENGTH % RETURN_SLOTS * (4 * RETURN_WORDS);
+    int64_t way = back - slot;
+    if (way < -BRANCH_REACH / 2 || way > BRANCH_REACH / 2)
+        return 0;
+    code[0] = BRANCH(way - SYSCALL_LENGTH); /* where the kernel has it made again (do_signal, arch/arm64/kernel/signal.c) */
+    code[1] = SAVE_LINK;
+    code[2] = BRANCH_WITH_LINK(table - (slot + 8));
+    code[3] = RESTORE_LINK;
+    code[4] = BRANCH(way - 16);
+    return slot;
+}
+
+/* At the entry of a system call: it returns to `to`. */
+static inline long return_to(long tid, uint64_t kind, uint64_t to)
+{
+    struct registers registers;
+    (void)kind;
+    if (get_registers(tid, &registers) < 0)
+        return -1;
+    registers.pc = to;
+    return set_registers(tid, &registers);
 }
 
 /* The first instructions of a static program: hand the initial stack to a function. */

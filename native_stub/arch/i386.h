@@ -7,6 +7,7 @@
 #define HAVE_TIME
 #define HAVE_TIME64
 #define HAVE_STAMP_RETURNS
+#define HAVE_OPEN_RETURNS
 
 /* What a stat leaves: struct stat64, statx, stat and __old_kernel_stat (asm/stat.h, linux/stat.h), see vdso.c. */
 #define STAMP_RECORDS                                                                            \

@@ -7,6 +7,7 @@
 #define HAVE_GETRANDOM
 #define HAVE_WEAK_NAMES
 #define HAVE_STAMP_RETURNS
+#define HAVE_OPEN_RETURNS
 #define MAPS_STAMPS_APART /* the kernel's vDSO has too little room before it, so near to the stack (map_vdso_randomized, arch/x86/entry/vdso/vma.c) */
 
 /* What a stat leaves: struct stat and struct statx (asm/stat.h, linux/stat.h), see vdso.c. */
@@ -172,6 +173,11 @@ static inline uint64_t argument_in(uint64_t arch, struct registers *registers, i
 
 #define PTRACE_POKEUSER 6
 #define set_register(tid, name, value) syscall4(NR_ptrace, PTRACE_POKEUSER, tid, __builtin_offsetof(struct registers, name), value)
+
+/* What a call returns to is in the image as it is. */
+#define RETURN_WORDS 4
+#define RETURN_ENTRY 0
+#define make_return(tid, place, code) (place)
 
 /* At the entry of a system call of its own kind (0) or of i386 (1): it returns to `to`, which finds where it was to in rcx, or
  * on the stack. */

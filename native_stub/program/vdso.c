@@ -317,6 +317,10 @@ __attribute__((visibility("hidden"))) void tell_stamps(long result, unsigned cha
         write_record(how, left + how->places[i], &found[i]);
 }
 
+#endif
+
+#ifdef HAVE_OPEN_RETURNS
+
 static int is_same(const char *name, const char *other)
 {
     while (*name && *name == *other)

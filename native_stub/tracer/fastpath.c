@@ -298,15 +298,43 @@ static uint64_t *mapped_of(const struct fastpath *fastpath, uint64_t tid)
 }
 
 #ifdef HAVE_STAMP_RETURNS
-/* Whether a program, which may have moved, covered or unmapped it, still has what it was given: the code, and the very pages. */
-static int has_return(const struct fastpath *fastpath, uint64_t tid, uint64_t mapped, const struct call_return *to)
+#ifdef WRITES_RETURNS
+#define O_WRONLY 1 /* asm-generic/fcntl.h */
+
+/* Of code that nothing has been written to yet. */
+static int writes_return(uint64_t tid, uint64_t start, const uint32_t *found, const uint32_t *code)
 {
-    const uint64_t *page = (const uint64_t *)fastpath->page, *code = to->code, *mark = fastpath->page_mark;
-    uint64_t found[5], own = mapped + VDSO_PAGE_SIZE + offsetof(struct vdso_process, mark);
-    struct span here = {found, sizeof found};
-    struct span there[] = {{(void *)(mapped + to->place), 2 * sizeof *found}, {(void *)own, 2 * sizeof *found}, {(void *)mapped, sizeof *found}};
-    return syscall6(NR_process_vm_readv, tid, (long)&here, 1, (long)there, 3, 0) == sizeof found && found[0] == code[0]
-        && found[1] == code[1] && found[2] == mark[0] && found[3] == mark[1] && found[4] == *page;
+    char path[PROCESS_PATH];
+    for (int i = 0; i < RETURN_WORDS; i++)
+        if (found[i])
+            return 0; /* it is that of another place */
+    process_path(path, tid, "/mem");
+    long memory = syscall4(NR_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC, 0);
+    if (memory < 0)
+        return 0;
+    long written = syscall4(NR_pwrite64, memory, code, RETURN_WORDS * sizeof *code, start);
+    syscall1(NR_close, memory);
+    return written == RETURN_WORDS * sizeof *code;
+}
+#else
+#define writes_return(tid, start, found, code) 0
+#endif
+
+/* Whether a program, which may have moved, covered or unmapped it, still has what it was given: the code, and the very pages. */
+static int has_return(const struct fastpath *fastpath, uint64_t tid, uint64_t mapped, uint64_t start, const uint32_t *code)
+{
+    const uint64_t *page = (const uint64_t *)fastpath->page, *mark = fastpath->page_mark;
+    struct { uint64_t mark[2], page; uint32_t code[RETURN_WORDS]; } found;
+    uint64_t own = mapped + VDSO_PAGE_SIZE + offsetof(struct vdso_process, mark), size = sizeof found.mark + sizeof found.page + sizeof found.code;
+    struct span here = {&found, size};
+    struct span there[] = {{(void *)own, sizeof found.mark}, {(void *)mapped, sizeof found.page}, {(void *)start, sizeof found.code}};
+    if (syscall6(NR_process_vm_readv, tid, (long)&here, 1, (long)there, 3, 0) != (long)size || found.mark[0] != mark[0]
+        || found.mark[1] != mark[1] || found.page != *page)
+        return 0;
+    for (int i = 0; i < RETURN_WORDS; i++)
+        if (found.code[i] != code[i])
+            return writes_return(tid, start, found.code, code);
+    return 1;
 }
 
 /* Has a call return to where the program itself finds what its clock has for the stamps, or whether a file that it has opened
@@ -323,7 +351,11 @@ static int tells_itself(struct fastpath *fastpath, uint64_t tid)
     if (!place-- || place >= FASTPATH_KINDS * CALL_RETURNS)
         return 0;
     const struct call_return *to = &fastpath->returns[place];
-    if (!to->place || !has_return(fastpath, tid, mapped, to) || return_to(tid, place / CALL_RETURNS, mapped + to->place) < 0)
+    uint32_t code[RETURN_WORDS];
+    for (unsigned i = 0; i < sizeof to->code / sizeof *to->code; i++)
+        code[i] = to->code[i];
+    uint64_t start = to->place ? make_return(tid, mapped + to->place, code) : 0;
+    if (!start || !has_return(fastpath, tid, mapped, start, code) || return_to(tid, place / CALL_RETURNS, start + RETURN_ENTRY) < 0)
         return 0;
     ((clock_fn *)fastpath->host_clock)(CLOCK_REALTIME, &now);
     stamps->limit_ns = (now.sec + LATER_S) * NSEC_PER_SEC;

@@ -57,7 +57,10 @@ struct fastpath_report { int64_t tid, status; };
 struct interrupted_call { uint64_t tid, at_ns, registers[REGISTER_WORDS]; };
 
 /* Where a system call may return to (arch/), from the clock page on, and how the code there begins; 0: nowhere. */
-struct call_return { uint64_t place, code[2]; };
+struct call_return {
+    uint64_t place;
+    uint32_t code[4];
+};
 
 /* A task that was to go on, and by what errno did not. */
 struct fastpath_failure { uint64_t tid, error; };

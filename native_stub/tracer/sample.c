@@ -3,7 +3,6 @@
 
 #include "tracer.h"
 
-#define O_CLOEXEC 02000000 /* asm-generic/fcntl.h */
 #define ENOENT 2
 #define ESRCH 3
 #define ENOMEM 12

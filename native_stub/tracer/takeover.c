@@ -13,7 +13,6 @@
 
 /* asm-generic/fcntl.h, linux/auxvec.h */
 #define O_RDWR 2
-#define O_CLOEXEC 02000000
 #define AT_NULL 0
 #define AT_EXECFN 31
 #define AT_SYSINFO_EHDR 33

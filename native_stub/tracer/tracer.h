@@ -11,6 +11,7 @@
 #endif
 
 #define AT_FDCWD (-100) /* linux/fcntl.h */
+#define O_CLOEXEC 02000000 /* asm-generic/fcntl.h */
 #define PROCESS_PATH 40
 
 static inline char *put_text(char *to, const char *text)

@@ -93,6 +93,7 @@ AARCH64 = Arch(
             arguments=_ARGUMENTS,
             long_size=8,
             stamps={"newfstatat": stat_layout(2), "fstat": stat_layout(1), "statx": STATX},
+            returns={"newfstatat": 0, "fstat": 1, "statx": 2},
         ),
     ),
 )

@@ -154,6 +154,8 @@ class Arch(NamedTuple):
     keeps_registers: str = ""
     """The flag of processors on which a system call leaves all registers: none has where it is to
     return to (`VdsoImage.call_returns`)."""
+    maps_history_apart: bool = False
+    """Its loader maps the history of the wall line by itself, not with the image."""
     vsyscall_time: int = 0
     """Where the legacy vsyscall page has `time`; 0 where there never was one."""
 

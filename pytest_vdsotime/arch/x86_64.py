@@ -76,5 +76,6 @@ X86_64 = Arch(
     # push %rbx; mov %edi, %eax; mov %esi, %ebx; mov %edx, %ecx; int $0x80; pop %rbx; ret
     foreign_call=b"\x53\x89\xf8\x89\xf3\x89\xd1\xcd\x80\x5b\xc3",
     keeps_registers="fred",  # Intel's Flexible Return and Event Delivery, 5.4
+    maps_history_apart=True,  # as native_stub/arch/x86_64.h says
     vsyscall_time=0xFFFFFFFFFF600400,  # arch/x86/include/uapi/asm/vsyscall.h
 )

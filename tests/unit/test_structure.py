@@ -72,7 +72,6 @@ SMALL = {
     "__main__": "python -m",
     "arch": "chooses one of its modules",
     "arch.aarch64": "an architecture",
-    "arch.i386": "an architecture",
     "arch.x86_64": "an architecture",
     "control": "says what the folder is",
     "faults": "a seam",
