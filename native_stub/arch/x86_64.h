@@ -186,7 +186,7 @@ static inline long return_to(long tid, uint64_t kind, uint64_t to)
     struct registers registers;
     if (kind == 0)
         return set_register(tid, rip, to);
-    if (get_registers(tid, &registers) < 0 || MODE(registers) != 0x23) /* __USER32_CS, asm/segment.h: no far call from there */
+    if (get_registers(tid, &registers) < 0 || MODE(registers) != 0x23) /* __USER32_CS, asm/segment.h: else it is in 64-bit code */
         return -1;
     uint32_t back = registers.rip, stack = registers.rsp - sizeof back;
     struct { void *address; uint64_t size; } here = {&back, sizeof back}, there = {(void *)(uint64_t)stack, sizeof back};
