@@ -127,9 +127,9 @@ static void go_through(struct fastpath *fastpath, uint64_t tid)
 }
 
 /* When a system call is to be made again, another signal may come before the program gets to that (from
- * arch_do_signal_or_restart, arch/x86/kernel/signal.c, to the first instruction): a handler would not end the call then, which
- * no signal that is ignored alone makes so. The program stands before the call, with all else as it was in it; as it will when
- * it makes such a call another time. */
+ * arch_do_signal_or_restart, arch/x86/kernel/signal.c, to the first instruction), and its handler would not end the call. Alone
+ * it would have: there a signal that is ignored does not interrupt the call at all. So whether the program stands before the
+ * call, with all else as it was in it; as it also will when it makes such a call another time. */
 static int is_before_call(const struct interrupted_call *call, uint64_t tid, const struct registers *registers)
 {
     const struct registers *was = (const struct registers *)call->registers;
