@@ -17,7 +17,7 @@ from pytest_vdsotime.control.server import ControlServer
 Examples = Callable[..., Callable[[Callable[..., None]], None]]
 
 CEILING_S = 30
-HEAD = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r\n]*\r\n((?:[!-9;-~]+: [^\r\n]*\r\n)+)\r\n")
+HEAD = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r\n]*\r\n((?:[!-9;-~]+: [^\r\n]*\r\n)*)\r\n")
 
 paths = st.sampled_from(
     [b"/clock", b"/advance", b"/jump", b"/move_to", b"/rate", b"/settle", b"/waits", b"/describe"]
@@ -130,6 +130,12 @@ def statuses(answers: bytes, sent: bytes) -> Iterator[int]:
         if fields[b"Content-Type"] == b"application/json":
             told = json.loads(body)
             assert status == 200 or (told["error"] and told["message"])
+
+
+def test_one_that_waits_for_a_word(server: ControlServer) -> None:
+    """An interim answer has no fields (RFC 9110, 15.2)."""
+    sent = as_request(b"GET", b"/clock", b"HTTP/1.1", [(b"Expect", b"100-continue")], b"")
+    assert [*statuses(answer(server, sent), sent)] == [100, 200]
 
 
 def test_any_bytes_are_answered(
