@@ -132,6 +132,7 @@ class VdsoImage(NamedTuple):
             raise ValueError("it has headers, symbols or functions behind what is loaded")
         ends = [section.offset + section.size for section in elf.sections]
         data = raw[: max(loaded_size, elf.headers_end, *ends)]
+        Elf(data)  # no name of a section ends behind that
         return cls(data, loaded_size, symbols, value_offsets, value, release)
 
     def offset(self, name: str) -> int | None:

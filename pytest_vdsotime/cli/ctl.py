@@ -156,7 +156,10 @@ def _ask(address: Address, method: str, path: str, body: dict[str, Any]) -> tupl
     try:
         connection.request(method, path, json.dumps(body) if method == "POST" else None, headers)
         response = connection.getresponse()
-        return response.status, response.read(_MAX_ANSWER).decode(errors="backslashreplace")
+        answer = response.read(_MAX_ANSWER)
+        return response.status, answer.decode(errors="backslashreplace")
+    except ValueError as error:  # of the length of a chunk, which http.client takes as it comes
+        raise http.client.HTTPException(str(error)) from None
     finally:
         connection.close()
 

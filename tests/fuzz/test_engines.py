@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -138,6 +139,12 @@ def test_any_answer_of_an_engine(examples: Examples, peer: Answers) -> None:
 
 
 VERBS = [["now"], ["advance", "1h"], ["next"], ["waits"], ["ps"], ["describe"], ["--json", "now"]]
+
+
+def test_a_chunk_of_less_than_nothing(peer: Answers, capfd: pytest.CaptureFixture[str]) -> None:
+    peer.answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2"
+    assert ctl(["--control", f"unix:{peer.path}", "now"]) == 4
+    assert re.fullmatch("vdsotime: ctl: nobody is there, at .*\n", capfd.readouterr().err)
 
 
 def test_any_answer_to_ctl(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -82,6 +83,18 @@ def test_any_file_is_read_or_a_value_error(examples: Examples) -> None:
             with suppress(ValueError):
                 reading(raw)
         VdsoImage.parse.cache_clear()
+
+
+def test_a_name_that_ends_behind_the_image() -> None:
+    """In what is mapped, but not in what is kept of it."""
+    kept = image.fake_vdso(host_arch()).data
+    # e_shoff and e_shstrndx of a struct Elf64_Ehdr, sh_name of its second struct Elf64_Shdr (elf(5))
+    (headers,), (names,) = struct.unpack_from("<Q", kept, 40), struct.unpack_from("<H", kept, 62)
+    behind = bytearray(kept + bytes(0x1000))
+    struct.pack_into("<I", behind, headers + 64, len(kept) - Elf(kept).sections[names].offset)
+    Elf(bytes(behind))
+    with pytest.raises(ValueError, match="no name ends"):
+        VdsoImage.parse(bytes(behind))
 
 
 @pytest.fixture
