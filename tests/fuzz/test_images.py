@@ -88,7 +88,7 @@ def test_any_file_is_read_or_a_value_error(examples: Examples) -> None:
 def test_a_name_that_ends_behind_the_image() -> None:
     """In what is mapped, but not in what is kept of it."""
     kept = image.fake_vdso(host_arch()).data
-    # e_shoff and e_shstrndx of a struct Elf64_Ehdr, sh_name of its second struct Elf64_Shdr (elf(5))
+    # e_shoff and e_shstrndx of an Elf64_Ehdr, sh_name of the second Elf64_Shdr (elf(5))
     (headers,), (names,) = struct.unpack_from("<Q", kept, 40), struct.unpack_from("<H", kept, 62)
     behind = bytearray(kept + bytes(0x1000))
     struct.pack_into("<I", behind, headers + 64, len(kept) - Elf(kept).sections[names].offset)
