@@ -16,6 +16,7 @@ import contextlib
 import ctypes
 import fcntl
 import glob
+import hashlib
 import json
 import os
 import re
@@ -28,7 +29,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ _TABLES = ("iptables", "filter"), ("iptables", "nat"), ("ip6tables", "filter"), 
 _IFF_UP = 1  # linux/if.h
 _DOCKERS = re.compile("veth[0-9a-f]{7}")
 _CHAIN = re.compile(r"\b(?:CNI|NETAVARK)[-_]")
+_CNI = "/var/lib/cni"
+"""Where the plugins of Podman's network note which container has which address."""
 _COMMAND_S = 15
 """For one command of the engine's, in real seconds; what takes longer is killed."""
 _LOOSE_S = 2
@@ -278,10 +281,29 @@ class Guardian:
             if "/run/netns" in self.plan["hidden"] and point.startswith("/run/netns/"):
                 self._libc.umount2(os.fsencode(point), _MNT_DETACH)
                 self._released_s = _LOOSE_S
+        if self._builds():  # whose namespaces have ended with their processes
+            self._released_s = _LOOSE_S
+
+    def _builds(self) -> list[str]:
+        """Return the directories of what executes a RUN of an image's build, which no log names."""
+        return glob.glob(f"{self.plan['environment']['TMPDIR']}/buildah*")
 
     def _remove_network(self) -> None:
         if not self.plan["is_root"]:
             return  # an ordinary user's ends with its namespace
+        are_all_gone = self._remove_bridges()
+        if self.plan["engine"] == "docker":
+            self._remove_loose_pairs()
+        if self.plan["engine"] == "podman":
+            self._remove_rules(and_shared=are_all_gone)
+            others = glob.glob(f"{self._devices}/*/bridge")
+            others = [path for path in others if "/vdt" not in path]  # which forward nothing
+            if are_all_gone and self._before.get("forwards") and not others:
+                with contextlib.suppress(OSError):
+                    _forwarding().write_text(self._before["forwards"])
+
+    def _remove_bridges(self) -> bool:
+        """Return whether they are gone; another's containers may be on one."""
         bridges = [self.plan["bridge"]] if self.plan["bridge"] else []
         for path in self.plan["files"] + self.plan["mounts"]:
             for store in glob.glob(f"{path}/network/files/local-kv.db"):
@@ -297,7 +319,7 @@ class Guardian:
             until_s = time.monotonic() + self._released_s
             while self.plan["engine"] == "podman" and os.listdir(ports):
                 if time.monotonic() > until_s:
-                    return  # another's containers are on it
+                    return False
                 time.sleep(0.01)
             try:
                 for port in os.listdir(ports):  # of a container that had yet to start
@@ -305,17 +327,38 @@ class Guardian:
                 _bridge(_SIOCBRDELBR, name)
             except OSError as error:
                 self.problems.append(f"the bridge {name}: {error.strerror}")
-        if self.plan["engine"] == "docker":
-            self._remove_loose_pairs()
-        if self.plan["engine"] == "podman":
-            for one, had_chains in zip(_TABLES, self._before.get("tables", ()), strict=False):
-                if not had_chains:
-                    _remove_chains(*one)
-            others = glob.glob(f"{self._devices}/*/bridge")
-            others = [path for path in others if "/vdt" not in path]  # which forward nothing
-            if self._before.get("forwards") and not others:
-                with contextlib.suppress(OSError):
-                    _forwarding().write_text(self._before["forwards"])
+        return True
+
+    def _remove_rules(self, *, and_shared: bool) -> None:
+        """Remove rules of the network plugins: the containers' own, and `and_shared` what is left.
+
+        Podman itself removes none of a container that it was killed in the midst of starting: it
+        had yet to note that the container has a network.
+        """
+        events = _events(self.directory / "events")
+        own = {name for *what, name in events if what == ["container", "create"]}
+        own |= {f"buildah-{os.path.basename(path)}" for path in self._builds()}
+        found = glob.glob(f"{_CNI}/results/*")
+        notes = [path for path in found if any(f"-{one}-" in path for one in own)]
+        networks, addresses = {"podman"}, set()
+        for path in glob.glob(f"{_CNI}/networks/*/*"):
+            network, address = path.split("/")[-2:]
+            networks.add(network)
+            with contextlib.suppress(OSError, ValueError):
+                if own.intersection(Path(path).read_text().split()):
+                    addresses |= {f"{address}/32", f"{address}/128"}
+                    notes.append(path)
+        names = own.union(*(_chains_of(network, one) for network in networks for one in own))
+
+        def is_own(rule: str) -> bool:
+            words = {*re.findall(r"[\w.:/-]+", rule)}
+            return bool(words & (addresses if rule.startswith("-A CNI-FORWARD ") else names))
+
+        for one, had_chains in zip(_TABLES, self._before.get("tables", ()), strict=False):
+            _remove_rules(*one, is_own, and_shared=and_shared and not had_chains)
+        for path in notes:  # last, as the next container may be given the address then
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
     def _remove_loose_pairs(self) -> None:
         """Remove what dockerd has made for a container and not come to use.
@@ -394,11 +437,6 @@ def _processes_in(path: str) -> Iterator[int]:
             yield from map(int, Path(folder, "cgroup.procs").read_text().split())
 
 
-def _unescape(path: bytes) -> str:
-    """Return a path of mountinfo, in which blanks are octal numbers (proc_pid_mountinfo(5))."""
-    return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), path))
-
-
 def _is_alive(pid: int) -> bool:
     with contextlib.suppress(OSError):
         state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
@@ -441,13 +479,26 @@ def _rules(command: str, table: str) -> list[str]:
     return []
 
 
-def _remove_chains(command: str, table: str) -> None:
-    """Remove the chains that Podman's network plugins leave, unless a container is in one."""
+def _chains_of(network: str, container: str) -> set[str]:
+    """Return what the plugins call a container's chains (FormatChainName, pkg/utils)."""
+    digest = hashlib.sha512(os.fsencode(network + container)).hexdigest()
+    return {f"CNI-{kind}{digest}"[:28] for kind in ("", "DN-", "SN-")}
+
+
+def _remove_rules(
+    command: str, table: str, is_own: Callable[[str], bool], *, and_shared: bool
+) -> None:
+    """Remove rules and chains of Podman's network plugins.
+
+    They are those of an engine's own and, where no other container is in any, those of all.
+    """
     rules = [line for line in _rules(command, table) if _CHAIN.search(line)]
-    if any(re.search(r" -[sd] \S+/(32|128) | CNI-DN-| CNI-[0-9a-f]{20}", line) for line in rules):
-        return
-    undo = [f"-D{line.removeprefix('-A')}" for line in rules if line.startswith("-A")]
-    undo += [f"-X{line.removeprefix('-N')}" for line in rules if line.startswith("-N")]
+    own = [line for line in rules if is_own(line)]
+    left = "\n".join(line for line in rules if line not in own)
+    if and_shared and not re.search(r" -[sd] \S+/(32|128) | CNI-[DS]N-| CNI-[0-9a-f]{20}", left):
+        own = rules
+    undo = [f"-D{line.removeprefix('-A')}" for line in own if line.startswith("-A")]
+    undo += [f"-X{line.removeprefix('-N')}" for line in own if line.startswith("-N")]
     for line in undo:
         words = [command, "--wait=5", "--table", table, *shlex.split(line)]
         with contextlib.suppress(OSError, subprocess.SubprocessError):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
@@ -65,27 +67,37 @@ def guardian_of(pid: int) -> int:
     return int(found)
 
 
+def ended_in_network(
+    program: list[str], directory: Path, *, kills: bool
+) -> tuple[int, list[str], list[str]]:
+    """Run a test process in a network of its own, until its guardian has ended too.
+
+    Return its pid, the words of its first line, and the lines that IN_NETWORK says at the end.
+    """
+    unshared = ["unshare", "--net", "sh", "-c", IN_NETWORK, "sh", *program]
+    with subprocess.Popen(unshared, stdin=PIPE, stdout=PIPE, text=True, cwd=directory) as outer:
+        assert outer.stdin and outer.stdout
+        said = outer.stdout.readline().split()
+        (test,) = map(int, Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split())
+        (directory / "guardian").write_text(str(guardian_of(test)))
+        if kills:
+            os.kill(test, signal.SIGKILL)
+        outer.stdin.write("end\n")
+        outer.stdin.close()
+        return test, said, outer.stdout.read().splitlines()
+
+
 @pytest.mark.parametrize("how", ["end", "kill"])
 def test_nothing_is_left(
     how: str, engine_name: str, box_image: Path, tmp_path: Path, what_is_left: Any
 ) -> None:
     """Neither behind an ordinary end nor behind SIGKILL of the test process."""
     program = [sys.executable, "-c", TEST_PROCESS, engine_name, str(box_image)]
-    unshared = ["unshare", "--net", "sh", "-c", IN_NETWORK, "sh", *program]
-    with subprocess.Popen(unshared, stdin=PIPE, stdout=PIPE, text=True, cwd=tmp_path) as outer:
-        assert outer.stdin and outer.stdout
-        url, image, *containers = outer.stdout.readline().split()
-        (test,) = map(int, Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split())
-        guardian = guardian_of(test)
-        (tmp_path / "guardian").write_text(str(guardian))
-        if how == "kill":
-            os.kill(test, signal.SIGKILL)
-        outer.stdin.write("end\n")
-        outer.stdin.close()
-        interfaces, *rest = outer.stdout.read().split("\n", 1)
+    test, said, left = ended_in_network(program, tmp_path, kills=how == "kill")
+    url, image, *containers = said
     if engine_name == "podman":
         subprocess.run([*PODMAN, "rmi", "-f", image], capture_output=True)
-    assert (interfaces, rest) == (" lo", ["0\n"])
+    assert left == [" lo", "0"]
     directory = Path(url.removeprefix("unix://")).parent
     assert not what_is_left(directory)
     if engine_name == "podman":
@@ -95,6 +107,82 @@ def test_nothing_is_left(
         assert not set(containers) & set(listed.stdout.split())
         listed = subprocess.run([*PODMAN, "volume", "ls", "-q"], capture_output=True, text=True)
         assert f"vdsotime-of-{test}" not in listed.stdout
+
+
+# It is killed when Podman's network has just executed an iptables that `moment` matches, for a
+# container or for what executes a RUN.
+KILLED_IN_NETWORK = """
+import json, os, subprocess, sys, docker
+from pathlib import Path
+directory, iptables, moment, rules, archive = sys.argv[1:]
+stand_in = Path(directory, "iptables")
+stand_in.write_text(f'''#!/bin/sh
+{iptables} "$@"
+status=$?
+case "$*" in {moment})
+    echo "$*" >{directory}/last
+    {iptables}-restore --noflush <{rules}
+    kill -9 {os.getpid()} && sleep 9
+esac
+exit $status
+''')
+stand_in.chmod(0o755)
+os.environ["PATH"] = f"{directory}:{os.environ['PATH']}"
+from pytest_vdsotime import FrozenClock
+with FrozenClock("2038-01-19") as clock, clock.containers("podman") as found:
+    client = docker.from_env()
+    said = client.api.import_image(archive)
+    image = json.loads(said.splitlines()[-1])["status"]
+    one = client.containers.create(image, ["sleep", "1000000"], ports={"80/tcp": None})
+    print(image, one.id, flush=True)
+    sys.stdin.readline()
+    one.start()
+    one.remove(force=True)
+    build = ["podman", "--remote", "build", "--quiet", "-"]
+    subprocess.run(build, input=f"FROM {image}\\nRUN true".encode())
+"""
+# Of a container of another engine's, which has started meanwhile.
+RULES = """
+*nat
+:CNI-0123456789abcdef01234567 - [0:0]
+-A POSTROUTING -s 10.88.99.9/32 -m comment --comment another -j CNI-0123456789abcdef01234567
+-A CNI-0123456789abcdef01234567 -d 10.88.0.0/16 -m comment --comment another -j ACCEPT
+COMMIT
+*filter
+-A CNI-FORWARD -s 10.88.99.9/32 -j ACCEPT
+COMMIT
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "rules"),
+    [
+        pytest.param('*"-A CNI-DN-"*DNAT*', "", id="a chain that no rule names yet"),
+        pytest.param('*"-A CNI-FORWARD -s "*', "", id="before Podman notes the network"),
+        pytest.param('*"-A CNI-FORWARD -s "*', RULES, id="beside another's container"),
+        pytest.param('*"-F CNI-DN-"*', "", id="in the midst of the removal"),
+        pytest.param('*"-A POSTROUTING "*buildah*', "", id="in the midst of a build"),
+    ],
+)
+def test_no_rule_of_a_container_is_left(
+    moment: str, rules: str, box_image: Path, tmp_path: Path, real_program: Any, as_root: None
+) -> None:
+    (tmp_path / "rules").write_text(rules)
+    words = [tmp_path, real_program("iptables"), moment, tmp_path / "rules", box_image]
+    program = [sys.executable, "-c", KILLED_IN_NETWORK, *map(str, words)]
+    _, said, left = ended_in_network(program, tmp_path, kills=False)
+    image, container = said
+    subprocess.run([*PODMAN, "rmi", "-f", image], capture_output=True)
+    others = [line for line in rules.splitlines() if "-A" in line]
+    if not others:
+        assert left == [" lo", "0"]
+    assert set(others) <= set(left)
+    assert not [line for line in left if container in line or re.search(r"10\.88\.0\.\d+/32", line)]
+    own = {container, *re.findall('id: "(.*?)"', (tmp_path / "last").read_text())}
+    for folder, _, files in os.walk("/var/lib/cni"):
+        for path in (Path(folder, file) for file in files):
+            with suppress(FileNotFoundError):  # others come and go
+                assert not [one for one in own if one in f"{path} {path.read_text()}"]
 
 
 # It is killed in the midst of its preparations.
