@@ -45,6 +45,7 @@ _DOCKERS = re.compile("veth[0-9a-f]{7}")
 _CHAIN = re.compile(r"\b(?:CNI|NETAVARK)[-_]")
 _CNI = "/var/lib/cni"
 """Where the plugins of Podman's network note which container has which address."""
+_IS_NO_LEASE = re.compile(r"/(lock|last_reserved_ip\.\d)$")
 _COMMAND_S = 15
 """For one command of the engine's, in real seconds; what takes longer is killed."""
 _LOOSE_S = 2
@@ -144,6 +145,7 @@ class Guardian:
                 "interfaces": os.listdir(self._devices),
                 "cgroups": [*_cgroups("libpod_parent")],
                 "forwards": _forwarding().read_text() if _forwarding().exists() else "",
+                "notes": glob.glob(f"{_CNI}/networks/*"),
                 "tables": [_CHAIN.search("\n".join(_rules(*one))) is not None for one in _TABLES],
             }
         (self.directory / "before.json").write_text(json.dumps(self._before))
@@ -296,6 +298,7 @@ class Guardian:
             self._remove_loose_pairs()
         if self.plan["engine"] == "podman":
             self._remove_rules(and_shared=are_all_gone)
+            self._remove_notes()
             others = glob.glob(f"{self._devices}/*/bridge")
             others = [path for path in others if "/vdt" not in path]  # which forward nothing
             if are_all_gone and self._before.get("forwards") and not others:
@@ -359,6 +362,17 @@ class Guardian:
         for path in notes:  # last, as the next container may be given the address then
             with contextlib.suppress(OSError):
                 os.unlink(path)
+
+    def _remove_notes(self) -> None:
+        """Remove what the plugins have noted of networks that are gone, which Podman leaves."""
+        places = f"{os.path.dirname(self.directory)}/vdsotime-podman-*/networks", "/etc/cni/net.d"
+        found = glob.glob(f"{_CNI}/networks/*")
+        known = f"{_CNI}/networks/podman", *self._before.get("notes", found)
+        for path in {*found} - {*known}:
+            is_there = any(glob.glob(f"{place}/{os.path.basename(path)}.*") for place in places)
+            leases = [one for one in glob.glob(f"{path}/*") if not _IS_NO_LEASE.search(one)]
+            if not (is_there or leases):
+                shutil.rmtree(path, ignore_errors=True)
 
     def _remove_loose_pairs(self) -> None:
         """Remove what dockerd has made for a container and not come to use.

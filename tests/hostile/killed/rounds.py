@@ -40,7 +40,7 @@ NOBODY = 65534
 AS_NOBODY: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
 #: Real seconds: for a whole round, for pytest to end by itself, for what is left to go.
 ROUND_S, ENDING_S, GONE_S, ENGINE_GONE_S = 60, 40, 5, 60
-SHARED = "/tmp", "/run", "/dev/shm"
+SHARED = "/tmp", "/run", "/dev/shm", "/var/lib/cni"
 START, REAL_YEAR = "2000-01-01", 2020
 
 _RULES = re.compile("CNI|NETAVARK|DOCKER")
@@ -212,6 +212,8 @@ def _is_anothers(path: str) -> bool:
     for its fork server, which removes it at the end of an orderly process alone."""
     if "/pymp-" in path:
         return True
+    if re.fullmatch("/var/lib/cni/(networks|results|networks/podman(/lock|/last_.*)?)", path):
+        return True
     is_own = path.startswith(("/run/containers", "/run/libpod", "/dev/shm/libpod"))
     return is_own and not re.search("[0-9a-f]{64}", path)
 
@@ -250,6 +252,7 @@ class Machine:
         kept = [path for path in kept if path.startswith(tuple(f"{one}/" for one in SHARED))]
         opened = {path: os.open(path, os.O_PATH) for path in kept}
         for shared in SHARED:
+            os.makedirs(shared, exist_ok=True)
             self._mount("tmpfs", shared, 0, "tmpfs")
             os.chmod(shared, 0o1777)
         for path, fd in opened.items():

@@ -107,6 +107,7 @@ def test_nothing_is_left(
         assert not set(containers) & set(listed.stdout.split())
         listed = subprocess.run([*PODMAN, "volume", "ls", "-q"], capture_output=True, text=True)
         assert f"vdsotime-of-{test}" not in listed.stdout
+        assert not Path(f"/var/lib/cni/networks/vdsotime-of-{test}").exists()
 
 
 # It is killed when Podman's network has just executed an iptables that `moment` matches, for a
