@@ -41,7 +41,7 @@ _RTM_DELLINK, _REQUEST, _DELETE_LINK = 17, 0x5, struct.Struct("=IHHII BxHiII")
 _CGROUPS = "/sys/fs/cgroup"
 _TABLES = ("iptables", "filter"), ("iptables", "nat"), ("ip6tables", "filter"), ("ip6tables", "nat")
 _IFF_UP = 1  # linux/if.h
-_DOCKERS = re.compile("veth[0-9a-f]{7}")
+_DOCKERS_PAIR, _DOCKERS_BRIDGE = re.compile("veth[0-9a-f]{7}"), re.compile("br-[0-9a-f]{12}")
 _CHAIN = re.compile(r"\b(?:CNI|NETAVARK)[-_]")
 _CNI = "/var/lib/cni"
 """Where the plugins of Podman's network note which container has which address."""
@@ -295,7 +295,7 @@ class Guardian:
             return  # an ordinary user's ends with its namespace
         are_all_gone = self._remove_bridges()
         if self.plan["engine"] == "docker":
-            self._remove_loose_pairs()
+            self._remove_loose_interfaces()
         if self.plan["engine"] == "podman":
             self._remove_rules(and_shared=are_all_gone)
             self._remove_notes()
@@ -310,8 +310,7 @@ class Guardian:
         bridges = [self.plan["bridge"]] if self.plan["bridge"] else []
         for path in self.plan["files"] + self.plan["mounts"]:
             for store in glob.glob(f"{path}/network/files/local-kv.db"):
-                names = re.findall(rb'"BridgeName":"([^"]+)"', Path(store).read_bytes())
-                bridges += {os.fsdecode(name) for name in names}
+                bridges += _bridges_in(store)
         if self.plan["engine"] == "podman":
             bridges += ["cni-podman0", "podman0"]
         known = self._before.get("interfaces", ())
@@ -374,35 +373,62 @@ class Guardian:
             if not (is_there or leases):
                 shutil.rmtree(path, ignore_errors=True)
 
-    def _remove_loose_pairs(self) -> None:
-        """Remove what dockerd has made for a container and not come to use.
+    def _remove_loose_interfaces(self) -> None:
+        """Remove what dockerd has made for a container or a network and not come to use.
 
-        Another dockerd's are such pairs for a moment alone.
+        Another dockerd's are so for a moment alone.
         """
         until_s = time.monotonic() + _LOOSE_S
-        left = self._loose_pairs()
+        left = self._loose_interfaces()
         while left and time.monotonic() < until_s:
             time.sleep(0.1)
-            left &= self._loose_pairs()
+            left &= self._loose_interfaces()
         for name in left:
             _delete_interface(name)
 
-    def _loose_pairs(self) -> set[str]:
-        """Return interfaces that came since the start, by twos, on no bridge and down."""
-        found: dict[str, tuple[str, str]] = {}
+    def _loose_interfaces(self) -> set[str]:
+        """Return pairs that are down and on no bridge, and bridges that no dockerd has noted.
+
+        What was there before the start is not among them.
+        """
+        pairs: dict[str, tuple[str, str]] = {}
+        bridges: set[str] = set()
         for name in {*os.listdir(self._devices)} - {*self._before.get("others", ())}:
             place = Path(self._devices, name)
             with contextlib.suppress(OSError, ValueError):  # it has gone
                 is_up = int((place / "flags").read_text(), 16) & _IFF_UP
-                if _DOCKERS.fullmatch(name) and not (is_up or (place / "master").exists()):
-                    found[name] = (place / "ifindex").read_text(), (place / "iflink").read_text()
-        return {name for name, (own, other) in found.items() if (other, own) in found.values()}
+                if _DOCKERS_PAIR.fullmatch(name) and not (is_up or (place / "master").exists()):
+                    pairs[name] = (place / "ifindex").read_text(), (place / "iflink").read_text()
+                if _DOCKERS_BRIDGE.fullmatch(name) and not os.listdir(place / "brif"):
+                    bridges.add(name)
+        if bridges:
+            bridges.difference_update(*map(_bridges_in, _dockers_stores()))
+        return bridges | {
+            name for name, (own, other) in pairs.items() if (other, own) in pairs.values()
+        }
 
 
 def _age(path: str) -> float:
     with contextlib.suppress(OSError):
         return os.stat(path).st_mtime
     return float("inf")
+
+
+def _bridges_in(store: str) -> set[str]:
+    """Return the names of bridges that a dockerd has noted in a file of its own."""
+    with contextlib.suppress(OSError):
+        names = re.findall(rb'"BridgeName":"([^"]+)"', Path(store).read_bytes())
+        return {os.fsdecode(name) for name in names}
+    return set()
+
+
+def _dockers_stores() -> Iterator[str]:
+    """Yield such files of the dockerds that run; each has a database of volumes open beside it."""
+    for path in glob.glob("/proc/[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            root, found, _ = os.readlink(path).partition("/volumes/metadata.db")
+            if found:
+                yield f"{path.partition('/fd/')[0]}/root{root}/network/files/local-kv.db"
 
 
 def _events(log: Path) -> Iterator[tuple[str, str, str]]:

@@ -37,7 +37,8 @@ with FrozenClock("2038-01-19") as clock, clock.containers(engine) as found:
         volumes=[volume.name + ":/data"], ports={"80/tcp": None})
     paused = run(image, ["sh", "-c", "trap : TERM; sleep 1000000"], detach=True)
     paused.pause()
-    if engine == "docker":  # and what is there while a further one is about to start
+    if engine == "docker":  # and what is there while further ones are about to be made
+        os.system("ip link add br-0123456789ab up type bridge")  # not noted yet
         bridge = "vdt" + os.path.dirname(found.url).rpartition("-")[2][:10]
         os.system("ip link add veth000000a type veth peer name veth000000b")  # on no bridge yet
         os.system("ip link add veth-a type veth peer name veth-b")
@@ -252,6 +253,15 @@ def test_a_data_root_is_kept(started: Any, box_image: Path, tmp_path: Path) -> N
             engine.client.networks.create("shop")
             engine.run(image, "sleep", "100000", detach=True, restart_policy={"Name": "always"})
             assert engine.run(image, "date", "+%Y", remove=True) == b"2038\n"
+
+
+def test_a_network_of_another_dockerd_stays(started: Any) -> None:
+    """One without containers, which came after the engine that ends."""
+    with FrozenClock() as clock, started(clock, "docker") as other:
+        with started(clock, "docker"):
+            bridge = f"br-{other.client.networks.create('other').id[:12]}"
+        assert os.path.exists(f"/sys/class/net/{bridge}")
+    assert not os.path.exists(f"/sys/class/net/{bridge}")
 
 
 def test_an_engine_that_hangs_is_killed(started: Any, engine_name: str, box_image: Path) -> None:
