@@ -29,7 +29,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ _IS_NO_LEASE = re.compile(r"/(lock|last_reserved_ip\.\d)$")
 _COMMAND_S = 15
 """For one command of the engine's, in real seconds; what takes longer is killed."""
 _LOOSE_S = 2
-"""So long a pair of interfaces is on its way to a container at most, or takes to go."""
+"""So long an engine has what it makes and has yet to note at most, or an interface takes to go."""
 _GRACE_S = 5
 """For processes that were killed to be gone."""
 
@@ -69,6 +69,8 @@ class Guardian:
         self._before: dict[str, Any] = {}
         self._released_s = 0
         """How long the interfaces of what was released may take to go."""
+        self._began_s = int(time.time())
+        """As a time of day."""
         self._own_pause = 0
         """The process that keeps a user namespace for this engine alone; 0: none."""
 
@@ -102,9 +104,9 @@ class Guardian:
         that waits in it, which ends with the engine unless it was there before.
         """
         before = self._pause()
-        said = self._podman("unshare", "true")
+        _, problem = self._podman("unshare", "true")
         self._own_pause = 0 if before else self._pause()
-        return said
+        return problem
 
     def _pause(self) -> int:
         """Return the process that keeps Podman's user namespace; 0 if there is none."""
@@ -163,7 +165,7 @@ class Guardian:
             self._remove_cgroups,
         ]
         if self.plan["engine"] == "podman":  # which has programs of its own that see to the ends
-            steps.insert(0, self._remove_from_podman)
+            steps[:0] = self._remove_from_podman, self._remove_half_made
         for step in (*steps, self._remove_files):
             try:
                 step()
@@ -209,16 +211,36 @@ class Guardian:
             (("volume", "rm", "--force"), made["volume"]),
             (("network", "rm", "--force"), networks),
         ):
-            deadline_s = time.monotonic() + _COMMAND_S
-            while names and (said := self._podman(*words, *names)):
-                # Where conmon was killed Podman finds out about a container's end step by step.
-                if time.monotonic() > deadline_s:
-                    self.problems.append(f"podman {' '.join(words[:2])}: {said}")
-                    break
-                time.sleep(0.02)
+            self._remove_named(names, *words)
 
-    def _podman(self, *words: str) -> str:
-        """Return what went wrong."""
+    def _remove_half_made(self) -> None:
+        """Remove containers that Podman has stored, but was killed before it had noted.
+
+        Another Podman's are so for a moment alone, CRI-O's always; a build's are called buildah's.
+        """
+
+        def find() -> set[str]:
+            said, _ = self._podman("ps", "--all", "--external", "--format=json")
+            return {
+                one["Id"]
+                for one in json.loads(said or "[]")
+                if one["Command"] == ["storage"] and one["Created"] >= self._began_s
+                if not any(name.startswith("k8s_") for name in one["Names"] or ())
+            }
+
+        self._remove_named(_lasting(find), "rm", "--force", "--ignore")
+
+    def _remove_named(self, names: Collection[str], *words: str) -> None:
+        deadline_s = time.monotonic() + _COMMAND_S
+        while names and (problem := self._podman(*words, *names)[1]):
+            # Where conmon was killed Podman finds out about a container's end step by step.
+            if time.monotonic() > deadline_s:
+                self.problems.append(f"podman {' '.join(words[:2])}: {problem}")
+                break
+            time.sleep(0.02)
+
+    def _podman(self, *words: str) -> tuple[str, str]:
+        """Return what it says, and what went wrong."""
         try:
             done = subprocess.run(
                 [self.plan["program"], *words],
@@ -229,9 +251,9 @@ class Guardian:
                 timeout=_COMMAND_S,
             )
         except subprocess.TimeoutExpired:
-            return f"it took more than {_COMMAND_S} s"
-        said = [line for line in done.stderr.splitlines() if "no such" not in line]
-        return " ".join(said) if done.returncode else ""
+            return "", f"it took more than {_COMMAND_S} s"
+        problems = [line for line in done.stderr.splitlines() if "no such" not in line]
+        return done.stdout, " ".join(problems) if done.returncode else ""
 
     def _thaw(self) -> None:
         """Have paused containers run, as their processes can be killed only then."""
@@ -378,12 +400,7 @@ class Guardian:
 
         Another dockerd's are so for a moment alone.
         """
-        until_s = time.monotonic() + _LOOSE_S
-        left = self._loose_interfaces()
-        while left and time.monotonic() < until_s:
-            time.sleep(0.1)
-            left &= self._loose_interfaces()
-        for name in left:
+        for name in _lasting(self._loose_interfaces):
             _delete_interface(name)
 
     def _loose_interfaces(self) -> set[str]:
@@ -406,6 +423,16 @@ class Guardian:
         return bridges | {
             name for name, (own, other) in pairs.items() if (other, own) in pairs.values()
         }
+
+
+def _lasting(find: Callable[[], set[str]]) -> set[str]:
+    """Return what is found each time while another engine may be in the midst of making it."""
+    until_s = time.monotonic() + _LOOSE_S
+    left = find()
+    while left and time.monotonic() < until_s:
+        time.sleep(0.1)
+        left &= find()
+    return left
 
 
 def _age(path: str) -> float:

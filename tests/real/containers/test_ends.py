@@ -187,6 +187,40 @@ def test_no_rule_of_a_container_is_left(
                 assert not [one for one in own if one in f"{path} {path.read_text()}"]
 
 
+# It is killed when Podman has a container in its storage, and fetches what it is to put there.
+HALF_MADE = """
+import json, os, subprocess, sys, docker
+from pytest_vdsotime import FrozenClock
+archive, name = sys.argv[1:]
+secret = f"lookup=kill -9 {os.getpid()}; sleep 9,store=cat >/dev/null,list=true,delete=true"
+with FrozenClock("2038-01-19") as clock, clock.containers("podman") as found:
+    client = docker.from_env()
+    said = client.api.import_image(archive)
+    image = json.loads(said.splitlines()[-1])["status"]
+    podman = ["podman", "--remote"]
+    create = [*podman, "secret", "create", "--driver=shell", f"--driver-opts={secret}", name, "-"]
+    subprocess.run(create, input=b"x", stdout=subprocess.DEVNULL)
+    print(image, flush=True)
+    sys.stdin.readline()
+    subprocess.run([*podman, "create", "--secret", name, "--name", name, image, "true"])
+"""
+
+
+def test_no_container_is_left_that_podman_has_yet_to_note(
+    box_image: Path, tmp_path: Path, real_program: Any, as_root: None
+) -> None:
+    real_program("podman")
+    name = f"half-made-{os.getpid()}"
+    program = [sys.executable, "-c", HALF_MADE, str(box_image), name]
+    _, (image,), left = ended_in_network(program, tmp_path, kills=False)
+    listed = subprocess.run(
+        [*PODMAN, "ps", "--all", "--external"], capture_output=True, text=True, check=True
+    )
+    for words in (["rm", name], ["secret", "rm", name], ["rmi", "-f", image]):
+        subprocess.run([*PODMAN, *words], capture_output=True)
+    assert (name in listed.stdout, left) == (False, [" lo", "0"])
+
+
 # It is killed in the midst of its preparations.
 KILLED_EARLY = """
 import os, signal, sys
