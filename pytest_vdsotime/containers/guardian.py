@@ -43,6 +43,11 @@ _TABLES = ("iptables", "filter"), ("iptables", "nat"), ("ip6tables", "filter"), 
 _IFF_UP = 1  # linux/if.h
 _DOCKERS_PAIR, _DOCKERS_BRIDGE = re.compile("veth[0-9a-f]{7}"), re.compile("br-[0-9a-f]{12}")
 _CHAIN = re.compile(r"\b(?:CNI|NETAVARK)[-_]")
+# Netavark has rules of ports in a chain of the network's, in force while a rule jumps there.
+_OF_A_CONTAINER = re.compile(
+    r"(?m)^-A (?!NETAVARK-DN-).* -[sd] \S+/(32|128) "
+    r"| CNI-[DS]N-| CNI-[0-9a-f]{20}| -j NETAVARK-DN-"
+)
 _CNI = "/var/lib/cni"
 """Where the plugins of Podman's network note which container has which address."""
 _IS_NO_LEASE = re.compile(r"/(lock|last_reserved_ip\.\d)$")
@@ -562,7 +567,7 @@ def _remove_rules(
     rules = [line for line in _rules(command, table) if _CHAIN.search(line)]
     own = [line for line in rules if is_own(line)]
     left = "\n".join(line for line in rules if line not in own)
-    if and_shared and not re.search(r" -[sd] \S+/(32|128) | CNI-[DS]N-| CNI-[0-9a-f]{20}", left):
+    if and_shared and not _OF_A_CONTAINER.search(left):
         own = rules
     undo = [f"-D{line.removeprefix('-A')}" for line in own if line.startswith("-A")]
     undo += [f"-X{line.removeprefix('-N')}" for line in own if line.startswith("-N")]

@@ -187,6 +187,38 @@ def test_no_rule_of_a_container_is_left(
                 assert not [one for one in own if one in f"{path} {path.read_text()}"]
 
 
+# Of a container that netavark was about to publish a port of.
+NETAVARK = """
+*nat
+:NETAVARK-1D8721804F16F - [0:0]
+:NETAVARK-DN-1D8721804F16F - [0:0]
+:NETAVARK-HOSTPORT-DNAT - [0:0]
+:NETAVARK-HOSTPORT-SETMARK - [0:0]
+-A POSTROUTING -s 10.88.0.0/16 -j NETAVARK-1D8721804F16F
+-A NETAVARK-1D8721804F16F -d 10.88.0.0/16 -j ACCEPT
+-A NETAVARK-DN-1D8721804F16F -s 127.0.0.1/32 -p tcp -m tcp --dport 8 -j NETAVARK-HOSTPORT-SETMARK
+-A NETAVARK-DN-1D8721804F16F -p tcp -m tcp --dport 8 -j DNAT --to-destination 10.88.0.2:80
+"""
+PUBLISHED = "-A NETAVARK-HOSTPORT-DNAT -p tcp --dport 8 -j NETAVARK-DN-1D8721804F16F\n"
+CLEAN_UP = """
+from pytest_vdsotime.containers.guardian import _remove_rules
+_remove_rules("iptables", "nat", lambda rule: False, and_shared=True)
+"""
+
+
+@pytest.mark.parametrize("published", ["", PUBLISHED], ids=["yet to publish", "published"])
+def test_rules_of_netavark(published: str, as_root: None) -> None:
+    """All go, unless there is a container of another's, which has a port."""
+    script = 'iptables-restore && "$@" && iptables-save --table nat | grep -c NETAVARK'
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", script, "sh", sys.executable, "-c", CLEAN_UP],
+        input=f"{NETAVARK}{published}COMMIT\n",
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("9\n" if published else "0\n", "")
+
+
 # It is killed when Podman has a container in its storage, and fetches what it is to put there.
 HALF_MADE = """
 import json, os, subprocess, sys, docker
