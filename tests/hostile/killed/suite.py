@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -98,9 +99,17 @@ def check_none_lives() -> None:
     until = time.monotonic() + 5
     while left := [pid for pid in filter(str.isdigit, os.listdir("/proc")) if is_of_round(pid)]:
         if time.monotonic() > until:
-            os.write(marks, f"left {left}\n".encode())
+            os.write(marks, f"left {[*map(described, left)]}\n".encode())
             return
         time.sleep(0.005)
+
+
+def described(pid: str) -> str:
+    with suppress(OSError):
+        status = Path("/proc", pid, "status").read_text()
+        fields = re.findall(r"^(?:State|PPid|TracerPid):\s*(.*)$", status, re.MULTILINE)
+        return f"{pid} {fields} {Path('/proc', pid, 'cmdline').read_bytes()[:80]!r}"
+    return f"{pid} (gone)"
 
 
 def is_of_round(pid: str) -> bool:
