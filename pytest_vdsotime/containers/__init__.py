@@ -224,10 +224,15 @@ class _Run:
         with self._lock:
             engine, self._engine = self._engine, None
             guardian, self._guardian = self._guardian, None
-        if engine is not None:
-            self._stop(engine)
-        if guardian is None:
-            return
+        try:
+            if engine is not None:
+                self._stop(engine)  # which a tracer that has failed refuses
+        finally:
+            if guardian is not None:
+                self._dismiss(guardian)
+
+    def _dismiss(self, guardian: subprocess.Popen[str]) -> None:
+        """Have the guardian clean up and end; note what it could not remove."""
         try:
             said, _ = guardian.communicate("null\n", timeout=_CLEAN_UP_S)
         except subprocess.TimeoutExpired:

@@ -16,7 +16,7 @@ from typing import Any
 import docker
 import pytest
 
-from pytest_vdsotime import FrozenClock
+from pytest_vdsotime import FrozenClock, VdsoTimeError, containers
 
 CEILING_S = 40
 PODMAN = ["unshare", "--mount", "podman"]  # by itself it leaves a mount
@@ -342,6 +342,25 @@ def test_an_engine_that_hangs_is_killed(started: Any, engine_name: str, box_imag
         os.kill(pid, signal.SIGSTOP)
         begin = time.monotonic()
     assert time.monotonic() - begin < CEILING_S
+
+
+def test_nothing_is_left_of_an_engine_whose_tracer_fails(
+    real_program: Any, what_is_left: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the midst of the engine's end, while the test process and all of its objects live on."""
+
+    def fail(*_: object) -> None:
+        raise VdsoTimeError("on purpose")
+
+    real_program("podman")
+    monkeypatch.setattr(containers._Run, "_stop", fail)
+    with FrozenClock() as clock:
+        with (
+            pytest.raises(VdsoTimeError, match="on purpose") as _kept,
+            clock.containers("podman") as engine,
+        ):
+            directory = Path(engine.url.removeprefix("unix://")).parent
+        assert not what_is_left(directory)
 
 
 def test_the_clock_may_be_closed_first(started: Any, engine_name: str, box_image: Path) -> None:
