@@ -52,6 +52,7 @@ CEILING_S = 30
 HOUR_NS = 3600 * 10**9
 TORN_STEP_NS = 10**9 + 1  # keeps seconds and nanoseconds equal: see seqlock.c
 TORN_STEPS = 1000
+PATIENCE_S = 0.1  # no peer off the clock answers any of these programs
 CLOCK_PARAMETERS: dict[str, Callable[[str], Any]] = {
     "start": lambda text: None if text == "now" else text,
     "rate": float,
@@ -75,11 +76,12 @@ class Run:
 
     @property
     def clock_parameters(self) -> dict[str, Any]:
-        return {
+        stated = {
             name: parse(self.fields[name])
             for name, parse in CLOCK_PARAMETERS.items()
             if name in self.fields
         }
+        return {"patience": PATIENCE_S, **stated}
 
     @property
     def start_ns(self) -> int:
