@@ -7,7 +7,7 @@
  * come to their end, no sleep is shorter than it says, and one that is longer ends when it should. */
 #include "elapse.h"
 
-enum { POLLERS = 50, WORKERS = 30, POLLS = 200, TASKS = 20 };
+enum { POLLERS = 50, WORKERS = 30, POLLS = 100, TASKS = 10 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int done;

@@ -10,14 +10,14 @@
 // run: start=2000-01-01T00:00:00Z rate=60 monotonic=rate on=static,dynamic,i386 args=flowing bare=never
 /* Programs that look at a clock after each wait, and wait again for what is left: they find that the
  * time is later after a wait, and come to their end, never early and never much too late. Those that
- * wait for a microsecond thousands of times are left out where the clock does not jump at once. */
+ * wait for a microsecond a thousand times are left out where the clock does not jump at once. */
 #include "elapse.h"
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 
 #define MOST_LATE_NS 1100000
-#define SHORT_NS 3000000 /* for waits of a microsecond each */
+#define SHORT_NS 1000000 /* for waits of a microsecond each */
 #define MOST_TURNS 100000
 
 /* One who waits until a point of a clock. */

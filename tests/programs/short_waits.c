@@ -13,7 +13,7 @@
 #include <sys/timerfd.h>
 
 enum company { NOBODY, BUSY, POLLING, COMPANIES };
-enum { TURNS = 4, FUTEX_WAIT_PRIVATE_ = 128, FUTEX_WAIT_BITSET_PRIVATE_ = 9 | 128 };
+enum { TURNS = 2, FUTEX_WAIT_PRIVATE_ = 128, FUTEX_WAIT_BITSET_PRIVATE_ = 9 | 128 };
 #ifndef __i386__
 #define FUTEX_NUMBER SYS_futex
 #else
