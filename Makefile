@@ -6,7 +6,8 @@
 # make test-arm64  the tests on an emulated 64-bit Arm machine; PYTEST_ARGS=--short some of them, or as there
 # make stress  what is to be the same in every run of it, 300 times, RUNS=20 fewer; and storms of short programs and
 #              of containers while the clock is moved, of 30 seconds each, STORM_S=5 shorter, SEEDS=2,3 others;
-#              and 1000 times pytest, vdsotime or the tracer ended at some moment, KILLED=100 fewer
+#              and 1000 times pytest, vdsotime or the tracer ended at some moment, KILLED=100 fewer;
+#              and programs attached to while they execute or end, and ten thousand threads
 # make sound   memory errors and undefined behaviour in the C: analyzers, and tests with objects that watch themselves
 # make pythons make test with each of PYTHONS, by default 3.12 and 3.13
 # make lowest  the tests that need no other plugin, with the oldest releases that pyproject.toml allows
@@ -106,6 +107,8 @@ stress: $(installed) $(checkout)/made
 	    VDSOTIME_STORM_SEEDS=$(or $(SEEDS),1) VDSOTIME_KILLED=$(or $(KILLED),1000) $(bin) pytest \
 	    tests/real/test_order_of_deadlines.py tests/real/test_storm.py tests/real/containers/test_storm.py \
 	    tests/hostile/test_killed.py tests/real/containers/test_killed.py \
+	    tests/hostile/test_attach.py tests/hostile/test_attach_ends.py tests/hostile/test_attach_waits.py \
+	    tests/hostile/test_waits.py::test_thousands_of_threads \
 	    -p no:randomly -q $(PYTEST_ARGS)
 
 # Objects that end their process where they go wrong, in copies of the package.

@@ -110,6 +110,17 @@ def start_postgres(
         yield start
 
 
+#: Set by `make stress`.
+IS_STRESS = "VDSOTIME_STRESS" in os.environ
+
+
+@pytest.fixture(scope="session")
+def tries() -> Callable[[int], int]:
+    """`tries(count)` is how often something is done that may go wrong by chance: `count` times in
+    `make stress`, else a quarter of that."""
+    return lambda count: count if IS_STRESS else count // 4
+
+
 Check = Callable[..., None]
 
 #: Seconds for which each test goes on with further examples: `make fuzz`.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from conftest import Builder
 
 CEILING_S = 30
+Tries = Callable[[int], int]
 WAYS = ["exit", "thread", "last", "exec"]
 SIGNALS = [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV]
 
@@ -79,9 +80,9 @@ def wait_until_ended(program: Any) -> None:
 
 @pytest.mark.parametrize("way", [*WAYS, *SIGNALS])
 @pytest.mark.parametrize("target", ["static", "dynamic"])
-def test_while_it_is_attached_to(target: str, way: str | int, build: Builder) -> None:
+def test_while_it_is_attached_to(target: str, way: str | int, build: Builder, tries: Tries) -> None:
     with FrozenClock(1000) as clock:
-        for _ in range(10):
+        for _ in range(tries(20)):
             with started(build.c("helpers/attach_ends", target)) as program:
                 attached = clock.attach(program.pid)
                 status = end(program, way)
@@ -113,12 +114,13 @@ def test_its_first_thread_ends_while_it_is_attached_to(
 
 
 @pytest.mark.parametrize("way", ["exit", "last", signal.SIGKILL])
-def test_while_it_is_let_go(way: str | int, build: Builder) -> None:
+def test_while_it_is_let_go(way: str | int, build: Builder, tries: Tries) -> None:
+    count = tries(100)
     with FrozenClock(1000) as clock:
-        for i in range(100):
+        for i in range(count):
             with started(build.c("helpers/attach_ends")) as program:
                 attached = clock.attach(program.pid)
-                ending = threading.Timer(0.0001 * i, end, [program, way])
+                ending = threading.Timer(0.01 * i / count, end, [program, way])
                 ending.start()
                 attached.close()
                 ending.join()
@@ -126,11 +128,12 @@ def test_while_it_is_let_go(way: str | int, build: Builder) -> None:
 
 
 @pytest.mark.parametrize("way", ["exit", signal.SIGKILL])
-def test_while_it_is_being_attached_to(way: str | int, build: Builder) -> None:
+def test_while_it_is_being_attached_to(way: str | int, build: Builder, tries: Tries) -> None:
+    count = tries(100)
     with FrozenClock(1000) as clock:
-        for i in range(100):
+        for i in range(count):
             with started(build.c("helpers/attach_ends")) as program:
-                ending = threading.Timer(0.0002 * i, end, [program, way])
+                ending = threading.Timer(0.02 * i / count, end, [program, way])
                 ending.start()
                 with suppress(ProcessLookupError):
                     clock.attach(program.pid).close()
@@ -174,14 +177,15 @@ def test_killed_before_its_memory_is(
         assert clock.processes == []
 
 
-def test_killed_as_it_ends(build: Builder) -> None:
+def test_killed_as_it_ends(build: Builder, tries: Tries) -> None:
     """Whichever comes first, it is what the kernel says."""
+    count = tries(100)
     with FrozenClock(1000) as clock:
-        for i in range(100):
+        for i in range(count):
             with started(build.c("helpers/attach_ends")) as program:
                 clock.attach(program.pid)
                 end(program, "exit")
-                time.sleep(0.00002 * i)
+                time.sleep(0.002 * i / count)
                 os.kill(program.pid, signal.SIGKILL)
                 wait_until_ended(program)
                 assert program.wait(CEILING_S) in (1, -signal.SIGKILL)

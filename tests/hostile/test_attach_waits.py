@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from subprocess import PIPE
@@ -24,8 +25,8 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 CEILING_S = 30
+Tries = Callable[[int], int]
 TARGETS = ["static", "dynamic", "i386"]
-SIGNALS = 100
 LIMITS = 5  # how many of its waits have one
 
 
@@ -42,14 +43,14 @@ def wait_until_asleep(pid: int) -> None:
 
 @pytest.mark.parametrize("monotonic", ["flow", "freeze"])
 @pytest.mark.parametrize("target", TARGETS)
-def test_waits_go_on(target: str, monotonic: str, build: Builder) -> None:
+def test_waits_go_on(target: str, monotonic: str, build: Builder, tries: Tries) -> None:
     """Through attach and release, again and again, in real time."""
     command = [build.c("helpers/attach_waits", target)]
     with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True) as program:
         assert program.stdout and program.stdout.readline() == "up\n"
         wait_until_asleep(program.pid)
         with FrozenClock("1970-01-01", monotonic=monotonic) as clock:
-            for _ in range(20):
+            for _ in range(tries(32)):
                 attached = clock.attach(program.pid)
                 clock.advance(1)
                 attached.close()
@@ -96,14 +97,14 @@ def test_waits_end_under_the_clock(target: str, build: Builder) -> None:
 
 @pytest.mark.parametrize("restart", [[], ["restart"]], ids=["plain", "SA_RESTART"])
 @pytest.mark.parametrize("way", range(4), ids=["sigsuspend", "epoll_pwait", "ppoll", "pselect"])
-def test_no_signal_is_lost(way: int, restart: list[str], build: Builder) -> None:
+def test_no_signal_is_lost(way: int, restart: list[str], build: Builder, tries: Tries) -> None:
     """One comes at any moment of attach and release, and each ends one wait."""
     command = [build.c("helpers/attach_signals"), str(way), *restart]
     with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, bufsize=0) as program:
         assert program.stdout and program.stderr
         with FrozenClock() as clock:
             attached: Any = None
-            for _ in range(SIGNALS):
+            for _ in range(tries(200)):
                 assert program.stdout.read(1) == b"+", program.stderr.read()
                 with subprocess.Popen(["kill", "-USR1", str(program.pid)]):
                     attached = attached.close() if attached else clock.attach(program.pid)

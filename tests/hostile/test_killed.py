@@ -19,7 +19,7 @@ import pytest
 if TYPE_CHECKING:
     from conftest import Builder
 
-ROUNDS = int(os.environ.get("VDSOTIME_KILLED", "32"))
+ROUNDS = int(os.environ.get("VDSOTIME_KILLED", "16"))
 PARTS = 4
 #: Those that have failed: a child lost its test process before its exec; a tracer that failed had
 #: waited for a program of another parent's, or left a child to wait for it.

@@ -72,7 +72,7 @@ def start() -> Iterator[Start]:
 
 
 #: How long a storm lasts, of real time.
-STORM_S = float(os.environ.get("VDSOTIME_STORM_S", "3"))
+STORM_S = float(os.environ.get("VDSOTIME_STORM_S", "1.5"))
 STORM_CEILING_S = 30
 STARTERS, DEPTH, PARKED = 3, 2, 4
 STATUSES = 120

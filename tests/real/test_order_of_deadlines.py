@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from conftest import Builder
 
 CEILING_S = 30
-RUNS = int(os.environ.get("VDSOTIME_STRESS", "3"))
+RUNS = int(os.environ.get("VDSOTIME_STRESS", "2"))
 LONG_RUNS_S = 180 + 10 * RUNS
 
 

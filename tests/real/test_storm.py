@@ -27,10 +27,11 @@ from pytest_vdsotime import FrozenClock, NotSettled
 from pytest_vdsotime.clock import clock_on
 from pytest_vdsotime.tracer.thread import Tracer
 
-STORM_S = float(os.environ.get("VDSOTIME_STORM_S", "3"))
+STORM_S = float(os.environ.get("VDSOTIME_STORM_S", "1.5"))
 CEILING_S = 30
 LIMIT_S = STORM_S + 6 * CEILING_S
 StartStorm = Callable[..., Any]
+Tries = Callable[[int], int]
 
 #: Each kind of clock, and what is true of it: see `Storm`.
 WORLDS: dict[str, tuple[dict[str, Any], set[str]]] = {
@@ -279,10 +280,10 @@ for _ in range(20):
 """
 
 
-def test_a_timer_that_is_due_as_the_lines_stop() -> None:
+def test_a_timer_that_is_due_as_the_lines_stop(tries: Tries) -> None:
     """The kernel's interrupt was still to come, and it never expired again."""
     with FrozenClock(0, rate=1) as clock:
-        for _ in range(30):
+        for _ in range(tries(30)):
             command = [sys.executable, "-c", GOES_ON]
             program = clock.popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True)
             assert program.stdout and program.stdout.readline() == "up\n"
@@ -293,7 +294,7 @@ def test_a_timer_that_is_due_as_the_lines_stop() -> None:
 
 
 @pytest.mark.parametrize("is_native", [True, False], ids=["native", "python"])
-def test_an_advance_right_behind_a_sigcont(is_native: bool) -> None:
+def test_an_advance_right_behind_a_sigcont(is_native: bool, tries: Tries) -> None:
     """A program that goes on has its say before time passes, however late it gets a processor."""
     script = (
         "import os, signal, time\n"
@@ -307,7 +308,7 @@ def test_an_advance_right_behind_a_sigcont(is_native: bool) -> None:
     ):
         program = clock.popen([sys.executable, "-c", script], stdout=PIPE, text=True)
         assert program.stdout
-        for _ in range(200):
+        for _ in range(tries(200)):
             while "is stopped by a signal" not in clock.describe():
                 pass
             before_ns = clock.monotonic_ns()

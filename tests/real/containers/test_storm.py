@@ -18,7 +18,7 @@ import pytest
 
 from pytest_vdsotime import FrozenClock
 
-STORM_S = float(os.environ.get("VDSOTIME_STORM_S", "3"))
+STORM_S = float(os.environ.get("VDSOTIME_STORM_S", "1.5"))
 CEILING_S = 40
 STARTERS = 2
 NS_PER_S = 10**9
