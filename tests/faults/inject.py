@@ -3,9 +3,9 @@
     python tests/faults/inject.py SCENARIO native|python COUNT [CALL NTH ERRNO]
     python tests/faults/inject.py all COUNT TABLE
 
-The first has COUNT calls of a scenario fail, chosen by a fixed seed, or a certain one; it writes
-what came of each as a line of JSON. The second does so with all of them, two at a time, and writes
-the table. Either exits with 1 where something is wrong.
+The first has COUNT calls of a scenario fail, chosen by a fixed seed, or a certain one and those
+that follow it; it writes what came of each as a line of JSON. The second does so with all of them,
+two at a time, and writes the table. Either exits with 1 where something is wrong.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -269,7 +269,11 @@ def inject(scenario: str, is_native: bool, count: int) -> Iterator[dict[str, Any
         yield {"fault": "none", "wrong": base.wrong or str(base.told), "outcome": "", "call": ""}
         return
     yield {"points": [[label(call), number] for call, number in base.counts.items()]}
-    for fault in chosen(base.counts, Random(SEED))[:count]:
+    yield from played(scenario, is_native, chosen(base.counts, Random(SEED))[:count])
+
+
+def played(scenario: str, is_native: bool, failures: Iterable[Fault]) -> Iterator[dict[str, Any]]:
+    for fault in failures:
         one = run(scenario, is_native, fault)
         yield {
             **{"fault": str(fault), "call": label(fault.call)},
@@ -325,16 +329,14 @@ def main(arguments: list[str]) -> int:
     if arguments[0] == "all":
         return sweep(arguments[1], Path(arguments[2]))
     scenario, engine, count, *certain = arguments
+    is_native, results = engine == "native", inject(scenario, engine == "native", int(count))
     if certain:
         name, _, what = certain[0].partition(":")
-        call = Call(name, int(what, 0) if what else None)
-        one = run(
-            scenario, engine == "native", Fault(call, int(certain[1]), getattr(errno, certain[2]))
-        )
-        print(json.dumps({"outcome": one.outcome, "wrong": one.wrong, "told": one.told}, indent=1))
-        return int(bool(one.wrong))
+        call, error = Call(name, int(what, 0) if what else None), getattr(errno, certain[2])
+        numbers = range(int(certain[1]), int(certain[1]) + int(count))
+        results = played(scenario, is_native, [Fault(call, nth, error) for nth in numbers])
     is_wrong = False
-    for result in inject(scenario, engine == "native", int(count)):
+    for result in results:
         print(json.dumps(result), flush=True)
         is_wrong |= bool(result.get("wrong"))
     return int(is_wrong)

@@ -15,7 +15,7 @@ import pytest
 from scenarios import SCENARIOS
 
 HERE = Path(__file__).parent
-COUNT = 5
+COUNT = 3
 LIMIT_S = 55
 
 
@@ -64,9 +64,8 @@ FOUND = [
 def test_calls_that_did(scenario: str, engine: str, fault: str) -> None:
     """And their neighbours: not every run makes equally many calls."""
     call, nth, error = fault.split()
-    outcomes = []
-    for number in range(max(int(nth) - 1, 1), int(nth) + 2):
-        done = inject(scenario, engine, "1", call, str(number), error)
-        assert (done.returncode, done.stderr) == (0, ""), done.stdout
-        outcomes.append(json.loads(done.stdout)["outcome"])
+    done = inject(scenario, engine, "3", call, str(max(int(nth) - 1, 1)), error)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    outcomes = [json.loads(line)["outcome"] for line in done.stdout.splitlines()]
+    assert len(outcomes) == 3
     assert {*outcomes} != {"not reached"}
