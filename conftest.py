@@ -292,8 +292,14 @@ def real_program() -> Callable[[str], str]:
 @pytest.fixture(scope="session")
 def alone() -> Callable[..., list[str]]:
     """`alone(*plugins)` is options for a pytest that loads no other plugin of `COMPANY`: each costs
-    a run some of its start."""
-    return lambda *plugins: [f"-pno:{name}" for name in COMPANY if name not in plugins]
+    a run some of its start. So would `-pno:NAME` in one word, whose beginning pytest looks for
+    among all options."""
+
+    def options(*plugins: str) -> list[str]:
+        others = [name for name in COMPANY if name not in plugins]
+        return [word for name in others for word in ("-p", f"no:{name}")]
+
+    return options
 
 
 @pytest.fixture
