@@ -81,14 +81,20 @@ def test_ini(run: Run, pytester: pytest.Pytester, key: str, value: str, accepted
         ("at=0", "*no parameter at: frozen_time(start=None, *"),
     ],
 )
-@pytest.mark.parametrize("place", ["module", "function"])
-def test_marker(run: Run, arguments: str, accepted: str, place: str) -> None:
+def test_marker(run: Run, arguments: str, accepted: str) -> None:
     marker = f"pytest.mark.frozen_time({arguments})"
-    mark = f"pytestmark = {marker}" if place == "module" else f"@{marker}"
-    result = run(f"def test_first(): print('it ran')\n\n{mark}{ONE_TEST}", "-s")
-    test = "test_first" if place == "module" else "test_never_runs"
+    result = run(f"def test_first(): print('it ran')\n\n@{marker}{ONE_TEST}", "-s")
     shown = arguments.replace("[", "[[]")
-    assert_usage_error(result, f"ERROR: *.py::{test}: marker frozen_time({shown}): {accepted}")
+    says = f"ERROR: *.py::test_never_runs: marker frozen_time({shown}): {accepted}"
+    assert_usage_error(result, says)
+
+
+def test_marker_of_a_module(run: Run) -> None:
+    """The first test that has it is named."""
+    mark = "pytestmark = pytest.mark.frozen_time(start='tomorrow')"
+    result = run(f"def test_first(): print('it ran')\n\n{mark}{ONE_TEST}", "-s")
+    says = f"ERROR: *.py::test_first: marker frozen_time(start='tomorrow'): {FORMS}"
+    assert_usage_error(result, says)
 
 
 def test_marker_without_time_machine(run: Run, pytester: pytest.Pytester) -> None:
