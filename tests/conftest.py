@@ -181,11 +181,11 @@ def executed() -> Iterator[Stopped]:
 
 @pytest.fixture
 def examples() -> Callable[..., Callable[[Check], None]]:
-    """`@examples(strategy, ..., count=100)` calls the function below it with as many examples: the
+    """`@examples(strategy, ..., count=50)` calls the function below it with as many examples: the
     same in every run. With VDSOTIME_FUZZ_S it goes on with others for so many seconds."""
 
     def called_with(
-        *strategies: st.SearchStrategy[Any], count: int = 100
+        *strategies: st.SearchStrategy[Any], count: int = 50
     ) -> Callable[[Check], None]:
         own = settings(
             database=None,

@@ -143,7 +143,7 @@ def test_any_bytes_are_answered(
 ) -> None:
     """By what is whole, and no error of the server's; what is refused moves nothing."""
 
-    @examples(sent.map(b"".join), count=250)
+    @examples(sent.map(b"".join), count=125)
     def check(sent: bytes) -> None:
         clock.rate = 0
         clock.move_to("2030-01-01")

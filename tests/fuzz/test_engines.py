@@ -127,7 +127,7 @@ answers = st.builds(
 
 
 def test_any_answer_of_an_engine(examples: Examples, peer: Answers) -> None:
-    @examples(answers, count=200)
+    @examples(answers, count=100)
     def check(answer: bytes) -> None:
         peer.answer = answer
         assert isinstance(containers._server(peer.path), str)
@@ -152,7 +152,7 @@ def test_any_answer_to_ctl(
 ) -> None:
     """Of one who is no clock. It fails in one line."""
 
-    @examples(answers, st.sampled_from(VERBS), count=200)
+    @examples(answers, st.sampled_from(VERBS), count=100)
     def check(answer: bytes, words: list[str]) -> None:
         peer.answer = answer
         status = ctl(["--control", f"unix:{peer.path}", *words])
@@ -183,7 +183,7 @@ def test_any_log_of_events(examples: Examples, tmp_path: Path) -> None:
     """Lines that are none are passed over: what the others say is to be removed."""
     last = b'{"Type": "pod", "Status": "create", "Name": "left"}'
 
-    @examples(records, count=200)
+    @examples(records, count=100)
     def check(lines: list[bytes]) -> None:
         log = tmp_path / "events"
         log.write_bytes(b"\n".join([*lines, last, b""]))

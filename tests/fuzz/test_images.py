@@ -77,7 +77,7 @@ random = st.builds(
 
 
 def test_any_file_is_read_or_a_value_error(examples: Examples) -> None:
-    @examples(files | cut | random | st.binary(), count=600)
+    @examples(files | cut | random | st.binary(), count=300)
     def check(raw: bytes) -> None:
         for reading in read, VdsoImage.parse:
             with suppress(ValueError):

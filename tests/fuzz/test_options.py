@@ -53,7 +53,7 @@ values = (
 def test_any_value_is_taken_or_refused(examples: Examples) -> None:
     names = st.sampled_from([name for name in NAMES if name != "python"])
 
-    @examples(st.dictionaries(names, values, max_size=3), count=500)
+    @examples(st.dictionaries(names, values, max_size=3), count=250)
     def check(given: dict[str, Any]) -> None:
         with suppress(TypeError, ValueError):
             options = validate_options(**given)
@@ -63,7 +63,7 @@ def test_any_value_is_taken_or_refused(examples: Examples) -> None:
 
 
 def test_any_value_is_an_amount_of_time_or_none(examples: Examples) -> None:
-    @examples(values, count=500)
+    @examples(values, count=250)
     def check(value: object) -> None:
         checks: tuple[Callable[..., object], ...] = (
             parse_instant,
@@ -79,7 +79,7 @@ def test_any_value_is_an_amount_of_time_or_none(examples: Examples) -> None:
 
 
 def test_any_text_is_a_value_of_ini_or_none(examples: Examples) -> None:
-    @examples(texts, count=300)
+    @examples(texts, count=150)
     def check(text: str) -> None:
         for one in PARAMETERS:
             for read in (one.from_ini, one.from_shell) if one.ini or one.flag else ():
@@ -102,7 +102,7 @@ words = (
 def test_any_words_are_a_command_or_a_line_of_usage(
     examples: Examples, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    @examples(st.lists(words, max_size=5), count=250)
+    @examples(st.lists(words, max_size=5), count=125)
     def check(words: list[str]) -> None:
         try:
             options = cli._parse([word.replace("\0", "") for word in words])

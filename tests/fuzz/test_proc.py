@@ -64,7 +64,7 @@ def test_a_name_is_no_line(examples: Examples) -> None:
     libc = ctypes.CDLL(None)
     own = Path("/proc/self/comm").read_bytes().removesuffix(b"\n")
 
-    @examples(names, count=150)
+    @examples(names, count=75)
     def check(name: bytes) -> None:
         before = known(tid)
         libc.prctl(PR_SET_NAME, name)
@@ -101,7 +101,7 @@ def test_a_mapped_file_is_no_line(examples: Examples, directory: bytes) -> None:
     libc = ctypes.CDLL(None)
     before = procfs.memfd_mappings(tid, "r--s"), procfs.vdso_areas(tid)
 
-    @examples(file_names, st.booleans(), count=150)
+    @examples(file_names, st.booleans(), count=75)
     def check(name: bytes, is_memfd: bool) -> None:
         path = b"%s/%s" % (directory, name)
         if is_memfd:

@@ -52,7 +52,7 @@ events = st.one_of(
 def test_any_events_are_told(examples: Examples) -> None:
     few = st.lists(events, max_size=30)
 
-    @examples(few, few, st.integers(1, 30), count=150)
+    @examples(few, few, st.integers(1, 30), count=75)
     def check(first: list[Any], second: list[Any], repeated: int) -> None:
         recording = Recording()
         history = History(records=True)

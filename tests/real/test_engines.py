@@ -143,7 +143,7 @@ def fields(log: list[str]) -> dict[tuple[str, str], tuple[str, list[int]]]:
 
 @pytest.mark.long
 def test_natively_in_python_and_simulated(build: Builder, examples: Examples) -> None:
-    @examples(programs(waits | pokes | polls), count=20)
+    @examples(programs(waits | pokes | polls), count=10)
     def check(program: list[str]) -> None:
         count = sum(word != "/" for word in program)
         # There is a thread that it pokes.
@@ -161,7 +161,7 @@ def test_in_other_worlds_and_bare(build: Builder, examples: Examples) -> None:
     In a jumping world work takes time, if a busy machine makes it long; in a ticking one all does.
     """
 
-    @examples(programs(waits), count=20)
+    @examples(programs(waits), count=10)
     def check(program: list[str]) -> None:
         frozen, *others = (
             fields(log_of(build, program, world, is_native))

@@ -412,7 +412,7 @@ decimals = st.builds("{}{}".format, st.integers(0, 10**15), st.from_regex(r"\A(\
 def test_fractions_are_exact(examples: Examples) -> None:
     """To the nearest nanosecond, of two the even one."""
 
-    @examples(decimals, st.sampled_from(sorted(UNITS)), count=200)
+    @examples(decimals, st.sampled_from(sorted(UNITS)), count=100)
     def check(number: str, unit: str) -> None:
         ns = round(Fraction(number) * UNITS[unit])
         if ns > MAX_SPAN_NS:
@@ -430,7 +430,7 @@ def test_numbers_are_seconds(examples: Examples) -> None:
     """As they are, and as they are written."""
     numbers = st.floats(-1e10, 1e10) | st.integers(-(10**10), 10**10)
 
-    @examples(numbers, count=200)
+    @examples(numbers, count=100)
     def check(seconds: float) -> None:
         ns = round(Fraction(seconds) * S)
         assert parse_instant(seconds) == span_to_ns(seconds, "it") == ns
@@ -443,7 +443,7 @@ def test_numbers_are_seconds(examples: Examples) -> None:
 def test_python_s_own_types_are_exact(examples: Examples) -> None:
     zones = st.none() | st.timezones() | st.just(UTC)
 
-    @examples(st.datetimes(timezones=zones), st.timedeltas(), count=200)
+    @examples(st.datetimes(timezones=zones), st.timedeltas(), count=100)
     def check(moment: datetime, delta: timedelta) -> None:
         aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         since = aware - datetime(1970, 1, 1, tzinfo=UTC)
@@ -465,7 +465,7 @@ texts = (
 
 
 def test_any_text_is_an_instant_or_a_value_error(examples: Examples) -> None:
-    @examples(texts, count=300)
+    @examples(texts, count=150)
     def check(text: str) -> None:
         try:
             instant_ns = parse_instant(text, NOW)
@@ -486,7 +486,7 @@ def test_any_text_is_an_instant_or_a_value_error(examples: Examples) -> None:
 
 
 def test_any_text_is_a_span_or_a_value_error(examples: Examples) -> None:
-    @examples(texts, count=300)
+    @examples(texts, count=150)
     def check(text: str) -> None:
         try:
             ns = span_to_ns(text, "it")

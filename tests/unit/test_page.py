@@ -155,7 +155,7 @@ def test_any_line_is_read_to_the_last_bit(examples: Examples, stub: MappedStub) 
     @examples(
         *(instants, instants, rates, rates, st.integers(10**15, 2**61), elapsed),
         *(st.integers(0, 4_000_000), distances, ahead | st.just(NO_OFFSETS)),
-        count=200,
+        count=100,
     )
     def check(
         wall_ns: int,

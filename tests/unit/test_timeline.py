@@ -155,7 +155,7 @@ def test_now_rounds_down_to_microseconds() -> None:
 def test_a_rate_is_the_fraction_below(examples: Examples) -> None:
     """The nearest that the stub can multiply by, and the number itself from 2**-11 on."""
 
-    @examples(rates, count=200)
+    @examples(rates, count=100)
     def check(value: float) -> None:
         rate = Rate.of(value)
         error = Fraction(value) - Fraction(rate.mult, 2**rate.shift)
@@ -165,13 +165,13 @@ def test_a_rate_is_the_fraction_below(examples: Examples) -> None:
 
 
 def test_seconds_are_the_nearest_nanoseconds(examples: Examples) -> None:
-    @examples(st.floats(-1e12, 1e12) | st.integers(-(10**12), 10**12), count=200)
+    @examples(st.floats(-1e12, 1e12) | st.integers(-(10**12), 10**12), count=100)
     def check(seconds: float) -> None:
         assert seconds_to_ns(seconds, "it") == round(Fraction(seconds) * S)
 
 
 def test_a_line_is_straight(examples: Examples) -> None:
-    @examples(instants, hosts, rates, hosts, count=300)
+    @examples(instants, hosts, rates, hosts, count=150)
     def check(base_ns: int, start_ns: int, value: float, host_ns: int) -> None:
         rate = Rate.of(value)
         reading_ns = Line(base_ns, start_ns, rate).at(host_ns)
@@ -229,7 +229,7 @@ def test_any_history_of_a_clock(examples: Examples) -> None:
     modes = st.sampled_from(["flow", "freeze", "rate"])
     histories = st.lists(st.tuples(pauses, acts), max_size=12)
 
-    @examples(instants, st.integers(0, 10**15), rates, modes, st.booleans(), histories, count=300)
+    @examples(instants, st.integers(0, 10**15), rates, modes, st.booleans(), histories, count=150)
     def check(
         start_ns: int,
         host_ns: int,
@@ -283,7 +283,7 @@ def test_the_kernel_is_given_the_time_that_is_left(examples: Examples) -> None:
     real time, behind that; or, where the line stands, never."""
     lengths = st.integers(0, 10**18) | st.integers(0, 1000)
 
-    @examples(instants, instants, rates, rates, pauses, lengths, lengths, count=300)
+    @examples(instants, instants, rates, rates, pauses, lengths, lengths, count=150)
     def check(
         wall_ns: int,
         monotonic_ns: int,

@@ -158,7 +158,7 @@ def test_any_timeout(examples: Examples, clock: FrozenClock, program: str) -> No
     waiters = [Waiter(clock, program)]
     orders = st.sampled_from(["", "e", "i"])
 
-    @examples(st.integers(0, 200), lengths, st.floats(0, 1), orders, count=120)
+    @examples(st.integers(0, 200), lengths, st.floats(0, 1), orders, count=60)
     def check(number: int, length_ns: int, part: float, order: str) -> None:
         try:
             check_one(waiters[0], number, length_ns, part, order)
