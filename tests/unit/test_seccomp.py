@@ -85,7 +85,6 @@ def calls_of(abi: Abi) -> Iterator[tuple[int, CallRow]]:
 
 
 ABIS = host_arch().abis
-ROWS = [(abi, nr, row) for abi in ABIS for nr, row in calls_of(abi)]
 FILTER = Calls(host_arch()).filter(waits_follow=True, files_follow=True)
 
 
@@ -119,34 +118,34 @@ def stopping_arguments(row: CallRow) -> list[int]:
     return arguments
 
 
-@pytest.mark.parametrize("number", range(len(ROWS)))
-def test_every_call_stops_for_its_arguments(number: int) -> None:
-    abi, nr, row = ROWS[number]
-    verdict = run(FILTER, nr, abi.audit_arch, stopping_arguments(row))
-    assert verdict == TRACE | place_of(abi, row)
-    if row.match is None:
-        return
-    for value in INTEGERS:
-        expected = TRACE if holds(row.match, value) else ALLOW
-        arguments = with_argument(row.match.argument, value)
-        assert run(FILTER, nr, abi.audit_arch, arguments) == expected
-        # It is an int: the kernel ignores what is above it.
-        arguments[row.match.argument] = value % 2**32 | 0xABC << 32
-        assert run(FILTER, nr, abi.audit_arch, arguments) == expected
+@pytest.mark.parametrize("abi", ABIS, ids=lambda abi: f"{abi.audit_arch:#x}")
+def test_every_call_stops_for_its_arguments(abi: Abi) -> None:
+    for nr, row in calls_of(abi):
+        verdict = run(FILTER, nr, abi.audit_arch, stopping_arguments(row))
+        assert verdict == TRACE | place_of(abi, row), row
+        if row.match is None:
+            continue
+        for value in INTEGERS:
+            expected = TRACE if holds(row.match, value) else ALLOW
+            arguments = with_argument(row.match.argument, value)
+            assert run(FILTER, nr, abi.audit_arch, arguments) == expected, row
+            # It is an int: the kernel ignores what is above it.
+            arguments[row.match.argument] = value % 2**32 | 0xABC << 32
+            assert run(FILTER, nr, abi.audit_arch, arguments) == expected, row
 
 
-@pytest.mark.parametrize("number", range(len(ROWS)))
-def test_a_call_with_null_stops_unless_it_needs_the_pointer(number: int) -> None:
+@pytest.mark.parametrize("abi", ABIS, ids=lambda abi: f"{abi.audit_arch:#x}")
+def test_a_call_with_null_stops_unless_it_needs_the_pointer(abi: Abi) -> None:
     """Either half of a pointer makes it one."""
-    abi, nr, row = ROWS[number]
-    arguments = stopping_arguments(row)
-    for argument in set(range(6)) - {row.match.argument if row.match else None}:
-        for value in (0, 1, 1 << 32, 2**64 - 1):
-            arguments[argument] = value
-            needs_it = argument == row.pointer and value == 0
-            expected = ALLOW if needs_it else TRACE | place_of(abi, row)
-            assert run(FILTER, nr, abi.audit_arch, arguments) == expected
-        arguments[argument] = 1
+    for nr, row in calls_of(abi):
+        arguments = stopping_arguments(row)
+        for argument in set(range(6)) - {row.match.argument if row.match else None}:
+            for value in (0, 1, 1 << 32, 2**64 - 1):
+                arguments[argument] = value
+                needs_it = argument == row.pointer and value == 0
+                expected = ALLOW if needs_it else TRACE | place_of(abi, row)
+                assert run(FILTER, nr, abi.audit_arch, arguments) == expected, row
+            arguments[argument] = 1
 
 
 @pytest.mark.parametrize("name", ["clock_gettime", "clock_gettime64"])

@@ -8,9 +8,8 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 import pytest_vdsotime
 
@@ -19,7 +18,13 @@ MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")
 }
-TREES = {module: ast.parse(path.read_text()) for module, path in MODULES.items()}
+
+
+@cache
+def tree_of(module: str) -> ast.Module:
+    """Parsed by the worker that needs it, not as each collects this file."""
+    return ast.parse(MODULES[module].read_text())
+
 
 #: A room is a module or a folder. It imports from the rows below its own.
 ROWS = (
@@ -128,7 +133,7 @@ def row_of(room: str) -> int:
 
 def imports(module: str) -> Iterator[str]:
     """All that a module imports, at its top, in functions or for types alone."""
-    for node in ast.walk(TREES[module]):
+    for node in ast.walk(tree_of(module)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -145,15 +150,15 @@ def own_imports(module: str) -> set[str]:
     return {name.partition(".")[2] or "__init__" for name in found} - {module}
 
 
-IMPORTERS = Counter(name for module in MODULES for name in own_imports(module))
-
-
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_imports_go_down(module: str) -> None:
+def upward(module: str) -> set[str]:
+    """The rooms beside or above that a module imports from."""
     room = room_of(module)
     others = {room_of(name) for name in own_imports(module)} - {room}
-    upward = {other for other in others if row_of(other) <= row_of(room)}
-    assert not upward, f"{module} imports from beside or above"
+    return {other for other in others if row_of(other) <= row_of(room)}
+
+
+def test_imports_go_down() -> None:
+    assert not {module: rooms for module in sorted(MODULES) if (rooms := upward(module))}
 
 
 def test_there_is_no_circle() -> None:
@@ -164,12 +169,16 @@ def test_there_is_no_circle() -> None:
     assert not left
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_modules_are_deep(module: str) -> None:
-    lines = len(MODULES[module].read_text().splitlines())
-    is_small = lines < SHORT or (lines < SHALLOW and IMPORTERS[module] < 2)
-    assert is_small == (module in SMALL)
-    assert lines <= LONG
+def test_modules_are_deep() -> None:
+    importers = Counter(name for module in MODULES for name in own_imports(module))
+    lines = {module: len(path.read_text().splitlines()) for module, path in MODULES.items()}
+    small = {
+        module
+        for module, count in lines.items()
+        if count < SHORT or (count < SHALLOW and importers[module] < 2)
+    }
+    assert small == SMALL.keys()
+    assert not {module: count for module, count in lines.items() if count > LONG}
 
 
 def test_the_tracer_has_few_rooms() -> None:
@@ -178,7 +187,8 @@ def test_the_tracer_has_few_rooms() -> None:
 
 
 def functions() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
-    for module, tree in TREES.items():
+    for module in MODULES:
+        tree = tree_of(module)
         for node in tree.body:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield f"{module}.{node.name}", node
@@ -204,8 +214,8 @@ def test_signatures_are_narrow() -> None:
 
 def test_records_and_classes_are_narrow() -> None:
     wide = set()
-    for module, tree in TREES.items():
-        for cls in classes_of(tree):
+    for module in MODULES:
+        for cls in classes_of(tree_of(module)):
             is_frozen = any("frozen=True" in ast.unparse(one) for one in cls.decorator_list)
             is_record = any("dataclass" in ast.unparse(one) for one in cls.decorator_list)
             fields = [node for node in cls.body if isinstance(node, ast.AnnAssign)]
@@ -235,8 +245,8 @@ def test_constructors_are_given_no_functions() -> None:
 def test_no_class_takes_itself_for_another() -> None:
     casts = [
         module
-        for module, tree in TREES.items()
-        for node in ast.walk(tree)
+        for module in MODULES
+        for node in ast.walk(tree_of(module))
         if isinstance(node, ast.Call)
         and ast.unparse(node.func) == "cast"
         and "self" in map(ast.unparse, node.args)
