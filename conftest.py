@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # programs are compiled while the package is still being buil
 pytest_plugins = ["pytester"]
 
 PROGRAMS = Path(__file__).parent / "tests" / "programs"
+EXAMPLES = PROGRAMS.with_name("examples")
 
 MACHINE = os.uname().machine
 
@@ -186,6 +187,8 @@ class Builder:
             language, _, goarch = target.partition("-")
             if language == "go" and (not goarch or self.machine == "x86_64"):
                 self.go(name, goarch)
+        for source in EXAMPLES.glob("*.go"):
+            self.go(str(source.with_suffix("")))
         for package in go_tests:
             self.go_tests(package)
 
@@ -372,9 +375,6 @@ def describe_process(pid: str) -> str:
         return pid
 
 
-def traced_processes() -> Iterator[str]:
-    """Programs whose tracer is a thread of this process; a daemon is not its child any more."""
-    threads = set(os.listdir("/proc/self/task"))
 def processes() -> set[tuple[str, int]]:
     """Number and inode of each: who has a number again has another inode."""
     with os.scandir("/proc") as entries:
@@ -385,6 +385,9 @@ def processes() -> set[tuple[str, int]]:
 EARLIER = processes()
 
 
+def traced_processes() -> Iterator[str]:
+    """Programs whose tracer is a thread of this process; a daemon is not its child any more."""
+    threads = set(os.listdir("/proc/self/task"))
     for pid, _ in processes() - EARLIER:
         try:
             with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
