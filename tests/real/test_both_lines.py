@@ -18,7 +18,7 @@ START = "2030-01-01T00:00:00Z"
 APART = """
 import sys, time
 print("ready", flush=True)
-for _ in range(300):
+for _ in range(100):
     time.sleep(1)
     print(time.time_ns() - time.monotonic_ns(), flush=True)
     if sys.argv[1:]:
@@ -45,9 +45,9 @@ def test_no_gap_opens(start: Start, parameters: dict[str, Any], works: list[str]
     """Neither by the real time that the clock takes, nor by what the programs do meanwhile."""
     with FrozenClock(START, **parameters) as clock:
         program = start(clock, [sys.executable, "-c", APART, *works])
-        clock.advance(290)
+        clock.advance(90)
         apart = [int(line) for line in program.said()]
-        assert len(apart) in (289, 290)  # the first sleep may have begun before
+        assert len(apart) in (89, 90)  # the first sleep may have begun before
         # Between the two readings of a flowing line time passes.
         assert max(apart) - min(apart) <= (0 if "monotonic" in parameters else 10**6)
 

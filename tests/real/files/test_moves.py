@@ -94,8 +94,11 @@ for i in range(500, 999):
 }
 
 
-@pytest.mark.parametrize("is_native", [True, False], ids=["native", "python"])
-@pytest.mark.parametrize("files", ["follow", "real"])
+@pytest.mark.parametrize(
+    ("files", "is_native"),
+    [("follow", True), ("follow", False), ("real", True)],
+    ids=["follow-native", "follow-python", "real"],
+)
 def test_what_is_written_while_time_passes(
     is_native: bool, files: str, tmp_path: Path, shell: Shell, real_program: Find
 ) -> None:
