@@ -61,10 +61,11 @@ with FrozenClock(0) as clock:
         print("Too many open files" in str(error))
     for one in mine:
         os.close(one)
+    clock.advance(10)
+    loop.kill()
     clock.advance(hours=1)
     threads.stdin.write("\\n")
     print(threads.stdout.readline().strip())
-    loop.kill()
     threads.kill()
 """
 

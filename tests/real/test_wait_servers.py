@@ -183,12 +183,12 @@ def answer_of(client: subprocess.Popen[str]) -> tuple[str, int]:
 
 def test_postgres_sleeps(clock: FrozenClock, postgres: Postgres) -> None:
     assert postgres.answer("SET timezone = 'UTC'", "SELECT now()") == "2030-01-01 12:00:00+00\n"
-    sleeps = postgres.ask("SELECT pg_sleep(3600)", "SELECT 'awake'")
-    clock.advance(minutes=59)
+    sleeps = postgres.ask("SELECT pg_sleep(900)", "SELECT 'awake'")
+    clock.advance(minutes=14)
     assert sleeps.poll() is None
     clock.advance(minutes=1, seconds=1)
     assert answer_of(sleeps) == ("\nawake\n", 0)
-    assert postgres.answer("SET timezone = 'UTC'", "SELECT now()") == "2030-01-01 13:00:01+00\n"
+    assert postgres.answer("SET timezone = 'UTC'", "SELECT now()") == "2030-01-01 12:15:01+00\n"
 
 
 def test_postgres_cancels_statements(clock: FrozenClock, postgres: Postgres) -> None:
