@@ -1,3 +1,4 @@
+// built: on=static,i386
 /* It executes itself again and again, by another thread than the first, as often as the argument says; then it says what time
  * it is for each line that it reads. */
 #include <pthread.h>
