@@ -1,3 +1,4 @@
+// built: on=static,dynamic
 /* Has some threads, says "up", and ends with status 1 as the line on its standard input says:
  *
  *   exit     the first thread does it for all

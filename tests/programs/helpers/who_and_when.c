@@ -1,3 +1,4 @@
+// built: on=static,i386
 /* Prints its effective user and what time it is. */
 #include "../check.h"
 
