@@ -20,7 +20,8 @@ bare                     whether it says EXIT-SUCCESS without a clock too. A pro
 What a program prints before that, it asks of the driver, and gets a line on its standard input when
 it is done:
 
-    MOVE                 the clock is moved by an hour
+    MOVE                 the clock is moved by an hour, or by a second and a nanosecond as often as
+                         `steps` says
     ADVANCE SECONDS      clock.advance(SECONDS)
     MOVE_TO SECONDS      clock.move_to(SECONDS), since the epoch
 """
@@ -51,7 +52,6 @@ DIRECTORY = Path(__file__).parent / "programs"
 CEILING_S = 30
 HOUR_NS = 3600 * 10**9
 TORN_STEP_NS = 10**9 + 1  # keeps seconds and nanoseconds equal: see seqlock.c
-TORN_STEPS = 1000
 PATIENCE_S = 0.1  # no peer off the clock answers any of these programs
 CLOCK_PARAMETERS: dict[str, Callable[[str], Any]] = {
     "start": lambda text: None if text == "now" else text,
@@ -89,11 +89,11 @@ class Run:
 
     @property
     def moved_ns(self) -> int:
-        return self.start_ns + (TORN_STEPS * TORN_STEP_NS if self.is_torn_test else HOUR_NS)
+        return self.start_ns + (self.steps * TORN_STEP_NS if self.steps else HOUR_NS)
 
     @property
-    def is_torn_test(self) -> bool:
-        return self.fields.get("script") == "advance"
+    def steps(self) -> int:
+        return int(self.fields.get("steps", 0))
 
     def command(self, build: Builder, arguments: str = "args") -> list[str]:
         language, _, goarch = self.target.partition("-")
@@ -148,8 +148,8 @@ def test_program(
 def obey(line: str, clock: FrozenClock, run: Run, move_lines: MoveLines) -> bool:
     """Does what a program asks for by a line; false if it is not such a line."""
     match line.split():
-        case ["MOVE"] if run.is_torn_test:
-            for _ in range(TORN_STEPS):
+        case ["MOVE"] if run.steps:
+            for _ in range(run.steps):
                 move_lines(clock, TORN_STEP_NS)
         case ["MOVE"]:
             clock.advance(hours=1)

@@ -1,4 +1,4 @@
-// run: start=1970-01-01T00:00:00Z script=advance bare=fails
+// run: start=1970-01-01T00:00:00Z steps=200 bare=fails
 /* Sixty-four threads make hundreds of system calls each while the test advances by a second and a
  * nanosecond at a time (seqlock.c): no reading is torn or older than one before it, and at the end all
  * of them have come to the instant in MOVED_NS. */

@@ -1,4 +1,4 @@
-// run: start=1970-01-01T00:00:00Z script=advance on=static,i386 bare=fails
+// run: start=1970-01-01T00:00:00Z steps=1000 on=static,i386 bare=fails
 /* Four threads read while the test advances by a second and a nanosecond at a time, so that seconds
  * and nanoseconds are equal in every instant there is: a torn reading shows. No reading is older
  * than one before it. Ends at the instant in MOVED_NS. */
