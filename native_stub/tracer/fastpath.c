@@ -48,7 +48,8 @@
 #define LATER_S 10 /* a call may end so much later */
 #define NSEC_PER_SEC 1000000000LL
 #define BRIEF_NS 30000 /* to sleep takes longer */
-#define NAP_NS 20000
+#define NAP_NS 20000    /* at least, and later by this share of the time that was waited: */
+#define LATE_SHARE 16
 #define SPINS_A_LOOK 4 /* at the clock */
 #define PTRACE_CONT 7
 #define PTRACE_SYSCALL 24
@@ -851,7 +852,6 @@ long next_report(struct fastpath *fastpath, long id, int *status, long options)
  * again and again, which is for the moments when the tracer wants the programs to come to rest. */
 static long wait_patiently(struct fastpath *fastpath, int *status)
 {
-    const struct timespec nap = {0, NAP_NS};
     uint64_t start_ns = now_ns(), passed_ns;
     syscall2(NR_prctl, PR_SET_TIMERSLACK, 1);
     do {
@@ -861,9 +861,10 @@ static long wait_patiently(struct fastpath *fastpath, int *status)
         if (tid)
             return tid;
         passed_ns = now_ns() - start_ns;
-        if (passed_ns > BRIEF_NS && !fastpath->engine) /* which has none but brief ones */
+        if (passed_ns > BRIEF_NS && !fastpath->engine) { /* which has none but brief ones */
+            const struct timespec nap = {0, passed_ns / LATE_SHARE > NAP_NS ? passed_ns / LATE_SHARE : NAP_NS};
             syscall2(NR_nanosleep, &nap, 0);
-        else
+        } else
             cpu_relax();
     } while (passed_ns < fastpath->patience_ns);
     return 0;

@@ -38,7 +38,7 @@ from pytest_vdsotime.tracer.calls.later import CARRY_NS, can_be_carried
 from pytest_vdsotime.tracer.engine import Passage
 from pytest_vdsotime.tracer.loop import Loop
 from pytest_vdsotime.tracer.movement import Pending
-from pytest_vdsotime.tracer.quiescence import worked_ns
+from pytest_vdsotime.tracer.quiescence import Lull, worked_ns
 from pytest_vdsotime.tracer.state import Busy, ClockState, TaskState
 from pytest_vdsotime.waits import Timer, Wait
 
@@ -373,7 +373,7 @@ class Operations:
 
         Raises NotSettled, ClockClosed.
         """
-        began_ns = now_ns()
+        began_ns, lull = now_ns(), Lull()
         passed_ns, timeout_ns = world.passed_ns, round(timeout_s * NS_PER_S)
         while True:
             stop = self._loop.stops.next(nap_ns)
@@ -401,6 +401,8 @@ class Operations:
                 asking = self.awaits_peers(world)
             is_known = samples is None or bool(asking)
             nap_ns = max(min(2 * nap_ns, LAST_NAP_NS), FIRST_NAP_NS) if is_known else 1
+            if samples and asking:
+                nap_ns = max(nap_ns, lull.nap_ns(samples))
             if nap_ns > MAX_HOLD_NS:
                 self.movement.let_in(world)
             canceled_ns = now_ns() - self._canceled_ns if self._canceled_ns else 0
@@ -567,7 +569,7 @@ class Autojump:
         self._loop = loop
         self._operations = operations
         self.movement = loop.movement
-        self._nap_ns = FIRST_NAP_NS
+        self._nap_ns, self._lull = FIRST_NAP_NS, Lull()
 
     def tick(self) -> int:
         """Between two stops: rings alarms, jumps.
@@ -611,7 +613,8 @@ class Autojump:
                 self.movement.let_in(world)
             return self._nap_ns
         if not operations.are_peers_quiet(world):
-            return _PEER_NAP_NS if operations.awaits_peers(world) else FIRST_NAP_NS
+            is_asking = operations.awaits_peers(world)
+            return max(_PEER_NAP_NS, self._lull.nap_ns(samples)) if is_asking else FIRST_NAP_NS
         most_ns = LATEST_NS - world.page.lines.wall.at(now_ns())
         if not world.jump_after_ns and world.stride_ns is None:
             passage = operations.pass_natively(world, most_ns)

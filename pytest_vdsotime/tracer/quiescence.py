@@ -19,6 +19,7 @@ from pytest_vdsotime.tracer.state import ClockState, Process, Tables, Task, Task
 from pytest_vdsotime.waits import Wait
 
 _CPUCLOCK_SCHED = 2  # linux/posix-timers.h
+_LULL_SHARE, _MAX_NAP_NS = 32, 20_000_000
 #: States in which a task is no more.
 ENDED = frozenset(b"ZX")
 
@@ -39,6 +40,20 @@ def worked_ns(world: ClockState) -> int:
         with suppress(OSError):  # it has ended
             total_ns += time.clock_gettime_ns(~pid << 3 | _CPUCLOCK_SCHED)
     return total_ns
+
+
+class Lull:
+    """How long tasks have been seen not to run: the next look may come later by a share of that."""
+
+    def __init__(self) -> None:
+        self._runs, self._since_ns = -1, 0
+
+    def nap_ns(self, samples: Mapping[int, TaskSample]) -> int:
+        """Return how long that is."""
+        runs = sum(sample.runs for sample in samples.values())
+        if runs != self._runs:
+            self._runs, self._since_ns = runs, now_ns()
+        return min((now_ns() - self._since_ns) // _LULL_SHARE, _MAX_NAP_NS)
 
 
 class Quiescence:
