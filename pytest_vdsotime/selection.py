@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
 
+_MAX_PATTERN = 4096  # as a path (PATH_MAX, linux/limits.h): fnmatch takes the square of its length
+
 
 def _matcher(patterns: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(translate(pattern) for pattern in patterns) or r"(?!)")
@@ -24,6 +26,10 @@ def check_patterns(value: object, name: str) -> tuple[str, ...] | None:
             raise TypeError(f"{name}: a pattern is a string, not {pattern!r}")
         if not pattern:
             raise ValueError(f"{name}: a pattern is not empty; '*' is any program")
+        if len(pattern) > _MAX_PATTERN:
+            raise ValueError(
+                f"{name}: a pattern has at most {_MAX_PATTERN} characters, not {len(pattern)}"
+            )
     return patterns
 
 

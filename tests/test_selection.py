@@ -291,6 +291,8 @@ def bad() -> Iterator[tuple[dict[str, Any], type[Exception], str]]:
         yield {name: 3}, TypeError, rf"^{name} is a list of patterns .*, not 3$"
         yield {name: ["a", b"b"]}, TypeError, rf"^{name}: a pattern is a string, not b'b'$"
         yield {name: [""]}, ValueError, rf"^{name}: a pattern is not empty"
+        long = rf"^{name}: a pattern has at most 4096 characters, not 20000$"
+        yield {name: ["[a" * 10_000]}, ValueError, long
 
 
 @pytest.mark.parametrize(("parameters", "error", "message"), list(bad()))
