@@ -103,7 +103,7 @@ def test_programs_that_come_and_go(seed: int, storm: StartStorm) -> None:
 
 def visit(storm: Any, seed: int, visits: list[int]) -> None:
     random = Random(seed)
-    while storm.lasts:
+    while storm.lasts or not (all(visits) or storm.faults):  # a busy machine may take longer
         own = random.randrange(1, 10**6)
         environment = {**storm.environment, "STORM_VISITED": "yes"}
         command = [storm.command, str(own), "2"]
