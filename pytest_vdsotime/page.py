@@ -210,6 +210,7 @@ class ClockPage:
             end += self.parts[name].size
         self.history_pages = (end // PAGE_SIZE, HISTORY_SIZE) if has_history else (0, 0)
         """Which page of the memfd the history begins with, and its size in bytes."""
+        # Programs of the last kind map it with their image, behind which it lies.
         if has_history and (len(self.parts) > 1 or not host_arch().maps_history_apart):
             self.parts[name] = Part(
                 self.parts[name].offset, self.parts[name].size + HISTORY_SIZE, self.parts[name].size
