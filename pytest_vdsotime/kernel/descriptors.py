@@ -11,7 +11,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 
@@ -34,6 +34,8 @@ _ITIMERSPEC = struct.Struct("=qqqq")  # interval, then value
 _MAX_TICKS = 2**64 - 1
 #: An expiration that the kernel may come to while a timerfd is disarmed.
 _NEAR_NS = 50_000
+#: One that may be come to as its thread waits for a processor; how much a read of it tells.
+_SOON_NS, _EXPIRATIONS_SIZE = 10**8, 8
 #: How long a look at a timerfd may take for it to be known of when it is; how often it is tried.
 _DELAY_NS, _MOST_LOOKS = 10**6, 100
 _TFD_IOC_SET_TICKS = constant("TFD_IOC_SET_TICKS")
@@ -227,15 +229,16 @@ def arm_timerfd(copy: int, value_ns: int, interval_ns: int, *, is_absolute: bool
         raise OSError(ctypes.get_errno(), "timerfd_settime")
 
 
-def disarm_timerfd(copy: int, interval_ns: int) -> int:
+def disarm_timerfd(copy: int, interval_ns: int, readers: Collection[int] = ()) -> int:
     """Return when it was to expire next, by the host's CLOCK_MONOTONIC; keep what is unread.
 
     0 if it was not to, or if it has come and did not count, as the kernel's interrupt was about to
     do that (do_timerfd_settime, fs/timerfd.c).
 
-    It may expire meanwhile, and be read by a program. An expiration that is read in the moment
-    between the last look and the end counts twice; so one that is near is waited for, if another
-    is to come: the kernel's interrupt for the last may be late.
+    It may expire meanwhile, and be read by a program. One that is near is waited for, if another is
+    to come: the kernel's interrupt for the last may be late. Where it expires between the last look
+    and the end all the same, as this thread had to wait for a processor, the kernel forgets it
+    there, and how much the `readers` have read since tells whether it was read before.
     """
     unread = 0
     for looks in count(1):
@@ -244,6 +247,8 @@ def disarm_timerfd(copy: int, interval_ns: int) -> int:
         if is_late and looks < _MOST_LOOKS:
             continue  # another thread, or process, has run meanwhile
         unread = _take_ticks(copy, unread)
+        near = readers if left_ns < _SOON_NS else ()
+        read_before = _bytes_read(near)
         again_ns = _left_ns(copy)
         if again_ns > left_ns or (left_ns and not again_ns):
             continue
@@ -251,18 +256,35 @@ def disarm_timerfd(copy: int, interval_ns: int) -> int:
             break
         time.sleep(again_ns / NS_PER_S)
     before = ctypes.create_string_buffer(_ITIMERSPEC.size)
-    passed_ns = time.monotonic_ns() - seen_ns
+    begin_ns = time.monotonic_ns() - seen_ns
     if _libc.timerfd_settime(copy, 0, bytes(_ITIMERSPEC.size), before) < 0:
         raise OSError(ctypes.get_errno(), "timerfd_settime")
+    end_ns = time.monotonic_ns() - seen_ns
     rest_ns = _value_ns(before.raw)
-    meanwhile = 0
-    if interval_ns:
-        meanwhile = max(round((passed_ns + rest_ns - left_ns) / interval_ns), 0)
-    elif left_ns and not rest_ns:
-        meanwhile = 1
-    if unread + meanwhile:
-        _set_ticks(copy, unread + meanwhile)
+    least = most = int(left_ns > 0 and not rest_ns)
+    if interval_ns:  # how late the call itself was is not known
+        least = max(round((begin_ns + rest_ns - left_ns) / interval_ns), 0)
+        most = max(round((end_ns + rest_ns - left_ns) / interval_ns), 0)
+    were_read = 0
+    if most:
+        read_bytes = max(_bytes_read(near) - read_before, 0)
+        were_read = min(read_bytes // _EXPIRATIONS_SIZE, most)
+    meanwhile = max(least, were_read)
+    if unread + meanwhile > were_read:
+        _set_ticks(copy, unread + meanwhile - were_read)
     return seen_ns + left_ns + meanwhile * interval_ns if rest_ns else 0
+
+
+def _bytes_read(pids: Iterable[int]) -> int:
+    """Return how many bytes processes have read (`rchar`, proc_pid_io(5)).
+
+    A kernel without CONFIG_TASK_IO_ACCOUNTING tells of none.
+    """
+    found = 0
+    for pid in pids:
+        fields = procfs.read_text(f"/proc/{pid}/io").split(maxsplit=2)
+        found += int(fields[1]) if fields else 0  # it has ended, or the kernel does not tell
+    return found
 
 
 def _left_ns(copy: int) -> int:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +20,7 @@ from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.errors import TracingUnavailable, VdsoTimeError
 from pytest_vdsotime.future import Future
 from pytest_vdsotime.image import HostVdso, fake_vdso
-from pytest_vdsotime.kernel import descriptors, ptrace
+from pytest_vdsotime.kernel import descriptors, procfs, ptrace
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind, decode, from_signal_info
 from pytest_vdsotime.tracer.state import MOVES, TaskState
@@ -142,3 +146,56 @@ def test_a_timerfd_is_disarmed_while_others_run(
         os.close(fd)
     assert ticks == round((due_ns - begin_ns) / interval_ns) - 1
     assert abs(begin_ns + (ticks + 1) * interval_ns - due_ns) < interval_ns / 4
+
+
+#: Tells when it is about to read, and how often it has.
+_READS = """
+import os, sys
+timer, told = int(sys.argv[1]), int(sys.argv[2])
+while True:
+    os.write(told, os.read(timer, 8))
+"""
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+@pytest.mark.parametrize("interval_ms", [0, 20, 120])
+@pytest.mark.parametrize("by_ms", [15, 28])
+def test_a_timerfd_expires_just_as_it_is_disarmed(
+    by_ms: int, interval_ms: int, is_read: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is known whether a program has read that."""
+    interval_ns = interval_ms * 10**6
+    fd = ctypes.CDLL(None).timerfd_create(time.CLOCK_MONOTONIC, 0)
+    told, to = os.pipe()
+    command = [sys.executable, "-S", "-c", _READS, str(fd), str(to)]
+    slow = iter(range(3))
+
+    def monotonic_ns() -> int:
+        host_ns = time.monotonic_ns()
+        if next(slow, 0) == 2:  # just before the end
+            time.sleep(by_ms / 1000)
+        return host_ns
+
+    with subprocess.Popen(command, pass_fds=(fd, to)) as reader:
+        try:
+            while procfs.blocked_call(reader.pid) is None:
+                time.sleep(0.01)
+            descriptors.arm_timerfd(fd, 10**7, interval_ns)
+            if not is_read:
+                reader.send_signal(signal.SIGSTOP)
+                os.waitid(os.P_PID, reader.pid, os.WSTOPPED | os.WNOWAIT)
+            begin_ns = time.monotonic_ns()
+            monkeypatch.setattr(
+                descriptors, "time", SimpleNamespace(monotonic_ns=monotonic_ns, sleep=time.sleep)
+            )
+            due_ns = descriptors.disarm_timerfd(fd, interval_ns, [reader.pid])
+            unread = descriptors._unread_ticks(fd)
+            os.set_blocking(told, False)
+            counts = os.read(told, 4096) if is_read else b""
+        finally:
+            reader.kill()
+            for one in (fd, told, to):
+                os.close(one)
+    read = sum(struct.unpack(f"{len(counts) // 8}Q", counts))
+    passed = 1 + (round((due_ns - begin_ns - 10**7) / interval_ns) - 1 if interval_ns else 0)
+    assert (read, unread) == ((passed, 0) if is_read else (0, passed))

@@ -206,7 +206,7 @@ class Timers:
     def _suspend(self, world: ClockState, timer: Timer) -> None:
         if timer.deadlines and not timer.interval_ns:
             _let_kernel_end(timer, world.page.lines)
-        due_ns = descriptors.disarm_timerfd(timer.copy, timer.interval_ns)
+        due_ns = descriptors.disarm_timerfd(timer.copy, timer.interval_ns, world.everyone)
         if timer.interval_ns and timer.deadlines:  # not so while it is just being set
             host_ns = now_ns()
             way_ns = due_ns - host_ns - timer.left_ns(world.page.lines, host_ns)
