@@ -36,7 +36,7 @@ LOADER_STEPS = {
     constant("COMPARE_COOKIE"): "comparing the cookie",
     constant("MAP_CLOCK_PAGE"): "mmap of the clock page",
     constant("MAP_PROCESS_PAGE"): "mmap of the process page",
-    constant("PROTECT_PROCESS_PAGE"): "mprotect of the process page",
+    constant("PROTECT_PAGES"): "mprotect of the pages of data",
 }
 
 

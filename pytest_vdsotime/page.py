@@ -380,8 +380,11 @@ class ClockPage:
         if part.offset or not procfs.reads_clocks_in_user_space():
             return 0, 0
         if not self._stub:
-            entries = host.process_entries(procfs.own_vdso(), self.cookie)
-            self._stub = memory.map_stub(self.fd, part.size, entries, PAGE_SIZE), part.size
+            entries, size = (
+                host.process_entries(procfs.own_vdso(), self.cookie),
+                len(part.code_at(0)),
+            )
+            self._stub = memory.map_stub(self.fd, size, entries, PAGE_SIZE), size
         address = self._stub[0] + HEADER_SIZE + (fake.offset(host.arch.vdso_entries[0]) or 0)
         served = sum(1 << clock_id for clock_id in self._host.offsets_ns)
         return (address, served) if self._stub[0] else (0, 0)

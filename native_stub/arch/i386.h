@@ -65,6 +65,14 @@ static inline long syscall5(long nr, long a, long b, long c, long d, long e)
     return result;
 }
 
+/* The loader has no room for registers that a call does not look at. */
+static inline long syscall3(long nr, long a, long b, long c)
+{
+    long result;
+    __asm__ volatile("int $0x80" : "=a"(result) : "0"(nr), "b"(a), "c"(b), "d"(c) : "memory");
+    return result;
+}
+
 /* The compiler lends ebp to nobody: it is exchanged with the argument on the stack. */
 static inline long syscall6(long nr, long a, long b, long c, long d, long e, long f)
 {
@@ -79,7 +87,6 @@ static inline long syscall6(long nr, long a, long b, long c, long d, long e, lon
     return result;
 }
 
-#define syscall1(nr, a) syscall5(nr, (long)(a), 0, 0, 0, 0)
-#define syscall2(nr, a, b) syscall5(nr, (long)(a), (long)(b), 0, 0, 0)
-#define syscall3(nr, a, b, c) syscall5(nr, (long)(a), (long)(b), (long)(c), 0, 0)
+#define syscall1(nr, a) syscall3(nr, (long)(a), 0, 0)
+#define syscall2(nr, a, b) syscall3(nr, (long)(a), (long)(b), 0)
 #define syscall4(nr, a, b, c, d) syscall5(nr, (long)(a), (long)(b), (long)(c), (long)(d), 0)

@@ -10,7 +10,7 @@
 #include "page.h"
 
 /* In which of these it fails, it tells. */
-enum step { OPEN = 1, MAP_IMAGE, COMPARE_COOKIE, MAP_CLOCK_PAGE, MAP_PROCESS_PAGE, PROTECT_PROCESS_PAGE };
+enum step { OPEN = 1, MAP_IMAGE, COMPARE_COOKIE, MAP_CLOCK_PAGE, MAP_PROCESS_PAGE, PROTECT_PAGES };
 
 struct loader_parameters {
     uint64_t entry;          /* where the kernel would have started the program */

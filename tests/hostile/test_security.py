@@ -13,13 +13,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from subprocess import PIPE
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_vdsotime import FrozenClock
 from pytest_vdsotime.events import readable
+
+if TYPE_CHECKING:
+    from conftest import Builder
 
 CEILING_S = 20
 HOUR_S = 3600
@@ -265,3 +270,38 @@ def test_each_threat_has_its_tests() -> None:
     for path, name in itertools.chain(*named):
         source = (tests / path).read_text()
         assert not name or f"def {name}(" in source, f"{path}::{name}"
+
+
+@pytest.mark.parametrize("target", ["static", "dynamic", "i386"])
+def test_what_a_program_chooses_is_nobodys_code(
+    target: str, build: Builder, tmp_path: Path
+) -> None:
+    """Stamps that a program sets are kept in memory of all those on its clock."""
+    command = [build.c("helpers/attach_reads", target), "1"]
+    chosen = time.time_ns() + HOUR_S * 10**9
+    sets = f"import os; os.utime({str(tmp_path)!r}, ns=({chosen}, {chosen}))"
+
+    def holds(pid: int, access: str) -> bool:
+        """Whether some memory of the clock does to which there is that access."""
+        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+        places = [line.split()[0].split("-") for line in lines if re.search(access, line)]
+        with open(f"/proc/{pid}/mem", "rb") as memory:
+            for begin, end in places:
+                memory.seek(int(begin, 16))
+                if chosen.to_bytes(8, sys.byteorder) in memory.read(int(end, 16) - int(begin, 16)):
+                    return True
+        return False
+
+    with (
+        FrozenClock("2000-01-01", files="follow") as clock,
+        subprocess.Popen(command, stdin=PIPE, stdout=PIPE) as attached,
+    ):
+        try:
+            started = clock.popen(command, stdin=PIPE, stdout=PIPE)
+            clock.attach(attached.pid)
+            clock.check_call([PYTHON, "-c", sets])
+            assert holds(started.pid, r" r--. .*memfd:vdsotime")
+            for pid in (started.pid, attached.pid, os.getpid()):
+                assert not holds(pid, r" ..x. .*memfd:vdsotime")
+        finally:
+            attached.kill()

@@ -102,6 +102,9 @@ def _map_shared(
         process_page = mapped + page.PROCESS_PAGE * page.PAGE_SIZE
         anonymous = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
         remote.call("mmap", process_page, page.PAGE_SIZE, mmap.PROT_READ, anonymous, -1, 0)
+        if part.stamps:
+            code = part.code_at(mapped)
+            remote.call("mprotect", code.stop, part.size - len(code), mmap.PROT_READ)
     except OSError as error:
         if isinstance(error, ProcessLookupError):
             raise
