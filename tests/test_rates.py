@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from subprocess import PIPE
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,7 @@ from pytest_vdsotime.timeline import (
     NS_PER_S,
     host_wall_ns,
 )
+from pytest_vdsotime.tracer.calls import timers
 
 if TYPE_CHECKING:
     from conftest import Builder
@@ -88,3 +89,57 @@ def test_the_test_is_never_behind_its_program_in_a_jumping_world(python: bool) -
             answer_ns = int(program.stdout.readline())
             assert before_ns <= answer_ns <= read_ns()
         program.kill()
+
+
+EXPIRATIONS = """
+import ctypes, os, struct, time
+libc, period_ns, count = ctypes.CDLL(None), 4 * 10**7, 0
+timer, begin_ns = libc.timerfd_create(time.CLOCK_MONOTONIC, 0), time.monotonic_ns()
+libc.timerfd_settime(timer, 0, struct.pack("4q", 0, period_ns, 0, period_ns), None)
+print(flush=True)
+while count < 10:
+    count += struct.unpack("Q", os.read(timer, 8))[0]
+print(count <= (time.monotonic_ns() - begin_ns) // period_ns)
+"""
+
+
+def test_the_tracer_is_late_as_a_timerfd_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It expires no more often for that, when the rate changes."""
+    arm = timers._arm
+
+    def arm_late(*arguments: Any, **keywords: Any) -> None:
+        time.sleep(0.025)
+        arm(*arguments, **keywords)
+
+    monkeypatch.setattr(timers, "_arm", arm_late)
+    with FrozenClock("2000-01-01", rate=1, monotonic="rate") as clock:
+        program = clock.popen([sys.executable, "-S", "-c", EXPIRATIONS], stdout=PIPE)
+        assert program.stdout is not None
+        assert program.stdout.readline() == b"\n"
+        time.sleep(0.06)
+        clock.rate = 2
+        assert program.communicate(timeout=CEILING_S)[0] == b"True\n"
+
+
+PAST = """
+import ctypes, os, signal, struct
+libc, then = ctypes.CDLL(None), struct.pack("4q", 0, 0, 1, 0)
+for clock_id in (0, 1, 7):  # CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME
+    timer = libc.timerfd_create(clock_id, os.O_NONBLOCK)
+    libc.timerfd_settime(timer, 1, then, None)
+    print(struct.unpack("Q", os.read(timer, 8))[0])
+    number = ctypes.c_void_p()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+    libc.timer_create(clock_id, None, ctypes.byref(number))
+    libc.timer_settime(number, 1, then, None)
+    print(int(signal.sigtimedwait({signal.SIGALRM}, 0) is not None))
+"""
+
+
+@pytest.mark.parametrize("rate", [0, 1, 2])
+@pytest.mark.parametrize("monotonic", ["flow", "freeze", "rate"])
+def test_a_timer_of_the_past_has_expired_when_it_is_set(monotonic: str, rate: int) -> None:
+    with FrozenClock("2000-01-01", rate=rate, monotonic=monotonic) as clock:
+        for _ in range(5):
+            command = [sys.executable, "-S", "-c", PAST]
+            assert clock.check_output(command).split() == [b"1"] * 6

@@ -417,15 +417,10 @@ class Loop:
             self.movement.set_wall(process.world)
         if process.world.carry_ns:
             self.movement.carry(process.world)
+        self.timers.revise_changed(process.world)
         if task.held is None:
             self.shortcuts.resume(task, stopped)
-        self._revise(process.world)
-
-    def _revise(self, world: ClockState) -> None:
-        """After a call that may have changed timers, or passed a little time."""
-        if world.changed_timers:
-            self.timers.revise_changed(world)
-        self.movement.follow_grace(world)
+        self.movement.follow_grace(process.world)
 
     def _on_loader_failure(self, task: Task, stopped: Stopped, call: SystemCall) -> None:
         process = task.process
@@ -489,8 +484,9 @@ class Loop:
                 self.shortcuts.choose()
         if self._rewinds_early:
             waits.at_exit(self._timed_waits, task, stopped, is_as_written=at_exit is None)
+        self.timers.revise_changed(task.process.world)
         self.shortcuts.resume(task, self._takeover.follow_time_namespace(stopped, task.process))
-        self._revise(task.process.world)
+        self.movement.follow_grace(task.process.world)
 
     def _watch(self, task: Task, call: SystemCall) -> None:
         """Find out whether a task that runs on after its deadline polls for a later time."""

@@ -135,9 +135,13 @@ class Timers:
         self._set_alarms(world, tuple(world.timers.values()))
 
     def revise_changed(self, world: ClockState) -> None:
-        """After a call that has set some of its timers: set their alarms."""
-        changed, world.changed_timers = world.changed_timers, []
-        self._set_alarms(world, changed)
+        """After a call that may have set some of its timers: set their alarms.
+
+        Requires: the call has not returned yet, as what was due then has expired when it does.
+        """
+        if world.changed_timers:
+            changed, world.changed_timers = world.changed_timers, []
+            self._set_alarms(world, changed)
 
     def _set_alarms(self, world: ClockState, timers: Sequence[Timer]) -> None:
         if world.is_advancing:  # they expire as the lines move
@@ -178,8 +182,12 @@ class Timers:
         timer.is_running = True
         if timer.clock_id == time.CLOCK_MONOTONIC:  # no delay adds up
             descriptors.arm_timerfd(timer.copy, due_ns, timer.interval_ns, is_absolute=True)
-        else:
+            return
+        brief_ns, is_late = timer.interval_ns // 4 or NEVER_NS, True
+        while is_late:  # this thread had to wait for a processor: `_suspend` would miscount
             descriptors.arm_timerfd(timer.copy, max(due_ns - host_ns, 1), timer.interval_ns)
+            before_ns, host_ns = host_ns, now_ns()
+            is_late = before_ns + brief_ns < host_ns < due_ns
 
     def suspend(self, world: ClockState) -> None:
         """Before the lines move: the timers that the kernel runs are the clock's again.
