@@ -242,15 +242,14 @@ def disarm_timerfd(copy: int, interval_ns: int, readers: Collection[int] = ()) -
     """
     unread = 0
     for looks in count(1):
-        seen_ns, left_ns, told_ns = time.monotonic_ns(), _left_ns(copy), time.monotonic_ns()
-        is_late = told_ns - seen_ns > _DELAY_NS and interval_ns >= 4 * _DELAY_NS
-        if is_late and looks < _MOST_LOOKS:
-            continue  # another thread, or process, has run meanwhile
+        seen_ns, left_ns = _look(copy, interval_ns)
         unread = _take_ticks(copy, unread)
         near = readers if left_ns < _SOON_NS else ()
         read_before = _bytes_read(near)
-        again_ns = _left_ns(copy)
-        if again_ns > left_ns or (left_ns and not again_ns):
+        again_seen_ns, again_ns = _look(copy, interval_ns)
+        later_ns = again_seen_ns + again_ns - seen_ns - left_ns
+        has_expired = later_ns > interval_ns // 2 if interval_ns else left_ns and not again_ns
+        if has_expired and looks < _MOST_LOOKS:
             continue
         if not 0 < again_ns < _NEAR_NS or interval_ns < 4 * _NEAR_NS:
             break
@@ -285,6 +284,19 @@ def _bytes_read(pids: Iterable[int]) -> int:
         fields = procfs.read_text(f"/proc/{pid}/io").split(maxsplit=2)
         found += int(fields[1]) if fields else 0  # it has ended, or the kernel does not tell
     return found
+
+
+def _look(copy: int, interval_ns: int) -> tuple[int, int]:
+    """Return how long it is until a timerfd expires, and since when, by the host's CLOCK_MONOTONIC.
+
+    That is known well where no other thread or process has run meanwhile.
+    """
+    for looks in count(1):
+        seen_ns, left_ns, told_ns = time.monotonic_ns(), _left_ns(copy), time.monotonic_ns()
+        is_late = told_ns - seen_ns > _DELAY_NS and interval_ns >= 4 * _DELAY_NS
+        if not is_late or looks == _MOST_LOOKS:
+            break
+    return seen_ns, left_ns
 
 
 def _left_ns(copy: int) -> int:
