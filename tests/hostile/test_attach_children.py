@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import PIPE
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_vdsotime import FrozenClock, RealTimeWarning
+from pytest_vdsotime import FrozenClock, RealTimeWarning, UnsupportedProgram
+
+if TYPE_CHECKING:
+    from conftest import Builder
 
 CEILING_S = 60
 #: A grandchild that answers each line; its parents wait for it.
@@ -198,3 +201,50 @@ def test_a_child_of_the_test_process() -> None:
             time.sleep(0.001)
         assert program.wait(CEILING_S) == 0
         assert clock.processes == []
+
+
+def ask(program: Any, line: str = "") -> tuple[int, int, int]:
+    program.stdin.write(f"{line}\n")
+    program.stdin.flush()
+    own, others, pid = map(int, program.stdout.readline().split())
+    return own, others, pid
+
+
+@pytest.mark.parametrize("kind", ["share", "nap"])
+@pytest.mark.parametrize("before", [[], ["sh", "-c", 'echo up; read line; exec "$0"']])
+@pytest.mark.parametrize("target", ["static", "dynamic", "i386"])
+def test_processes_of_one_memory(target: str, before: list[str], kind: str, build: Builder) -> None:
+    """They are let go at once: neither finds the memory as the other needs it."""
+    with started(*before, build.c("helpers/attach_memory", target)) as program:
+        with FrozenClock(1000) as clock:
+            attached = clock.attach(program.pid)
+            if before:
+                program.stdin.write("\n")
+                program.stdin.flush()
+                assert program.stdout.readline() == "up\n"
+            assert ask(program)[0] == 1000
+            assert ask(program, kind)[:2] == (1000, 1000)
+            attached.close()
+            assert clock.processes == []
+            own, others, _ = ask(program)
+            assert is_real(own)
+            assert is_real(others)
+        program.stdin.close()
+        assert program.wait(CEILING_S) == 0
+
+
+@pytest.mark.parametrize("children", [True, False])
+def test_a_memory_of_others(children: bool, build: Builder) -> None:
+    """They would get the clock as well: it is refused, and all is as it was."""
+    with started(build.c("helpers/attach_memory")) as program, FrozenClock(1000) as clock:
+        _, _, pid = ask(program, "share")
+        match = rf"shares its memory with attach_memory\S* \(pid {pid}\); start it on the clock"
+        with pytest.raises(UnsupportedProgram, match=match):
+            clock.attach(program.pid, children=children)
+        match = rf"shares its memory with attach_memory\S* \(pid {program.pid}\)"
+        with pytest.raises(UnsupportedProgram, match=match):
+            clock.attach(pid, children=children)
+        assert clock.processes == []
+        assert all(map(is_real, ask(program)[:2]))
+        program.stdin.close()
+        assert program.wait(CEILING_S) == 0

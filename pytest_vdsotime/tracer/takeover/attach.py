@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -104,6 +104,7 @@ class Attaching:
                 while self._seize_all(process, stops):
                     self._stop_at_rest(process, stops)
                 process.has_own_filter = any(procfs.has_filter(tid) for tid in stops)
+                _check_memory(process)
                 self._recall(process, stops)
                 _know_time_namespace(process, stops)
                 if process.moved is None and not process.mapped:
@@ -132,7 +133,7 @@ class Attaching:
         if process.moved is not None:
             try:
                 with self._named("giving its own clock back to", process, stops):
-                    self.moving.move_out(process, stops)
+                    self._move_out(process, stops)
             except ProcessLookupError:
                 pass  # it has ended
             except UnsupportedProgram:
@@ -151,10 +152,7 @@ class Attaching:
             for pid in left:
                 tried.add(pid)
                 child = Process(pid, world, origin=process)
-                _, parent = procfs.stat_fields(pid) or ("", 0)
                 try:
-                    if share_memory(pid, parent):
-                        raise UnsupportedProgram("it shares its memory with its parent")
                     self.attach(child)
                 except (ProcessLookupError, FileNotFoundError):
                     pass  # it has ended
@@ -212,7 +210,7 @@ class Attaching:
         try:
             with self._named("releasing", process, stops):
                 is_at_rest = self._stop_at_rest(process, stops)
-                self.moving.move_out(process, stops, in_use=not is_at_rest)
+                self._move_out(process, stops, in_use=not is_at_rest)
         except ProcessLookupError:
             if not stops:
                 return  # it ended
@@ -223,6 +221,33 @@ class Attaching:
             raise UnsupportedProgram(
                 f"releasing {process.describe()} failed: {failure}; it was killed"
             )
+
+    def _move_out(self, process: Process, stops: dict[int, Stop], *, in_use: bool = False) -> None:
+        """Of the memory of a stopped process, which is also that of those who share it.
+
+        Leaves: these running, on the clock, until they are released as well.
+        """
+        others: dict[int, dict[int, Stop]] = {}
+        everyone = dict(stops)
+        try:
+            while (one := _sharer(process, others)) is not None:
+                theirs = others[one.pid] = {}
+                try:
+                    in_use |= not self._stop_at_rest(one, theirs)
+                except ProcessLookupError:
+                    pass  # it ends
+                finally:
+                    everyone |= theirs
+            self.moving.move_out(process, everyone, in_use=in_use)
+            for pid in others:
+                one = process.world.everyone.get(pid)
+                if one is not None and share_memory(pid, process.pid):
+                    one.mapped, one.moved = 0, None
+        finally:
+            stops.update((tid, everyone[tid]) for tid in stops)
+            for theirs in others.values():
+                for tid in theirs:
+                    self._go_on(everyone[tid])
 
     @contextmanager
     def _named(self, operation: str, process: Process, stops: Mapping[int, Stop]) -> Iterator[None]:
@@ -368,10 +393,7 @@ class Attaching:
             if not returning:
                 return True
             for tid in returning:
-                stop = stops.pop(tid)
-                with suppress(ProcessLookupError):
-                    self._prepare(Stopped(tid), stop, self.tables.tasks[tid])
-                self.handle(stop)
+                self._go_on(stops.pop(tid))
             time.sleep(moment_s)
         self._stop_all(process, stops)
         return False
@@ -471,6 +493,11 @@ class Attaching:
             if task is not None:
                 task.began_alone = counter
 
+    def _go_on(self, stop: Stop) -> None:
+        with suppress(ProcessLookupError, KeyError):  # it has ended
+            self._prepare(Stopped(stop.tid), stop, self.tables.tasks[stop.tid])
+        self.handle(stop)
+
     def _prepare(self, stopped: Stopped, stop: Stop, task: Task) -> None:
         """Have a thread go on waiting for what it was waiting for."""
         if self.native.arch.rewinds_early:
@@ -505,6 +532,29 @@ def words_of(process: Process, children: Sequence[int]) -> str:
         f"{count} that {process.describe()} has started before {run} in real time: {names}{more}; "
         "attach(pid, children=True) takes them too"
     )
+
+
+def _sharer(process: Process, but: Container[int]) -> Process | None:
+    """Return another one that was attached to with it and shares its memory (CLONE_VM, clone(2)).
+
+    Not by vfork(2): then one of the two waits, and stops when the other has memory of its own.
+    """
+    for one in process.world.everyone.values():
+        is_of_it = one is not process and one.origin is process.origin and one.pid not in but
+        if is_of_it and one.mapped == process.mapped and share_memory(one.pid, process.pid):
+            return one
+    return None
+
+
+def _check_memory(process: Process) -> None:
+    """Raise UnsupportedProgram for one whose memory another shares, which would get its clock."""
+    _, parent = procfs.stat_fields(process.pid) or ("", 0)
+    for pid in (parent, *procfs.descendants(process.pid)):
+        if share_memory(process.pid, pid):
+            raise UnsupportedProgram(
+                f"it shares its memory with {procfs.command(pid)} (pid {pid}); start it on the "
+                "clock, or attach to it before it starts the other"
+            )
 
 
 def _is_traced_here(pid: int) -> bool:

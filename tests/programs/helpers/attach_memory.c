@@ -1,0 +1,48 @@
+// built: on=static,dynamic,i386
+/* Answers each line by what time it is, here and in another process that shares its memory, if there is one: "share" starts
+ * that, which reads the clock all the time, "nap" one that sleeps between two readings. */
+#include "../check.h"
+#include <sched.h>
+
+enum { STACK = 1 << 16 };
+static char stack[STACK] __attribute__((aligned(64)));
+static volatile int64_t told_ns;
+static volatile int is_over, naps;
+
+static int tell(void *nothing)
+{
+    (void)nothing;
+    while (!is_over) {
+        struct timespec now, nap = {0, 1000000};
+        if (clock_gettime(CLOCK_REALTIME, &now))
+            return 1;
+        told_ns = now.tv_sec * (int64_t)NSEC_PER_SEC + now.tv_nsec;
+        if (naps)
+            nanosleep(&nap, NULL);
+    }
+    return 0;
+}
+
+int main(void)
+{
+    char line[64];
+    pid_t other = 0;
+    setvbuf(stdin, NULL, _IONBF, 0);
+    dprintf(1, "up\n");
+    while (fgets(line, sizeof line, stdin)) {
+        int64_t seen_ns;
+        if (!other && line[0] != '\n') {
+            naps = line[0] == 'n';
+            other = clone(tell, stack + STACK, CLONE_VM | SIGCHLD, NULL);
+            CHECK(other > 0);
+        }
+        seen_ns = told_ns = 0;
+        while (other && !seen_ns)
+            seen_ns = told_ns;
+        dprintf(1, "%lld %lld %d\n", (long long)(clock_ns(CLOCK_REALTIME) / NSEC_PER_SEC), (long long)(seen_ns / NSEC_PER_SEC), other);
+    }
+    is_over = 1;
+    if (other)
+        check_child(other);
+    return 0;
+}
