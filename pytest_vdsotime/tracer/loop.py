@@ -131,7 +131,9 @@ class Loop:
             *(self._calls, self.shortcuts, self.stops),
         )
         moving = self._moving = Moving(native, self.stops.next_of)
-        self._attaching = Attaching(native, tables, fastpath, moving, self.stops.next, self.handle)
+        self._attaching = Attaching(
+            *(native, tables, fastpath, moving, self.timers, self.stops.next, self.handle)
+        )
         self.later: deque[Callable[[], None]] = deque()
         """Actions for when no stop is being handled."""
         self.clocks = Clocks(tables, self._fastpath, self._attaching, self.shortcuts, self.later)

@@ -496,3 +496,53 @@ print("up", flush=True)
 for line in sys.stdin:
     print(int(time.time()), flush=True)
 """
+
+
+SETS_TIMER = """
+import ctypes, struct, sys, time
+libc = ctypes.CDLL(None)
+print("up", flush=True)
+for line in sys.stdin:
+    timer = libc.timerfd_create(time.CLOCK_MONOTONIC, 0)
+    libc.timerfd_settime(timer, 0, struct.pack("4q", 3600, 0, 3600, 0), None)
+    print("ok", flush=True)
+"""
+
+
+def test_the_last_program_of_a_clock_is_let_go_with_a_timer() -> None:
+    with started(sys.executable, "-c", SETS_TIMER) as program, FrozenClock(1000) as clock:
+        attached = clock.attach(program.pid)
+        before = os.listdir("/proc/self/fd")
+        assert tell(program, "t") == "ok\n"
+        assert len(os.listdir("/proc/self/fd")) == len(before) + 1
+        attached.close()
+        assert len(os.listdir("/proc/self/fd")) <= len(before)
+
+
+SETS_ALARMS = """
+import ctypes, signal, sys, time
+libc, number = ctypes.CDLL(None), ctypes.c_void_p()
+for one in (signal.SIGALRM, signal.SIGUSR1):
+    signal.signal(one, lambda number, _frame: print(signal.Signals(number).name, flush=True))
+print("up", flush=True)
+for line in sys.stdin:
+    if line == "set\\n":
+        signal.alarm(3600)
+        event = (ctypes.c_int * 16)(0, 0, signal.SIGUSR1, 0)  # struct sigevent
+        libc.timer_create(time.CLOCK_MONOTONIC, event, ctypes.byref(number))
+        libc.timer_settime(number, 0, (ctypes.c_long * 4)(0, 0, 3600, 0), None)
+    print("ok", flush=True)
+"""
+
+
+def test_timers_of_what_is_let_go_send_nothing() -> None:
+    """Neither to it nor to what has its number then."""
+    with started(sys.executable, "-c", SETS_ALARMS) as program, FrozenClock(1000) as clock:
+        other = clock.popen(["sleep", "7200"])
+        attached = clock.attach(program.pid)
+        assert tell(program, "set") == "ok\n"
+        attached.close()
+        clock.advance(hours=1)
+        assert tell(program, "ask") == "ok\n"
+        clock.advance(hours=1)
+        assert other.wait(CEILING_S) == 0

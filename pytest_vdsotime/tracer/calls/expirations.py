@@ -314,7 +314,7 @@ class Timers:
         self.alarms.cancel(timer)
 
     def has_ended(self, process: Process, kinds: Sequence[str] = ("itimer", "timer")) -> None:
-        """Its timers end with it; at an exec those of timer_create(2) do."""
+        """Its timers end with it, or when it is let go; at an exec those of timer_create(2) do."""
         world = process.world
         for key in [key for key in world.timers if key[0] in kinds and key[1] == process.pid]:
             self._forget(world, world.timers[key])

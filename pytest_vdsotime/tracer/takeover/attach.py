@@ -21,6 +21,7 @@ from pytest_vdsotime.kernel import procfs, ptrace
 from pytest_vdsotime.kernel.descriptors import share_memory
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
+from pytest_vdsotime.tracer.calls.expirations import Timers
 from pytest_vdsotime.tracer.calls.restart import called_again, hide_interrupt, recall
 from pytest_vdsotime.tracer.fastpath import FastPath
 from pytest_vdsotime.tracer.state import Process, Tables, Task, TaskState
@@ -55,6 +56,7 @@ class Attaching:
     tables: Tables
     fastpath: FastPath
     moving: Moving
+    timers: Timers
     next_stop: Callable[[], Stop | None]
     """None: what others ask for was looked at."""
     handle: Callable[[Stop], None]
@@ -421,6 +423,7 @@ class Attaching:
         for known in (process.world.processes, process.world.skipped):
             if known.get(process.pid) is process:
                 del known[process.pid]
+        self.timers.has_ended(process)
         return failure
 
     def _let_go(self, stop: Stop) -> OSError | None:
