@@ -225,7 +225,19 @@ class HostVdso(NamedTuple):
         names = (name for name, _ in fields("vdso_process"))
         entries = (offset and base + offset for offset in self.entry_offsets)
         of_names = dict(zip(names, entries, strict=False))
-        return pack("vdso_process", mark=mark, stamps=stamps, **of_names)
+        vsyscall = self.vsyscall_return and base + self.vsyscall_return
+        return pack("vdso_process", mark=mark, stamps=stamps, syscall_return=vsyscall, **of_names)
+
+    @property
+    def vsyscall_return(self) -> int:
+        """Where a call by __kernel_vsyscall goes on, however it enters the kernel; 0: nowhere.
+
+        Behind the instruction that makes it again (arch/x86/entry/vdso/vdso32/system_call.S).
+        """
+        if self.arch.vsyscall_caller is None:
+            return 0
+        start = self.image.offset("__kernel_vsyscall") or 0
+        return min((one for one in self.call_offsets if one > start), default=0)
 
 
 class Detour(NamedTuple):

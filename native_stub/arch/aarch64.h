@@ -254,10 +254,10 @@ static inline uint64_t make_return(long tid, uint64_t table, uint32_t *code)
 }
 
 /* At the entry of a system call: it returns to `to`. */
-static inline long return_to(long tid, uint64_t kind, uint64_t to)
+static inline long return_to(long tid, uint64_t kind, uint64_t to, int is_by_vsyscall)
 {
     struct registers registers;
-    (void)kind;
+    (void)kind, (void)is_by_vsyscall;
     if (get_registers(tid, &registers) < 0)
         return -1;
     registers.pc = to;

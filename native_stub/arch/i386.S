@@ -70,11 +70,38 @@ __kernel_rt_sigreturn:
  * may be changed: where the program goes on stands on its stack. */
     .hidden tell_stamps
     .hidden tell_opened
+    .hidden vdso_process_page
+/* Leaves where calls by __kernel_vsyscall go on (struct vdso_process), and all registers and flags as they are. */
+push_syscall_return:
+    .cfi_startproc
+    pushl (%esp)
+    .cfi_adjust_cfa_offset 4
+    pushl %eax
+    .cfi_adjust_cfa_offset 4
+    pushl %ebx
+    .cfi_adjust_cfa_offset 4
+    call 1f
+1:  popl %ebx
+    movl vdso_process_page + 48 - 1b(%ebx), %eax
+    movl %eax, 12(%esp)
+    popl %ebx
+    .cfi_adjust_cfa_offset -4
+    popl %eax
+    .cfi_adjust_cfa_offset -4
+    ret
+    .cfi_endproc
     .macro returns name, function, argument, another
+    .cfi_startproc
+    .cfi_undefined %eip
+    jmp vsyscall_made_again\@
+    call push_syscall_return /* VSYSCALL_RETURN before the name (x86_64.h) */
+    jmp goes_on\@
+    .cfi_endproc
     jmp made_again\@
     .globl \name
     .hidden \name
 \name:
+goes_on\@:
     .cfi_startproc
     pushfl
     .cfi_adjust_cfa_offset 4
@@ -107,6 +134,12 @@ made_again\@:
     popl %eax
     .cfi_adjust_cfa_offset -4
     ret
+    .cfi_endproc
+vsyscall_made_again\@:
+    .cfi_startproc
+    .cfi_undefined %eip
+    call push_syscall_return
+    jmp made_again\@
     .cfi_endproc
     .endm
 

@@ -177,15 +177,16 @@ static inline uint64_t argument_in(uint64_t arch, struct registers *registers, i
 /* What a call returns to is in the image as it is. */
 #define RETURN_WORDS 4
 #define RETURN_ENTRY 0
+#define VSYSCALL_RETURN 9
 #define make_return(tid, place, code) (place)
 
 /* At the entry of a system call of its own kind (0) or of i386 (1): it returns to `to`, which finds where it was to in rcx, or
- * on the stack. */
-static inline long return_to(long tid, uint64_t kind, uint64_t to)
+ * on the stack; or of i386 to what stands before, which knows it for calls by __kernel_vsyscall. */
+static inline long return_to(long tid, uint64_t kind, uint64_t to, int is_by_vsyscall)
 {
     struct registers registers;
-    if (kind == 0)
-        return set_register(tid, rip, to);
+    if (kind == 0 || is_by_vsyscall)
+        return set_register(tid, rip, kind == 0 ? to : to - VSYSCALL_RETURN);
     if (get_registers(tid, &registers) < 0 || MODE(registers) != 0x23) /* __USER32_CS, asm/segment.h: else it is in 64-bit code */
         return -1;
     uint32_t back = registers.rip, stack = registers.rsp - sizeof back;

@@ -25,7 +25,7 @@ struct loader_parameters {
     char path[40];           /* "/proc/PID/fd/N" of the memfd */
 };
 
-_Static_assert(sizeof(struct loader_parameters) == 184, "loader_parameters");
+_Static_assert(sizeof(struct loader_parameters) == 192, "loader_parameters");
 #endif
 
 #endif

@@ -65,6 +65,7 @@ struct vdso_process {
     uint64_t getcpu;
     uint64_t getrandom;
     uint64_t sgx_enter_enclave;
+    uint64_t syscall_return; /* i386: where a call by __kernel_vsyscall goes on, or 0 */
     uint64_t mark[2]; /* the clock's cookie: this is still what was put here */
     uint64_t stamps;  /* where the history of the wall line is mapped (stamps.h), or 0 */
 };
@@ -74,6 +75,6 @@ _Static_assert(sizeof(struct vdso_line) == 24, "vdso_line");
 _Static_assert(offsetof(struct vdso_page, lines) == 8, "lines");
 _Static_assert(offsetof(struct vdso_page, clocks) == 56, "clocks");
 _Static_assert(sizeof(struct vdso_page) == 248, "vdso_page");
-_Static_assert(sizeof(struct vdso_process) == 72, "vdso_process");
+_Static_assert(sizeof(struct vdso_process) == 80, "vdso_process");
 
 #endif

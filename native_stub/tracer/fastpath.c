@@ -322,16 +322,19 @@ static int writes_return(uint64_t tid, uint64_t start, const uint32_t *found, co
 #endif
 
 /* Whether a program, which may have moved, covered or unmapped it, still has what it was given: the code, and the very pages. */
-static int has_return(const struct fastpath *fastpath, uint64_t tid, uint64_t mapped, uint64_t start, const uint32_t *code)
+static int has_return(const struct fastpath *fastpath, uint64_t tid, uint64_t mapped, uint64_t start, const uint32_t *code,
+                      uint64_t *syscall_return)
 {
     const uint64_t *page = (const uint64_t *)fastpath->page, *mark = fastpath->page_mark;
-    struct { uint64_t mark[2], page; uint32_t code[RETURN_WORDS]; } found;
-    uint64_t own = mapped + VDSO_PAGE_SIZE + offsetof(struct vdso_process, mark), size = sizeof found.mark + sizeof found.page + sizeof found.code;
+    struct { uint64_t syscall_return, mark[2], page; uint32_t code[RETURN_WORDS]; } found;
+    uint64_t own = mapped + VDSO_PAGE_SIZE + offsetof(struct vdso_process, syscall_return), own_size = offsetof(__typeof__(found), page);
+    uint64_t size = own_size + sizeof found.page + sizeof found.code;
     struct span here = {&found, size};
-    struct span there[] = {{(void *)own, sizeof found.mark}, {(void *)mapped, sizeof found.page}, {(void *)start, sizeof found.code}};
+    struct span there[] = {{(void *)own, own_size}, {(void *)mapped, sizeof found.page}, {(void *)start, sizeof found.code}};
     if (syscall6(NR_process_vm_readv, tid, (long)&here, 1, (long)there, 3, 0) != (long)size || found.mark[0] != mark[0]
         || found.mark[1] != mark[1] || found.page != *page)
         return 0;
+    *syscall_return = found.syscall_return;
     for (int i = 0; i < RETURN_WORDS; i++)
         if (found.code[i] != code[i])
             return writes_return(tid, start, found.code, code);
@@ -343,20 +346,25 @@ static int has_return(const struct fastpath *fastpath, uint64_t tid, uint64_t ma
  * may forbid what is called there. */
 static int tells_itself(struct fastpath *fastpath, uint64_t tid)
 {
-    uint64_t mapped = *mapped_of(fastpath, tid), place = 0;
+    uint64_t mapped = *mapped_of(fastpath, tid), syscall_return;
+    struct syscall_info info;
     struct stamps *stamps = (struct stamps *)fastpath->stamps;
     struct timespec now;
     if (*mark_of(fastpath, tid) & (MARK_REWINDS | MARK_EXECS) || !mapped || !stamps || !fastpath->host_clock
-        || syscall4(NR_ptrace, PTRACE_GETEVENTMSG, tid, 0, &place) < 0)
+        || syscall4(NR_ptrace, PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) < 0)
         return 0;
-    if (!place-- || place >= FASTPATH_KINDS * CALL_RETURNS)
+    uint64_t place = info.rest - 1; /* what the filter says (struct ptrace_syscall_info, linux/ptrace.h) */
+    if (place >= FASTPATH_KINDS * CALL_RETURNS)
         return 0;
     const struct call_return *to = &fastpath->returns[place];
     uint32_t code[RETURN_WORDS];
     for (unsigned i = 0; i < sizeof to->code / sizeof *to->code; i++)
         code[i] = to->code[i];
     uint64_t start = to->place ? make_return(tid, mapped + to->place, code) : 0;
-    if (!start || !has_return(fastpath, tid, mapped, start, code) || return_to(tid, place / CALL_RETURNS, start + RETURN_ENTRY) < 0)
+    if (!start || !has_return(fastpath, tid, mapped, start, code, &syscall_return))
+        return 0;
+    int is_by_vsyscall = syscall_return && info.instruction_pointer == syscall_return;
+    if (return_to(tid, place / CALL_RETURNS, start + RETURN_ENTRY, is_by_vsyscall) < 0)
         return 0;
     ((clock_fn *)fastpath->host_clock)(CLOCK_REALTIME, &now);
     stamps->limit_ns = (now.sec + LATER_S) * NSEC_PER_SEC;

@@ -3,6 +3,7 @@
  * that, which reads the clock all the time, "nap" one that sleeps between two readings. */
 #include "../check.h"
 #include <sched.h>
+#include <sys/prctl.h>
 
 enum { STACK = 1 << 16 };
 static char stack[STACK] __attribute__((aligned(64)));
@@ -12,6 +13,8 @@ static volatile int is_over, naps, readings;
 static int tell(void *nothing)
 {
     (void)nothing;
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL))
+        return 1;
     while (!is_over) {
         struct timespec now, nap = {0, 1000000};
         if (clock_gettime(CLOCK_REALTIME, &now))
