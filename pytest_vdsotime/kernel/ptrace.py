@@ -83,6 +83,8 @@ OPTIONS = (
 _ptrace = ctypes.PyDLL(None, use_errno=True).ptrace
 _ptrace.argtypes = (ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_void_p)
 _ptrace.restype = ctypes.c_long
+_blocking_ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+_blocking_ptrace.argtypes, _blocking_ptrace.restype = _ptrace.argtypes, _ptrace.restype
 
 _NAMES = {
     value: name
@@ -116,8 +118,10 @@ class SystemCall(NamedTuple):
     arguments: list[int]
 
 
-def _request(request: int, tid: int, address: int = 0, data: Any = 0) -> int:
-    result: int = _ptrace(request, tid, address, data)
+def _request(
+    request: int, tid: int, address: int = 0, data: Any = 0, *, may_block: bool = False
+) -> int:
+    result: int = (_blocking_ptrace if may_block else _ptrace)(request, tid, address, data)
     if result == -1:
         number = ctypes.get_errno()
         name = _NAMES.get(request, str(request)).lstrip("_")
@@ -154,13 +158,16 @@ def _transfer_sets(request: int, tid: int, registers: Any) -> list[int]:
     return sizes
 
 
-def seize(tid: int) -> None:
+def seize(tid: int, *, may_block: bool = False) -> None:
     """Becomes the tracer of a running task, without stopping it.
+
+    It waits for an exec of that process to end (cred_guard_mutex, ptrace_attach, kernel/ptrace.c),
+    with the interpreter lock unless it `may_block`.
 
     Raises OSError: PermissionError, ProcessLookupError when it has ended.
     """
     try:
-        _request(_PTRACE_SEIZE, tid, 0, OPTIONS)
+        _request(_PTRACE_SEIZE, tid, 0, OPTIONS, may_block=may_block)
     except ProcessLookupError as error:
         fields = procfs.stat_fields(tid)
         if fields is not None and fields[0] not in "ZX":

@@ -132,7 +132,8 @@ class Loop:
         )
         moving = self._moving = Moving(native, self.stops.next_of)
         self._attaching = Attaching(
-            *(native, tables, fastpath, moving, self.timers, self.stops.next, self.handle)
+            *(native, tables, fastpath, moving, self.timers),
+            *(waker, self.stops.next, self.handle),
         )
         self.later: deque[Callable[[], None]] = deque()
         """Actions for when no stop is being handled."""

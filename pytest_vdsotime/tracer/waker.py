@@ -59,6 +59,8 @@ class Waker:
         """When it last looked around."""
         self.rings_often = False
         """The tracer is to look around as soon as may be."""
+        self.freeing: Callable[[], None] | None = None
+        """What frees the tracer out of a call of the kernel that waits for what it has to do."""
         self.pid = self._start()
 
     def _start(self) -> int:
@@ -174,10 +176,14 @@ def watch(waker: Waker, tracer: threading.Thread, ended: threading.Event) -> Non
     """Do the watch thread's work, until `ended`."""
     undo: Callable[[], None] | None = None
     heard, since_s = -1, time.monotonic()
+    freeing: Callable[[], None] | None = None
     while True:
         interval_s = _SHORT_INTERVAL_S if waker.rings_often else _WATCH_INTERVAL_S
         if ended.wait(max(interval_s, waker.look_took_s / _SHARE_OF_LOOKS)):
             break
+        former, freeing = freeing, waker.freeing
+        if freeing is not None and freeing is former:
+            freeing()
         if waker.answers != heard:
             heard, since_s = waker.answers, time.monotonic()
         elif time.monotonic() - since_s >= _WATCH_INTERVAL_S and tracer.ident is not None:

@@ -19,6 +19,7 @@ import pytest
 
 import pytest_vdsotime
 from pytest_vdsotime import ClockClosed, FrozenClock, TracingUnavailable, UnsupportedProgram
+from pytest_vdsotime.kernel import procfs, ptrace
 
 if TYPE_CHECKING:
     from conftest import Builder, MoveLines
@@ -546,3 +547,41 @@ def test_timers_of_what_is_let_go_send_nothing() -> None:
         assert tell(program, "ask") == "ok\n"
         clock.advance(hours=1)
         assert other.wait(CEILING_S) == 0
+
+
+EXECUTES = """
+import os, sys, threading, time
+def execute():
+    sys.stdin.readline()
+    os.execvp("cat", ["cat"])
+threads = [threading.Thread(target=time.sleep, args=(1000,), daemon=True) for _ in range(6)]
+threads.insert(3, threading.Thread(target=execute))
+for thread in threads:
+    thread.start()
+print("up", flush=True)
+time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("count", range(2, 8))
+def test_a_thread_executes_while_others_are_seized(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its exec waits for the ends of those that are, and the next seize for the exec."""
+    seize, seized = ptrace.seize, 0
+
+    def seize_late(tid: int, *, may_block: bool = False) -> None:
+        nonlocal seized
+        seized += 1
+        if seized == count:
+            program.stdin.write("\n")
+            program.stdin.flush()
+            comm = Path(f"/proc/{program.pid}/comm")
+            wait_for(lambda: procfs.has_ended(program.pid) or comm.read_text() == "cat\n")
+        seize(tid, may_block=may_block)
+
+    with started(sys.executable, "-c", EXECUTES) as program, FrozenClock(1000) as clock:
+        clock.check_call(["true"])
+        monkeypatch.setattr(ptrace, "seize", seize_late)
+        clock.attach(program.pid)
+        assert [one.argv for one in clock.processes] == [["cat"]]

@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
+from pytest_vdsotime.abi import constant
 from pytest_vdsotime.errors import ClockClosed, UnsupportedProgram
 from pytest_vdsotime.events import EventKind
 from pytest_vdsotime.kernel import procfs, ptrace
@@ -27,11 +29,13 @@ from pytest_vdsotime.tracer.fastpath import FastPath
 from pytest_vdsotime.tracer.state import Process, Tables, Task, TaskState
 from pytest_vdsotime.tracer.takeover.native import NativeObjects
 from pytest_vdsotime.tracer.takeover.relocate import Moving, arch_of
+from pytest_vdsotime.tracer.waker import Waker
 
 #: The stops that wait while others are stopped. Signals too: a handler would be called inside what
 #: is to be moved.
 _KEPT = StopKind.TRAP, StopKind.GROUP_STOP, StopKind.SIGNAL
 _NEW_TASKS = StopKind.FORK, StopKind.VFORK, StopKind.CLONE
+_WALL = constant("__WALL")
 _TIMEOUT_S = 5.0
 _MAX_NAMED = 5
 #: Of a program that executes again and again meanwhile: each exec may have one come to nothing.
@@ -57,6 +61,7 @@ class Attaching:
     fastpath: FastPath
     moving: Moving
     timers: Timers
+    waker: Waker
     next_stop: Callable[[], Stop | None]
     """None: what others ask for was looked at."""
     handle: Callable[[Stop], None]
@@ -286,11 +291,23 @@ class Attaching:
             for tid in found - seen:
                 seen.add(tid)
                 self._sampler(tid)
-                if _seize(tid):
+                if self._seize(process, tid):
                     self._begin(process, tid)
                     has_new = True
         self._forget_lost(process, stops)
         return has_new or bool(self._yet_to_stop(process, stops))
+
+    def _seize(self, process: Process, tid: int) -> bool:
+        """As `_seize_task`.
+
+        An exec by another thread of the process waits until the ends of those are taken that are
+        traced already (de_thread, fs/exec.c), and has the seize wait for itself.
+        """
+        self.waker.freeing = partial(_take_ends, process.pid, process.threads - {process.pid})
+        try:
+            return _seize_task(tid)
+        finally:
+            self.waker.freeing = None
 
     def _begin(self, process: Process, tid: int) -> None:
         process.threads.add(tid)
@@ -566,7 +583,15 @@ def _is_traced_here(pid: int) -> bool:
     return tracer != 0 and procfs.thread_group(tracer) == os.getpid()
 
 
-def _seize(tid: int) -> bool:
+def _take_ends(pid: int, tids: Iterable[int]) -> None:
+    """Of threads, for the tracer; the watch thread may, as the kernel shows them to all threads."""
+    for tid in filter(procfs.has_ended, tids):
+        if procfs.thread_group(tid) == pid:
+            with suppress(ChildProcessError):
+                os.waitpid(tid, os.WNOHANG | _WALL)
+
+
+def _seize_task(tid: int) -> bool:
     """Return whether a thread is a tracee from now on: not one that has ended, or was one before.
 
     A first thread that has ended is refused, and when one looks another that executes may have its
@@ -574,7 +599,7 @@ def _seize(tid: int) -> bool:
     """
     for _ in range(_MAX_SEIZES - 1):
         try:
-            ptrace.seize(tid)
+            ptrace.seize(tid, may_block=True)
         except ProcessLookupError:
             return False
         except PermissionError:
@@ -582,5 +607,5 @@ def _seize(tid: int) -> bool:
                 return False
         else:
             return True
-    ptrace.seize(tid)
+    ptrace.seize(tid, may_block=True)
     return True
