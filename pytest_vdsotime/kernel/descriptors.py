@@ -229,6 +229,14 @@ def arm_timerfd(copy: int, value_ns: int, interval_ns: int, *, is_absolute: bool
         raise OSError(ctypes.get_errno(), "timerfd_settime")
 
 
+def rearm_timerfd(copy: int, value_ns: int, interval_ns: int) -> None:
+    """As `arm_timerfd`, but what is unread stays. Requires: no program reads it meanwhile."""
+    unread = _take_ticks(copy)
+    arm_timerfd(copy, value_ns, interval_ns)
+    if unread:
+        _set_ticks(copy, unread)
+
+
 def disarm_timerfd(copy: int, interval_ns: int, readers: Collection[int] = ()) -> int:
     """Return when it was to expire next, by the host's CLOCK_MONOTONIC; keep what is unread.
 

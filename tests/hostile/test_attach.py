@@ -585,3 +585,42 @@ def test_a_thread_executes_while_others_are_seized(
         monkeypatch.setattr(ptrace, "seize", seize_late)
         clock.attach(program.pid)
         assert [one.argv for one in clock.processes] == [["cat"]]
+
+
+SETS_ALL = """
+import ctypes, os, signal, struct, sys, time
+libc, number = ctypes.CDLL(None), ctypes.c_void_p()
+for one in (signal.SIGALRM, signal.SIGUSR1):
+    signal.signal(one, lambda number, _frame: print(signal.Signals(number).name, flush=True))
+print("up", flush=True)
+sys.stdin.readline()
+spec = struct.pack("4q", 0, 3 * 10**8, 0, 3 * 10**8)
+signal.setitimer(signal.ITIMER_REAL, 0.3, 0.3)
+event = (ctypes.c_int * 16)(0, 0, signal.SIGUSR1, 0)  # struct sigevent
+libc.timer_create(time.CLOCK_MONOTONIC, event, ctypes.byref(number))
+libc.timer_settime(number, 0, spec, None)
+timer = libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK)
+libc.timerfd_settime(timer, 0, spec, None)
+print("ok", flush=True)
+sys.stdin.readline()
+os.set_blocking(timer, True)
+for _ in range(3):
+    os.read(timer, 8)
+print("timerfd", flush=True)
+"""
+
+
+@pytest.mark.parametrize("by_s", [0, 0.2, 0.3])
+def test_timers_of_what_is_let_go_go_on(by_s: float) -> None:
+    """In real time, also those that have expired on the clock and begin anew."""
+    names = {"SIGALRM\n", "SIGUSR1\n", "timerfd\n"}
+    with started(sys.executable, "-c", SETS_ALL) as program:
+        with FrozenClock(1000, monotonic="freeze") as clock:
+            clock.attach(program.pid)
+            assert tell(program, "set") == "ok\n"
+            clock.advance(by_s)
+        program.stdin.write("\n")
+        program.stdin.flush()
+        told = program.stdout.readlines()
+        assert {*told} == names
+        assert min(told.count("SIGALRM\n"), told.count("SIGUSR1\n")) >= 2, told

@@ -296,9 +296,9 @@ class Timers:
             self._send(world, timer, is_pending=_is_pending(timer))
 
     def _is_held(self, world: ClockState, timer: Timer) -> bool:
-        """Whether some process, the one that set it or another, has its descriptor."""
+        """Whether some process of the clock, the one that set it or another, has its descriptor."""
         _, pid, fd = timer.key
-        if descriptors.is_copy(timer.copy, pid, fd):
+        if pid in world.everyone and descriptors.is_copy(timer.copy, pid, fd):
             return True
         for one in world.everyone:
             for other in procfs.timerfds(one):
@@ -314,13 +314,33 @@ class Timers:
         self.alarms.cancel(timer)
 
     def has_ended(self, process: Process, kinds: Sequence[str] = ("itimer", "timer")) -> None:
-        """Its timers end with it, or when it is let go; at an exec those of timer_create(2) do."""
+        """Its timers end with it; at an exec those of timer_create(2) do."""
         world = process.world
         for key in [key for key in world.timers if key[0] in kinds and key[1] == process.pid]:
             self._forget(world, world.timers[key])
         if not world.everyone:
             for timer in tuple(world.timers.values()):
                 self._forget(world, timer)
+
+    def sending(self, process: Process) -> list[Timer]:
+        """Return those of a process that are armed and send signals."""
+        timers = process.world.timers.values()
+        return [one for one in timers if one.key[1] == process.pid and one.signal and one.deadlines]
+
+    def let_go(self, process: Process) -> None:
+        """As `has_ended`, when it is on the clock no more: its timerfds go on in real time.
+
+        But for those that others on the clock have.
+        """
+        world, host_ns = process.world, now_ns()
+        for timer in tuple(world.timers.values()):
+            if timer.copy >= 0 and not self._is_held(world, timer):
+                if timer.deadlines and not timer.is_running:
+                    left_ns = max(timer.left_ns(world.page.lines, host_ns), 1)
+                    with suppress(OSError):
+                        descriptors.rearm_timerfd(timer.copy, left_ns, timer.interval_ns)
+                self._forget(world, timer)
+        self.has_ended(process)
 
     def close(self, worlds: Iterable[ClockState]) -> None:
         """Forget the timers of programs that have ended with their tracer."""

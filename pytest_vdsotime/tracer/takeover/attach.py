@@ -23,6 +23,7 @@ from pytest_vdsotime.kernel import procfs, ptrace
 from pytest_vdsotime.kernel.descriptors import share_memory
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.wait import Stop, StopKind
+from pytest_vdsotime.timeline import now_ns
 from pytest_vdsotime.tracer.calls.expirations import Timers
 from pytest_vdsotime.tracer.calls.restart import called_again, hide_interrupt, recall
 from pytest_vdsotime.tracer.fastpath import FastPath
@@ -218,6 +219,7 @@ class Attaching:
             with self._named("releasing", process, stops):
                 is_at_rest = self._stop_at_rest(process, stops)
                 self._move_out(process, stops, in_use=not is_at_rest)
+                self._give_back_timers(process, stops)
         except ProcessLookupError:
             if not stops:
                 return  # it ended
@@ -255,6 +257,17 @@ class Attaching:
             for theirs in others.values():
                 for tid in theirs:
                     self._go_on(everyone[tid])
+
+    def _give_back_timers(self, process: Process, stops: dict[int, Stop]) -> None:
+        timers = self.timers.sending(process)
+        try:
+            if timers:
+                self.moving.give_back_timers(process, stops, timers, now_ns())
+        except ProcessLookupError:
+            raise
+        except (OSError, UnsupportedProgram) as error:
+            text = f"timers that {process.describe()} has set since it was attached to are gone"
+            process.world.warn(process.pid, f"{text}: {error}")
 
     @contextmanager
     def _named(self, operation: str, process: Process, stops: Mapping[int, Stop]) -> Iterator[None]:
@@ -440,7 +453,7 @@ class Attaching:
         for known in (process.world.processes, process.world.skipped):
             if known.get(process.pid) is process:
                 del known[process.pid]
-        self.timers.has_ended(process)
+        self.timers.let_go(process)
         return failure
 
     def _let_go(self, stop: Stop) -> OSError | None:

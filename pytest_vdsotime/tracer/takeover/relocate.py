@@ -32,6 +32,7 @@ from pytest_vdsotime.tracer.state import Moved, Process
 from pytest_vdsotime.tracer.takeover.mapping import entries_of, map_clock
 from pytest_vdsotime.tracer.takeover.native import NativeObjects, ProgramAbi, RealTime
 from pytest_vdsotime.tracer.takeover.remote import RemoteSyscalls
+from pytest_vdsotime.waits import Timer
 
 _MREMAP_MAYMOVE_FIXED = constant("MREMAP_MAYMOVE") | constant("MREMAP_FIXED")
 _PROT_NONE = constant("PROT_NONE")
@@ -46,6 +47,9 @@ for _fault in (signal.SIGTRAP, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, sig
     _MASK_OF_STEPS &= ~(1 << (_fault - 1))
 #: Words on the stack of __kernel_vsyscall, its caller among them (vdso32/system_call.S).
 _VSYSCALL_FRAME = 4
+
+#: Where the setting of a timer is written: below what a function may use of its stack.
+_SETTING_BELOW_STACK = 512
 
 Stops = dict[int, Stop]
 
@@ -214,6 +218,34 @@ class Moving:
                     if process.low_page and is_marked(remote.stopped, process, process.low_page):
                         remote.call("munmap", process.low_page, page.PAGE_SIZE)
                 _shift(stops, arch, vdso, -moved.way)
+
+    def give_back_timers(
+        self, process: Process, stops: Stops, timers: Sequence[Timer], host_ns: int
+    ) -> None:
+        """Have the kernel time what is left of timers that send signals, in real time.
+
+        Requires: it has its own vDSO again. Raises OSError, UnsupportedProgram.
+        """
+        if process.host is None:
+            raise UnsupportedProgram("it has no vDSO")
+        arch, lines = process.host.arch, process.world.page.lines
+        pack = arch.abis[0].pack_span
+        tid = _caller(stops, (StopKind.TRAP, StopKind.GROUP_STOP))
+        instruction = procfs.vdso_areas(process.pid)["[vdso]"].start + process.host.syscall_offset
+        with (
+            self._calling(stops, tid, instruction, arch) as remote,
+            ProcessMemory(process.pid) as memory,
+        ):
+            address = remote.stack_pointer - _SETTING_BELOW_STACK
+            for timer in timers:
+                unit_ns = 1000 if timer.key[0] == "itimer" else 1
+                left_ns = max(timer.left_ns(lines, host_ns), unit_ns)
+                spans = [pack(False, ns, unit_ns) for ns in (timer.interval_ns, left_ns)]
+                memory.write(address, b"".join(spans))
+                if timer.key[0] == "itimer":
+                    remote.call("setitimer", timer.key[2], address, 0)
+                else:
+                    remote.call("timer_settime", timer.key[2], 0, address, 0)
 
     def _lead_through(self, process: Process, memory: ProcessMemory, stops: Stops) -> None:
         """From the fake image to the kernel's own, which stands where the kernel put it."""
