@@ -590,8 +590,10 @@ def test_a_thread_executes_while_others_are_seized(
 SETS_ALL = """
 import ctypes, os, signal, struct, sys, time
 libc, number = ctypes.CDLL(None), ctypes.c_void_p()
+def tell(number, _frame):
+    os.write(1, f"{signal.Signals(number).name}\\n".encode())
 for one in (signal.SIGALRM, signal.SIGUSR1):
-    signal.signal(one, lambda number, _frame: print(signal.Signals(number).name, flush=True))
+    signal.signal(one, tell)
 print("up", flush=True)
 sys.stdin.readline()
 spec = struct.pack("4q", 0, 3 * 10**8, 0, 3 * 10**8)
