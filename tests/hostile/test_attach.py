@@ -590,9 +590,11 @@ def test_a_thread_executes_while_others_are_seized(
 SETS_ALL = """
 import ctypes, os, signal, struct, sys, time
 libc, number = ctypes.CDLL(None), ctypes.c_void_p()
+came = {signal.SIGALRM: 0, signal.SIGUSR1: 0}
 def tell(number, _frame):
+    came[number] += 1
     os.write(1, f"{signal.Signals(number).name}\\n".encode())
-for one in (signal.SIGALRM, signal.SIGUSR1):
+for one in came:
     signal.signal(one, tell)
 print("up", flush=True)
 sys.stdin.readline()
@@ -606,7 +608,8 @@ libc.timerfd_settime(timer, 0, spec, None)
 print("ok", flush=True)
 sys.stdin.readline()
 os.set_blocking(timer, True)
-for _ in range(3):
+os.read(timer, 8)
+while min(came.values()) < 2:
     os.read(timer, 8)
 print("timerfd", flush=True)
 """
@@ -623,6 +626,4 @@ def test_timers_of_what_is_let_go_go_on(by_s: float) -> None:
             clock.advance(by_s)
         program.stdin.write("\n")
         program.stdin.flush()
-        told = program.stdout.readlines()
-        assert {*told} == names
-        assert min(told.count("SIGALRM\n"), told.count("SIGUSR1\n")) >= 2, told
+        assert {*program.stdout.readlines()} == names

@@ -334,7 +334,8 @@ class Timers:
         """
         world, host_ns = process.world, now_ns()
         for timer in tuple(world.timers.values()):
-            if timer.copy >= 0 and not self._is_held(world, timer):
+            is_its = timer.copy >= 0 and procfs.thread_group(timer.key[1]) == process.pid
+            if is_its and not self._is_held(world, timer):
                 if timer.deadlines and not timer.is_running:
                     left_ns = max(timer.left_ns(world.page.lines, host_ns), 1)
                     with suppress(OSError):
