@@ -237,6 +237,19 @@ def rearm_timerfd(copy: int, value_ns: int, interval_ns: int) -> None:
         _set_ticks(copy, unread)
 
 
+def first_expiration_ns(copy: int, interval_ns: int) -> int:
+    """Return when a timerfd that nobody has read expires first, or has, by CLOCK_MONOTONIC.
+
+    0: that is not known.
+    """
+    for _ in range(_MOST_LOOKS if not 0 < interval_ns < 4 * _NEAR_NS else 0):
+        unread = _unread_ticks(copy)
+        seen_ns, left_ns = _look(copy, interval_ns)
+        if _unread_ticks(copy) == unread:
+            return seen_ns + left_ns - unread * interval_ns if left_ns else 0
+    return 0
+
+
 def disarm_timerfd(copy: int, interval_ns: int, readers: Collection[int] = ()) -> int:
     """Return when it was to expire next, by the host's CLOCK_MONOTONIC; keep what is unread.
 
@@ -257,9 +270,11 @@ def disarm_timerfd(copy: int, interval_ns: int, readers: Collection[int] = ()) -
         again_seen_ns, again_ns = _look(copy, interval_ns)
         later_ns = again_seen_ns + again_ns - seen_ns - left_ns
         has_expired = later_ns > interval_ns // 2 if interval_ns else left_ns and not again_ns
+        if interval_ns and interval_ns < 4 * _NEAR_NS:
+            break  # it always has: how often is known but roughly
         if has_expired and looks < _MOST_LOOKS:
             continue
-        if not 0 < again_ns < _NEAR_NS or interval_ns < 4 * _NEAR_NS:
+        if not 0 < again_ns < _NEAR_NS or not interval_ns:
             break
         time.sleep(again_ns / NS_PER_S)
     before = ctypes.create_string_buffer(_ITIMERSPEC.size)

@@ -32,6 +32,8 @@ from pytest_vdsotime.tracer.state import ClockState, Process, Task
 from pytest_vdsotime.tracer.waker import Alarms
 from pytest_vdsotime.waits import MAX_OVERRUN, NEVER_NS, Timer
 
+#: As long as nobody else runs, arming a timer takes less.
+_BRIEF_NS = 10**6
 #: How late the kernel's interrupts may be, and between two looks whether one has come.
 _MAX_LATE_NS, _NAP_S = 10**7, 2e-5
 _SIGRTMIN = constant("SIGRTMIN")  # the kernel's: libc keeps some for itself
@@ -183,7 +185,7 @@ class Timers:
         if timer.clock_id == time.CLOCK_MONOTONIC:  # no delay adds up
             descriptors.arm_timerfd(timer.copy, due_ns, timer.interval_ns, is_absolute=True)
             return
-        brief_ns, is_late = timer.interval_ns // 4 or NEVER_NS, True
+        brief_ns, is_late = max(timer.interval_ns // 4, _BRIEF_NS), True
         while is_late:  # this thread had to wait for a processor: `_suspend` would miscount
             descriptors.arm_timerfd(timer.copy, max(due_ns - host_ns, 1), timer.interval_ns)
             before_ns, host_ns = host_ns, now_ns()
@@ -296,9 +298,9 @@ class Timers:
             self._send(world, timer, is_pending=_is_pending(timer))
 
     def _is_held(self, world: ClockState, timer: Timer) -> bool:
-        """Whether some process of the clock, the one that set it or another, has its descriptor."""
+        """Whether some process, the one that set it or another, has its descriptor."""
         _, pid, fd = timer.key
-        if pid in world.everyone and descriptors.is_copy(timer.copy, pid, fd):
+        if descriptors.is_copy(timer.copy, pid, fd):
             return True
         for one in world.everyone:
             for other in procfs.timerfds(one):
@@ -335,7 +337,11 @@ class Timers:
         world, host_ns = process.world, now_ns()
         for timer in tuple(world.timers.values()):
             is_its = timer.copy >= 0 and procfs.thread_group(timer.key[1]) == process.pid
-            if is_its and not self._is_held(world, timer):
+            if is_its and not any(
+                descriptors.is_copy(timer.copy, pid, fd)
+                for pid in world.everyone
+                for fd in procfs.timerfds(pid)
+            ):
                 if timer.deadlines and not timer.is_running:
                     left_ns = max(timer.left_ns(world.page.lines, host_ns), 1)
                     with suppress(OSError):

@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import errno
 import struct
+import time
 from collections.abc import Callable, Sequence
 
 from pytest_vdsotime.abi import constant
 from pytest_vdsotime.kernel import descriptors, procfs
 from pytest_vdsotime.kernel.seccomp import Match
-from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, LineName, now_ns
+from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, LineName, Lines, now_ns
 from pytest_vdsotime.tracer.call import Answer, CallRow, NotThere, Refused, Request, Substitute
 from pytest_vdsotime.tracer.calls.expirations import (
     find_fd_timer,
     forget,
+    kernel_may_run,
     overrun_of,
 )
 from pytest_vdsotime.waits import NEVER_NS, Timer, deadlines, real_wait_ns
@@ -175,7 +177,11 @@ def _timerfd_settime(request: Request) -> Answer:
         world.timers[timer.key] = timer
     flags = request.arguments[1]
     is_absolute = bool(flags & _ABSTIME and spec[0])
+    runs = kernel_may_run(world) and not (
+        is_absolute and _is_before_host(request, timer.clock_id, spec[0])
+    )
     left = None if timer.is_running else _left(timer, request)
+    lines = world.page.lines
     # Setting it forgets what it has counted (timerfd_create(2)): nothing may be added after that.
     before, timer.deadlines = timer.deadlines, ()
 
@@ -186,16 +192,47 @@ def _timerfd_settime(request: Request) -> Answer:
             timer.deadlines = before
             _changed(request, timer)
         else:
-            timer.is_canceled = timer.is_running = False
+            timer.is_canceled = False
             timer.is_canceled_when_set = flags & 3 == 3 and timer.clock_id in (0, 8)
             _arm(request, timer, *spec, is_absolute=is_absolute)
+            timer.is_running = runs and kernel_may_run(world) and world.page.lines is lines
+            if timer.is_running:
+                _follow_kernel(timer, lines)
+            elif runs:  # the lines have moved meanwhile
+                descriptors.arm_timerfd(timer.copy, 0, 0)
             if left is not None and result == 0:
                 _tell_former(request, request.arguments[3], left)
         return result
 
-    # The kernel's is disarmed, and armed when it is known how far its line has to go: how long the
-    # tracer waits for a processor in the meantime is known to nobody.
-    return Substitute(2, bytes(2 * request.abi.pair(request.time64).size), on_exit=armed)
+    if runs:
+        translated = translated_itimerspec(request, timer.clock_id) if is_absolute else None
+        if isinstance(translated, Substitute):
+            return translated._replace(on_exit=armed)
+        return lambda result: armed(None, result)
+    size = 2 * request.abi.pair(request.time64).size
+    return Substitute(2, bytes(size), on_exit=armed)
+
+
+def _follow_kernel(timer: Timer, lines: Lines) -> None:
+    """Have it expire as the kernel has armed it, some time before the tracer came to know.
+
+    Requires: the program that has set it has not gone on yet.
+    """
+    goes = all(lines.line(name).rate.value == 1 for name, _ in timer.deadlines)
+    first_ns = descriptors.first_expiration_ns(timer.copy, timer.interval_ns) if goes else 0
+    if first_ns:
+        host_ns = now_ns()
+        way_ns = first_ns - host_ns - timer.left_ns(lines, host_ns)
+        timer.deadlines = tuple([(name, end + way_ns) for name, end in timer.deadlines])
+
+
+def _is_before_host(request: Request, clock_id: int, value_ns: int) -> bool:
+    """Whether a point of the clock is one at which the host's had not begun.
+
+    The kernel, which has no negative times, would count too few expirations since.
+    """
+    passed_ns = -request.left_ns(clock_id, value_ns, now_ns())
+    return passed_ns > min(time.clock_gettime_ns(clock_id), request.kernels_ns(clock_id))
 
 
 def _timerfd_gettime(request: Request) -> Answer:
