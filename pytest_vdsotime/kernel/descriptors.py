@@ -240,13 +240,14 @@ def rearm_timerfd(copy: int, value_ns: int, interval_ns: int) -> None:
 def first_expiration_ns(copy: int, interval_ns: int) -> int:
     """Return when a timerfd that nobody has read expires first, or has, by CLOCK_MONOTONIC.
 
-    0: that is not known.
+    Not too early a time; 0: that is not known.
     """
     for _ in range(_MOST_LOOKS if not 0 < interval_ns < 4 * _NEAR_NS else 0):
         unread = _unread_ticks(copy)
-        seen_ns, left_ns = _look(copy, interval_ns)
+        _, left_ns = _look(copy, interval_ns)
+        told_ns = time.monotonic_ns()
         if _unread_ticks(copy) == unread:
-            return seen_ns + left_ns - unread * interval_ns if left_ns else 0
+            return told_ns + left_ns - unread * interval_ns if left_ns else 0
     return 0
 
 

@@ -214,15 +214,18 @@ def _timerfd_settime(request: Request) -> Answer:
 
 
 def _follow_kernel(timer: Timer, lines: Lines) -> None:
-    """Have it expire as the kernel has armed it, some time before the tracer came to know.
+    """Have a periodic one expire as the kernel has armed it, if it came to know that late.
 
-    Requires: the program that has set it has not gone on yet.
+    So that it is known how often it has when the lines move. Requires: the program that has set it
+    has not gone on yet.
     """
     goes = all(lines.line(name).rate.value == 1 for name, _ in timer.deadlines)
-    first_ns = descriptors.first_expiration_ns(timer.copy, timer.interval_ns) if goes else 0
-    if first_ns:
-        host_ns = now_ns()
-        way_ns = first_ns - host_ns - timer.left_ns(lines, host_ns)
+    if not (goes and timer.deadlines and timer.interval_ns):
+        return
+    first_ns = descriptors.first_expiration_ns(timer.copy, timer.interval_ns)
+    host_ns = now_ns()
+    way_ns = first_ns - host_ns - timer.left_ns(lines, host_ns)
+    if first_ns and abs(way_ns) > timer.interval_ns // 4:
         timer.deadlines = tuple([(name, end + way_ns) for name, end in timer.deadlines])
 
 
