@@ -112,16 +112,21 @@ def _stat(pid: int) -> list[str]:
     return read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
 
 
+def processes() -> list[int]:
+    """Return the processes that this one may see."""
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+
+
 def descendants(pid: int) -> Iterator[int]:
     """Yield the processes that a process has started, and those, each behind its parent.
 
     But this process and what that has started.
     """
     children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        stat = stat_fields(int(name)) if name.isdecimal() else None
-        if stat is not None and stat[0] not in "ZX" and int(name) != os.getpid():
-            children.setdefault(stat[1], []).append(int(name))
+    for one in processes():
+        stat = stat_fields(one)
+        if stat is not None and stat[0] not in "ZX" and one != os.getpid():
+            children.setdefault(stat[1], []).append(one)
     parents = [pid]
     for parent in parents:
         parents += children.get(parent, ())
@@ -138,10 +143,9 @@ def own_children() -> list[int]:
 
     But those that the package has beside it, which neither read a clock nor end before it.
     """
-    pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
     return [
         pid
-        for pid in pids
+        for pid in processes()
         if (stat_fields(pid) or ("", 0))[1] == os.getpid()
         and not any(one.endswith(_HELPERS) for one in argv(pid))
     ]
@@ -553,12 +557,6 @@ def descriptors(pid: int) -> Iterator[tuple[int, os.stat_result]]:
             yield int(name), os.stat(f"/proc/{pid}/fd/{name}")
     except OSError as error:  # it, or one of them, is gone
         check_shortage(error)
-
-
-def ephemeral_ports() -> tuple[int, int]:
-    """Return the first and the last port that the kernel gives by itself (ip(7))."""
-    first, last = read_text("/proc/sys/net/ipv4/ip_local_port_range").split() or (32768, 60999)
-    return int(first), int(last)
 
 
 def socket_inode(tid: int, descriptor: int) -> int | None:

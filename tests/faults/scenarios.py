@@ -320,6 +320,56 @@ def attached(told: Told, clock: FrozenClock) -> None:
         program.stdin.close()
 
 
+SETS_TIMERS = """
+import ctypes, os, select, signal, struct, sys, time
+libc, number, came = ctypes.CDLL(None), ctypes.c_void_p(), set()
+for one in "SIGALRM", "SIGUSR1":
+    signal.signal(signal.Signals[one], lambda number, _: came.add(signal.Signals(number).name))
+print("up", flush=True)
+sys.stdin.readline()
+spec = struct.pack("4q", 0, 0, 0, 10**8)
+signal.setitimer(signal.ITIMER_REAL, 0.1)
+event = (ctypes.c_int * 16)(0, 0, signal.SIGUSR1, 0)  # struct sigevent
+libc.timer_create(time.CLOCK_MONOTONIC, event, ctypes.byref(number))
+libc.timer_settime(number, 0, spec, None)
+timer = libc.timerfd_create(time.CLOCK_MONOTONIC, 0)
+libc.timerfd_settime(timer, 0, spec, None)
+print("set", flush=True)
+sys.stdin.readline()
+end_s = time.monotonic() + 3
+while len(came) < 3 and time.monotonic() < end_s:
+    if select.select([timer] if "timerfd" not in came else [], [], [], 0.05)[0]:
+        came.add("timerfd")
+print(*sorted(came), flush=True)
+"""
+
+
+def released(told: Told, clock: FrozenClock) -> None:
+    """The timers of a program that is let go go on in real time, or it is said that they do not."""
+    with subprocess.Popen(
+        [sys.executable, "-S", "-c", SETS_TIMERS], stdin=PIPE, stdout=PIPE
+    ) as program:
+        assert program.stdin and program.stdout
+        try:
+            told.expect("before", program.stdout.readline(), b"up\n")
+            found = told.attempt("attach", clock.attach, program.pid)
+            program.stdin.write(b"\n")
+            program.stdin.flush()
+            told.expect("attached", program.stdout.readline(), b"set\n")
+            if found is not None:
+                told.attempt("close", found.close)
+            program.stdin.close()
+            is_there = select.select([program.stdout], [], [], CEILING_S)[0]
+            said = program.stdout.readline() if is_there else b"no answer"
+            told.expect("let go", said, b"SIGALRM SIGUSR1 timerfd\n")
+        except BrokenPipeError:
+            told.wrong.append("it has ended")
+        finally:
+            program.kill()
+            with suppress(BrokenPipeError):
+                program.stdin.close()
+
+
 SCENARIOS: dict[str, tuple[Callable[[Told, FrozenClock], None], dict[str, Any]]] = {
     "shell": (shell, {}),
     "frozen": (shell, {"monotonic": "freeze"}),
@@ -334,6 +384,7 @@ SCENARIOS: dict[str, tuple[Callable[[Told, FrozenClock], None], dict[str, Any]]]
     "asking": (asking, {"patience": 5}),
     "closed": (closed, {}),
     "attached": (attached, {}),
+    "released": (released, {"monotonic": "freeze"}),
 }
 
 

@@ -51,6 +51,8 @@ FOUND = [
     ("attached", "native", "ptrace:12 18 EPERM"),  # or was asked again and again
     ("attached", "python", "pwrite64 1 ESRCH"),  # or went on with registers that it was lent
     ("attached", "native", "waitid 55 ECHILD"),
+    ("released", "native", "timerfd_settime 1 EINVAL"),  # a timer that never came, in silence
+    ("released", "native", "openat 100 ENOMEM"),  # or whose copy stayed
     ("jumping", "python", "ptrace:16902 2 ESRCH"),  # killed in silence
     ("files", "native", "statx 2 ENOSYS"),  # a stamp of another time
     ("files", "native", "openat 63 EMFILE"),  # /proc/PID/stat of the machine, in silence

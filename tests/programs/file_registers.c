@@ -120,9 +120,9 @@ int main(int argc, char **argv)
                 check_form(form, "f", fd, flags[i] | 0x202, is_refused(form, fd, NULL) ? -EOVERFLOW : 0);
                 check_form(form, "nothing", 999, flags[i] | 0x202, -ENOENT);
             }
-        /* By the next round the clock may have to tell what is set from what is written. */
+        /* From now on the clock may have to tell what is set from what is written. */
         const struct timespec later[] = {{ts.tv_sec + 60, 5}, {ts.tv_sec + 60, 5}};
-        CHECK(futimens(fd, later) == 0);
+        CHECK(round % 2 == 0 || futimens(fd, later) == 0);
     }
     CHECK(close(fd) == 0);
     return success();

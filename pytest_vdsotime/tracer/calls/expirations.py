@@ -84,6 +84,15 @@ def forget(world: ClockState, timer: Timer) -> None:
         timer.copy = -1
 
 
+def _goes_with(process: Process, timer: Timer) -> bool:
+    """Whether a process has set a timerfd that nobody else on its clock has."""
+    return procfs.thread_group(timer.key[1]) == process.pid and not any(
+        descriptors.is_copy(timer.copy, pid, fd)
+        for pid in process.world.everyone
+        for fd in procfs.timerfds(pid)
+    )
+
+
 def _is_pending(timer: Timer) -> bool:
     """Whether some signal of its number is."""
     receiver = timer.tid or timer.key[1]
@@ -332,20 +341,20 @@ class Timers:
     def let_go(self, process: Process) -> None:
         """As `has_ended`, when it is on the clock no more: its timerfds go on in real time.
 
-        But for those that others on the clock have.
+        But for those that others on the clock have. A warning names one that cannot.
         """
         world, host_ns = process.world, now_ns()
         for timer in tuple(world.timers.values()):
-            is_its = timer.copy >= 0 and procfs.thread_group(timer.key[1]) == process.pid
-            if is_its and not any(
-                descriptors.is_copy(timer.copy, pid, fd)
-                for pid in world.everyone
-                for fd in procfs.timerfds(pid)
-            ):
-                if timer.deadlines and not timer.is_running:
-                    left_ns = max(timer.left_ns(world.page.lines, host_ns), 1)
-                    with suppress(OSError):
+            if timer.copy >= 0:
+                try:
+                    if not _goes_with(process, timer):
+                        continue
+                    if timer.deadlines and not timer.is_running:
+                        left_ns = max(timer.left_ns(world.page.lines, host_ns), 1)
                         descriptors.rearm_timerfd(timer.copy, left_ns, timer.interval_ns)
+                except OSError as error:
+                    text = f"a timerfd of {process.describe()} does not expire any more"
+                    world.warn(process.pid, f"{text}: {error}")
                 self._forget(world, timer)
         self.has_ended(process)
 

@@ -246,9 +246,16 @@ def _connected(copy: socket.socket, served: Container[int]) -> str:
         return ""
     if copy.family not in _INTERNET:
         return str(peer) or "its starter"
-    low, high = procfs.ephemeral_ports()
+    low, high = _ephemeral_ports()
     port = copy.getsockname()[1]
     return f"{peer[0]}:{peer[1]}" if low <= port <= high and port not in served else ""
+
+
+def _ephemeral_ports() -> tuple[int, int]:
+    """Return the first and the last port that the kernel gives by itself (ip(7))."""
+    text = procfs.read_text("/proc/sys/net/ipv4/ip_local_port_range")
+    first, last = text.split() or (32768, 60999)
+    return int(first), int(last)
 
 
 def _access(pid: int, descriptor: int) -> int | None:

@@ -581,9 +581,8 @@ def _sharer(process: Process, but: Container[int]) -> Process | None:
 
 def _check_memory(process: Process) -> None:
     """Raise UnsupportedProgram for one whose memory another shares, which would get its clock."""
-    _, parent = procfs.stat_fields(process.pid) or ("", 0)
-    for pid in (parent, *procfs.descendants(process.pid)):
-        if share_memory(process.pid, pid):
+    for pid in procfs.processes():
+        if pid != process.pid and share_memory(process.pid, pid):
             raise UnsupportedProgram(
                 f"it shares its memory with {procfs.command(pid)} (pid {pid}); start it on the "
                 "clock, or attach to it before it starts the other"

