@@ -11,15 +11,18 @@ import signal
 import socket
 import struct
 import time
+from bisect import bisect_left, insort
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
+from typing import Generic, TypeVar
 
 from pytest_vdsotime.abi import constant
 from pytest_vdsotime.arch import host_arch
 from pytest_vdsotime.kernel import procfs
 from pytest_vdsotime.timeline import NS_PER_S
 
+T = TypeVar("T")
 # The headers that abi.json comes from are too old for these two.
 _PIDFD_THREAD = os.O_EXCL  # linux/pidfd.h, since Linux 6.9
 _DUPFD_QUERY = 1027  # F_DUPFD_QUERY, linux/fcntl.h, since Linux 6.10
@@ -133,6 +136,44 @@ def is_copy(copy: int, tid: int, fd: int) -> bool:
         os.close(other)
 
 
+class OpenFiles(Generic[T]):
+    """What is known of open files, by a descriptor of this process for each.
+
+    One is found in few comparisons, as kcmp(2) tells an order of files; where it is refused, all
+    are looked at.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, T] = {}
+        self._ordered: list[int] = []
+        self._is_ordered = True
+
+    def add(self, copy: int, what: T) -> None:
+        """Have `find` return this for any descriptor of the file."""
+        self._known[copy] = what
+        try:
+            insort(self._ordered, copy, key=lambda one: _order(one, os.getpid(), copy))
+        except OSError:
+            self._is_ordered = False
+
+    def remove(self, copy: int) -> None:
+        """Forget a file."""
+        del self._known[copy]
+        if copy in self._ordered:
+            self._ordered.remove(copy)
+
+    def find(self, tid: int, fd: int) -> T | None:
+        """Return what is known of the file that a thread's descriptor is of."""
+        with suppress(OSError):
+            at = bisect_left(self._ordered, 0, key=lambda one: _order(one, tid, fd))
+            found = self._ordered[at : at + 1]
+            if found and _compare(found[0], tid, fd):
+                return self._known[found[0]]
+            if self._is_ordered:
+                return None
+        return next((one for copy, one in self._known.items() if is_copy(copy, tid, fd)), None)
+
+
 def share_memory(pid: int, other: int) -> bool:
     """Whether two processes have one memory (CLONE_VM, clone(2)), as far as kcmp(2) may tell."""
     with suppress(OSError):
@@ -141,7 +182,12 @@ def share_memory(pid: int, other: int) -> bool:
 
 
 def _compare(copy: int, tid: int, fd: int) -> bool:
-    return _call("kcmp", os.getpid(), tid, _KCMP_FILE, copy, fd) == 0
+    return _order(copy, tid, fd) == 0
+
+
+def _order(copy: int, tid: int, fd: int) -> int:
+    """Return whether the one's open file is before the other's (-1), the same (0), or behind it."""
+    return {0: 0, 1: -1}.get(_call("kcmp", os.getpid(), tid, _KCMP_FILE, copy, fd), 1)
 
 
 def _are_of_one_file(one: int, other: int) -> bool:

@@ -20,6 +20,7 @@ from pytest_vdsotime.events import EventKind, History, new_history
 from pytest_vdsotime.future import Future
 from pytest_vdsotime.image import HostVdso
 from pytest_vdsotime.kernel import memory, procfs, ptrace, wait
+from pytest_vdsotime.kernel.descriptors import OpenFiles
 from pytest_vdsotime.kernel.ptrace import Stopped
 from pytest_vdsotime.kernel.sample import TaskSample
 from pytest_vdsotime.kernel.wait import Stop
@@ -213,6 +214,8 @@ class ClockState:
     stride_ns: int | None = None
     """How finely time passes; None: from deadline to deadline."""
     timers: dict[TimerKey, Timer] = field(default_factory=dict)
+    timerfds: OpenFiles[Timer] = field(default_factory=OpenFiles)
+    """Those of them that are timerfds, by their copies."""
     sockets: dict[int, SocketTimeouts] = field(default_factory=dict)
     """By their number (inode)."""
     changed_timers: list[Timer] = field(default_factory=list)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -248,3 +249,15 @@ def test_a_memory_of_others(children: bool, build: Builder) -> None:
         assert all(map(is_real, ask(program)[:2]))
         program.stdin.close()
         assert program.wait(CEILING_S) == 0
+
+
+def test_a_memory_of_a_sibling(build: Builder) -> None:
+    """Of the same parent (CLONE_PARENT): no process that it has started, nor the one it is of."""
+    with started(build.c("helpers/attach_memory")) as program, FrozenClock(1000) as clock:
+        _, _, pid = ask(program, "parent")
+        for one, other in ((program.pid, pid), (pid, program.pid)):
+            with pytest.raises(UnsupportedProgram, match=rf"shares .* \(pid {other}\)"):
+                clock.attach(one)
+        program.stdin.close()
+        assert program.wait(CEILING_S) == 0
+        assert os.waitpid(pid, 0) == (pid, 0)

@@ -298,6 +298,38 @@ static void check_cancel_on_set(void)
     close(canceled.fd);
 }
 
+/* Each of many, under another number and in another process too. */
+static void check_many(void)
+{
+    enum { MANY = 200, FIRST_S = 1000 };
+    int fds[MANY], last = open_timer(CLOCK_MONOTONIC, 0);
+    for (int i = 0; i < MANY; i++)
+        fds[i] = open_timer(clocks[i % 3], 0);
+    for (int i = 0; i < MANY; i++) { /* not in the order in which they were made */
+        int at = i * 77 % MANY;
+        arm(fds[at], 0, (FIRST_S + at) * NSEC_PER_SEC, 0);
+    }
+    for (int i = 0; i < MANY; i += 2) {
+        CHECK(dup2(fds[i], last) == last && close(fds[i]) == 0);
+        fds[i] = dup(last);
+        CHECK(fds[i] >= 0);
+    }
+    pid_t child = fork();
+    for (int i = 0; i < MANY; i++) {
+        struct itimerspec left;
+        CHECK(timerfd_gettime(fds[i], &left) == 0);
+        int64_t left_s = left.it_value.tv_sec + (left.it_value.tv_nsec > 0);
+        CHECK(left_s <= FIRST_S + i && left_s >= FIRST_S / 2);
+        if (course == FROZEN)
+            CHECK_EQUAL(left_s, FIRST_S + i);
+        CHECK(child == 0 || close(fds[i]) == 0);
+    }
+    if (child == 0)
+        _exit(0);
+    check_child(child);
+    CHECK(close(last) == 0);
+}
+
 int main(int argc, char **argv)
 {
     (void)argc;
@@ -312,6 +344,7 @@ int main(int argc, char **argv)
     }
     check_epoll();
     check_changes();
+    check_many();
     if (is_asked())
         check_cancel_on_set();
     return success();

@@ -66,31 +66,22 @@ def _let_kernel_end(timer: Timer, lines: Lines) -> None:
         time.sleep(_NAP_S)
 
 
-def find_fd_timer(world: ClockState, pid: int, fd: int) -> Timer | None:
-    """Return the timer behind a descriptor, which may have come from another process."""
-    for timer in tuple(world.timers.values()):
-        if timer.copy >= 0 and descriptors.is_copy(timer.copy, pid, fd):
-            return timer
-    return None
-
-
 def forget(world: ClockState, timer: Timer) -> None:
     """Forget a timer that is gone."""
     world.timers.pop(timer.key, None)
     world.unsent.discard(timer.key)
     timer.deadlines = ()
     if timer.copy >= 0:
+        world.timerfds.remove(timer.copy)
         os.close(timer.copy)
         timer.copy = -1
 
 
-def _goes_with(process: Process, timer: Timer) -> bool:
-    """Whether a process has set a timerfd that nobody else on its clock has."""
-    return procfs.thread_group(timer.key[1]) == process.pid and not any(
-        descriptors.is_copy(timer.copy, pid, fd)
-        for pid in process.world.everyone
-        for fd in procfs.timerfds(pid)
-    )
+def _held(world: ClockState) -> set[int]:
+    """Return the copies of those timerfds that programs on the clock have."""
+    descriptors_of = ((pid, fd) for pid in world.everyone for fd in procfs.timerfds(pid))
+    found = [world.timerfds.find(pid, fd) for pid, fd in descriptors_of]
+    return {timer.copy for timer in found if timer is not None}
 
 
 def _is_pending(timer: Timer) -> bool:
@@ -343,11 +334,14 @@ class Timers:
 
         But for those that others on the clock have. A warning names one that cannot.
         """
-        world, host_ns = process.world, now_ns()
+        world, host_ns, held = process.world, now_ns(), None
         for timer in tuple(world.timers.values()):
             if timer.copy >= 0:
                 try:
-                    if not _goes_with(process, timer):
+                    if procfs.thread_group(timer.key[1]) != process.pid:
+                        continue
+                    held = _held(world) if held is None else held
+                    if timer.copy in held:
                         continue
                     if timer.deadlines and not timer.is_running:
                         left_ns = max(timer.left_ns(world.page.lines, host_ns), 1)
@@ -382,7 +376,7 @@ class Timers:
         If it is of a canceled timer.
         """
         world = task.process.world
-        timer = find_fd_timer(world, task.tid, fd)
+        timer = world.timerfds.find(task.tid, fd)
         if timer is None or not timer.is_canceled:
             return None
 

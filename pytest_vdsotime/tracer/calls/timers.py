@@ -22,12 +22,7 @@ from pytest_vdsotime.kernel import descriptors, procfs
 from pytest_vdsotime.kernel.seccomp import Match
 from pytest_vdsotime.timeline import CLOCKS, NS_PER_S, LineName, Lines, now_ns
 from pytest_vdsotime.tracer.call import Answer, CallRow, NotThere, Refused, Request, Substitute
-from pytest_vdsotime.tracer.calls.expirations import (
-    find_fd_timer,
-    forget,
-    kernel_may_run,
-    overrun_of,
-)
+from pytest_vdsotime.tracer.calls.expirations import forget, kernel_may_run, overrun_of
 from pytest_vdsotime.waits import NEVER_NS, Timer, deadlines, real_wait_ns
 
 _ABSTIME = constant("TIMER_ABSTIME")  # and TFD_TIMER_ABSTIME
@@ -143,7 +138,7 @@ def _fd_timer(request: Request) -> Timer | None:
     clock_id = procfs.timerfd_clock(tid, fd)
     if clock_id is None or not request.process.world.page.serves(clock_id):
         return None
-    found = find_fd_timer(request.process.world, tid, fd)
+    found = request.process.world.timerfds.find(tid, fd)
     return found or Timer(("fd", tid, fd), clock_id)
 
 
@@ -175,6 +170,7 @@ def _timerfd_settime(request: Request) -> Answer:
         if former is not None:  # closed meanwhile
             forget(world, former)
         world.timers[timer.key] = timer
+        world.timerfds.add(timer.copy, timer)
     flags = request.arguments[1]
     is_absolute = bool(flags & _ABSTIME and spec[0])
     runs = kernel_may_run(world) and not (
