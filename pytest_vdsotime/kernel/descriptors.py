@@ -175,10 +175,21 @@ class OpenFiles(Generic[T]):
 
 
 def share_memory(pid: int, other: int) -> bool:
-    """Whether two processes have one memory (CLONE_VM, clone(2)), as far as kcmp(2) may tell."""
+    """Whether two processes have one memory (CLONE_VM, clone(2)), as far as kcmp(2) may tell.
+
+    By threads that have not ended: those have no memory any more, which is equal for kcmp(2) too.
+    """
+    one, another = _living_thread(pid), _living_thread(other)
     with suppress(OSError):
-        return _call("kcmp", pid, other, _KCMP_VM, 0, 0) == 0
+        return bool(one and another) and _call("kcmp", one, another, _KCMP_VM, 0, 0) == 0
     return False
+
+
+def _living_thread(pid: int) -> int:
+    """Return a thread of a process that has not ended, as its first one may have; else 0."""
+    if not procfs.has_ended(pid):
+        return pid
+    return next((tid for tid in procfs.threads(pid) if not procfs.has_ended(tid)), 0)
 
 
 def _compare(copy: int, tid: int, fd: int) -> bool:

@@ -301,7 +301,7 @@ static void check_cancel_on_set(void)
 /* Each of many, under another number and in another process too. */
 static void check_many(void)
 {
-    enum { MANY = 200, FIRST_S = 1000 };
+    enum { MANY = 200, FIRST_S = 1000000 };
     int fds[MANY], last = open_timer(CLOCK_MONOTONIC, 0);
     for (int i = 0; i < MANY; i++)
         fds[i] = open_timer(clocks[i % 3], 0);
