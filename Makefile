@@ -41,6 +41,7 @@ installed := $(WORK)/installed-$(version).stamp
 sphinx := $(WORK)/sphinx-$(version).stamp
 plots := $(WORK)/plots-$(version).stamp
 checkout := $(WORK)/checkout-$(version)
+collected := $(WORK)/collected-$(version).stamp
 programs := $(WORK)/programs
 lowest := $(WORK)/lowest-$(version)
 just := $(venv)/bin/just-i386
@@ -75,10 +76,10 @@ demo: $(installed) $(checkout)/made
 
 test:
 	@$(MAKE) --jobs=4 set-up
-	@cd $(checkout) && VDSOTIME_PROGRAMS=$(programs) $(bin) pytest -n 4 --dist worksteal $(PYTEST_ARGS)
+	@cd $(checkout) && VDSOTIME_PROGRAMS=$(programs) $(bin) pytest -n 5 --dist worksteal $(PYTEST_ARGS)
 
 # What the tests need and lint, side by side: some of it waits for the network, some for processors.
-set-up: real-programs $(programs)/made $(installed) $(just) $(suite) $(vitest)/made lint
+set-up: real-programs $(programs)/made $(collected) $(just) $(suite) $(vitest)/made lint
 
 real-programs:
 	@.ci/programs beanstalkd busybox cargo chromium cron curl docker-compose dockerd erl faketime git iptables javac jq logrotate make newuidmap \
@@ -193,6 +194,11 @@ $(checkout)/made: $(sdist)
 	@rm -rf $(@D) && mkdir $(@D)
 	@tar -xzf $(WORK)/dist/*.tar.gz -C $(@D) --strip-components=1 --exclude='*/pytest_vdsotime'
 	@touch $@
+
+# The bytecode of the tests, with what pytest makes of their assertions: else each worker makes it.
+$(collected): $(checkout)/made $(installed) $(venv)/made
+	@cd $(checkout) && $(bin) pytest --collect-only -q >$@.partial || { cat $@.partial; exit 1; }
+	@mv $@.partial $@
 
 # No test waits for a compiler. What has not changed comes out of the compilers' caches. The same for
 # every Python.

@@ -1,6 +1,7 @@
 // run: start=1970-01-01T00:00:01Z monotonic=freeze on=static,i386 args=frozen bare-args=bare bare=passes
-// run: start=1970-01-01T00:00:01Z on=static,i386 args=flowing bare=never
-// run: start=1970-01-01T00:00:01Z autojump=yes on=static,i386 args=jumping bare=never
+// run: start=1970-01-01T00:00:01Z on=i386 args=flowing bare=never
+// run: machine=aarch64 start=1970-01-01T00:00:01Z args=flowing bare=never
+// run: start=1970-01-01T00:00:01Z autojump=yes on=static args=jumping bare=never
 // run: start=2000-01-01T00:00:00Z waits=real on=static,i386 args=bare bare=never
 /* Pointers of calls that wait, and are used when they end: when their time is up, when a handler interrupts
  * them or a stop does, and when they go on after a signal that is ignored. */

@@ -1,8 +1,10 @@
 // run: start=1970-01-01T00:10:00Z monotonic=freeze on=static,i386 args=frozen bare-args=bare bare=passes
-// run: start=1970-01-01T00:10:00Z on=static,i386 args=flowing bare=never
-// run: start=2000-01-01T00:00:00Z rate=1 on=static,i386 args=flowing bare=never
-// run: start=1970-01-01T00:10:00Z autojump=yes on=static,i386 args=jumping bare=never
-// run: start=2000-01-01T00:00:00Z waits=real on=static,i386 args=bare bare=never
+// run: start=1970-01-01T00:10:00Z on=i386 args=flowing bare=never
+// run: machine=aarch64 start=1970-01-01T00:10:00Z args=flowing bare=never
+// run: start=2000-01-01T00:00:00Z rate=1 on=static args=flowing bare=never
+// run: start=1970-01-01T00:10:00Z autojump=yes on=static args=jumping bare=never
+// run: start=2000-01-01T00:00:00Z waits=real on=i386 args=bare bare=never
+// run: machine=aarch64 start=2000-01-01T00:00:00Z waits=real args=bare bare=never
 /* The pointers of calls about timers, in every state of a timer; and what a call leaves that has failed:
  * a timer that could not be read is not set, one whose old value could not be written is. */
 #include "elapse.h"
