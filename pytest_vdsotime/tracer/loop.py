@@ -396,8 +396,7 @@ class Loop:
 
     def _on_call(self, task: Task, stop: Stop) -> None:
         stopped, process = Stopped(task.tid), task.process
-        task.rewound = None
-        call = stopped.system_call()
+        task.rewound, call = None, stopped.system_call()
         if call.nr == LOADER_FAILED and call.counter == process.loader_failed_at:
             self._on_loader_failure(task, stopped, call)
             return
@@ -406,7 +405,9 @@ class Loop:
             self._calls.give(stopped, -errno.ENOSYS)
             self.shortcuts.resume(task, stopped)
             return
-        process.loader_failed_at, asked = 0, process.asks
+        if not process.has_in_vdso(call.counter):  # the loader's own calls may stop too
+            process.loader_failed_at = 0
+        asked = process.asks
         task.at_exit = self._calls.answer(stopped, task, call)
         if process.asks != asked:
             self.shortcuts.mark_all(process)

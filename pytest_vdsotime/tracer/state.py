@@ -485,6 +485,10 @@ class Process:
         """What the fast path does for others is not enough for it, or for what it executes."""
         return self.is_in_real_time or self.provides_memory or self.changes_time_namespace
 
+    def has_in_vdso(self, address: int) -> bool:
+        """Whether there is something of the kernel's vDSO, or of the loader behind it."""
+        return self.host is not None and 0 <= address - self.vdso < self.host.size
+
     def drop_copy(self) -> None:
         """Forget its private copy of the page, if it has one."""
         copy, self.copy = self.copy, None

@@ -277,7 +277,7 @@ class Calls:
             caller = stopped.peek(call.stack + host.arch.vsyscall_caller, 4)
         except MemoryError:
             return False  # the program jumped there, without a stack
-        return 0 <= int.from_bytes(caller, "little") - process.vdso < host.size
+        return process.has_in_vdso(int.from_bytes(caller, "little"))
 
     def substitute(
         self, request: Request, substitute: Substitute

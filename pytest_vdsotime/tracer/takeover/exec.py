@@ -298,7 +298,7 @@ class Takeover:
             return False
         registers = stopped.registers()
         counter = getattr(registers, host.arch.program_counter)
-        if not 0 <= counter - process.vdso < host.size:
+        if not process.has_in_vdso(counter):
             return False
         base = procfs.vdso_areas(process.pid).get("[vdso]", range(0)).start
         if base in (0, process.vdso):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from subprocess import PIPE
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vdsotime import FrozenClock
+from pytest_vdsotime.clock import clock_on
+from pytest_vdsotime.tracer.thread import Tracer
 
 if TYPE_CHECKING:
     from tests.real.files.conftest import Shell
@@ -165,6 +168,22 @@ WITHIN = {
     "times": 'unshare --time --boottime 1000000 --fork "$@"',
     "files": 'ulimit -n 4; exec "$@"',
 }
+
+
+@pytest.mark.parametrize("is_native", [True, False])
+@pytest.mark.parametrize("files", ["follow", "real"])
+def test_a_program_that_may_open_no_file(
+    files: str, is_native: bool, real_program: Find, tmp_path: Path
+) -> None:
+    """It is taken over all the same, and sees its clock."""
+    ask = ["sh", "-c", 'ulimit -n 3; exec "$0" stat -c %Y .', real_program("busybox")]
+    with (
+        closing(Tracer(is_native=is_native)) as tracer,
+        clock_on(tracer, start=START, files=files) as clock,
+    ):
+        (tmp_path / "f").touch()
+        said = clock.check_output(ask, cwd=tmp_path, text=True)
+    assert (said == f"{START_S}\n") == (files == "follow")
 
 
 @pytest.mark.parametrize("files", ["follow", "real"])
