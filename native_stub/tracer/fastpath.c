@@ -387,6 +387,8 @@ static int tells_left(const struct fastpath *fastpath, uint64_t tid, const struc
 #define tells_left(fastpath, tid, info) 0
 #endif
 
+#define OTHER_CALL (-1)
+
 /* Of a file call (stamps.h) the exit is what counts. */
 static int sees_file_call(struct fastpath *fastpath, uint64_t tid, const struct syscall_info *info)
 {
@@ -405,17 +407,18 @@ static int sees_file_call(struct fastpath *fastpath, uint64_t tid, const struct 
     return 1;
 }
 
-/* At the exit of one. What is not done here is the tracer's. */
+/* At the exit of one: whether it is done with, as what is not done here is the tracer's. OTHER_CALL where it is that of another
+ * call. */
 static int ends_file_call(struct fastpath *fastpath, uint64_t tid)
 {
     struct syscall_info info;
     struct registers registers;
     if (!fastpath->stamps || fastpath->hands_over_all || syscall4(NR_ptrace, PTRACE_GET_SYSCALL_INFO, tid, sizeof info, &info) < 0
         || info.op != SYSCALL_INFO_EXIT || get_registers(tid, &registers) < 0)
-        return 0;
+        return OTHER_CALL;
     unsigned row = stamp_row(&fastpath->stamp_table, info.arch, registers.INTERRUPTED_SYSCALL);
     if (!row || row > OPENS_FILE)
-        return 0;
+        return OTHER_CALL;
     int32_t result = registers.SYSCALL_RESULT;
     if (row == OPENS_FILE) {
         if (result >= 0 && opens_time(tid, result))
@@ -753,8 +756,10 @@ static int handles(struct fastpath *fastpath, uint64_t tid, int status, int is_f
     }
     if (is_among(fastpath->special, fastpath->special_count, tid))
         return 0;
-    if (status >> 8 == SYSCALL_TRAP)
-        return ends_file_call(fastpath, tid) || lets_wait_end(fastpath, tid) || lets_call_go(fastpath, tid);
+    if (status >> 8 == SYSCALL_TRAP) {
+        int is_done = ends_file_call(fastpath, tid);
+        return is_done != OTHER_CALL ? is_done : lets_wait_end(fastpath, tid) || lets_call_go(fastpath, tid);
+    }
     if (event == EVENT_SECCOMP && *mark_of(fastpath, tid) & MARK_SKIPPED && lets_skipped_call(fastpath, tid))
         return 1;
     if (fastpath->hands_over_all || is_full(fastpath))
