@@ -43,8 +43,6 @@ from pytest_vdsotime.tracer.calls.restart import (
     STOPPING,
     call_registers,
     error_of,
-    find_rewound,
-    hide_interrupt,
     put_back,
     rewind_interrupted,
     set_call_registers,
@@ -330,11 +328,11 @@ class TimedWaits:
             wait = self.recorded(record)
         if wait is None:
             if is_interrupted:
-                hide_interrupt(stopped, self.arch)
+                restart.hide_interrupt(stopped, self.arch)
             return
         wait.is_anew |= is_interrupted and not wait.is_expiring
         if task.rewound is None:
-            task.rewound = find_rewound(stopped, self.arch, wait)
+            task.rewound = restart.find_rewound(stopped, self.arch, wait)
         registers = call_registers(stopped, self.arch, task.rewound)
         if not (wait.is_expiring or wait.is_anew):
             if not goes_on or not self.is_in(wait, registers):
@@ -351,7 +349,7 @@ class TimedWaits:
         self.fastpath.drop_record(task.tid)
         if not self.is_in(wait, registers):  # it has ended, for real
             task.wait = None
-            hide_interrupt(stopped, self.arch)
+            restart.hide_interrupt(stopped, self.arch)
             return
         result = finish(task, wait, stopped, -error_of(registers, self.arch))
         if wait.is_continued:
@@ -601,10 +599,12 @@ def _end(timed_waits: TimedWaits, task: Task, stopped: Stopped) -> None:
     task.wait = None
     registers = stopped.registers()
     if wait is not None and timed_waits.is_in(wait, registers):
-        task.wait = wait
-        result = finish(task, wait, stopped, -restart.error_of(registers, arch))
+        task.wait, error = wait, restart.error_of(registers, arch)
+        result = finish(task, wait, stopped, -error)
         setattr(registers, arch.syscall_result, result % 2**64)
         stopped.set_registers(registers)
+        if -result in GOES_ON and error not in GOES_ON:  # EFAULT, maybe of its time: then nothing
+            ptrace.interrupt(stopped.tid)  # else has the kernel look at it (exit_to_user_mode)
     timed_waits.fastpath.to_python(task.tid, task.is_to_go_on)
 
 
