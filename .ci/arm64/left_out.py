@@ -15,7 +15,7 @@ LEFT_OUT = {
     r"thread_files": "that needs Linux 6.9 (PIDFD_THREAD)",
     r"test_other_languages.py.*test_(node|vitest|rust)": "the machine has no node and no Rust",
     r"test_control.py.*test_schemathesis": "the machine has no schemathesis",
-    r"\[java|test_java|node_and_java": "the machine has no java",
+    r"\[java|test_java|node_and_java|test_since_when": "the machine has no java",
     r"test_go\b|test_go_token": "the machine has no Go",
     r"hundred_thousand_times|of_more_moves": "a move takes a tick there, before Linux 6.13",
     r"test_pictures|test_trace_viewers": "the machine has no browser",

@@ -226,6 +226,7 @@ static inline uint64_t argument_in(uint64_t arch, struct registers *registers, i
 #define RETURN_WORDS 5
 #define RETURN_ENTRY 4
 #define RETURN_SLOTS 32
+#define RETURN_TRIES 4 /* places whose code would stand in the same slot */
 #define WRITES_RETURNS
 
 /* Instructions of the Arm ARM, C6.2; `way` in bytes. */
@@ -236,12 +237,12 @@ static inline uint64_t argument_in(uint64_t arch, struct registers *registers, i
 #define RESTORE_LINK 0xa8c17bfd /* ldp x29, x30, [sp], #16 */
 
 /* Of a table that begins with what to call: where the code for a call begins, which a task is in, or 0. */
-static inline uint64_t make_return(long tid, uint64_t table, uint32_t *code)
+static inline uint64_t make_return(long tid, uint64_t table, unsigned tries, uint32_t *code)
 {
     struct registers registers;
     if (get_registers(tid, &registers) < 0 || registers.sp % 16) /* which a push would fault by (Arm ARM, D1.8.2) */
         return 0;
-    uint64_t back = registers.pc, slot = table + 4 + back / SYSCALL_LENGTH % RETURN_SLOTS * (4 * RETURN_WORDS);
+    uint64_t back = registers.pc, slot = table + 4 + (back / SYSCALL_LENGTH + tries) % RETURN_SLOTS * (4 * RETURN_WORDS);
     int64_t way = back - slot;
     if (way < -BRANCH_REACH / 2 || way > BRANCH_REACH / 2)
         return 0;

@@ -178,7 +178,8 @@ static inline uint64_t argument_in(uint64_t arch, struct registers *registers, i
 #define RETURN_WORDS 4
 #define RETURN_ENTRY 0
 #define VSYSCALL_RETURN 9
-#define make_return(tid, place, code) (place)
+#define make_return(tid, place, tries, code) (place)
+#define RETURN_TRIES 1
 
 /* At the entry of a system call of its own kind (0) or of i386 (1): it returns to `to`, which finds where it was to in rcx, or
  * on the stack; or of i386 to what stands before, which knows it for calls by __kernel_vsyscall. */

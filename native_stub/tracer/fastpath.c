@@ -299,16 +299,17 @@ static uint64_t *mapped_of(const struct fastpath *fastpath, uint64_t tid)
 }
 
 #ifdef HAVE_STAMP_RETURNS
+#define TAKEN (-1)
 #ifdef WRITES_RETURNS
 #define O_WRONLY 1 /* asm-generic/fcntl.h */
 
-/* Of code that nothing has been written to yet. */
+/* Where nothing has been written to yet, or TAKEN. */
 static int writes_return(uint64_t tid, uint64_t start, const uint32_t *found, const uint32_t *code)
 {
     char path[PROCESS_PATH];
     for (int i = 0; i < RETURN_WORDS; i++)
         if (found[i])
-            return 0; /* it is that of another place */
+            return TAKEN; /* it is that of another place */
     process_path(path, tid, "/mem");
     long memory = syscall4(NR_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC, 0);
     if (memory < 0)
@@ -360,8 +361,13 @@ static int tells_itself(struct fastpath *fastpath, uint64_t tid)
     uint32_t code[RETURN_WORDS];
     for (unsigned i = 0; i < sizeof to->code / sizeof *to->code; i++)
         code[i] = to->code[i];
-    uint64_t start = to->place ? make_return(tid, mapped + to->place, code) : 0;
-    if (!start || !has_return(fastpath, tid, mapped, start, code, &syscall_return))
+    uint64_t start = to->place;
+    int found = TAKEN;
+    for (unsigned tries = 0; start && found == TAKEN && tries < RETURN_TRIES; tries++) {
+        start = make_return(tid, mapped + to->place, tries, code);
+        found = start ? has_return(fastpath, tid, mapped, start, code, &syscall_return) : 0;
+    }
+    if (found <= 0)
         return 0;
     int is_by_vsyscall = syscall_return && info.instruction_pointer == syscall_return;
     if (return_to(tid, place / CALL_RETURNS, start + RETURN_ENTRY, is_by_vsyscall) < 0)
