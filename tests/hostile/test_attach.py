@@ -627,3 +627,26 @@ def test_timers_of_what_is_let_go_go_on(by_s: float) -> None:
         program.stdin.write("\n")
         program.stdin.flush()
         assert {*program.stdout.readlines()} == names
+
+
+SETS_BY_THREAD = """
+import ctypes, select, struct, sys, threading, time
+libc = ctypes.CDLL(None)
+print("up", flush=True)
+sys.stdin.readline()
+timer, spec = libc.timerfd_create(time.CLOCK_MONOTONIC, 0), struct.pack("4q", 0, 0, 0, 10**8)
+thread = threading.Thread(target=libc.timerfd_settime, args=(timer, 0, spec, None))
+thread.start()
+thread.join()
+print("ok", flush=True)
+sys.stdin.readline()
+print(select.select([timer], [], [], 30)[0] == [timer], flush=True)
+"""
+
+
+def test_a_timer_goes_on_whose_thread_has_ended() -> None:
+    with started(sys.executable, "-c", SETS_BY_THREAD) as program:
+        with FrozenClock(1000, monotonic="freeze") as clock:
+            clock.attach(program.pid)
+            assert tell(program, "set") == "ok\n"
+        assert tell(program, "wait") == "True\n"

@@ -77,9 +77,9 @@ def forget(world: ClockState, timer: Timer) -> None:
         timer.copy = -1
 
 
-def _held(world: ClockState) -> set[int]:
-    """Return the copies of those timerfds that programs on the clock have."""
-    descriptors_of = ((pid, fd) for pid in world.everyone for fd in procfs.timerfds(pid))
+def _held(world: ClockState, pids: Iterable[int]) -> set[int]:
+    """Return the copies of those timerfds of a clock that these processes have."""
+    descriptors_of = ((pid, fd) for pid in pids for fd in procfs.timerfds(pid))
     found = [world.timerfds.find(pid, fd) for pid, fd in descriptors_of]
     return {timer.copy for timer in found if timer is not None}
 
@@ -338,10 +338,13 @@ class Timers:
         for timer in tuple(world.timers.values()):
             if timer.copy >= 0:
                 try:
-                    if procfs.thread_group(timer.key[1]) != process.pid:
+                    setter = procfs.thread_group(timer.key[1])
+                    if setter not in (process.pid, None):
                         continue
-                    held = _held(world) if held is None else held
-                    if timer.copy in held:
+                    held = _held(world, world.everyone) if held is None else held
+                    # A thread that has set it and ended may have been another's.
+                    is_its = setter is not None or timer.copy in _held(world, (process.pid,))
+                    if timer.copy in held or not is_its:
                         continue
                     if timer.deadlines and not timer.is_running:
                         left_ns = max(timer.left_ns(world.page.lines, host_ns), 1)
